@@ -1,0 +1,1 @@
+//! Turns texts into vectors locally: tokenising, chunking and batching by token budget.

@@ -1,0 +1,2 @@
+//! The guildex command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Writes the truth: export parser, ingest, sessionizer, dispatcher and backfill planner.

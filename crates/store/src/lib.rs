@@ -1,0 +1,1 @@
+//! The truth in Postgres: pool, migrations, and queries by aggregate.

@@ -1,0 +1,19 @@
+//! Guildex's vocabulary: what every other crate talks about, and nothing that does I/O.
+//!
+//! - [`id`]: Discord's snowflakes, one type a kind of thing, so that a channel never passes for a guild.
+//! - [`message`]: a message as a source hands it over, and why some are left out of sessions.
+//! - [`session`]: conversation sessions, their identity, revisions and who is worth indexing.
+//! - [`job`]: the work that the ledger keeps, as versioned payloads.
+//! - [`point`]: where a chunk of a session lives in the vector index.
+
+pub mod id;
+pub mod job;
+pub mod message;
+pub mod point;
+pub mod session;
+
+pub use id::{ChannelId, GuildId, InvalidId, MessageId, UserId};
+pub use job::{Job, JobClass, JobId, JobKind, PayloadError, Task};
+pub use message::{Author, Links, Message, MessageKind, SearchText, Skip};
+pub use point::{InvalidModelSlug, ModelSlug, PointId};
+pub use session::{Eligibility, Revision, SessionId};

@@ -1,0 +1,128 @@
+//! Conversation sessions: runs of messages of one channel that belong together.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::id::{ChannelId, GuildId, MessageId};
+
+/// Fixed for ever: ids of sessions and points are derived under it.
+pub(crate) const NAMESPACE: Uuid = Uuid::from_u128(0x6775_696c_6465_7800_8000_7365_7373_696f);
+
+/// A session, named after its first message: however often a channel is imported, in whatever order, the same
+/// conversation gets the same id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SessionId(Uuid);
+
+impl SessionId {
+    /// The id of the session that begins with `first`.
+    pub fn of(guild: GuildId, channel: ChannelId, first: MessageId) -> Self {
+        Self(Uuid::new_v5(&NAMESPACE, format!("session/{guild}/{channel}/{first}").as_bytes()))
+    }
+
+    /// The id as Postgres stores it.
+    pub fn get(self) -> Uuid {
+        self.0
+    }
+}
+
+impl From<Uuid> for SessionId {
+    fn from(id: Uuid) -> Self {
+        Self(id)
+    }
+}
+
+impl FromStr for SessionId {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, uuid::Error> {
+        Uuid::parse_str(text).map(Self)
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A state of a session. Each change takes the next number of one database sequence, so a revision never comes
+/// back, not even when a session is made anew under an old id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Revision(i64);
+
+impl Revision {
+    /// Below every revision that a session ever had.
+    pub const NONE: Self = Self(0);
+
+    /// The number as Postgres stores it.
+    pub fn get(self) -> i64 {
+        self.0
+    }
+}
+
+impl From<i64> for Revision {
+    fn from(number: i64) -> Self {
+        Self(number)
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Which sessions are worth a place in the index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Eligibility {
+    /// Sessions of fewer messages are left out, with one exception:
+    pub min_messages: u32,
+    /// a lone message of at least this many words (Unicode segmentation).
+    pub lone_message_min_words: u32,
+}
+
+impl Default for Eligibility {
+    fn default() -> Self {
+        Self { min_messages: 2, lone_message_min_words: 12 }
+    }
+}
+
+impl Eligibility {
+    /// Whether a session of so many live messages, with so many words in all, is indexed.
+    pub fn admits(&self, messages: u32, words: u32) -> bool {
+        messages > 0
+            && (messages >= self.min_messages || (messages == 1 && words >= self.lone_message_min_words))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_id_depends_on_guild_channel_and_first_message() {
+        let id = |g: i64, c: i64, m: i64| {
+            SessionId::of(g.try_into().unwrap(), c.try_into().unwrap(), m.try_into().unwrap())
+        };
+        assert_eq!(id(1, 2, 3), id(1, 2, 3));
+        assert_eq!(id(1, 2, 3).to_string(), "3040474a-0a66-5b2a-b17b-bada375dfd67");
+        let others = [id(2, 2, 3), id(1, 3, 3), id(1, 2, 4), id(12, 2, 3), id(1, 22, 3)];
+        assert!(others.iter().all(|other| *other != id(1, 2, 3)));
+    }
+
+    #[test]
+    fn lone_messages_need_words_and_empty_sessions_never_pass() {
+        let rule = Eligibility::default();
+        assert!(rule.admits(2, 2));
+        assert!(rule.admits(1, 12));
+        assert!(!rule.admits(1, 11));
+        assert!(!rule.admits(0, 100));
+        let strict = Eligibility { min_messages: 4, ..rule };
+        assert!(!strict.admits(3, 500), "three messages are neither enough nor alone");
+    }
+}

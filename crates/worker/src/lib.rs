@@ -1,0 +1,1 @@
+//! Turns jobs into points: handlers and the staged, micro-batched pipeline.
