@@ -1,1 +1,18 @@
-//! The truth in Postgres: pool, migrations, and queries by aggregate.
+//! The truth in Postgres.
+//!
+//! One module an aggregate: [`channels`], [`messages`], [`sessions`], [`models`], and [`jobs`], the ledger.
+//! Every call that reads or deletes a tenant's data takes its [`GuildId`](guildex_types::GuildId); only the
+//! ledger's own machinery (dispatch, claim, sweep) works across guilds, on job ids.
+//!
+//! Functions take a [`PgConnection`](sqlx::PgConnection) where the caller owns the transaction, and a
+//! [`PgPool`](sqlx::PgPool) where they are a whole step of their own.
+
+pub mod channels;
+mod db;
+pub mod jobs;
+pub mod messages;
+pub mod models;
+pub mod sessions;
+pub mod status;
+
+pub use db::{MIGRATOR, StoreError, connect, lock_channel, migrate};

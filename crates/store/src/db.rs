@@ -1,0 +1,86 @@
+//! Connecting, migrating, locking, and the one error type of the crate.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use guildex_types::{ChannelId, GuildId, InvalidId};
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{PgConnection, PgPool};
+
+/// The schema, from `migrations/`.
+pub static MIGRATOR: Migrator = sqlx::migrate!("../../migrations");
+
+/// What goes wrong between us and Postgres. Never shows the connection's password.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The URL cannot be read; the text of the URL is kept out of the message.
+    #[error("the database URL is not of the form postgres://USER:PASSWORD@HOST:PORT/DATABASE")]
+    BadUrl,
+    /// A statement or the connection failed.
+    #[error("postgres: {0}")]
+    Postgres(#[from] sqlx::Error),
+    /// The schema could not be brought up to date.
+    #[error("migrating the database: {0}")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// A row holds what this program never writes.
+    #[error("the database holds an impossible value: {0}")]
+    Corrupt(String),
+    /// Another embedding model is the active one.
+    #[error(
+        "the index holds vectors of model {active}, but the configuration names {configured}: set model.name to {active}"
+    )]
+    OtherModel {
+        /// The model whose collection search reads.
+        active: String,
+        /// The model that was asked for.
+        configured: String,
+    },
+}
+
+impl From<InvalidId> for StoreError {
+    fn from(error: InvalidId) -> Self {
+        Self::Corrupt(error.to_string())
+    }
+}
+
+/// Connects a pool of at most `max_connections` to the database at `url`.
+///
+/// # Errors
+/// If the URL is malformed, or the server does not answer within 10 seconds.
+pub async fn connect(url: &str, max_connections: u32) -> Result<PgPool, StoreError> {
+    let options = PgConnectOptions::from_str(url).map_err(|_| StoreError::BadUrl)?;
+    let pool = PgPoolOptions::new()
+        .max_connections(max_connections)
+        .acquire_timeout(Duration::from_secs(10))
+        .connect_with(options.application_name("guildex"))
+        .await?;
+    Ok(pool)
+}
+
+/// Brings the schema up to date. Safe to run any number of times, and from several processes at once.
+///
+/// # Errors
+/// If a migration fails, or the database was migrated by a newer release.
+pub async fn migrate(pool: &PgPool) -> Result<(), StoreError> {
+    MIGRATOR.run(pool).await?;
+    Ok(())
+}
+
+/// Takes the channel's lock until the transaction ends: whoever changes a channel's messages or sessions holds
+/// it, so that a reply cannot miss its parent.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn lock_channel(
+    tx: &mut PgConnection,
+    guild: GuildId,
+    channel: ChannelId,
+) -> Result<(), StoreError> {
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('guildex/channel/' || $1::text || '/' || $2::text, 0))")
+        .bind(guild.get())
+        .bind(channel.get())
+        .execute(tx)
+        .await?;
+    Ok(())
+}

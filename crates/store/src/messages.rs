@@ -1,0 +1,363 @@
+//! Messages: writing them as they come, and reading a channel in order.
+
+use chrono::{DateTime, Utc};
+use guildex_types::{
+    Author, ChannelId, GuildId, Links, Message, MessageId, MessageKind, SearchText, Skip, UserId,
+};
+use sqlx::{FromRow, PgConnection};
+
+use crate::StoreError;
+
+/// What writing a message did to the stored one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// It was not there before.
+    New,
+    /// A newer edit of a stored message.
+    Edited {
+        /// The first message of the session that holds it, if any does.
+        session_first: Option<MessageId>,
+    },
+}
+
+/// Writes messages of one channel; ids must be distinct. Returns those that changed anything, in no particular
+/// order: a message that is stored already, in the same or a newer edit, or was deleted, is left out.
+///
+/// `skips` gives for each message why it takes no part in sessions.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn write(
+    tx: &mut PgConnection,
+    guild: GuildId,
+    channel: ChannelId,
+    messages: &[(&Message, Option<Skip>)],
+) -> Result<Vec<(MessageId, Written)>, StoreError> {
+    let mut columns = Columns::default();
+    for (message, skip) in messages {
+        columns.push(message, *skip);
+    }
+    // Mentions are a list a message, and UNNEST flattens lists: they travel as array literals.
+    let rows: Vec<(i64, bool, Option<i64>)> = sqlx::query_as(
+        "INSERT INTO messages AS m (guild_id, channel_id, id, author_id, author_name, is_bot, is_system,
+                                    sent_at, edited_at, reply_to, mentions, text, words, skip)
+         SELECT $1, $2, u.id, u.author_id, u.author_name, u.is_bot, u.is_system,
+                u.sent_at, u.edited_at, u.reply_to, u.mentions::bigint[], u.text, u.words, u.skip
+         FROM UNNEST($3::bigint[], $4::bigint[], $5::text[], $6::bool[], $7::bool[], $8::timestamptz[],
+                     $9::timestamptz[], $10::bigint[], $11::text[], $12::text[], $13::int[], $14::text[])
+              AS u (id, author_id, author_name, is_bot, is_system, sent_at,
+                    edited_at, reply_to, mentions, text, words, skip)
+         ON CONFLICT (guild_id, channel_id, id) DO UPDATE
+         SET edited_at = excluded.edited_at, author_name = excluded.author_name, text = excluded.text,
+             words = excluded.words,
+             skip = CASE WHEN m.session_first IS NULL THEN excluded.skip END
+         WHERE m.deleted_at IS NULL
+           AND coalesce(excluded.edited_at, '-infinity') > coalesce(m.edited_at, '-infinity')
+         RETURNING m.id, m.xmax = 0, m.session_first",
+    )
+    .bind(guild.get())
+    .bind(channel.get())
+    .bind(columns.ids)
+    .bind(columns.author_ids)
+    .bind(columns.author_names)
+    .bind(columns.bots)
+    .bind(columns.systems)
+    .bind(columns.sent_at)
+    .bind(columns.edited_at)
+    .bind(columns.reply_to)
+    .bind(columns.mentions)
+    .bind(columns.texts)
+    .bind(columns.words)
+    .bind(columns.skips)
+    .fetch_all(tx)
+    .await?;
+    rows.into_iter()
+        .map(|(id, inserted, session_first)| {
+            let session_first = session_first.map(MessageId::try_from).transpose()?;
+            let written = if inserted { Written::New } else { Written::Edited { session_first } };
+            Ok((id.try_into()?, written))
+        })
+        .collect()
+}
+
+#[derive(Default)]
+struct Columns {
+    ids: Vec<i64>,
+    author_ids: Vec<i64>,
+    author_names: Vec<String>,
+    bots: Vec<bool>,
+    systems: Vec<bool>,
+    sent_at: Vec<DateTime<Utc>>,
+    edited_at: Vec<Option<DateTime<Utc>>>,
+    reply_to: Vec<Option<i64>>,
+    mentions: Vec<String>,
+    texts: Vec<String>,
+    words: Vec<i32>,
+    skips: Vec<Option<&'static str>>,
+}
+
+impl Columns {
+    fn push(&mut self, message: &Message, skip: Option<Skip>) {
+        let mentions: Vec<String> = message.links.mentions.iter().map(ToString::to_string).collect();
+        self.ids.push(message.id.get());
+        self.author_ids.push(message.author.id.get());
+        self.author_names.push(message.author.name.clone());
+        self.bots.push(message.author.is_bot);
+        self.systems.push(message.kind == MessageKind::System);
+        self.sent_at.push(message.sent_at);
+        self.edited_at.push(message.edited_at);
+        self.reply_to.push(message.links.reply_to.map(MessageId::get));
+        self.mentions.push(format!("{{{}}}", mentions.join(",")));
+        self.texts.push(message.text.as_str().to_owned());
+        self.words.push(i32::try_from(message.text.words()).unwrap_or(i32::MAX));
+        self.skips.push(skip.map(Skip::as_str));
+    }
+}
+
+/// A message as the sessionizer sees it: its links, and the session that it is in so far. Deleted ones are
+/// among them, since a deletion moves nobody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// The message.
+    pub id: MessageId,
+    /// Its author.
+    pub author: UserId,
+    /// When it was sent.
+    pub sent_at: DateTime<Utc>,
+    /// What it points at.
+    pub links: Links,
+    /// The first message of its session; `None` until it is placed.
+    pub session_first: Option<MessageId>,
+}
+
+/// A place in the order of a channel.
+pub type Position = (DateTime<Utc>, MessageId);
+
+/// The placed messages of a channel that were sent at `since` or later and stand before `before`, in order.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn placed_before(
+    db: &mut PgConnection,
+    guild: GuildId,
+    channel: ChannelId,
+    since: DateTime<Utc>,
+    before: Position,
+) -> Result<Vec<Placed>, StoreError> {
+    let rows: Vec<PlacedRow> = sqlx::query_as(
+        "SELECT id, author_id, sent_at, reply_to, mentions, session_first FROM messages
+         WHERE guild_id = $1 AND channel_id = $2 AND session_first IS NOT NULL
+           AND sent_at >= $3 AND (sent_at, id) < ($4, $5)
+         ORDER BY sent_at, id",
+    )
+    .bind(guild.get())
+    .bind(channel.get())
+    .bind(since)
+    .bind(before.0)
+    .bind(before.1.get())
+    .fetch_all(db)
+    .await?;
+    rows.into_iter().map(PlacedRow::read).collect()
+}
+
+/// Up to `limit` placed messages of a channel that stand after `after`, in order.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn placed_after(
+    db: &mut PgConnection,
+    guild: GuildId,
+    channel: ChannelId,
+    after: Position,
+    limit: i64,
+) -> Result<Vec<Placed>, StoreError> {
+    let rows: Vec<PlacedRow> = sqlx::query_as(
+        "SELECT id, author_id, sent_at, reply_to, mentions, session_first FROM messages
+         WHERE guild_id = $1 AND channel_id = $2 AND session_first IS NOT NULL
+           AND (sent_at, id) > ($3, $4)
+         ORDER BY sent_at, id LIMIT $5",
+    )
+    .bind(guild.get())
+    .bind(channel.get())
+    .bind(after.0)
+    .bind(after.1.get())
+    .bind(limit)
+    .fetch_all(db)
+    .await?;
+    rows.into_iter().map(PlacedRow::read).collect()
+}
+
+#[derive(FromRow)]
+struct PlacedRow {
+    id: i64,
+    author_id: i64,
+    sent_at: DateTime<Utc>,
+    reply_to: Option<i64>,
+    mentions: Vec<i64>,
+    session_first: Option<i64>,
+}
+
+impl PlacedRow {
+    fn read(self) -> Result<Placed, StoreError> {
+        Ok(Placed {
+            id: self.id.try_into()?,
+            author: self.author_id.try_into()?,
+            sent_at: self.sent_at,
+            links: links(self.reply_to, self.mentions)?,
+            session_first: self.session_first.map(MessageId::try_from).transpose()?,
+        })
+    }
+}
+
+fn links(reply_to: Option<i64>, mentions: Vec<i64>) -> Result<Links, StoreError> {
+    Ok(Links {
+        reply_to: reply_to.map(MessageId::try_from).transpose()?,
+        mentions: mentions.into_iter().map(UserId::try_from).collect::<Result<_, _>>()?,
+    })
+}
+
+/// Moves messages of one channel into sessions: pairs of a message and the first message of its session.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn place(
+    tx: &mut PgConnection,
+    guild: GuildId,
+    channel: ChannelId,
+    moves: &[(MessageId, MessageId)],
+) -> Result<(), StoreError> {
+    let (ids, firsts): (Vec<i64>, Vec<i64>) = moves.iter().map(|(m, first)| (m.get(), first.get())).unzip();
+    sqlx::query(
+        "UPDATE messages m SET session_first = u.first, skip = NULL
+         FROM UNNEST($3::bigint[], $4::bigint[]) AS u (id, first)
+         WHERE m.guild_id = $1 AND m.channel_id = $2 AND m.id = u.id",
+    )
+    .bind(guild.get())
+    .bind(channel.get())
+    .bind(ids)
+    .bind(firsts)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Notes why messages of one channel are in no session, and how many words they have: for rows that another
+/// program wrote.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn annotate(
+    tx: &mut PgConnection,
+    guild: GuildId,
+    channel: ChannelId,
+    notes: &[(&Message, Option<Skip>)],
+) -> Result<(), StoreError> {
+    let ids: Vec<i64> = notes.iter().map(|(m, _)| m.id.get()).collect();
+    let words: Vec<i32> =
+        notes.iter().map(|(m, _)| i32::try_from(m.text.words()).unwrap_or(i32::MAX)).collect();
+    let skips: Vec<Option<&str>> = notes.iter().map(|(_, skip)| skip.map(Skip::as_str)).collect();
+    sqlx::query(
+        "UPDATE messages m SET words = u.words, skip = u.skip
+         FROM UNNEST($3::bigint[], $4::int[], $5::text[]) AS u (id, words, skip)
+         WHERE m.guild_id = $1 AND m.channel_id = $2 AND m.id = u.id
+           AND (m.words, m.skip) IS DISTINCT FROM (u.words, u.skip)",
+    )
+    .bind(guild.get())
+    .bind(channel.get())
+    .bind(ids)
+    .bind(words)
+    .bind(skips)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Up to `limit` live messages of a channel that are in no session and may belong in one, from after `after`
+/// on, in order: those never looked at, and with `include_bots` those left out as bots.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn unplaced(
+    db: &mut PgConnection,
+    guild: GuildId,
+    channel: ChannelId,
+    after: Option<Position>,
+    include_bots: bool,
+    limit: i64,
+) -> Result<Vec<Message>, StoreError> {
+    let (after_time, after_id) = after.map_or((DateTime::UNIX_EPOCH, 0), |(time, id)| (time, id.get()));
+    let rows: Vec<MessageRow> = sqlx::query_as(
+        "SELECT id, author_id, author_name, is_bot, is_system, sent_at, edited_at, reply_to, mentions, text
+         FROM messages
+         WHERE guild_id = $1 AND channel_id = $2 AND session_first IS NULL AND deleted_at IS NULL
+           AND (skip IS NULL OR ($3 AND skip = 'bot'))
+           AND (sent_at, id) > ($4, $5)
+         ORDER BY sent_at, id LIMIT $6",
+    )
+    .bind(guild.get())
+    .bind(channel.get())
+    .bind(include_bots)
+    .bind(after_time)
+    .bind(after_id)
+    .bind(limit)
+    .fetch_all(db)
+    .await?;
+    rows.into_iter().map(|row| row.read(guild, channel)).collect()
+}
+
+#[derive(FromRow)]
+struct MessageRow {
+    id: i64,
+    author_id: i64,
+    author_name: String,
+    is_bot: bool,
+    is_system: bool,
+    sent_at: DateTime<Utc>,
+    edited_at: Option<DateTime<Utc>>,
+    reply_to: Option<i64>,
+    mentions: Vec<i64>,
+    text: String,
+}
+
+impl MessageRow {
+    fn read(self, guild_id: GuildId, channel_id: ChannelId) -> Result<Message, StoreError> {
+        Ok(Message {
+            guild_id,
+            channel_id,
+            id: self.id.try_into()?,
+            author: Author { id: self.author_id.try_into()?, name: self.author_name, is_bot: self.is_bot },
+            kind: if self.is_system { MessageKind::System } else { MessageKind::Conversation },
+            sent_at: self.sent_at,
+            edited_at: self.edited_at,
+            links: links(self.reply_to, self.mentions)?,
+            text: SearchText::from_parts([self.text.as_str()]),
+        })
+    }
+}
+
+/// Turns messages into tombstones: their text is erased, their place stays. Returns the first messages of the
+/// sessions that held a live one of them.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn bury(
+    tx: &mut PgConnection,
+    guild: GuildId,
+    channel: ChannelId,
+    ids: &[MessageId],
+) -> Result<Vec<MessageId>, StoreError> {
+    let ids: Vec<i64> = ids.iter().map(|id| id.get()).collect();
+    let firsts: Vec<i64> = sqlx::query_scalar(
+        "WITH buried AS (
+             UPDATE messages SET deleted_at = now(), text = '', words = 0, author_name = ''
+             WHERE guild_id = $1 AND channel_id = $2 AND id = ANY($3) AND deleted_at IS NULL
+             RETURNING session_first)
+         SELECT DISTINCT session_first FROM buried WHERE session_first IS NOT NULL ORDER BY 1",
+    )
+    .bind(guild.get())
+    .bind(channel.get())
+    .bind(ids)
+    .fetch_all(tx)
+    .await?;
+    Ok(firsts.into_iter().map(MessageId::try_from).collect::<Result<_, _>>()?)
+}

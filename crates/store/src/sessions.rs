@@ -1,0 +1,467 @@
+//! Sessions: their revisions, what the indexer reads and records, and what the search shows.
+
+use chrono::{DateTime, Utc};
+use guildex_types::{
+    ChannelId, Eligibility, GuildId, MessageId, ModelSlug, Revision, SearchText, SessionId, UserId,
+};
+use sqlx::{FromRow, PgConnection, PgPool};
+use uuid::Uuid;
+
+use crate::StoreError;
+
+/// A change to a session: what was there before and what is there now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Changed {
+    /// The session.
+    pub id: SessionId,
+    /// The revision that this change gave it.
+    pub revision: Revision,
+    /// Live messages and words before the change; `(0, 0)` for a new session.
+    pub before: (u32, u32),
+    /// Live messages and words now; `(0, 0)` makes it a tombstone.
+    pub now: (u32, u32),
+}
+
+/// Gives sessions of one channel a new revision and counts them anew from their messages. A session without
+/// live messages becomes a tombstone. The rows stay locked until the transaction ends.
+///
+/// `touched` pairs a session's first message with whether anything was taken from it or rewritten in it; each
+/// session stands in it once.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn touch(
+    tx: &mut PgConnection,
+    guild: GuildId,
+    channel: ChannelId,
+    touched: &[(MessageId, bool)],
+) -> Result<Vec<Changed>, StoreError> {
+    let ids: Vec<Uuid> =
+        touched.iter().map(|(first, _)| SessionId::of(guild, channel, *first).get()).collect();
+    let (firsts, removed): (Vec<i64>, Vec<bool>) = touched.iter().map(|(m, r)| (m.get(), *r)).unzip();
+    let rows: Vec<ChangedRow> = sqlx::query_as(
+        "WITH old AS (
+             SELECT id, message_count, word_count FROM sessions
+             WHERE guild_id = $1 AND id = ANY($3) ORDER BY id FOR UPDATE),
+         counted AS (
+             SELECT u.id, u.first, u.removed, count(m.id)::int AS messages, coalesce(sum(m.words), 0)::int AS words,
+                    min(m.sent_at) AS started_at, max(m.sent_at) AS ended_at,
+                    nextval('session_revisions') AS revision
+             FROM UNNEST($3::uuid[], $4::bigint[], $5::bool[]) AS u (id, first, removed)
+             LEFT JOIN messages m ON m.guild_id = $1 AND m.channel_id = $2 AND m.session_first = u.first
+                  AND m.deleted_at IS NULL AND m.text <> ''
+             GROUP BY u.id, u.first, u.removed),
+         written AS (
+             INSERT INTO sessions AS s (id, guild_id, channel_id, first_message_id, revision, removed_revision,
+                                        message_count, word_count, started_at, ended_at, deleted_at)
+             SELECT id, $1, $2, first, revision, CASE WHEN removed THEN revision ELSE 0 END,
+                    messages, words, started_at, ended_at, CASE WHEN messages = 0 THEN now() END
+             FROM counted
+             ON CONFLICT (id) DO UPDATE
+             SET revision = excluded.revision,
+                 removed_revision = greatest(s.removed_revision, excluded.removed_revision),
+                 message_count = excluded.message_count, word_count = excluded.word_count,
+                 started_at = excluded.started_at, ended_at = excluded.ended_at,
+                 deleted_at = excluded.deleted_at
+             RETURNING id, revision, message_count, word_count)
+         SELECT w.id, w.revision, w.message_count, w.word_count,
+                coalesce(old.message_count, 0) AS old_messages, coalesce(old.word_count, 0) AS old_words
+         FROM written w LEFT JOIN old ON old.id = w.id",
+    )
+    .bind(guild.get())
+    .bind(channel.get())
+    .bind(ids)
+    .bind(firsts)
+    .bind(removed)
+    .fetch_all(tx)
+    .await?;
+    Ok(rows.into_iter().map(ChangedRow::read).collect())
+}
+
+#[derive(FromRow)]
+struct ChangedRow {
+    id: Uuid,
+    revision: i64,
+    message_count: i32,
+    word_count: i32,
+    old_messages: i32,
+    old_words: i32,
+}
+
+impl ChangedRow {
+    fn read(self) -> Changed {
+        Changed {
+            id: self.id.into(),
+            revision: self.revision.into(),
+            before: (count(self.old_messages), count(self.old_words)),
+            now: (count(self.message_count), count(self.word_count)),
+        }
+    }
+}
+
+fn count(number: i32) -> u32 {
+    u32::try_from(number).unwrap_or(0)
+}
+
+/// A session as it is now, with all that an index job needs.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// The session.
+    pub id: SessionId,
+    /// Its tenant.
+    pub guild_id: GuildId,
+    /// Its channel or thread.
+    pub channel_id: ChannelId,
+    /// The channel's name.
+    pub channel_name: String,
+    /// The message that names it.
+    pub first_message_id: MessageId,
+    /// The state that was read.
+    pub revision: Revision,
+    /// The live messages with text, in order. None: the session is a tombstone.
+    pub messages: Vec<SessionMessage>,
+    /// What the model's collection holds of it, if anything.
+    pub indexed: Option<Indexed>,
+}
+
+/// A message as it stands in a session.
+#[derive(Debug, Clone)]
+pub struct SessionMessage {
+    /// The message.
+    pub id: MessageId,
+    /// Who wrote it.
+    pub author_id: UserId,
+    /// By which name.
+    pub author_name: String,
+    /// When it was sent.
+    pub sent_at: DateTime<Utc>,
+    /// Its text.
+    pub text: SearchText,
+    /// Its words, by Unicode segmentation.
+    pub words: u32,
+}
+
+/// What a model's collection holds of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Indexed {
+    /// The revision that the points carry.
+    pub point_revision: Revision,
+    /// Of what the points were made from; `None` while points are being rewritten.
+    pub content_hash: Option<Vec<u8>>,
+    /// How many points there are.
+    pub points: u32,
+}
+
+/// Reads sessions as they are now, in one statement, so that revision and messages belong together. Sessions
+/// that do not exist in the guild named are left out.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn load(
+    pool: &PgPool,
+    wanted: &[(GuildId, SessionId)],
+    model: &ModelSlug,
+) -> Result<Vec<Session>, StoreError> {
+    let (guilds, ids): (Vec<i64>, Vec<Uuid>) = wanted.iter().map(|(g, s)| (g.get(), s.get())).unzip();
+    let rows: Vec<LoadedRow> = sqlx::query_as(
+        "SELECT s.id, s.guild_id, s.channel_id, c.name AS channel_name, s.first_message_id, s.revision,
+                i.point_revision, i.content_hash, i.points,
+                m.id AS message_id, m.author_id, m.author_name, m.sent_at, m.text, m.words
+         FROM UNNEST($1::bigint[], $2::uuid[]) AS u (guild_id, id)
+         JOIN sessions s ON s.id = u.id AND s.guild_id = u.guild_id
+         JOIN channels c ON c.guild_id = s.guild_id AND c.id = s.channel_id
+         LEFT JOIN indexed_sessions i ON i.session_id = s.id AND i.model = $3
+         LEFT JOIN messages m ON m.guild_id = s.guild_id AND m.channel_id = s.channel_id
+              AND m.session_first = s.first_message_id AND m.deleted_at IS NULL AND m.text <> ''
+         ORDER BY s.id, m.sent_at, m.id",
+    )
+    .bind(guilds)
+    .bind(ids)
+    .bind(model.as_str())
+    .fetch_all(pool)
+    .await?;
+    let mut sessions: Vec<Session> = Vec::with_capacity(wanted.len());
+    for row in rows {
+        if sessions.last().is_none_or(|last| last.id.get() != row.id) {
+            sessions.push(row.session()?);
+        }
+        if let (Some(last), Some(message)) = (sessions.last_mut(), row.message()?) {
+            last.messages.push(message);
+        }
+    }
+    Ok(sessions)
+}
+
+#[derive(FromRow)]
+struct LoadedRow {
+    id: Uuid,
+    guild_id: i64,
+    channel_id: i64,
+    channel_name: String,
+    first_message_id: i64,
+    revision: i64,
+    point_revision: Option<i64>,
+    content_hash: Option<Vec<u8>>,
+    points: Option<i32>,
+    message_id: Option<i64>,
+    author_id: Option<i64>,
+    author_name: Option<String>,
+    sent_at: Option<DateTime<Utc>>,
+    text: Option<String>,
+    words: Option<i32>,
+}
+
+impl LoadedRow {
+    fn session(&self) -> Result<Session, StoreError> {
+        Ok(Session {
+            id: self.id.into(),
+            guild_id: self.guild_id.try_into()?,
+            channel_id: self.channel_id.try_into()?,
+            channel_name: self.channel_name.clone(),
+            first_message_id: self.first_message_id.try_into()?,
+            revision: self.revision.into(),
+            messages: Vec::new(),
+            indexed: self.point_revision.map(|revision| Indexed {
+                point_revision: revision.into(),
+                content_hash: self.content_hash.clone(),
+                points: count(self.points.unwrap_or(0)),
+            }),
+        })
+    }
+
+    fn message(self) -> Result<Option<SessionMessage>, StoreError> {
+        let (Some(id), Some(author_id), Some(author_name), Some(sent_at), Some(text)) =
+            (self.message_id, self.author_id, self.author_name, self.sent_at, self.text)
+        else {
+            return Ok(None);
+        };
+        Ok(Some(SessionMessage {
+            id: id.try_into()?,
+            author_id: author_id.try_into()?,
+            author_name,
+            sent_at,
+            text: SearchText::from_parts([text.as_str()]),
+            words: count(self.words.unwrap_or(0)),
+        }))
+    }
+}
+
+/// Says that the points of these sessions are about to change: until [`record`] is called, nothing is taken
+/// for unchanged.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn clear_hashes(
+    pool: &PgPool,
+    sessions: &[(GuildId, SessionId)],
+    model: &ModelSlug,
+) -> Result<(), StoreError> {
+    let (guilds, ids): (Vec<i64>, Vec<Uuid>) = sessions.iter().map(|(g, s)| (g.get(), s.get())).unzip();
+    sqlx::query(
+        "UPDATE indexed_sessions i SET content_hash = NULL
+         FROM UNNEST($1::bigint[], $2::uuid[]) AS u (guild_id, id)
+         JOIN sessions s ON s.id = u.id AND s.guild_id = u.guild_id
+         WHERE i.session_id = s.id AND i.model = $3",
+    )
+    .bind(guilds)
+    .bind(ids)
+    .bind(model.as_str())
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// What an index job did to a session, to be recorded.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// The tenant.
+    pub guild_id: GuildId,
+    /// The session.
+    pub session_id: SessionId,
+    /// The revision that was read.
+    pub revision: Revision,
+    /// The revision that the points carry; lower than `revision` where the content had not changed.
+    pub point_revision: Revision,
+    /// Of what the points were made from.
+    pub content_hash: Vec<u8>,
+    /// How many points there are; 0 takes the session out of the model's books.
+    pub points: u32,
+}
+
+/// Records what the collection holds, for each session that still is at the revision that was read; the
+/// others moved on and are left as they are, for the job that follows them.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn record(pool: &PgPool, records: &[Record], model: &ModelSlug) -> Result<(), StoreError> {
+    let mut tx = pool.begin().await?;
+    let (gone, kept): (Vec<&Record>, Vec<&Record>) = records.iter().partition(|r| r.points == 0);
+    if !kept.is_empty() {
+        sqlx::query(
+            "INSERT INTO indexed_sessions AS i
+                    (session_id, model, point_revision, indexed_revision, content_hash, points)
+             SELECT s.id, $7, u.point_revision, u.revision, u.content_hash, u.points
+             FROM UNNEST($1::bigint[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bytea[], $6::int[])
+                  AS u (guild_id, id, revision, point_revision, content_hash, points)
+             JOIN sessions s ON s.id = u.id AND s.guild_id = u.guild_id AND s.revision = u.revision
+                  AND s.deleted_at IS NULL
+             ORDER BY s.id FOR SHARE OF s
+             ON CONFLICT (session_id, model) DO UPDATE
+             SET point_revision = excluded.point_revision, indexed_revision = excluded.indexed_revision,
+                 content_hash = excluded.content_hash, points = excluded.points",
+        )
+        .bind(kept.iter().map(|r| r.guild_id.get()).collect::<Vec<_>>())
+        .bind(kept.iter().map(|r| r.session_id.get()).collect::<Vec<_>>())
+        .bind(kept.iter().map(|r| r.revision.get()).collect::<Vec<_>>())
+        .bind(kept.iter().map(|r| r.point_revision.get()).collect::<Vec<_>>())
+        .bind(kept.iter().map(|r| r.content_hash.as_slice()).collect::<Vec<_>>())
+        .bind(kept.iter().map(|r| i32::try_from(r.points).unwrap_or(i32::MAX)).collect::<Vec<_>>())
+        .bind(model.as_str())
+        .execute(&mut *tx)
+        .await?;
+    }
+    if !gone.is_empty() {
+        sqlx::query(
+            "DELETE FROM indexed_sessions i
+             USING UNNEST($1::bigint[], $2::uuid[], $3::bigint[]) AS u (guild_id, id, revision)
+             JOIN sessions s ON s.id = u.id AND s.guild_id = u.guild_id AND s.revision = u.revision
+             WHERE i.session_id = s.id AND i.model = $4",
+        )
+        .bind(gone.iter().map(|r| r.guild_id.get()).collect::<Vec<_>>())
+        .bind(gone.iter().map(|r| r.session_id.get()).collect::<Vec<_>>())
+        .bind(gone.iter().map(|r| r.revision.get()).collect::<Vec<_>>())
+        .bind(model.as_str())
+        .execute(&mut *tx)
+        .await?;
+    }
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Locks sessions that ought to be in the model's collection and are not, at their latest revision, and
+/// returns up to `limit` of a channel's, by id, from after `after` on.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn missing(
+    tx: &mut PgConnection,
+    guild: GuildId,
+    channel: ChannelId,
+    model: &ModelSlug,
+    eligible: Eligibility,
+    after: Option<SessionId>,
+    limit: i64,
+) -> Result<Vec<(SessionId, Revision)>, StoreError> {
+    let rows: Vec<(Uuid, i64)> = sqlx::query_as(
+        "SELECT s.id, s.revision FROM sessions s
+         LEFT JOIN indexed_sessions i ON i.session_id = s.id AND i.model = $3
+         WHERE s.guild_id = $1 AND s.channel_id = $2 AND s.deleted_at IS NULL
+           AND (s.message_count >= $4 OR (s.message_count = 1 AND s.word_count >= $5))
+           AND i.indexed_revision IS DISTINCT FROM s.revision
+           AND ($6::uuid IS NULL OR s.id > $6)
+         ORDER BY s.id LIMIT $7
+         FOR UPDATE OF s",
+    )
+    .bind(guild.get())
+    .bind(channel.get())
+    .bind(model.as_str())
+    .bind(i64::from(eligible.min_messages.max(1)))
+    .bind(i64::from(eligible.lone_message_min_words))
+    .bind(after.map(SessionId::get))
+    .bind(limit)
+    .fetch_all(tx)
+    .await?;
+    Ok(rows.into_iter().map(|(id, revision)| (id.into(), revision.into())).collect())
+}
+
+/// A session as a search shows it.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    /// The session.
+    pub id: SessionId,
+    /// Its channel or thread.
+    pub channel_id: ChannelId,
+    /// The channel's name.
+    pub channel_name: String,
+    /// When its first and last messages were sent.
+    pub span: (DateTime<Utc>, DateTime<Utc>),
+    /// Its live messages with text, in order.
+    pub messages: Vec<SessionMessage>,
+}
+
+/// A hit that asks to be shown: a session, and the revision of the point that was hit.
+pub type HitKey = (SessionId, Revision);
+
+/// Joins hits with the truth: returns those sessions of the guild (and, where given, of the channels) that are
+/// live, whose point is of exactly the recorded revision, and from which nothing was removed since.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn show(
+    pool: &PgPool,
+    guild: GuildId,
+    channels: Option<&[ChannelId]>,
+    hits: &[HitKey],
+    model: &ModelSlug,
+) -> Result<Vec<Shown>, StoreError> {
+    let (ids, revisions): (Vec<Uuid>, Vec<i64>) = hits.iter().map(|(s, r)| (s.get(), r.get())).unzip();
+    let channels: Option<Vec<i64>> = channels.map(|ids| ids.iter().map(|id| id.get()).collect());
+    let rows: Vec<LoadedRow> = sqlx::query_as(
+        "SELECT s.id, s.guild_id, s.channel_id, c.name AS channel_name, s.first_message_id, s.revision,
+                i.point_revision, i.content_hash, i.points,
+                m.id AS message_id, m.author_id, m.author_name, m.sent_at, m.text, m.words
+         FROM (SELECT DISTINCT * FROM UNNEST($2::uuid[], $3::bigint[])) AS u (id, revision)
+         JOIN sessions s ON s.id = u.id AND s.guild_id = $1 AND s.deleted_at IS NULL
+              AND ($4::bigint[] IS NULL OR s.channel_id = ANY($4))
+         JOIN channels c ON c.guild_id = s.guild_id AND c.id = s.channel_id
+         JOIN indexed_sessions i ON i.session_id = s.id AND i.model = $5
+              AND i.point_revision = u.revision AND i.indexed_revision >= s.removed_revision
+         JOIN messages m ON m.guild_id = s.guild_id AND m.channel_id = s.channel_id
+              AND m.session_first = s.first_message_id AND m.deleted_at IS NULL AND m.text <> ''
+         ORDER BY s.id, m.sent_at, m.id",
+    )
+    .bind(guild.get())
+    .bind(ids)
+    .bind(revisions)
+    .bind(channels)
+    .bind(model.as_str())
+    .fetch_all(pool)
+    .await?;
+    let mut shown: Vec<Shown> = Vec::new();
+    for row in rows {
+        let session = row.session()?;
+        let Some(message) = row.message()? else { continue };
+        match shown.last_mut().filter(|last| last.id == session.id) {
+            Some(last) => {
+                last.span.1 = message.sent_at;
+                last.messages.push(message);
+            }
+            None => shown.push(Shown {
+                id: session.id,
+                channel_id: session.channel_id,
+                channel_name: session.channel_name,
+                span: (message.sent_at, message.sent_at),
+                messages: vec![message],
+            }),
+        }
+    }
+    Ok(shown)
+}
+
+/// The revision of a session, live or gone; `None` if the guild never had it.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn revision(
+    pool: &PgPool,
+    guild: GuildId,
+    session: SessionId,
+) -> Result<Option<Revision>, StoreError> {
+    let revision: Option<i64> =
+        sqlx::query_scalar("SELECT revision FROM sessions WHERE guild_id = $1 AND id = $2")
+            .bind(guild.get())
+            .bind(session.get())
+            .fetch_optional(pool)
+            .await?;
+    Ok(revision.map(Revision::from))
+}

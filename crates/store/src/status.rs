@@ -1,0 +1,109 @@
+//! How each guild stands: what is stored, indexed, waiting and dead.
+
+use guildex_types::{Eligibility, GuildId, ModelSlug};
+use serde::Serialize;
+use sqlx::{FromRow, PgPool};
+
+use crate::StoreError;
+
+/// A guild's numbers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GuildStatus {
+    /// The tenant.
+    pub guild_id: GuildId,
+    /// Its name.
+    pub name: String,
+    /// Live messages, those that are in no session included.
+    pub messages: i64,
+    /// Live sessions.
+    pub sessions: i64,
+    /// Live sessions that are worth a place in the index.
+    pub eligible: i64,
+    /// Eligible sessions that the model's collection holds at their latest revision.
+    pub indexed: i64,
+    /// Points of those sessions.
+    pub points: i64,
+    /// Jobs that are not finished.
+    pub pending: i64,
+    /// Jobs that cannot succeed.
+    pub dead: i64,
+    /// Age of the oldest unfinished job, in seconds.
+    pub oldest_pending_seconds: Option<f64>,
+}
+
+/// The numbers of every guild, or of one, by id.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn guilds(
+    pool: &PgPool,
+    only: Option<GuildId>,
+    model: &ModelSlug,
+    eligible: Eligibility,
+) -> Result<Vec<GuildStatus>, StoreError> {
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT g.id, g.name, coalesce(m.messages, 0) AS messages, coalesce(s.sessions, 0) AS sessions,
+                coalesce(s.eligible, 0) AS eligible, coalesce(s.indexed, 0) AS indexed,
+                coalesce(s.points, 0) AS points, coalesce(j.pending, 0) AS pending, coalesce(j.dead, 0) AS dead,
+                j.oldest_pending_seconds
+         FROM guilds g
+         LEFT JOIN (SELECT guild_id, count(*) AS messages FROM messages
+                    WHERE deleted_at IS NULL GROUP BY 1) m ON m.guild_id = g.id
+         LEFT JOIN (SELECT guild_id, count(*) AS sessions,
+                           count(*) FILTER (WHERE ok) AS eligible,
+                           count(*) FILTER (WHERE ok AND indexed_revision = revision) AS indexed,
+                           coalesce(sum(points) FILTER (WHERE ok AND indexed_revision = revision), 0)::bigint AS points
+                    FROM (SELECT s.guild_id, s.revision, i.indexed_revision, i.points,
+                                 s.message_count >= $2 OR (s.message_count = 1 AND s.word_count >= $3) AS ok
+                          FROM sessions s
+                          LEFT JOIN indexed_sessions i ON i.session_id = s.id AND i.model = $4
+                          WHERE s.deleted_at IS NULL) live
+                    GROUP BY 1) s ON s.guild_id = g.id
+         LEFT JOIN (SELECT guild_id, count(*) FILTER (WHERE state <> 'dead') AS pending,
+                           count(*) FILTER (WHERE state = 'dead') AS dead,
+                           extract(epoch FROM now() - min(created_at) FILTER (WHERE state <> 'dead'))::float8
+                               AS oldest_pending_seconds
+                    FROM jobs WHERE state IN ('pending', 'queued', 'running', 'dead') GROUP BY 1) j
+              ON j.guild_id = g.id
+         WHERE $1::bigint IS NULL OR g.id = $1
+         ORDER BY g.id",
+    )
+    .bind(only.map(GuildId::get))
+    .bind(i64::from(eligible.min_messages.max(1)))
+    .bind(i64::from(eligible.lone_message_min_words))
+    .bind(model.as_str())
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter().map(Row::read).collect()
+}
+
+#[derive(FromRow)]
+struct Row {
+    id: i64,
+    name: String,
+    messages: i64,
+    sessions: i64,
+    eligible: i64,
+    indexed: i64,
+    points: i64,
+    pending: i64,
+    dead: i64,
+    oldest_pending_seconds: Option<f64>,
+}
+
+impl Row {
+    fn read(self) -> Result<GuildStatus, StoreError> {
+        Ok(GuildStatus {
+            guild_id: self.id.try_into()?,
+            name: self.name,
+            messages: self.messages,
+            sessions: self.sessions,
+            eligible: self.eligible,
+            indexed: self.indexed,
+            points: self.points,
+            pending: self.pending,
+            dead: self.dead,
+            oldest_pending_seconds: self.oldest_pending_seconds,
+        })
+    }
+}

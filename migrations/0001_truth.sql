@@ -1,0 +1,95 @@
+-- The truth: guilds, channels, messages, and the sessions that they form.
+--
+-- Every table that holds a tenant's data begins its key with guild_id: no query reads or deletes without one.
+
+CREATE TABLE guilds (
+    id   bigint PRIMARY KEY CHECK (id > 0),
+    name text   NOT NULL
+);
+
+-- Channels and threads; a thread names its parent channel.
+CREATE TABLE channels (
+    guild_id    bigint NOT NULL REFERENCES guilds,
+    id          bigint NOT NULL CHECK (id > 0),
+    name        text   NOT NULL,
+    parent_id   bigint,
+    PRIMARY KEY (guild_id, id)
+);
+
+CREATE TABLE messages (
+    guild_id      bigint      NOT NULL,
+    channel_id    bigint      NOT NULL,
+    id            bigint      NOT NULL CHECK (id > 0),
+    author_id     bigint      NOT NULL,
+    author_name   text        NOT NULL,
+    is_bot        boolean     NOT NULL DEFAULT false,
+    is_system     boolean     NOT NULL DEFAULT false,
+    sent_at       timestamptz NOT NULL,
+    edited_at     timestamptz,
+    -- Links are those of the message as it was first seen: an edit moves nobody into another session.
+    reply_to      bigint,
+    mentions      bigint[]    NOT NULL DEFAULT '{}',
+    text          text        NOT NULL,
+    words         integer     NOT NULL DEFAULT 0,
+    -- Why the message is in no session; null where it is in one, or was not looked at yet.
+    skip          text        CHECK (skip IN ('system', 'empty', 'bot')),
+    -- The session's first message, which names the session.
+    session_first bigint,
+    -- The row of a deleted message stays as its tombstone, without its text.
+    deleted_at    timestamptz,
+    PRIMARY KEY (guild_id, channel_id, id),
+    FOREIGN KEY (guild_id, channel_id) REFERENCES channels (guild_id, id)
+);
+
+-- A channel in the order in which it was written: what the sessionizer reads.
+CREATE INDEX messages_in_order ON messages (guild_id, channel_id, sent_at, id);
+-- A session's messages: what the indexer and the search read.
+CREATE INDEX messages_of_session ON messages (guild_id, channel_id, session_first);
+-- What a backfill still has to put into sessions.
+CREATE INDEX messages_unplaced ON messages (guild_id, channel_id, sent_at, id)
+    WHERE session_first IS NULL AND deleted_at IS NULL;
+
+-- One sequence for all sessions: a revision never comes back, not even when a session is made anew.
+CREATE SEQUENCE session_revisions;
+
+CREATE TABLE sessions (
+    id               uuid        PRIMARY KEY,
+    guild_id         bigint      NOT NULL,
+    channel_id       bigint      NOT NULL,
+    first_message_id bigint      NOT NULL,
+    revision         bigint      NOT NULL,
+    -- The last revision that took something away or rewrote it. Points older than this are not shown.
+    removed_revision bigint      NOT NULL DEFAULT 0,
+    -- Counted over live messages that have text.
+    message_count    integer     NOT NULL,
+    word_count       integer     NOT NULL,
+    started_at       timestamptz,
+    ended_at         timestamptz,
+    -- The row of a session that is no more stays as its tombstone.
+    deleted_at       timestamptz,
+    UNIQUE (guild_id, channel_id, first_message_id),
+    FOREIGN KEY (guild_id, channel_id) REFERENCES channels (guild_id, id)
+) WITH (fillfactor = 80);
+
+-- The embedding models whose collections are kept. Search reads the active one.
+CREATE TABLE models (
+    slug       text    PRIMARY KEY,
+    dimensions integer NOT NULL CHECK (dimensions > 0),
+    state      text    NOT NULL CHECK (state IN ('active', 'filling'))
+);
+CREATE UNIQUE INDEX one_active_model ON models (state) WHERE state = 'active';
+
+-- Which model's collection holds a session, and in which state.
+CREATE TABLE indexed_sessions (
+    session_id       uuid    NOT NULL REFERENCES sessions ON DELETE CASCADE,
+    model            text    NOT NULL REFERENCES models ON DELETE CASCADE,
+    -- The revision that the session's points carry.
+    point_revision   bigint  NOT NULL,
+    -- The latest revision whose content these points show: ahead of point_revision where a change left the
+    -- content as it was.
+    indexed_revision bigint  NOT NULL,
+    -- Of the enriched text, its template and the model; null while points are being rewritten.
+    content_hash     bytea,
+    points           integer NOT NULL,
+    PRIMARY KEY (session_id, model)
+) WITH (fillfactor = 80);

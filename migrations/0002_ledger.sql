@@ -1,0 +1,47 @@
+-- The ledger: outbox, status board and dead-letter box in one. A job's row is written in the transaction of
+-- the change that causes it.
+--
+--   pending -> queued -> running -> done
+--                ^          |-> pending (again after a backoff, or newer work is wanted)
+--                |          |-> dead (permanent error, or attempts spent)
+--                '-- lease over: pending again
+
+CREATE TABLE jobs (
+    id              uuid        PRIMARY KEY,
+    -- Null only for what came out of Redis and is no job.
+    guild_id        bigint      CHECK (guild_id IS NOT NULL OR state = 'dead'),
+    kind            text        NOT NULL,
+    -- Urgency: 0 delete, 1 live, 2 backfill.
+    class           smallint    NOT NULL CHECK (class BETWEEN 0 AND 2),
+    -- Coalescing: at most one unfinished job a key.
+    key             text,
+    payload         jsonb       NOT NULL,
+    state           text        NOT NULL DEFAULT 'pending'
+                                CHECK (state IN ('pending', 'queued', 'running', 'done', 'dead')),
+    -- The session revision that must be reached; a completion below it puts the job back to pending.
+    wanted_revision bigint      NOT NULL DEFAULT 0,
+    attempts        integer     NOT NULL DEFAULT 0,
+    -- Null: never dies.
+    max_attempts    integer     CHECK (max_attempts > 0),
+    run_at          timestamptz NOT NULL DEFAULT now(),
+    -- Of the queue while queued, of the worker while running.
+    lease_until     timestamptz,
+    claim_token     uuid,
+    worker          text,
+    -- It outlived a lease while running, so it may be what killed its worker: it runs alone.
+    suspect         boolean     NOT NULL DEFAULT false,
+    error           text,
+    created_at      timestamptz NOT NULL DEFAULT now(),
+    finished_at     timestamptz,
+    CHECK ((state IN ('queued', 'running')) = (lease_until IS NOT NULL)),
+    CHECK ((state = 'running') = (claim_token IS NOT NULL)),
+    CHECK ((state IN ('done', 'dead')) = (finished_at IS NOT NULL))
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
+
+CREATE UNIQUE INDEX jobs_unfinished_key ON jobs (key) WHERE state IN ('pending', 'queued', 'running');
+-- The dispatcher walks guilds in turn, oldest due job first.
+CREATE INDEX jobs_due ON jobs (class, guild_id, run_at, id) WHERE state = 'pending';
+CREATE INDEX jobs_leased ON jobs (lease_until) WHERE state IN ('queued', 'running');
+CREATE INDEX jobs_queued ON jobs (class) WHERE state = 'queued';
+CREATE INDEX jobs_finished ON jobs (finished_at) WHERE state = 'done';
+CREATE INDEX jobs_dead ON jobs (guild_id) WHERE state = 'dead';
