@@ -1,0 +1,144 @@
+//! A Redis that goes away, comes back empty, or was never there.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod support;
+
+use std::sync::Arc;
+
+use guildex_queue::{Config, QueueError, Queues};
+use guildex_types::JobClass;
+use support::{Consumer, Server, new_ids, push_in_the_end};
+use tokio::sync::Notify;
+
+#[tokio::test]
+async fn a_flushed_redis_is_taken_up_again() {
+    let server = Server::running().await;
+    let queues = Queues::connect(&server.config()).await.unwrap();
+    let mut consumer = working_consumer(&queues).await;
+
+    command(&queues, &["FLUSHALL"]).await;
+    let ids = new_ids(1);
+    queues.push(JobClass::Live, &ids).await.unwrap();
+    assert_eq!(consumer.next_job().await, ids[0]);
+    assert_eq!(consumer.stop().await, []);
+}
+
+#[tokio::test]
+async fn cut_connections_are_made_anew() {
+    let server = Server::running().await;
+    let queues = Queues::connect(&server.config()).await.unwrap();
+    let mut consumer = working_consumer(&queues).await;
+
+    command(&Queues::connect(&server.config()).await.unwrap(), &["CLIENT", "KILL", "SKIPME", "yes"]).await;
+    let ids = new_ids(1);
+    push_in_the_end(&queues, JobClass::Live, &ids).await;
+    assert_eq!(consumer.next_job().await, ids[0]);
+    consumer.stop().await;
+}
+
+#[tokio::test]
+async fn a_redis_that_died_and_came_back_empty_is_taken_up_again() {
+    let mut server = Server::running().await;
+    let queues = Queues::connect(&server.config()).await.unwrap();
+    let mut consumer = working_consumer(&queues).await;
+
+    for _ in 0..2 {
+        server.kill();
+        assert!(queues.ping().await.is_err());
+        server.start(&[]).await;
+        let ids = new_ids(1);
+        push_in_the_end(&queues, JobClass::Live, &ids).await;
+        assert_eq!(consumer.next_job().await, ids[0]);
+    }
+    consumer.stop().await;
+}
+
+#[tokio::test]
+async fn a_consumer_that_starts_before_redis_waits_for_it() {
+    let mut server = Server::nowhere();
+    let queues = Queues::open(&server.config()).unwrap();
+    let mut consumer = Consumer::start(&queues, JobClass::Live, 1);
+    assert!(queues.ping().await.is_err());
+
+    server.start(&[]).await;
+    let ids = new_ids(1);
+    push_in_the_end(&queues, JobClass::Live, &ids).await;
+    assert_eq!(consumer.next_job().await, ids[0]);
+    consumer.stop().await;
+}
+
+#[tokio::test]
+async fn handlers_live_through_an_outage_and_are_waited_for_when_stopped_in_it() {
+    let mut server = Server::running().await;
+    let queues = Queues::connect(&server.config()).await.unwrap();
+    queues.push(JobClass::Live, &new_ids(1)).await.unwrap();
+    let (release, finished) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (gate, done) = (release.clone(), finished.clone());
+    let mut consumer = Consumer::start_with(&queues, JobClass::Live, 2, move |_| {
+        let (gate, done) = (gate.clone(), done.clone());
+        async move {
+            gate.notified().await;
+            done.notify_one();
+        }
+    });
+    consumer.next_job().await;
+
+    server.kill();
+    for _ in 0..5 {
+        assert!(queues.ping().await.is_err());
+    }
+    consumer.stop.cancel();
+    for _ in 0..5 {
+        assert!(queues.ping().await.is_err());
+    }
+    assert!(!consumer.task.is_finished(), "it did not wait");
+    release.notify_one();
+    finished.notified().await;
+    consumer.stop().await;
+}
+
+#[tokio::test]
+async fn a_consumer_can_be_stopped_while_redis_is_away() {
+    let queues = Queues::open(&Server::nowhere().config()).unwrap();
+    let consumer = Consumer::start(&queues, JobClass::Live, 1);
+    assert!(queues.ping().await.is_err());
+    assert_eq!(consumer.stop().await, []);
+}
+
+#[tokio::test]
+async fn connecting_fails_clearly_and_keeps_the_password_to_itself() {
+    let mut server = Server::nowhere();
+    let secret = Config { url: server.url_with("hunter2"), ..server.config() };
+    let refused = Queues::connect(&secret).await.err().unwrap();
+    assert!(refused.to_string().contains("refused"), "{refused}");
+
+    server.start(&["--requirepass", "another"]).await;
+    let denied = Queues::connect(&secret).await.err().unwrap();
+    assert!(denied.to_string().contains("Password authentication failed"), "{denied}");
+
+    let malformed = Config { url: "redis://:hunter2/@ä:x".to_owned(), ..server.config() };
+    let malformed = Queues::connect(&malformed).await.err().unwrap();
+    for error in [refused, denied, malformed] {
+        assert!(matches!(error, QueueError::Redis(_)));
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+    }
+}
+
+/// A consumer that is known to have worked once.
+async fn working_consumer(queues: &Queues) -> Consumer {
+    let mut consumer = Consumer::start(queues, JobClass::Live, 1);
+    let ids = new_ids(1);
+    queues.push(JobClass::Live, &ids).await.unwrap();
+    assert_eq!(consumer.next_job().await, ids[0]);
+    consumer
+}
+
+async fn command(queues: &Queues, words: &[&str]) {
+    let mut command = redis::Cmd::new();
+    for word in words {
+        command.arg(*word);
+    }
+    let mut redis = guildex_queue::testing::connection(queues);
+    let _: redis::Value = command.query_async(&mut redis).await.unwrap();
+}

@@ -1,0 +1,172 @@
+//! What the tests share: a consumer that tells what it gets, and a Redis of one's own.
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use std::collections::HashSet;
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use guildex_queue::{Config, Delivery, Queues};
+use guildex_types::{JobClass, JobId};
+use tempfile::TempDir;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+/// Long enough for a busy machine; a test that works does not wait for it.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+pub fn new_ids(count: usize) -> Vec<JobId> {
+    std::iter::repeat_with(JobId::new).take(count).collect()
+}
+
+/// A consumer whose deliveries can be awaited.
+pub struct Consumer {
+    deliveries: UnboundedReceiver<Delivery>,
+    pub stop: CancellationToken,
+    pub task: JoinHandle<()>,
+}
+
+impl Consumer {
+    /// Takes what comes and is done with it at once.
+    pub fn start(queues: &Queues, class: JobClass, concurrency: usize) -> Self {
+        Self::start_with(queues, class, concurrency, |_| async {})
+    }
+
+    /// Tells what comes, then gives it to `handler`.
+    pub fn start_with<F>(
+        queues: &Queues,
+        class: JobClass,
+        concurrency: usize,
+        handler: impl Fn(Delivery) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (tell, deliveries) = unbounded_channel();
+        let stop = CancellationToken::new();
+        let (queues, until) = (queues.clone(), stop.clone());
+        let task = tokio::spawn(async move {
+            let handler = move |delivery: Delivery| {
+                // Nobody listens to a consumer that the test has given up.
+                let _ = tell.send(delivery.clone());
+                handler(delivery)
+            };
+            queues.consume(class, concurrency, "test", handler, until).await;
+        });
+        Self { deliveries, stop, task }
+    }
+
+    pub async fn next(&mut self) -> Delivery {
+        timeout(PATIENCE, self.deliveries.recv()).await.expect("a delivery").expect("a running consumer")
+    }
+
+    pub async fn next_job(&mut self) -> JobId {
+        self.next().await.job().expect("a job's id")
+    }
+
+    pub async fn next_jobs(&mut self, count: usize) -> Vec<JobId> {
+        let mut jobs = Vec::new();
+        while jobs.len() < count {
+            jobs.push(self.next_job().await);
+        }
+        jobs
+    }
+
+    /// Stops in good order; what came that nobody asked for.
+    pub async fn stop(mut self) -> Vec<Delivery> {
+        self.stop.cancel();
+        timeout(PATIENCE, self.task).await.expect("a consumer that stops").expect("a consumer that returns");
+        std::iter::from_fn(|| self.deliveries.try_recv().ok()).collect()
+    }
+
+    /// Dies on the spot.
+    pub async fn kill(self) {
+        self.task.abort();
+        assert!(self.task.await.unwrap_err().is_cancelled());
+    }
+}
+
+pub fn assert_same(got: &[JobId], expected: &[JobId]) {
+    assert_eq!(got.len(), expected.len(), "some came twice or not at all");
+    let (got, expected): (HashSet<_>, HashSet<_>) = (got.iter().collect(), expected.iter().collect());
+    assert_eq!(got, expected);
+}
+
+/// A Redis that a test may stop, start and flush.
+pub struct Server {
+    port: u16,
+    folder: TempDir,
+    process: Option<Child>,
+}
+
+impl Server {
+    /// A place for a server that does not run yet.
+    pub fn nowhere() -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Self { port, folder: tempfile::tempdir().unwrap(), process: None }
+    }
+
+    pub async fn running() -> Self {
+        let mut server = Self::nowhere();
+        server.start(&[]).await;
+        server
+    }
+
+    pub async fn start(&mut self, settings: &[&str]) {
+        let process = Command::new("redis-server")
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+            .args(settings)
+            .current_dir(self.folder.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server is needed for this test: run scripts/test");
+        self.process = Some(process);
+        timeout(PATIENCE, async {
+            while tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .expect("redis-server listens");
+    }
+
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+    }
+
+    pub fn config(&self) -> Config {
+        Config {
+            url: format!("redis://127.0.0.1:{}", self.port),
+            poll_interval: Duration::from_millis(10),
+            heartbeat_interval: Duration::from_millis(500),
+            missed_heartbeats: 4,
+            ..Config::default()
+        }
+    }
+
+    pub fn url_with(&self, password: &str) -> String {
+        format!("redis://:{password}@127.0.0.1:{}", self.port)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Pushes as the dispatcher does: again, until it works.
+pub async fn push_in_the_end(queues: &Queues, class: JobClass, ids: &[JobId]) {
+    timeout(PATIENCE, async {
+        while queues.push(class, ids).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("a push that works in the end");
+}
