@@ -1,0 +1,346 @@
+//! Cutting a conversation into chunks that the model can read whole.
+
+use std::ops::Range;
+
+use crate::tokenizer::{Tokenizer, TokenizerError};
+
+/// A header takes at most this part of a chunk, so that every chunk has room for what was said.
+const HEADER_SHARE: usize = 4;
+
+/// A run of lines under the header.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Chunk {
+    /// The header, then the lines, each on a line of its own.
+    pub text: String,
+    /// Which lines are in it, in whole or in part.
+    pub lines: Range<usize>,
+    /// Its length in tokens, the special ones included.
+    pub tokens: usize,
+}
+
+/// Content is private: a debug print shows sizes alone.
+impl std::fmt::Debug for Chunk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Chunk({} bytes, lines {:?}, {} tokens)", self.text.len(), self.lines, self.tokens)
+    }
+}
+
+/// What [`split`] made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Split {
+    /// The chunks, in the order of the lines. No line makes no chunk.
+    pub chunks: Vec<Chunk>,
+    /// How many tokens of the header were cut off, in every chunk. The caller logs it.
+    pub header_cut: usize,
+}
+
+/// Cuts `lines` (say, a message each) into chunks of at most the tokenizer's window, each under `header`.
+///
+/// Chunks end between lines. A line that is too long for a chunk is cut between words, and a word that is too
+/// long between characters; nothing but blanks is left out. A header that takes more than a quarter of the
+/// window is shortened. The same input gives the same chunks.
+///
+/// # Errors
+/// If the tokenizer fails.
+pub fn split<L: AsRef<str>>(
+    tokenizer: &Tokenizer,
+    header: &str,
+    lines: &[L],
+) -> Result<Split, TokenizerError> {
+    let header = Header::fit(tokenizer, header)?;
+    let mut room = tokenizer.room().saturating_sub(header.tokens);
+    loop {
+        let chunks = pack(tokenizer, &header, &pieces(tokenizer, lines, room)?, room)?;
+        // BERT's tokens add up over line breaks. Should another tokenizer's not, a smaller room keeps the
+        // promise all the same.
+        let excess = chunks.iter().map(|chunk| chunk.tokens.saturating_sub(tokenizer.window())).max();
+        match excess {
+            Some(excess) if excess > 0 && room > 1 => room = room.saturating_sub(excess).max(1),
+            _ => return Ok(Split { chunks, header_cut: header.cut }),
+        }
+    }
+}
+
+struct Header<'h> {
+    text: &'h str,
+    tokens: usize,
+    cut: usize,
+}
+
+impl<'h> Header<'h> {
+    fn fit(tokenizer: &Tokenizer, text: &'h str) -> Result<Self, TokenizerError> {
+        let whole: usize = tokenizer.own_tokens(vec![text])?.iter().sum();
+        let share = tokenizer.room() / HEADER_SHARE;
+        if whole <= share {
+            return Ok(Self { text, tokens: whole, cut: 0 });
+        }
+        let (text, tokens) = cut_line(tokenizer, text, share)?.into_iter().next().unwrap_or(("", 0));
+        Ok(Self { text, tokens, cut: whole.saturating_sub(tokens) })
+    }
+}
+
+/// A line, or a part of one that is too long.
+struct Piece<'l> {
+    line: usize,
+    text: &'l str,
+    tokens: usize,
+}
+
+fn pieces<'l, L: AsRef<str>>(
+    tokenizer: &Tokenizer,
+    lines: &'l [L],
+    room: usize,
+) -> Result<Vec<Piece<'l>>, TokenizerError> {
+    let counts = tokenizer.own_tokens(lines.iter().map(AsRef::as_ref).collect())?;
+    let mut pieces = Vec::with_capacity(lines.len());
+    for (line, (text, tokens)) in lines.iter().map(AsRef::as_ref).zip(counts).enumerate() {
+        if tokens <= room {
+            pieces.push(Piece { line, text, tokens });
+        } else {
+            let parts = cut_line(tokenizer, text, room)?;
+            pieces.extend(parts.into_iter().map(|(text, tokens)| Piece { line, text, tokens }));
+        }
+    }
+    Ok(pieces)
+}
+
+/// Cuts a line into runs of words of at most `room` tokens; a longer word is cut into runs of characters.
+fn cut_line<'l>(
+    tokenizer: &Tokenizer,
+    line: &'l str,
+    room: usize,
+) -> Result<Vec<(&'l str, usize)>, TokenizerError> {
+    let words: Vec<&str> = line.split_inclusive(char::is_whitespace).collect();
+    let counts = tokenizer.own_tokens(words.clone())?;
+
+    let mut parts = Vec::new();
+    let mut run = Run { line, bytes: 0..0, tokens: 0 };
+    for (word, tokens) in words.into_iter().zip(counts) {
+        if run.tokens + tokens > room {
+            parts.extend(run.take());
+        }
+        if tokens <= room {
+            run.push(word, tokens);
+        } else {
+            cut_word(tokenizer, word.trim_end(), tokens, room, &mut parts)?;
+            run.skip(word);
+        }
+    }
+    parts.extend(run.take());
+    Ok(parts)
+}
+
+/// Words of a line that stand together.
+struct Run<'l> {
+    line: &'l str,
+    bytes: Range<usize>,
+    tokens: usize,
+}
+
+impl<'l> Run<'l> {
+    fn push(&mut self, word: &str, tokens: usize) {
+        self.bytes.end += word.len();
+        self.tokens += tokens;
+    }
+
+    /// Passes over a word that goes elsewhere; the run is empty.
+    fn skip(&mut self, word: &str) {
+        let end = self.bytes.end + word.len();
+        self.bytes = end..end;
+    }
+
+    /// The run so far, unless it is blank. A new one begins behind it.
+    fn take(&mut self) -> Option<(&'l str, usize)> {
+        let text = self.line.get(self.bytes.clone()).unwrap_or_default().trim();
+        let tokens = std::mem::take(&mut self.tokens);
+        self.bytes.start = self.bytes.end;
+        (!text.is_empty()).then_some((text, tokens))
+    }
+}
+
+/// Cuts a word of so many `tokens` into parts of about equal length, and those again while they are too long:
+/// a part may have more tokens than its share of the whole.
+fn cut_word<'l>(
+    tokenizer: &Tokenizer,
+    word: &'l str,
+    tokens: usize,
+    room: usize,
+    parts: &mut Vec<(&'l str, usize)>,
+) -> Result<(), TokenizerError> {
+    let length = word.chars().count();
+    if tokens <= room || length <= 1 {
+        parts.push((word, tokens));
+        return Ok(());
+    }
+    let count = tokens.div_ceil(room.max(1)).clamp(2, length);
+    let halves = runs_of_chars(word, length.div_ceil(count));
+    let counts = tokenizer.own_tokens(halves.clone())?;
+    for (half, tokens) in halves.into_iter().zip(counts) {
+        cut_word(tokenizer, half, tokens, room, parts)?;
+    }
+    Ok(())
+}
+
+fn runs_of_chars(word: &str, size: usize) -> Vec<&str> {
+    let starts = word.char_indices().map(|(at, _)| at).step_by(size);
+    let ends = starts.clone().skip(1).chain([word.len()]);
+    starts.zip(ends).filter_map(|(start, end)| word.get(start..end)).collect()
+}
+
+/// Fills chunks with pieces, in order.
+fn pack(
+    tokenizer: &Tokenizer,
+    header: &Header<'_>,
+    pieces: &[Piece<'_>],
+    room: usize,
+) -> Result<Vec<Chunk>, TokenizerError> {
+    let mut chunks: Vec<Chunk> = Vec::new();
+    let mut used = 0;
+    for piece in pieces {
+        match chunks.last_mut() {
+            Some(chunk) if used + piece.tokens <= room => {
+                chunk.lines.end = piece.line + 1;
+                chunk.text.push('\n');
+                chunk.text.push_str(piece.text);
+                used += piece.tokens;
+            }
+            _ => {
+                let text = if header.text.is_empty() {
+                    piece.text.to_owned()
+                } else {
+                    format!("{}\n{}", header.text, piece.text)
+                };
+                chunks.push(Chunk { text, lines: piece.line..piece.line + 1, tokens: 0 });
+                used = piece.tokens;
+            }
+        }
+    }
+    let counts = tokenizer.counts(chunks.iter().map(|chunk| chunk.text.as_str()).collect())?;
+    for (chunk, tokens) in chunks.iter_mut().zip(counts) {
+        chunk.tokens = tokens;
+    }
+    Ok(chunks)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::tokenizer::{letters, letters_and_blanks};
+
+    fn texts(split: &Split) -> Vec<&str> {
+        split.chunks.iter().map(|chunk| chunk.text.as_str()).collect()
+    }
+
+    #[test]
+    fn a_short_conversation_is_one_chunk() {
+        let split = split(&letters(64), "In #a:", &["the cat", "sat"]).unwrap();
+        assert_eq!(texts(&split), ["In #a:\nthe cat\nsat"]);
+        assert_eq!(split.chunks[0].lines, 0..2);
+        assert_eq!(split.chunks[0].tokens, 2 + 5 + 1 + 2 + 2);
+        assert_eq!(split.header_cut, 0);
+    }
+
+    #[test]
+    fn a_long_conversation_is_cut_between_lines() {
+        let split = split(&letters(32), "#", &["x ".repeat(20), "y ".repeat(20), "z".into()]).unwrap();
+        assert_eq!(split.chunks.iter().map(|chunk| chunk.lines.clone()).collect::<Vec<_>>(), [0..1, 1..3]);
+        assert!(split.chunks.iter().all(|chunk| chunk.text.starts_with("#\n")));
+    }
+
+    #[test]
+    fn a_long_line_is_cut_between_words_and_may_share_its_last_chunk() {
+        let line = "xyz ".repeat(25);
+        let split = split(&letters(32), "", &["a", line.trim_end(), "b"]).unwrap();
+        let words = |count| vec!["xyz"; count].join(" ");
+        assert_eq!(texts(&split), ["a".to_owned(), words(10), words(10), format!("{}\nb", words(5))]);
+    }
+
+    #[test]
+    fn a_word_too_long_for_a_chunk_is_cut_into_even_parts() {
+        let split = split(&letters(32), "", &[format!("so {} so", "x".repeat(70))]).unwrap();
+        let part = |count| "x".repeat(count);
+        assert_eq!(texts(&split), [format!("so\n{}", part(24)), part(24), format!("{}\nso", part(22))]);
+    }
+
+    #[test]
+    fn chunks_fit_even_where_line_breaks_are_tokens() {
+        let tokenizer = letters_and_blanks(32);
+        let split = split(&tokenizer, "#", &["x"; 100]).unwrap();
+        assert!(split.chunks.iter().all(|chunk| chunk.tokens <= 32), "{split:?}");
+        assert_eq!(split.chunks.iter().map(|chunk| chunk.lines.len()).sum::<usize>(), 100);
+    }
+
+    #[test]
+    fn no_line_makes_no_chunk_and_a_blank_one_no_fuss() {
+        assert_eq!(split::<&str>(&letters(32), "#", &[]).unwrap().chunks, []);
+        assert_eq!(texts(&split(&letters(32), "#", &["", " "]).unwrap()), ["#\n\n "]);
+    }
+
+    #[test]
+    fn a_long_header_is_shortened_and_the_loss_told() {
+        let split = split(&letters(42), &"x ".repeat(30), &["y"]).unwrap();
+        assert_eq!(texts(&split), [format!("{}\ny", "x ".repeat(10).trim())]);
+        assert_eq!(split.header_cut, 20);
+    }
+
+    #[test]
+    fn a_debug_print_does_not_show_the_text() {
+        let split = split(&letters(32), "secret", &["secret"]).unwrap();
+        assert!(!format!("{split:?}").contains("secret"));
+    }
+
+    fn line() -> impl Strategy<Value = String> {
+        prop_oneof![
+            4 => "[a-z .,!?]{0,60}",
+            2 => r"(\PC|[\t\u{85}\u{200b}\u{0}]){0,40}",
+            1 => "[한国你é🎉👩‍👩‍👧 שלום]{0,50}",
+            1 => "[a-d]{80,400}",
+            1 => Just("[SEP]".into()),
+        ]
+    }
+
+    fn visible(text: &str) -> String {
+        text.chars().filter(|c| !c.is_whitespace()).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn every_chunk_fits_and_nothing_visible_is_lost(
+            header in "[a-z# ]{0,60}",
+            lines in prop::collection::vec(line(), 0..12),
+            window in 32_usize..100,
+        ) {
+            let tokenizer = letters(window);
+            let done = split(&tokenizer, &header, &lines).unwrap();
+            let mut found = String::new();
+            let kept = Header::fit(&tokenizer, &header).unwrap().text;
+            for chunk in &done.chunks {
+                prop_assert!(chunk.tokens <= window);
+                prop_assert_eq!(chunk.tokens, tokenizer.count(&chunk.text).unwrap());
+                found.push_str(&visible(chunk.text.strip_prefix(kept).unwrap()));
+            }
+            prop_assert_eq!(found, visible(&lines.concat()));
+            prop_assert_eq!(done, split(&tokenizer, &header, &lines).unwrap());
+        }
+
+        #[test]
+        fn lines_are_covered_in_order_and_only_long_ones_cut(
+            lines in prop::collection::vec(line(), 1..12),
+        ) {
+            let tokenizer = letters(48);
+            let chunks = split(&tokenizer, "#a", &lines).unwrap().chunks;
+            let mut next = 0;
+            for chunk in &chunks {
+                let shares_a_line = chunk.lines.start + 1 == next;
+                prop_assert!(chunk.lines.start == next || shares_a_line);
+                if shares_a_line {
+                    prop_assert!(tokenizer.count(&lines[chunk.lines.start]).unwrap() > 48 - 3);
+                }
+                next = chunk.lines.end;
+            }
+            prop_assert_eq!(next, lines.len());
+        }
+    }
+}

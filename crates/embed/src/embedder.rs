@@ -1,0 +1,53 @@
+//! What an embedding model is to the rest of the program.
+
+use futures::future::BoxFuture;
+use guildex_types::ModelSlug;
+
+use crate::local::LoadError;
+use crate::tokenizer::{Tokenizer, TokenizerError};
+
+/// A model that turns texts into vectors. Shared by all tasks of a process, usually as `Arc<dyn Embedder>`.
+pub trait Embedder: Send + Sync {
+    /// The model's name as it stands in collection names, its precision included.
+    fn slug(&self) -> &ModelSlug;
+
+    /// The length of every vector.
+    fn dimensions(&self) -> usize;
+
+    /// Counts tokens as the model does and knows its window.
+    fn tokenizer(&self) -> &Tokenizer;
+
+    /// Embeds `texts`: one vector a text, in the order given, each of length one in the Euclidean norm.
+    ///
+    /// A text beyond the window is cut there, counted in [`truncated`](Self::truncated) and logged; chunks made
+    /// by [`split`](crate::split) never are. The call waits while the model is busy. Dropping the future takes
+    /// back the work that has not begun.
+    ///
+    /// # Errors
+    /// If the model fails on any of the texts: the call then gives no vectors at all. Other calls are not
+    /// affected, so a caller finds the culprit by trying its texts one by one.
+    fn embed(&self, texts: Vec<String>) -> BoxFuture<'_, Result<Vec<Vec<f32>>, EmbedError>>;
+
+    /// How many texts were cut at the window since the start.
+    fn truncated(&self) -> u64;
+}
+
+/// Why texts got no vectors.
+#[derive(Debug, thiserror::Error)]
+pub enum EmbedError {
+    /// The tokenizer could not read a text.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// The model refused the batch or failed in it.
+    #[error("the embedding model failed: {0}")]
+    Model(String),
+    /// The model or the tokenizer panicked. A panicked session is made anew for the next batch.
+    #[error("the embedding model panicked")]
+    Panicked,
+    /// The session had panicked before and could not be made anew. The next batch tries again.
+    #[error("the embedding model could not be loaded again after a panic")]
+    Reload(#[from] LoadError),
+    /// All of the model's threads are gone.
+    #[error("the embedding model has stopped")]
+    Stopped,
+}

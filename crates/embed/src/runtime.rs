@@ -1,0 +1,28 @@
+//! Loading ONNX Runtime.
+//!
+//! It is a shared library, loaded once a process. Left to itself `ort` loads it at the first use and panics if
+//! it is missing or too old; loading it first turns that into an error.
+
+use std::env::{self, consts};
+use std::path::{Path, PathBuf};
+
+use crate::local::LoadError;
+
+/// Loads ONNX Runtime from `path`, else from where `ORT_DYLIB_PATH` points, else from where the system looks
+/// for libraries. A process that has loaded it keeps what it has, whatever the path.
+pub(crate) fn load(path: Option<&Path>) -> Result<(), LoadError> {
+    let path = path.map(Path::to_owned).or_else(from_environment).unwrap_or_else(system_library);
+    match ort::init_from(&path) {
+        // The environment is fastembed's to build: there may be but one.
+        Ok(_builder) => Ok(()),
+        Err(source) => Err(LoadError::Runtime { path, source: Box::new(source) }),
+    }
+}
+
+fn from_environment() -> Option<PathBuf> {
+    env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+fn system_library() -> PathBuf {
+    format!("{}onnxruntime{}", consts::DLL_PREFIX, consts::DLL_SUFFIX).into()
+}

@@ -1,0 +1,233 @@
+//! The real model: what it computes, and how it behaves under load.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use futures::future::{join_all, try_join_all};
+use futures::poll;
+use guildex_embed::{Embedder, LoadError, LocalConfig, LocalEmbedder, split};
+use proptest::prelude::*;
+use serde_json::Value;
+
+fn config() -> LocalConfig {
+    let variable =
+        |name| std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set: run scripts/test"));
+    LocalConfig {
+        model_dir: Some(PathBuf::from(variable("GUILDEX_MODEL_DIR"))),
+        onnx_runtime: Some(PathBuf::from(variable("ORT_DYLIB_PATH"))),
+        sessions: 2,
+        ..LocalConfig::new("all-minilm-l6-v2-fp32".parse().unwrap())
+    }
+}
+
+/// One model for all tests of this file: loading takes a second and the weights 180 MB.
+fn model() -> &'static LocalEmbedder {
+    static MODEL: OnceLock<LocalEmbedder> = OnceLock::new();
+    MODEL.get_or_init(|| LocalEmbedder::load(config()).unwrap())
+}
+
+async fn embed(texts: &[&str]) -> Vec<Vec<f32>> {
+    model().embed(texts.iter().map(|text| text.to_string()).collect()).await.unwrap()
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+fn furthest(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max)
+}
+
+/// Texts of very different lengths, so that they end up in many batches.
+fn mixed(count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("text {n} {}", "about the weather ".repeat(n * 7 % 40))).collect()
+}
+
+#[tokio::test]
+async fn vectors_equal_those_of_the_reference_implementation() {
+    let reference: Value = serde_json::from_str(include_str!("reference.json")).unwrap();
+    for entry in reference.as_array().unwrap() {
+        let text = entry["text"].as_str().unwrap();
+        let expected: Vec<f32> =
+            entry["vector"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect();
+        let vector = &embed(&[text]).await[0];
+        assert!(cosine(vector, &expected) >= 0.99999, "{text:?}: cosine {}", cosine(vector, &expected));
+    }
+}
+
+#[tokio::test]
+async fn vectors_are_of_length_one() {
+    for vector in embed(&["hello", "", "日本語"]).await {
+        assert_eq!(vector.len(), model().dimensions());
+        let norm: f64 = vector.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+        assert!((norm - 1.0).abs() < 1e-5, "{norm}");
+    }
+}
+
+#[tokio::test]
+async fn neither_order_nor_batch_companions_change_a_vector() {
+    let texts = mixed(60);
+    let together = model().embed(texts.clone()).await.unwrap();
+    assert_eq!(together.len(), texts.len());
+    for (text, vector) in texts.iter().zip(&together) {
+        let alone = &embed(&[text]).await[0];
+        assert!(furthest(vector, alone) < 1e-5, "{}", furthest(vector, alone));
+    }
+}
+
+#[tokio::test]
+async fn nothing_gives_nothing_and_an_empty_text_a_vector() {
+    assert!(embed(&[]).await.is_empty());
+    let vectors = embed(&["", "x"]).await;
+    assert_ne!(vectors[0], vectors[1]);
+}
+
+#[tokio::test]
+async fn a_text_beyond_the_window_is_cut_and_counted() {
+    let own = LocalEmbedder::load(LocalConfig { sessions: 1, window: 64, ..config() }).unwrap();
+    let window = |words: usize| "word ".repeat(words);
+    let vectors = own.embed(vec![window(62), window(63), window(500), "word".into()]).await.unwrap();
+    assert_eq!(own.truncated(), 2);
+    assert!(furthest(&vectors[0], &vectors[2]) < 1e-5, "the text was cut elsewhere than at the window");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_callers_each_get_their_own_vectors() {
+    let texts = mixed(24);
+    let expected = model().embed(texts.clone()).await.unwrap();
+    let calls = (0..16).map(|caller| {
+        let mut texts = texts.clone();
+        texts.rotate_left(caller);
+        tokio::spawn(async move { model().embed(texts).await.unwrap() })
+    });
+    for (caller, vectors) in join_all(calls).await.into_iter().enumerate() {
+        let mut expected = expected.clone();
+        expected.rotate_left(caller);
+        for (vector, expected) in vectors.unwrap().iter().zip(&expected) {
+            assert!(furthest(vector, expected) < 1e-5);
+        }
+    }
+}
+
+#[tokio::test]
+async fn callers_that_go_away_do_not_disturb_the_others() {
+    let mut gone: Vec<_> = (0..8).map(|_| model().embed(mixed(30))).collect();
+    for call in &mut gone {
+        assert!(poll!(call).is_pending());
+    }
+    drop(gone);
+    assert_eq!(embed(&["still here"]).await.len(), 1);
+}
+
+#[tokio::test]
+async fn one_embedder_serves_as_a_trait_object() {
+    let shared: Arc<dyn Embedder> =
+        Arc::new(LocalEmbedder::load(LocalConfig { sessions: 1, ..config() }).unwrap());
+    let calls = (0..3).map(|_| shared.embed(vec!["hello".into()]));
+    assert_eq!(try_join_all(calls).await.unwrap().len(), 3);
+    assert_eq!(shared.slug().as_str(), "all-minilm-l6-v2-fp32");
+}
+
+#[test]
+fn the_tokenizer_counts_as_the_model_does() {
+    let tokenizer = model().tokenizer();
+    assert_eq!(tokenizer.window(), 256);
+    assert_eq!(tokenizer.count("").unwrap(), 2);
+    assert_eq!(tokenizer.count("How do I reset my password?").unwrap(), 9);
+    assert_eq!(tokenizer.count(&"word ".repeat(1000)).unwrap(), 1002, "it cut or padded");
+}
+
+fn line() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => r"\[[a-z]{3,8} @ 2024-05-01 12:3[0-9]\]: [a-zA-Z .,!?']{0,120}",
+        2 => r"(\PC|[\t\u{85}\u{200b}\u{0}]){0,80}",
+        1 => "[一-龥ぁ-ん한-힣]{0,400}",
+        1 => "[א-ת ؀-ي]{0,120}",
+        1 => "(🎉|👩‍👩‍👧|👍🏽| ){0,60}",
+        1 => "[a-z]{4000}",
+        1 => "[a-z/._-]{4000}",
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn tokens_add_up_over_line_breaks(lines in prop::collection::vec(line(), 1..6)) {
+        let tokenizer = model().tokenizer();
+        let apart: usize = lines.iter().map(|line| tokenizer.count(line).unwrap() - 2).sum();
+        prop_assert_eq!(tokenizer.count(&lines.join("\n")).unwrap() - 2, apart);
+    }
+
+    #[test]
+    fn chunks_fit_the_window_and_hold_every_visible_character(lines in prop::collection::vec(line(), 0..12)) {
+        let visible = |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>();
+        let header = "Conversation in #general:";
+        let chunks = split(model().tokenizer(), header, &lines).unwrap().chunks;
+        let mut found = String::new();
+        for chunk in &chunks {
+            prop_assert!(chunk.tokens <= 256);
+            prop_assert_eq!(chunk.tokens, model().tokenizer().count(&chunk.text).unwrap());
+            found.push_str(&visible(chunk.text.strip_prefix(header).unwrap()));
+        }
+        prop_assert_eq!(found, visible(&lines.concat()));
+    }
+}
+
+/// The error of loading, with its sources.
+fn refusal(config: LocalConfig) -> String {
+    let Err(error) = LocalEmbedder::load(config) else { panic!("it was loaded") };
+    let first: &dyn std::error::Error = &error;
+    let chain = std::iter::successors(Some(first), |error| error.source());
+    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// A folder like the model's, but for what `change` does to it.
+fn spoilt(change: impl FnOnce(&std::path::Path)) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["tokenizer.json", "config.json", "special_tokens_map.json", "tokenizer_config.json"] {
+        std::fs::copy(config().model_dir.unwrap().join(name), folder.path().join(name)).unwrap();
+    }
+    let model = config().model_dir.unwrap().join("model.onnx");
+    std::os::unix::fs::symlink(model, folder.path().join("model.onnx")).unwrap();
+    change(folder.path());
+    refusal(LocalConfig { model_dir: Some(folder.path().to_owned()), ..config() })
+}
+
+#[test]
+fn a_missing_folder_or_file_is_named() {
+    let error = refusal(LocalConfig { model_dir: Some("/no/such/folder".into()), ..config() });
+    assert!(error.contains("/no/such/folder/tokenizer.json"), "{error}");
+    let error = spoilt(|folder| std::fs::remove_file(folder.join("model.onnx")).unwrap());
+    assert!(error.contains("model.onnx of the model: No such file"), "{error}");
+}
+
+#[test]
+fn files_that_are_no_model_are_refused() {
+    let error = spoilt(|folder| std::fs::write(folder.join("tokenizer.json"), "{}").unwrap());
+    assert!(error.contains("tokenizer.json"), "{error}");
+    let error = spoilt(|folder| {
+        std::fs::remove_file(folder.join("model.onnx")).unwrap();
+        std::fs::write(folder.join("model.onnx"), "no model").unwrap();
+    });
+    assert!(error.contains("cannot load the model /"), "{error}");
+}
+
+#[test]
+fn a_model_of_other_dimensions_is_refused() {
+    let error = refusal(LocalConfig { dimensions: 768, ..config() });
+    assert_eq!(error, "the model's vectors have 384 dimensions, not the configured 768");
+}
+
+#[test]
+fn a_window_that_the_model_does_not_have_is_refused() {
+    let error = LocalEmbedder::load(LocalConfig { window: 1000, ..config() }).err();
+    assert!(matches!(error, Some(LoadError::Window { window: 1000, limit: 512 })), "{error:?}");
+    for window in [0, 31, usize::MAX] {
+        let error = LocalEmbedder::load(LocalConfig { window, ..config() }).err();
+        assert!(matches!(error, Some(LoadError::Tokenizer(_))), "{error:?}");
+    }
+}
