@@ -2,6 +2,13 @@
 --
 -- Every table that holds a tenant's data begins its key with guild_id: no query reads or deletes without one.
 
+-- Names this database's content. An index remembers from which it was built: revisions of two do not mix.
+CREATE TABLE installation (
+    id        uuid    NOT NULL DEFAULT gen_random_uuid(),
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton)
+);
+INSERT INTO installation DEFAULT VALUES;
+
 CREATE TABLE guilds (
     id   bigint PRIMARY KEY CHECK (id > 0),
     name text   NOT NULL
@@ -47,7 +54,7 @@ CREATE INDEX messages_in_order ON messages (guild_id, channel_id, sent_at, id);
 CREATE INDEX messages_of_session ON messages (guild_id, channel_id, session_first);
 -- What a backfill still has to put into sessions.
 CREATE INDEX messages_unplaced ON messages (guild_id, channel_id, sent_at, id)
-    WHERE session_first IS NULL AND deleted_at IS NULL;
+    WHERE session_first IS NULL AND deleted_at IS NULL AND (skip IS NULL OR skip = 'bot');
 
 -- One sequence for all sessions: a revision never comes back, not even when a session is made anew.
 CREATE SEQUENCE session_revisions;

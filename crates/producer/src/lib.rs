@@ -1,1 +1,17 @@
-//! Writes the truth: export parser, ingest, sessionizer, dispatcher and backfill planner.
+//! Writes the truth.
+//!
+//! - [`export`]: reads DiscordChatExporter's files.
+//! - [`import`]: files into Postgres.
+//! - [`ingest`]: a message, its session and its job, in one transaction. A bot calls this for live messages.
+//! - [`sessionizer`]: which messages belong together.
+//! - [`eval`]: how well the sessionizer does.
+//! - [`dispatcher`]: due jobs from Postgres into Redis.
+//! - [`backfill`]: whole channels.
+
+pub mod backfill;
+pub mod dispatcher;
+pub mod eval;
+pub mod export;
+pub mod import;
+pub mod ingest;
+pub mod sessionizer;

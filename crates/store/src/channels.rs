@@ -1,7 +1,7 @@
 //! Guilds and their channels, by name.
 
 use guildex_types::{ChannelId, GuildId};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 
 use crate::StoreError;
 
@@ -57,4 +57,13 @@ pub async fn of_guild(db: &mut PgConnection, guild: GuildId) -> Result<Vec<Chann
         .fetch_all(db)
         .await?;
     Ok(ids.into_iter().map(ChannelId::try_from).collect::<Result<_, _>>()?)
+}
+
+/// Every guild, by id: for what is done to all tenants, one after the other.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn guilds(pool: &PgPool) -> Result<Vec<GuildId>, StoreError> {
+    let ids: Vec<i64> = sqlx::query_scalar("SELECT id FROM guilds ORDER BY id").fetch_all(pool).await?;
+    Ok(ids.into_iter().map(GuildId::try_from).collect::<Result<_, _>>()?)
 }

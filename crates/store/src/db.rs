@@ -7,6 +7,7 @@ use guildex_types::{ChannelId, GuildId, InvalidId};
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
 
 /// The schema, from `migrations/`.
 pub static MIGRATOR: Migrator = sqlx::migrate!("../../migrations");
@@ -23,6 +24,9 @@ pub enum StoreError {
     /// The schema could not be brought up to date.
     #[error("migrating the database: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
+    /// `guildex migrate` has not run yet, or not with this release.
+    #[error("the database's schema is not up to date: run `guildex migrate`")]
+    OldSchema,
     /// A row holds what this program never writes.
     #[error("the database holds an impossible value: {0}")]
     Corrupt(String),
@@ -65,6 +69,30 @@ pub async fn connect(url: &str, max_connections: u32) -> Result<PgPool, StoreErr
 pub async fn migrate(pool: &PgPool) -> Result<(), StoreError> {
     MIGRATOR.run(pool).await?;
     Ok(())
+}
+
+/// Makes sure that the schema is that of this release, without changing it.
+///
+/// # Errors
+/// If it is not, or Postgres fails.
+pub async fn check_schema(pool: &PgPool) -> Result<(), StoreError> {
+    let exists: bool =
+        sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL").fetch_one(pool).await?;
+    if !exists {
+        return Err(StoreError::OldSchema);
+    }
+    let applied: Option<i64> =
+        sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success").fetch_one(pool).await?;
+    let latest = MIGRATOR.iter().map(|migration| migration.version).max();
+    if applied >= latest { Ok(()) } else { Err(StoreError::OldSchema) }
+}
+
+/// The name of this database's content, made when its schema was: an index remembers from which it was built.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn installation(pool: &PgPool) -> Result<Uuid, StoreError> {
+    Ok(sqlx::query_scalar("SELECT id FROM installation").fetch_one(pool).await?)
 }
 
 /// Takes the channel's lock until the transaction ends: whoever changes a channel's messages or sessions holds

@@ -198,6 +198,8 @@ pub struct Claimed {
     pub token: ClaimToken,
     /// The payload, yet to be decoded.
     pub payload: serde_json::Value,
+    /// The session revision that must be reached, as far as was known at the claim.
+    pub wanted: Revision,
     /// Which attempt this is, counting from 1.
     pub attempt: u32,
     /// Whether it must run alone, since it may be what killed its worker.
@@ -222,7 +224,7 @@ pub async fn claim(
          UPDATE jobs j SET state = 'running', attempts = attempts + 1, worker = $2, claim_token = $3,
                            lease_until = now() + $4
          FROM taken WHERE j.id = taken.id
-         RETURNING j.id, j.payload, j.attempts, j.suspect",
+         RETURNING j.id, j.payload, j.wanted_revision, j.attempts, j.suspect",
     )
     .bind(raw(ids))
     .bind(worker)
@@ -237,6 +239,7 @@ pub async fn claim(
 struct ClaimedRow {
     id: Uuid,
     payload: serde_json::Value,
+    wanted_revision: i64,
     attempts: i32,
     suspect: bool,
 }
@@ -247,6 +250,7 @@ impl ClaimedRow {
             id: self.id.into(),
             token,
             payload: self.payload,
+            wanted: self.wanted_revision.into(),
             attempt: u32::try_from(self.attempts).unwrap_or(1),
             suspect: self.suspect,
         }
@@ -430,6 +434,16 @@ pub async fn unfinished(pool: &PgPool, guild: Option<GuildId>) -> Result<u64, St
     .bind(guild.map(GuildId::get))
     .fetch_one(pool)
     .await?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
+/// How many jobs are dead, of all guilds.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn dead(pool: &PgPool) -> Result<u64, StoreError> {
+    let count: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM jobs WHERE state = 'dead'").fetch_one(pool).await?;
     Ok(u64::try_from(count).unwrap_or(0))
 }
 

@@ -15,4 +15,4 @@ pub mod models;
 pub mod sessions;
 pub mod status;
 
-pub use db::{MIGRATOR, StoreError, connect, lock_channel, migrate};
+pub use db::{MIGRATOR, StoreError, check_schema, connect, installation, lock_channel, migrate};

@@ -272,8 +272,8 @@ pub async fn annotate(
     Ok(())
 }
 
-/// Up to `limit` live messages of a channel that are in no session and may belong in one, from after `after`
-/// on, in order: those never looked at, and with `include_bots` those left out as bots.
+/// Up to `limit` live messages of a channel that are in no session and may belong in one, in order: those never
+/// looked at, and with `include_bots` those left out as bots.
 ///
 /// # Errors
 /// If Postgres fails.
@@ -281,24 +281,19 @@ pub async fn unplaced(
     db: &mut PgConnection,
     guild: GuildId,
     channel: ChannelId,
-    after: Option<Position>,
     include_bots: bool,
     limit: i64,
 ) -> Result<Vec<Message>, StoreError> {
-    let (after_time, after_id) = after.map_or((DateTime::UNIX_EPOCH, 0), |(time, id)| (time, id.get()));
     let rows: Vec<MessageRow> = sqlx::query_as(
         "SELECT id, author_id, author_name, is_bot, is_system, sent_at, edited_at, reply_to, mentions, text
          FROM messages
          WHERE guild_id = $1 AND channel_id = $2 AND session_first IS NULL AND deleted_at IS NULL
            AND (skip IS NULL OR ($3 AND skip = 'bot'))
-           AND (sent_at, id) > ($4, $5)
-         ORDER BY sent_at, id LIMIT $6",
+         ORDER BY sent_at, id LIMIT $4",
     )
     .bind(guild.get())
     .bind(channel.get())
     .bind(include_bots)
-    .bind(after_time)
-    .bind(after_id)
     .bind(limit)
     .fetch_all(db)
     .await?;

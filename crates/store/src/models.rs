@@ -26,3 +26,16 @@ pub async fn ensure_active(pool: &PgPool, model: &ModelSlug, dimensions: usize) 
         Err(StoreError::OtherModel { active, configured: model.to_string() })
     }
 }
+
+/// Strikes out all that the books say of a model's collection, which was lost; returns how many sessions that
+/// was. Nothing of them is found until they are indexed again.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn forget_indexed(pool: &PgPool, model: &ModelSlug) -> Result<u64, StoreError> {
+    let deleted = sqlx::query("DELETE FROM indexed_sessions WHERE model = $1")
+        .bind(model.as_str())
+        .execute(pool)
+        .await?;
+    Ok(deleted.rows_affected())
+}

@@ -383,6 +383,8 @@ pub struct Shown {
     pub channel_id: ChannelId,
     /// The channel's name.
     pub channel_name: String,
+    /// The revision that its points carry.
+    pub point_revision: Revision,
     /// When its first and last messages were sent.
     pub span: (DateTime<Utc>, DateTime<Utc>),
     /// Its live messages with text, in order.
@@ -438,6 +440,7 @@ pub async fn show(
             }
             None => shown.push(Shown {
                 id: session.id,
+                point_revision: session.indexed.map_or(Revision::NONE, |indexed| indexed.point_revision),
                 channel_id: session.channel_id,
                 channel_name: session.channel_name,
                 span: (message.sent_at, message.sent_at),
@@ -446,22 +449,4 @@ pub async fn show(
         }
     }
     Ok(shown)
-}
-
-/// The revision of a session, live or gone; `None` if the guild never had it.
-///
-/// # Errors
-/// If Postgres fails.
-pub async fn revision(
-    pool: &PgPool,
-    guild: GuildId,
-    session: SessionId,
-) -> Result<Option<Revision>, StoreError> {
-    let revision: Option<i64> =
-        sqlx::query_scalar("SELECT revision FROM sessions WHERE guild_id = $1 AND id = $2")
-            .bind(guild.get())
-            .bind(session.get())
-            .fetch_optional(pool)
-            .await?;
-    Ok(revision.map(Revision::from))
 }

@@ -1,6 +1,6 @@
 //! How each guild stands: what is stored, indexed, waiting and dead.
 
-use guildex_types::{Eligibility, GuildId, ModelSlug};
+use guildex_types::{ChannelId, Eligibility, GuildId, ModelSlug};
 use serde::Serialize;
 use sqlx::{FromRow, PgPool};
 
@@ -106,4 +106,38 @@ impl Row {
             oldest_pending_seconds: self.oldest_pending_seconds,
         })
     }
+}
+
+/// What is left to do in a guild or one of its channels: messages that are in no session and may belong in one,
+/// and eligible sessions that the model's collection lacks at their latest revision.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn backlog(
+    pool: &PgPool,
+    guild: GuildId,
+    only: Option<ChannelId>,
+    model: &ModelSlug,
+    eligible: Eligibility,
+    include_bots: bool,
+) -> Result<(u64, u64), StoreError> {
+    let (messages, sessions): (i64, i64) = sqlx::query_as(
+        "SELECT (SELECT count(*) FROM messages
+                 WHERE guild_id = $1 AND ($2::bigint IS NULL OR channel_id = $2)
+                   AND session_first IS NULL AND deleted_at IS NULL AND (skip IS NULL OR ($3 AND skip = 'bot'))),
+                (SELECT count(*) FROM sessions s
+                 LEFT JOIN indexed_sessions i ON i.session_id = s.id AND i.model = $4
+                 WHERE s.guild_id = $1 AND ($2::bigint IS NULL OR s.channel_id = $2) AND s.deleted_at IS NULL
+                   AND (s.message_count >= $5 OR (s.message_count = 1 AND s.word_count >= $6))
+                   AND i.indexed_revision IS DISTINCT FROM s.revision)",
+    )
+    .bind(guild.get())
+    .bind(only.map(ChannelId::get))
+    .bind(include_bots)
+    .bind(model.as_str())
+    .bind(i64::from(eligible.min_messages.max(1)))
+    .bind(i64::from(eligible.lone_message_min_words))
+    .fetch_one(pool)
+    .await?;
+    Ok((u64::try_from(messages).unwrap_or(0), u64::try_from(sessions).unwrap_or(0)))
 }

@@ -1,0 +1,100 @@
+//! Backfill: brings whole channels in step, whatever put their messages there.
+//!
+//! Planning asks for one job a channel. The job works in pages, each a transaction of its own that only takes
+//! up what is not done yet, so it can be stopped, started again and run beside live ingest.
+
+use guildex_store::{StoreError, channels, jobs, sessions, status};
+use guildex_types::{ChannelId, GuildId, JobClass, ModelSlug, Revision, SessionId, Task};
+
+use crate::ingest::{Ingest, IngestError};
+
+/// Messages placed in a transaction.
+const MESSAGE_PAGE: i64 = 1_000;
+/// Sessions asked for in a transaction.
+const SESSION_PAGE: i64 = 500;
+
+/// Asks for a backfill of one channel, or of every channel of the guild; returns how many channels that is.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn plan(ingest: &Ingest, guild: GuildId, only: Option<ChannelId>) -> Result<usize, IngestError> {
+    let mut tx = ingest.pool().begin().await?;
+    let mut known = channels::of_guild(&mut tx, guild).await?;
+    known.retain(|channel| only.is_none_or(|only| only == *channel));
+    let planned: Vec<_> = known
+        .iter()
+        .map(|&channel_id| {
+            ingest.job(guild, Task::BackfillChannel { channel_id }, JobClass::Backfill, Revision::NONE)
+        })
+        .collect();
+    jobs::enqueue(&mut tx, &planned, ingest.config().max_attempts).await?;
+    tx.commit().await?;
+    Ok(planned.len())
+}
+
+/// The work of one backfill job: places what is in no session, then asks for every session that the model's
+/// collection lacks.
+///
+/// # Errors
+/// If Postgres fails; what was done until then stays done.
+pub async fn run(
+    ingest: &Ingest,
+    guild: GuildId,
+    channel: ChannelId,
+    model: &ModelSlug,
+) -> Result<(), IngestError> {
+    while ingest.place_stored(guild, channel, MESSAGE_PAGE).await? > 0 {}
+    let mut after = None;
+    while let Some(last) = ask_for_missing(ingest, guild, channel, model, after).await? {
+        after = Some(last);
+    }
+    Ok(())
+}
+
+async fn ask_for_missing(
+    ingest: &Ingest,
+    guild: GuildId,
+    channel: ChannelId,
+    model: &ModelSlug,
+    after: Option<SessionId>,
+) -> Result<Option<SessionId>, IngestError> {
+    let mut tx = ingest.pool().begin().await?;
+    let eligible = ingest.config().eligible;
+    let missing = sessions::missing(&mut tx, guild, channel, model, eligible, after, SESSION_PAGE).await?;
+    let wanted: Vec<_> = missing
+        .iter()
+        .map(|&(session_id, revision)| {
+            ingest.job(guild, Task::IndexSession { session_id }, JobClass::Backfill, revision)
+        })
+        .collect();
+    jobs::enqueue(&mut tx, &wanted, ingest.config().max_attempts).await?;
+    tx.commit().await?;
+    Ok(missing.last().map(|(id, _)| *id))
+}
+
+/// What a backfill has before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remaining {
+    /// Messages that are in no session and may belong in one.
+    pub messages: u64,
+    /// Eligible sessions that the model's collection lacks.
+    pub sessions: u64,
+    /// Unfinished jobs of the guild.
+    pub jobs: u64,
+}
+
+/// How much is left to do, in one channel or in all of the guild's.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn remaining(
+    ingest: &Ingest,
+    guild: GuildId,
+    only: Option<ChannelId>,
+    model: &ModelSlug,
+) -> Result<Remaining, StoreError> {
+    let config = ingest.config();
+    let (messages, sessions) =
+        status::backlog(ingest.pool(), guild, only, model, config.eligible, config.include_bots).await?;
+    Ok(Remaining { messages, sessions, jobs: jobs::unfinished(ingest.pool(), Some(guild)).await? })
+}
