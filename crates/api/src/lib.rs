@@ -1,1 +1,17 @@
-//! Search over what is indexed, joined with the truth, and its HTTP face.
+//! The HTTP face of search, on a Unix socket in the data folder.
+//!
+//! The embedded index belongs to one process at a time. While that is `up`, a `search` elsewhere goes through
+//! it: [`serve`] answers on the socket, [`Client`] asks. File permissions guard the socket: it is its owner's.
+
+mod client;
+mod server;
+
+use std::path::{Path, PathBuf};
+
+pub use client::{Client, ClientError};
+pub use server::{ServeError, serve};
+
+/// Where the process that holds a data folder listens.
+pub fn socket_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("guildex.sock")
+}

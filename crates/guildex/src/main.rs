@@ -1,2 +1,41 @@
-//! The guildex command.
-fn main() {}
+//! The guildex command: a Discord community's memory, searchable. Every role is a subcommand.
+
+mod app;
+mod cli;
+mod commands;
+mod config;
+mod log;
+mod progress;
+mod shutdown;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::Cli;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error.into()),
+    };
+    match runtime.block_on(commands::run(cli)) {
+        Ok(code) => code,
+        Err(error) => fail(&error),
+    }
+}
+
+/// What happened, and each reason behind it, on a line of its own.
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {error}");
+    let mut told = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        // Some errors tell their source already.
+        if !told.contains(&cause) {
+            eprintln!("  because: {cause}");
+        }
+        told = cause;
+    }
+    ExitCode::FAILURE
+}

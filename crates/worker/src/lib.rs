@@ -1,1 +1,23 @@
-//! Turns jobs into points: handlers and the staged, micro-batched pipeline.
+//! Turns jobs into points.
+//!
+//! - [`Worker`]: takes deliveries from the queues and runs them to their end.
+//! - `intake`: deliveries become claims, in batches.
+//! - `pipeline`: index jobs in stages that overlap: read, embed, write.
+//! - `tasks`: the jobs that are not about one session.
+//! - `finish`: outcomes go into the ledger, in batches.
+//!
+//! The order of things within an index job, and why a crash between any two of them does no harm, is told in
+//! `docs/protocol.md`.
+
+mod claims;
+mod config;
+mod enrich;
+mod finish;
+mod intake;
+mod pipeline;
+mod retry;
+mod tasks;
+mod worker;
+
+pub use config::{Concurrency, WorkerConfig};
+pub use worker::Worker;

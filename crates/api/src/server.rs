@@ -1,0 +1,63 @@
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use guildex_search::{Request, SearchError, Searcher};
+use serde_json::json;
+use tokio::net::UnixListener;
+use tokio_util::sync::CancellationToken;
+
+/// The socket could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot listen on {path}: {source} (a socket's path may have about 100 bytes: a shorter data_dir helps)"
+)]
+pub struct ServeError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// Answers on the socket until `stop`, and removes it then. The caller holds the data folder's lock, so a socket
+/// that is there already is one that a killed process left.
+///
+/// # Errors
+/// If the socket cannot be opened.
+pub async fn serve(path: &Path, searcher: Searcher, stop: CancellationToken) -> Result<(), ServeError> {
+    let failed = |source| ServeError { path: path.to_owned(), source };
+    let listener = listen(path).map_err(failed)?;
+    let app = Router::new()
+        .route("/health", get(async || "ok\n"))
+        .route("/search", post(search))
+        .with_state(searcher);
+    let served = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await;
+    let _ = std::fs::remove_file(path);
+    served.map_err(failed)
+}
+
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o600))?;
+    Ok(listener)
+}
+
+async fn search(State(searcher): State<Searcher>, Json(request): Json<Request>) -> Response {
+    match searcher.search(&request).await {
+        Ok(results) => Json(results).into_response(),
+        Err(error) => {
+            let status = match error {
+                SearchError::EmptyQuery => StatusCode::UNPROCESSABLE_ENTITY,
+                _ => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            (status, Json(json!({ "error": error.to_string() }))).into_response()
+        }
+    }
+}

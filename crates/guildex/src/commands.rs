@@ -1,0 +1,45 @@
+//! One module a subcommand, and the way to them.
+
+mod backfill;
+mod eval;
+mod import;
+mod roles;
+mod search;
+mod status;
+
+use std::process::ExitCode;
+
+use crate::app::App;
+use crate::cli::{Cli, Command, Eval};
+use crate::config::{Config, environment};
+use crate::log;
+
+/// Runs the command.
+pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let loaded = Config::load(cli.config.as_deref(), environment(), &cli.overrides)?;
+    log::start(&loaded.config.log)?;
+    if let Command::Config = cli.command {
+        print(&loaded.to_toml());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let app = App::new(loaded.config);
+    match cli.command {
+        Command::Migrate => roles::migrate(&app).await?,
+        Command::Import(args) => return import::run(&app, args).await,
+        Command::Up(args) => roles::up(&app, args.until_idle).await?,
+        Command::Worker => roles::worker(&app).await?,
+        Command::Dispatcher => roles::dispatcher(&app).await?,
+        Command::Backfill(args) => backfill::run(&app, args).await?,
+        Command::Search(args) => search::run(&app, args).await?,
+        Command::Status(args) => status::run(&app, args).await?,
+        Command::Eval(Eval::Sessions(args)) => eval::sessions(&app, args).await?,
+        Command::Config => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes to standard output. A reader that went away (`| head`) is no error.
+fn print(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}

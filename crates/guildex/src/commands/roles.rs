@@ -1,0 +1,113 @@
+//! The long-running roles.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use guildex_store::jobs;
+use sqlx::PgPool;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::progress::{Progress, Unit};
+use crate::shutdown;
+
+/// How often `--until-idle` looks.
+const IDLE_POLL: Duration = Duration::from_millis(250);
+
+pub async fn migrate(app: &App) -> anyhow::Result<()> {
+    guildex_store::migrate(&app.connect().await?).await?;
+    tracing::info!("the database's schema is up to date");
+    Ok(())
+}
+
+pub async fn dispatcher(app: &App) -> anyhow::Result<()> {
+    let stop = shutdown::on_signal()?;
+    let dispatcher = app.dispatcher(app.database().await?, app.queues().await?);
+    tracing::info!("dispatching");
+    dispatcher.run(stop).await;
+    Ok(())
+}
+
+pub async fn worker(app: &App) -> anyhow::Result<()> {
+    let stop = shutdown::on_signal()?;
+    let pool = app.database().await?;
+    let queues = app.queues().await?;
+    let open = app.open_index(&pool).await?;
+    let searches = serve(app, &pool, &open, stop.child_token());
+    let worker = app.worker(app.ingest(pool), queues, &open);
+    tracing::info!(model = %app.model(), "working");
+    worker.run(stop).await;
+    searches.await?
+}
+
+pub async fn up(app: &App, until_idle: bool) -> anyhow::Result<()> {
+    let stop = shutdown::on_signal()?;
+    let pool = app.connect().await?;
+    guildex_store::migrate(&pool).await?;
+    let queues = app.queues().await?;
+    let open = app.open_index(&pool).await?;
+
+    let searches = serve(app, &pool, &open, stop.child_token());
+    let dispatcher = app.dispatcher(pool.clone(), queues.clone());
+    let worker = app.worker(app.ingest(pool.clone()), queues, &open);
+    tracing::info!(model = %app.model(), "up");
+    tokio::join!(dispatcher.run(stop.clone()), worker.run(stop.clone()), async {
+        if until_idle && let Err(error) = watch(&pool, &stop).await {
+            tracing::error!(%error, "cannot tell whether anything is pending");
+        }
+        if until_idle {
+            stop.cancel();
+        }
+    });
+    if until_idle {
+        tell_dead(&pool).await?;
+    }
+    searches.await?
+}
+
+/// Answers searches of other processes on this machine, since this one holds the index.
+fn serve(
+    app: &App,
+    pool: &PgPool,
+    open: &crate::app::OpenIndex,
+    stop: CancellationToken,
+) -> JoinHandle<anyhow::Result<()>> {
+    let (path, searcher) = (app.socket(), app.searcher(pool.clone(), open));
+    tokio::spawn(
+        async move { guildex_api::serve(&path, searcher, stop).await.context("search is not served") },
+    )
+}
+
+/// Shows the jobs going down to nothing; ends then, or at `stop`.
+async fn watch(pool: &PgPool, stop: &CancellationToken) -> anyhow::Result<()> {
+    let mut most = jobs::unfinished(pool, None).await?;
+    let mut progress = Progress::new("indexing", Unit::Things("jobs"), most);
+    loop {
+        let left = jobs::unfinished(pool, None).await?;
+        most = most.max(left);
+        progress.update(most - left, most, "");
+        if left == 0 {
+            progress.finish("done");
+            return Ok(());
+        }
+        tokio::select! {
+            () = stop.cancelled() => {
+                progress.finish("stopped; what is left waits for the next run");
+                return Ok(());
+            }
+            () = tokio::time::sleep(IDLE_POLL) => {}
+        }
+    }
+}
+
+async fn tell_dead(pool: &PgPool) -> anyhow::Result<()> {
+    let dead = jobs::dead(pool).await?;
+    if dead > 0 {
+        tracing::warn!(
+            dead,
+            "some jobs are dead: `guildex status` shows whose, the ledger's `error` column why"
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,410 @@
+//! Every key, with its meaning, unit and default. A new field here is a new key everywhere.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use guildex_producer::sessionizer::Rules;
+use guildex_types::{ChannelId, Eligibility, ModelSlug, UserId};
+use serde::{Deserialize, Serialize};
+
+use super::error::ConfigError;
+use super::secret::SecretUrl;
+
+/// The whole configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The folder of the embedded index, its lock and its socket. Default: `data`, in the working directory.
+    pub data_dir: PathBuf,
+    /// Postgres.
+    pub database: Database,
+    /// Redis.
+    pub redis: Redis,
+    /// The vector index.
+    pub index: Index,
+    /// The embedding model.
+    pub model: Model,
+    /// How messages become sessions.
+    pub sessions: Sessions,
+    /// Who is left out.
+    pub optout: OptOut,
+    /// The workers.
+    pub worker: Worker,
+    /// The dispatcher.
+    pub dispatcher: Dispatcher,
+    /// The log.
+    pub log: Log,
+}
+
+/// Postgres, which holds the truth.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Database {
+    /// Where it is: `postgres://user:password@host:port/name`. Secret; not set by default.
+    #[serde(with = "blank")]
+    pub url: Option<SecretUrl>,
+    /// Connections that one process may hold at once. Default: 20.
+    pub max_connections: u32,
+}
+
+/// Redis, which wakes and feeds workers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Redis {
+    /// Where it is: `redis://user:password@host:port/number`. Secret; not set by default.
+    #[serde(with = "blank")]
+    pub url: Option<SecretUrl>,
+    /// What the names of all keys begin with, so that several Guildexes can share a server. Default: `guildex`.
+    pub prefix: String,
+}
+
+/// The vector index.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Index {
+    /// What the names of collections begin with; a model's slug follows. Default: `guildex`.
+    pub collection: String,
+    /// Whether points carry a preview of their text, for other readers of the collection. Default: `true`.
+    pub preview: bool,
+}
+
+/// The embedding model and how it runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Model {
+    /// The slug, precision included. Default: `all-minilm-l6-v2-fp32`.
+    pub name: ModelSlug,
+    /// The folder that holds the model's files. Not set by default: the model is downloaded at first use.
+    #[serde(with = "blank")]
+    pub dir: Option<PathBuf>,
+    /// Copies of the model that embed side by side, one thread each; 0 means one per core, up to eight.
+    /// Default: 0.
+    pub sessions: usize,
+    /// The most tokens of one call, padding included: longest text x number of texts. Default: 1024.
+    pub max_batch_tokens: usize,
+    /// The most tokens of one text; longer sessions become several chunks. Default: 256.
+    pub window: usize,
+    /// ONNX Runtime's shared library. Not set by default.
+    #[serde(with = "blank")]
+    pub onnxruntime: Option<PathBuf>,
+}
+
+/// How messages become sessions, and which sessions are indexed. The defaults are those of [`Eligibility`] and
+/// [`Rules`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sessions {
+    /// Sessions of fewer messages are not indexed, but for long lone messages.
+    pub min_messages: u32,
+    /// Words that a lone message needs to be indexed.
+    pub lone_message_min_words: u32,
+    /// Whether bots and webhooks take part. Default: `false`.
+    pub include_bots: bool,
+    /// How far back the choice of a session looks; what a live message costs grows with it.
+    #[serde(with = "duration")]
+    pub horizon: Duration,
+    /// The longest time from a session's first message to its last.
+    #[serde(with = "duration")]
+    pub max_span: Duration,
+    /// The most messages of a session.
+    pub max_messages: usize,
+    /// Sessions, the latest active, that are weighed beside those that links lead to.
+    pub breadth: usize,
+    /// In a channel without links, a message joins the latest session if that spoke within this time.
+    #[serde(with = "duration")]
+    pub gap: Duration,
+    /// A channel where fewer than one message in so many has a link counts as one without.
+    pub linkless_below: usize,
+}
+
+/// Members and channels whose messages are never stored and never indexed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OptOut {
+    /// Members' ids, as texts. Default: none.
+    pub users: Vec<UserId>,
+    /// Channels' and threads' ids, as texts. Default: none.
+    pub channels: Vec<ChannelId>,
+}
+
+/// The workers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Worker {
+    /// Sessions that are embedded and written together. Default: 64.
+    pub batch_size: usize,
+    /// How long a batch that is not full waits for more. Default: 20 ms.
+    #[serde(with = "duration")]
+    pub batch_wait: Duration,
+    /// How long a claim lasts unless it is renewed. Default: 60 s.
+    #[serde(with = "duration")]
+    pub lease: Duration,
+    /// Attempts before a job is dead. Deletions go on. Default: 5.
+    pub max_attempts: u32,
+    /// How long a changed session rests before it is indexed, so that many edits make one embedding.
+    /// Default: 300 ms.
+    #[serde(with = "duration")]
+    pub debounce: Duration,
+    /// The wait before the second attempt; it doubles with each. Default: 1 s.
+    #[serde(with = "duration")]
+    pub backoff_base: Duration,
+    /// The longest wait between attempts. Default: 5 min.
+    #[serde(with = "duration")]
+    pub backoff_max: Duration,
+    /// How long a worker that is told to stop may finish what it holds. Default: 20 s.
+    #[serde(with = "duration")]
+    pub stop_grace: Duration,
+    /// Jobs in flight.
+    pub concurrency: Concurrency,
+}
+
+/// Jobs in flight in one worker process, by class.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Concurrency {
+    /// Default: 16.
+    pub delete: usize,
+    /// Default: 64.
+    pub live: usize,
+    /// Default: 256.
+    pub backfill: usize,
+}
+
+/// The dispatcher, which moves due jobs from Postgres into Redis.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Dispatcher {
+    /// The most jobs of a class in Redis. Default: 1000, and no more: at a few thousand due jobs every fetch
+    /// of apalis-redis 1.0 fails for good.
+    pub window: usize,
+    /// How often it looks for due jobs when nothing wakes it. Default: 1 s.
+    #[serde(with = "duration")]
+    pub poll: Duration,
+    /// How long a job may wait in Redis before it counts as lost. Default: 120 s.
+    #[serde(with = "duration")]
+    pub queued_lease: Duration,
+    /// How long finished jobs are kept. Default: 24 h.
+    #[serde(with = "duration")]
+    pub keep_done: Duration,
+}
+
+/// The log, on standard error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// What is logged: a level, or directives such as `info,sqlx=warn`. Default: `info`.
+    pub level: String,
+    /// How it is written. Default: `text`.
+    pub format: LogFormat,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines: one JSON object a line.
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: "data".into(),
+            database: Database::default(),
+            redis: Redis::default(),
+            index: Index::default(),
+            model: Model::default(),
+            sessions: Sessions::default(),
+            optout: OptOut::default(),
+            worker: Worker::default(),
+            dispatcher: Dispatcher::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Self { url: None, max_connections: 20 }
+    }
+}
+
+impl Default for Redis {
+    fn default() -> Self {
+        Self { url: None, prefix: "guildex".into() }
+    }
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Self { collection: "guildex".into(), preview: true }
+    }
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        #[expect(clippy::expect_used, reason = "a constant, which no data reaches")]
+        let name = "all-minilm-l6-v2-fp32".parse().expect("the default slug is one");
+        Self { name, dir: None, sessions: 0, max_batch_tokens: 1024, window: 256, onnxruntime: None }
+    }
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        let Eligibility { min_messages, lone_message_min_words } = Eligibility::default();
+        let rules = Rules::default();
+        Self {
+            min_messages,
+            lone_message_min_words,
+            include_bots: false,
+            horizon: rules.horizon.to_std().unwrap_or_default(),
+            max_span: rules.max_span.to_std().unwrap_or_default(),
+            max_messages: rules.max_messages,
+            breadth: rules.breadth,
+            gap: rules.gap.to_std().unwrap_or_default(),
+            linkless_below: rules.linkless_below,
+        }
+    }
+}
+
+impl Default for Worker {
+    fn default() -> Self {
+        Self {
+            batch_size: 64,
+            batch_wait: Duration::from_millis(20),
+            lease: Duration::from_secs(60),
+            max_attempts: 5,
+            debounce: Duration::from_millis(300),
+            backoff_base: Duration::from_secs(1),
+            backoff_max: Duration::from_mins(5),
+            stop_grace: Duration::from_secs(20),
+            concurrency: Concurrency::default(),
+        }
+    }
+}
+
+impl Default for Concurrency {
+    fn default() -> Self {
+        Self { delete: 16, live: 64, backfill: 256 }
+    }
+}
+
+impl Default for Dispatcher {
+    fn default() -> Self {
+        Self {
+            window: 1000,
+            poll: Duration::from_secs(1),
+            queued_lease: Duration::from_secs(120),
+            keep_done: Duration::from_hours(24),
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".into(), format: LogFormat::Text }
+    }
+}
+
+impl Config {
+    /// Postgres' URL, for a command that needs it.
+    ///
+    /// # Errors
+    /// [`ConfigError::Missing`] if nobody set it.
+    pub fn database_url(&self) -> Result<&SecretUrl, ConfigError> {
+        let variables = ["GUILDEX_DATABASE_URL", "DATABASE_URL"];
+        self.database.url.as_ref().ok_or(ConfigError::Missing { key: "database.url", variables })
+    }
+
+    /// Redis' URL, for a command that needs it.
+    ///
+    /// # Errors
+    /// [`ConfigError::Missing`] if nobody set it.
+    pub fn redis_url(&self) -> Result<&SecretUrl, ConfigError> {
+        let variables = ["GUILDEX_REDIS_URL", "REDIS_URL"];
+        self.redis.url.as_ref().ok_or(ConfigError::Missing { key: "redis.url", variables })
+    }
+}
+
+impl Sessions {
+    /// Which sessions are worth a place in the index.
+    pub fn eligibility(&self) -> Eligibility {
+        Eligibility { min_messages: self.min_messages, lone_message_min_words: self.lone_message_min_words }
+    }
+
+    /// How messages become sessions.
+    pub fn rules(&self) -> Rules {
+        // The configuration's rules keep these far below what `TimeDelta` holds.
+        let delta = |duration| TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX);
+        Rules {
+            horizon: delta(self.horizon),
+            max_span: delta(self.max_span),
+            max_messages: self.max_messages,
+            breadth: self.breadth,
+            gap: delta(self.gap),
+            linkless_below: self.linkless_below,
+            ..Rules::default()
+        }
+    }
+}
+
+/// An optional value, written as an empty text when it is not set: TOML has no null, and every key is to be
+/// seen in the serialised defaults.
+mod blank {
+    use serde::de::value::StringDeserializer;
+    use serde::de::{Deserialize, Deserializer, IntoDeserializer};
+    use serde::ser::{Serialize, Serializer};
+
+    pub fn serialize<T: Serialize, S: Serializer>(
+        value: &Option<T>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => value.serialize(serializer),
+            None => serializer.serialize_str(""),
+        }
+    }
+
+    pub fn deserialize<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+    where
+        T: Deserialize<'de>,
+        D: Deserializer<'de>,
+    {
+        let text = String::deserialize(deserializer)?;
+        if text.trim().is_empty() {
+            return Ok(None);
+        }
+        let text: StringDeserializer<D::Error> = text.into_deserializer();
+        T::deserialize(text).map(Some)
+    }
+}
+
+/// A duration as people write it: `300ms`, `60s`, `1h 30m`.
+pub(super) mod duration {
+    use std::time::Duration;
+
+    use jiff::fmt::friendly::{SpanParser, SpanPrinter};
+    use serde::de::{Deserialize, Deserializer, Error};
+    use serde::ser::Serializer;
+
+    /// The duration in its shortest spelling.
+    pub fn text(duration: &Duration) -> String {
+        SpanPrinter::new().unsigned_duration_to_string(duration)
+    }
+
+    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&text(duration))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        SpanParser::new().parse_unsigned_duration(&text).map_err(|_| {
+            D::Error::custom(format_args!(
+                "{text:?} is no duration: write a number and a unit, as in 300ms, 60s or 24h"
+            ))
+        })
+    }
+}

@@ -1,0 +1,517 @@
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use toml::Value;
+
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../../../guildex.example.toml");
+const DOCS: &str = include_str!("../../../../docs/configuration.md");
+
+/// Loads from a file of this text, these variables and these flags. Paths in errors are cut to `guildex.toml`.
+fn load(file: &str, env: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Loaded, String> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("guildex.toml");
+    std::fs::write(&path, file).unwrap();
+    let flags: Vec<_> = flags.iter().map(|pair| owned(*pair)).collect();
+    Config::load(Some(&path), env.iter().map(|pair| owned(*pair)), &flags)
+        .map_err(|error| error.to_string().replace(&format!("{}/", dir.path().display()), ""))
+}
+
+fn owned((name, value): (&str, &str)) -> (String, String) {
+    (name.to_owned(), value.to_owned())
+}
+
+fn error(file: &str, env: &[(&str, &str)], flags: &[(&str, &str)]) -> String {
+    load(file, env, flags).expect_err("this configuration was taken")
+}
+
+#[test]
+fn nothing_set_means_defaults() {
+    let loaded = load("", &[], &[]).unwrap();
+    assert_eq!(loaded.config, Config::default());
+    assert!(Keys::new().iter().all(|key| *loaded.origin(&key.name) == Origin::Default));
+}
+
+#[test]
+fn flags_win_over_variables_over_the_file_over_plain_variables() {
+    let file = "[database]\nurl = 'postgres://file/x'";
+    let plain = ("DATABASE_URL", "postgres://plain/x");
+    let ours = ("GUILDEX_DATABASE_URL", "postgres://ours/x");
+    let flag = ("database.url", "postgres://flag/x");
+    let found = |file, env: &[_], flags: &[_]| {
+        let loaded = load(file, env, flags).unwrap();
+        (loaded.config.database_url().unwrap().expose().to_owned(), loaded.origin("database.url").clone())
+    };
+
+    assert_eq!(found("", &[plain], &[]), (plain.1.into(), Origin::Variable("DATABASE_URL".into())));
+    let (url, origin) = found(file, &[plain], &[]);
+    assert_eq!(url, "postgres://file/x");
+    assert!(matches!(origin, Origin::File { line: 2, .. }), "{origin:?}");
+    let variable = Origin::Variable("GUILDEX_DATABASE_URL".into());
+    assert_eq!(found(file, &[plain, ours], &[]), (ours.1.into(), variable));
+    assert_eq!(found(file, &[plain, ours], &[flag]), (flag.1.into(), Origin::Flag));
+}
+
+#[test]
+fn the_last_of_two_flags_wins() {
+    let loaded = load("", &[], &[("log.level", "warn"), ("log.level", "debug")]).unwrap();
+    assert_eq!(loaded.config.log.level, "debug");
+}
+
+#[test]
+fn values_of_every_kind_are_read_from_file_variable_and_flag() {
+    let file = r#"
+        data_dir = "/var/lib/guildex"
+        index.preview = false
+        [optout]
+        users = ["1", "1234567890123456789"]
+        [worker]
+        lease = "90s"
+        concurrency = { live = 3 }
+        [log]
+        format = "json"
+    "#;
+    let text = [
+        ("data_dir", "/var/lib/guildex"),
+        ("index.preview", "false"),
+        ("optout.users", "1, 1234567890123456789,"),
+        ("worker.lease", "1m 30s"),
+        ("worker.concurrency.live", " 3 "),
+        ("log.format", "json"),
+    ];
+    let variables = text.map(|(key, value)| (Keys::new().get(key).unwrap().variable(), value));
+    let variables: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+
+    let from_file = load(file, &[], &[]).unwrap().config;
+    assert_eq!(load("", &variables, &[]).unwrap().config, from_file);
+    assert_eq!(load("", &[], &text).unwrap().config, from_file);
+
+    assert_eq!(from_file.data_dir, Path::new("/var/lib/guildex"));
+    assert!(!from_file.index.preview);
+    assert_eq!(from_file.optout.users.len(), 2);
+    assert_eq!(from_file.worker.lease, Duration::from_secs(90));
+    assert_eq!(from_file.worker.concurrency.of(guildex_types::JobClass::Live), 3);
+    assert_eq!(from_file.log.format, LogFormat::Json);
+}
+
+#[test]
+fn every_key_has_a_variable_of_its_own() {
+    let keys = Keys::new();
+    let names: BTreeSet<_> = keys.iter().map(|key| key.variable()).collect();
+    assert_eq!(names.len(), keys.iter().count());
+    for name in
+        ["GUILDEX_DATA_DIR", "GUILDEX_MODEL_DIR", "GUILDEX_SESSIONS_MIN_MESSAGES", "GUILDEX_DATABASE_URL"]
+    {
+        assert!(names.contains(name), "{name}");
+    }
+    for (_, key) in layers::PLAIN {
+        assert!(keys.get(key).is_some(), "{key}");
+    }
+}
+
+#[test]
+fn what_is_empty_counts_as_not_set() {
+    let file = "[database]\nurl = ''\n[model]\ndir = ' '\n[log]\nlevel = ''";
+    let env = [
+        ("DATABASE_URL", "postgres://plain/x"),
+        ("GUILDEX_DATABASE_URL", ""),
+        ("GUILDEX_WORKER_BATCH_SIZE", " "),
+    ];
+    let loaded = load(file, &env, &[]).unwrap();
+    assert_eq!(*loaded.origin("database.url"), Origin::Variable("DATABASE_URL".into()));
+    assert_eq!(loaded.config.model.dir, None);
+    assert_eq!(loaded.config.log.level, "info");
+    assert_eq!(loaded.config.worker.batch_size, 64);
+}
+
+#[test]
+fn a_flag_can_empty_a_list() {
+    let loaded = load("optout.users = ['1']", &[], &[("optout.users", "")]).unwrap();
+    assert!(loaded.config.optout.users.is_empty());
+}
+
+#[test]
+fn unknown_names_are_refused_with_the_nearest_known_one() {
+    let file = "[worker]\nbatchsize = 5\n[dispatch]\nx = 1\n[worker.concurrency]\nlife = 2";
+    let env = [("GUILDEX_MODEL_DIRECTORY", "/x"), ("GUILDEX_QQ", "1"), ("OTHER", "1")];
+    insta::assert_snapshot!(error(file, &env, &[("redis.prefiks", "x"), ("a=b c://d", "x")]), @r"
+    the configuration cannot be used:
+      worker.batchsize (guildex.toml line 2): no such setting; did you mean worker.batch_size?
+      worker.concurrency.life (guildex.toml line 6): no such setting; did you mean worker.concurrency.live?
+      dispatch (guildex.toml line 3): no such setting; did you mean dispatcher?
+      variable GUILDEX_MODEL_DIRECTORY: no such setting; did you mean GUILDEX_MODEL_DIR?
+      variable GUILDEX_QQ: no such setting; docs/configuration.md lists all
+      redis.prefiks (command line): no such setting; did you mean redis.prefix?
+      (a key with special characters) (command line): no such setting; docs/configuration.md lists all
+    ");
+}
+
+#[test]
+fn names_that_scripts_and_kubernetes_use_are_left_alone() {
+    for name in [
+        "GUILDEX_OFFLINE",
+        "GUILDEX_BENCH_SIZE",
+        "GUILDEX_TEST_DATABASE_URL",
+        "GUILDEX_SERVICE_HOST",
+        "GUILDEX_PORT",
+        "GUILDEX_PORT_80_TCP",
+    ] {
+        assert!(load("", &[(name, "x")], &[]).is_ok(), "{name}");
+    }
+    for name in ["GUILDEX_OFFLINES", "GUILDEX_PORTS", "GUILDEX_", "GUILDEX_BENCH"] {
+        assert!(load("", &[(name, "x")], &[]).is_err(), "{name}");
+    }
+}
+
+#[test]
+fn values_of_the_wrong_kind_are_refused_and_not_converted() {
+    let file = r#"
+        redis = 5
+        [sessions]
+        min_messages = true
+        include_bots = 1
+        [worker]
+        batch_size = 2.5
+        lease = 60
+        max_attempts = 99999999999999999999
+        [optout]
+        users = [123]
+        channels = "1"
+    "#;
+    let env = [("GUILDEX_SESSIONS_LONE_MESSAGE_MIN_WORDS", "a dozen"), ("GUILDEX_INDEX_PREVIEW", "yes")];
+    insta::assert_snapshot!(error(file, &env, &[]), @r#"
+    the configuration cannot be used:
+      redis (guildex.toml line 2): a section: write [redis] and its keys below
+      sessions.min_messages (guildex.toml line 4): expected a whole number, such as 2
+      sessions.include_bots (guildex.toml line 5): expected true or false
+      worker.batch_size (guildex.toml line 7): expected a whole number, such as 64
+      worker.lease (guildex.toml line 8): expected a text in quotes, such as "1m"
+      worker.max_attempts (guildex.toml line 9): expected a whole number, such as 5
+      optout.users (guildex.toml line 11): expected a list of texts, such as ["123", "456"]
+      optout.channels (guildex.toml line 12): expected a list of texts, such as ["123", "456"]
+      index.preview (variable GUILDEX_INDEX_PREVIEW): expected true or false
+      sessions.lone_message_min_words (variable GUILDEX_SESSIONS_LONE_MESSAGE_MIN_WORDS): expected a whole number, such as 12
+    "#);
+}
+
+#[test]
+fn values_out_of_range_are_refused_with_the_range() {
+    let file = r#"
+        [model]
+        name = "Nice Model"
+        window = 512
+        max_batch_tokens = 256
+        [optout]
+        users = ["0x7"]
+        [worker]
+        batch_size = 0
+        max_attempts = -1
+        lease = "soon"
+        backoff_base = "10m"
+        [log]
+        level = "inof"
+        format = "xml"
+    "#;
+    let env = [("GUILDEX_DISPATCHER_WINDOW", "1001"), ("GUILDEX_WORKER_DEBOUNCE", "-3s")];
+    insta::assert_snapshot!(error(file, &env, &[("redis.prefix", "a b"), ("data_dir", "")]), @r#"
+    the configuration cannot be used:
+      log.format (guildex.toml line 15): unknown variant `xml`, expected `text` or `json`
+      model.name (guildex.toml line 3): "Nice Model" cannot name a model: use 1 to 64 of a-z, 0-9, '-', '_' and '.', a letter or digit first
+      optout.users (guildex.toml line 7): "0x7" is not an id: expected a whole number from 1 to 9223372036854775807
+      worker.debounce (variable GUILDEX_WORKER_DEBOUNCE): "-3s" is no duration: write a number and a unit, as in 300ms, 60s or 24h
+      worker.lease (guildex.toml line 11): "soon" is no duration: write a number and a unit, as in 300ms, 60s or 24h
+      worker.max_attempts (guildex.toml line 10): -1 is not allowed; use 1 to 100
+      data_dir (command line): "" is not allowed; use the path of a folder
+      redis.prefix (command line): "a b" is not allowed; use 1 to 64 of a-z, 0-9, - and _
+      model.max_batch_tokens (guildex.toml line 5): 256 is not allowed; use at least model.window, so that every text fits a call
+      worker.batch_size (guildex.toml line 9): 0 is not allowed; use 1 to 1024
+      worker.backoff_max (default): 5m is not allowed; use at least worker.backoff_base
+      dispatcher.window (variable GUILDEX_DISPATCHER_WINDOW): 1001 is not allowed; use 1 to 1000
+      log.level (guildex.toml line 14): "inof" is not allowed; use off, error, warn, info, debug, trace or target=level, by comma
+    "#);
+}
+
+#[test]
+fn sessions_are_made_by_the_configured_rules() {
+    use guildex_producer::sessionizer::Rules;
+
+    assert_eq!(Config::default().sessions.rules(), Rules::default());
+    let flags = [("sessions.horizon", "2h"), ("sessions.max_span", "90m"), ("sessions.max_messages", "7")];
+    let rules = load("", &[], &flags).unwrap().config.sessions.rules();
+    let (horizon, max_span) = (chrono::TimeDelta::hours(2), chrono::TimeDelta::minutes(90));
+    assert_eq!(rules, Rules { horizon, max_span, max_messages: 7, ..Rules::default() });
+    let blind = [("sessions.horizon", "1h"), ("sessions.max_span", "2h"), ("sessions.gap", "1m")];
+    assert!(error("", &[], &blind).contains("sessions.max_span"), "a session would not be seen whole");
+}
+
+#[test]
+fn ends_of_ranges_are_inside() {
+    let flags = [("dispatcher.window", "1000"), ("worker.batch_size", "1"), ("worker.debounce", "0s")];
+    assert!(load("", &[], &flags).is_ok());
+}
+
+#[test]
+fn filters_may_name_targets_but_not_misspelt_levels() {
+    for level in ["warn", "INFO,sqlx=warn", "guildex=debug,apalis=off"] {
+        assert!(load("", &[], &[("log.level", level)]).is_ok(), "{level}");
+    }
+    for level in ["verbose", "info,sqlx", "info,", "sqlx=loud"] {
+        assert!(load("", &[], &[("log.level", level)]).is_err(), "{level}");
+    }
+}
+
+#[test]
+fn broken_toml_is_told_by_place_and_not_shown() {
+    let text = "[redis]\nprefix = \"é\"\nurl = \"redis://:hunter2@h\" x\n";
+    insta::assert_snapshot!(error(text, &[], &[]), @r"guildex.toml is not TOML: line 3, column 28: unexpected key or value, expected newline, `#`");
+    insta::assert_snapshot!(error("[log]\nlevel = 'info'\nlevel = 'warn'", &[], &[]), @r"guildex.toml is not TOML: line 3, column 1: duplicate key");
+}
+
+#[test]
+fn a_file_that_is_named_has_to_be_there() {
+    let missing = PathBuf::from("/nonexistent/guildex.toml");
+    let env = || std::iter::once(("GUILDEX_CONFIG".to_owned(), "/nonexistent/other.toml".to_owned()));
+    let by_flag = Config::load(Some(&missing), env(), &[]).unwrap_err();
+    assert!(matches!(by_flag, ConfigError::Unreadable { path, .. } if path == missing));
+    let by_variable = Config::load(None, env(), &[]).unwrap_err();
+    insta::assert_snapshot!(by_variable, @r"cannot read the configuration file /nonexistent/other.toml: No such file or directory (os error 2); correct --config or GUILDEX_CONFIG, or the file's rights");
+}
+
+#[test]
+fn the_first_file_that_exists_is_read_if_none_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let [near, far] = ["near.toml", "far.toml"].map(|name| dir.path().join(name));
+    let places = [near.as_path(), far.as_path()];
+    let find = || layers::find_file(None, &BTreeMap::new(), &places);
+
+    assert_eq!(find(), None);
+    std::fs::write(&far, "").unwrap();
+    assert_eq!(find().as_ref(), Some(&far));
+    std::fs::write(&near, "").unwrap();
+    assert_eq!(find().as_ref(), Some(&near));
+}
+
+#[test]
+fn a_url_is_missed_only_by_who_needs_it() {
+    let config = load("", &[], &[]).unwrap().config;
+    insta::assert_snapshot!(config.database_url().unwrap_err(), @r"database.url is not set: put it into the configuration file, or set GUILDEX_DATABASE_URL or DATABASE_URL");
+    insta::assert_snapshot!(config.redis_url().unwrap_err(), @r"redis.url is not set: put it into the configuration file, or set GUILDEX_REDIS_URL or REDIS_URL");
+}
+
+#[test]
+fn a_url_for_another_kind_of_server_is_refused() {
+    let env = [("DATABASE_URL", "mysql://me:hunter2@db/x"), ("REDIS_URL", "localhost:6379")];
+    insta::assert_snapshot!(error("", &env, &[]), @r"
+    the configuration cannot be used:
+      redis.url (variable REDIS_URL): not a connection URL: write scheme://user:password@host:port/name
+      database.url (variable DATABASE_URL): this kind of URL is not allowed; use postgres:// or postgresql://
+    ");
+}
+
+#[test]
+fn a_key_value_flag_is_split_at_the_first_equals_sign() {
+    assert_eq!(key_value("redis.url = redis://h?a=b").unwrap(), owned(("redis.url", " redis://h?a=b")));
+    assert!(key_value("worker.batch_size").is_err());
+}
+
+#[test]
+fn what_is_in_force_is_shown_with_its_origins() {
+    let file = "[redis]\nurl = 'redis://:hunter2@cache:6379/1'\n\n[worker]\nbatch_size = 32";
+    let env = [("DATABASE_URL", "postgres://guildex:hunter2@db/guildex?password=hunter2")];
+    let flags = [("optout.users", "17,18"), ("worker.concurrency.live", "4")];
+    let shown = load(file, &env, &flags).unwrap().to_toml();
+    // Defaults have tests of their own, and the file stands in a folder of the moment.
+    let telling = shown.lines().filter(|line| line.contains('#') || line.starts_with('['));
+    let here = telling.map(|line| match line.split_once(" # /") {
+        Some((value, path)) => format!("{value} # {}", path.rsplit('/').next().unwrap()),
+        None => line.to_owned(),
+    });
+    insta::assert_snapshot!(here.collect::<Vec<_>>().join("\n"), @r#"
+    # The configuration in force. Values without a comment are defaults.
+    [database]
+    url = "postgres://guildex:***@db/guildex?***" # variable DATABASE_URL
+    [redis]
+    url = "redis://:***@cache:6379/1" # guildex.toml line 2
+    [index]
+    [model]
+    [sessions]
+    [optout]
+    users = ["17", "18"] # command line
+    [worker]
+    batch_size = 32 # guildex.toml line 5
+    [worker.concurrency]
+    live = 4 # command line
+    [dispatcher]
+    [log]
+    "#);
+}
+
+#[test]
+fn a_file_name_cannot_break_out_of_its_comment() {
+    let origin = Origin::File { path: "a\nb = 1".into(), line: 1 };
+    assert_eq!(origin.to_string(), r"a\nb = 1 line 1");
+}
+
+#[test]
+fn the_example_lists_every_key_with_its_default() {
+    // Settings are commented out without a blank after the `#`; prose has one.
+    let is_setting = |line: &str| line.starts_with(|c: char| c.is_ascii_lowercase()) && line.contains(" = ");
+    let text: Vec<_> = EXAMPLE
+        .lines()
+        .map(|line| line.strip_prefix('#').filter(|rest| is_setting(rest)).unwrap_or(line))
+        .collect();
+    let text = text.join("\n");
+    assert_eq!(load(&text, &[], &[]).unwrap().config, Config::default());
+    assert_eq!(load(EXAMPLE, &[], &[]).unwrap().config, Config::default());
+
+    let mut example = Vec::new();
+    names("", &text.parse().unwrap(), &mut example);
+    let keys: Vec<_> = Keys::new().iter().map(|key| key.name.clone()).collect();
+    assert_eq!(example, keys);
+}
+
+fn names(section: &str, table: &toml::Table, found: &mut Vec<String>) {
+    for (name, value) in table {
+        let name = keys::join(section, name);
+        match value {
+            Value::Table(inner) => names(&name, inner, found),
+            _ => found.push(name),
+        }
+    }
+}
+
+#[test]
+fn the_documentation_lists_every_key_with_its_default_and_range() {
+    let rows: Vec<Vec<&str>> = DOCS
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| line.split('|').map(|cell| cell.trim().trim_matches('`')).collect())
+        .collect();
+    let keys = Keys::new();
+    let documented: Vec<_> = rows.iter().map(|row| row[1]).collect();
+    assert_eq!(documented, keys.iter().map(|key| key.name.as_str()).collect::<Vec<_>>());
+
+    let rules = rules::rules(&Config::default());
+    for (row, key) in rows.iter().zip(keys.iter()) {
+        let [_, name, default, allowed, meaning, _] = row[..] else { panic!("{row:?} has not four cells") };
+        assert!(!meaning.is_empty(), "{name}");
+        match &key.default {
+            Value::String(unset) if unset.is_empty() => assert_eq!(default, "not set", "{name}"),
+            _ => {
+                let loaded = load(&format!("{name} = {default}"), &[], &[]).unwrap();
+                assert_eq!(loaded.config, Config::default(), "{name}");
+                assert_ne!(*loaded.origin(name), Origin::Default, "{name} = {default} says nothing");
+            }
+        }
+        let of_key: Vec<_> =
+            rules.iter().filter(|rule| rule.key == name).map(|rule| &*rule.allowed).collect();
+        if !of_key.is_empty() {
+            assert_eq!(allowed, of_key.join("; "), "{name}");
+        }
+    }
+}
+
+#[test]
+fn rules_name_keys_and_every_number_and_duration_has_one() {
+    let keys = Keys::new();
+    let rules = rules::rules(&Config::default());
+    for rule in &rules {
+        assert!(keys.get(rule.key).is_some(), "{}", rule.key);
+        assert!(rule.kept, "the default of {} breaks its rule", rule.key);
+    }
+    let is_duration =
+        |value: &Value| value.as_str().is_some_and(|text| text.starts_with(|c: char| c.is_ascii_digit()));
+    for key in keys.iter().filter(|key| key.default.is_integer() || is_duration(&key.default)) {
+        assert!(rules.iter().any(|rule| rule.key == key.name), "{}", key.name);
+    }
+}
+
+/// Both halves are looked for, whatever stands between them: half a password is a leak too.
+const HALVES: [&str; 2] = ["hunter2left", "hunter2right"];
+
+fn leaks(text: &str) -> bool {
+    HALVES.iter().any(|half| text.to_lowercase().contains(half))
+}
+
+proptest! {
+    #[test]
+    fn no_password_is_ever_shown(
+        // A number may pass for a port.
+        front in prop::sample::select(vec![HALVES[0], "5432"]),
+        middle in r##"[ -~é\t]{0,8}|[/@?#:&=%"'\\]{1,4}"##,
+        place in 0..4,
+        layer in 0..4,
+    ) {
+        let password = format!("{front}{middle}{}", HALVES[1]);
+        let escaped: String = url::form_urlencoded::byte_serialize(password.as_bytes()).collect();
+        let url = match place {
+            0 => format!("postgres://me:{password}@db:5432/x"),
+            1 => format!("postgres://me:{escaped}@db:5432/x"),
+            2 => format!("postgres://db/x?sslmode=require&password={password}"),
+            _ => password.clone(),
+        };
+        let (mut file, mut env, mut flags) = (String::new(), vec![], vec![]);
+        match layer {
+            0 => file = format!("[database]\nurl = {}", Value::from(url.as_str())),
+            // Unescaped, it may or may not be TOML.
+            1 => file = format!("[database]\nurl = \"{url}\""),
+            2 => env = vec![("GUILDEX_DATABASE_URL", url.as_str())],
+            _ => flags = vec![("database.url", url.as_str())],
+        }
+        match load(&file, &env, &flags) {
+            Ok(loaded) => {
+                let url = loaded.config.database_url().unwrap();
+                let shown = format!("{loaded:?} {loaded:#?} {} {url} {url:?}", loaded.to_toml());
+                prop_assert!(!leaks(&shown), "{}", shown);
+            }
+            Err(error) => prop_assert!(!leaks(&error), "{}", error),
+        }
+        // A second fault must not bring the first value along.
+        flags.push(("worker.batch_size", "0"));
+        prop_assert!(!leaks(&error(&file, &env, &flags)));
+    }
+
+    #[test]
+    fn an_escaped_password_reaches_the_client(password in "[ -~é]{1,12}") {
+        let escaped: String = url::form_urlencoded::byte_serialize(password.as_bytes()).collect();
+        let url = format!("redis://:{escaped}@cache:6379/0");
+        let loaded = load("", &[("REDIS_URL", &url)], &[]).unwrap();
+        prop_assert_eq!(loaded.config.redis_url().unwrap().expose(), url);
+    }
+
+    #[test]
+    fn what_is_shown_loads_again(
+        batch in 1_usize..=1024,
+        milliseconds in 0_u64..=10_000,
+        users in prop::collection::vec(1_i64.., 0..4),
+        dir in r##"[ -~é]{0,12}"##,
+        preview: bool,
+    ) {
+        let mut config = Config::default();
+        config.worker.batch_size = batch;
+        config.worker.batch_wait = Duration::from_millis(milliseconds);
+        config.optout.users = users.into_iter().map(|id| id.try_into().unwrap()).collect();
+        config.model.dir = Some(PathBuf::from(&dir)).filter(|_| !dir.trim().is_empty());
+        config.index.preview = preview;
+        let shown = Loaded { config: config.clone(), origins: BTreeMap::new() }.to_toml();
+        prop_assert_eq!(load(&shown, &[], &[]).unwrap().config, config);
+    }
+
+    #[test]
+    fn any_text_for_any_key_is_taken_or_refused_by_name(text in "[ -~]{1,12}|-?[0-9]{1,20}", pick: prop::sample::Index) {
+        let keys: Vec<_> = Keys::new().iter().map(|key| (key.name.clone(), key.variable())).collect();
+        let (key, variable) = &keys[pick.index(keys.len())];
+        if let Err(error) = load("", &[(variable, &text)], &[]) {
+            // A pair of keys that do not go together is told under one of them, and names both.
+            prop_assert!(error.contains(key.as_str()), "{}", error);
+        }
+    }
+
+    #[test]
+    fn any_file_is_read_or_refused(text in "([a-z_.\\[\\]=\"' 0-9#\n-]{0,60})") {
+        let _ = load(&text, &[], &[]);
+    }
+}

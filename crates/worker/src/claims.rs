@@ -1,0 +1,77 @@
+//! The claims that this process holds, and keeping them alive.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use guildex_store::jobs::{self, ClaimToken};
+use guildex_types::{Job, JobId, Revision};
+use sqlx::PgPool;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::{MissedTickBehavior, interval};
+
+/// A job in this process's hands. Dropping it acknowledges the delivery and frees its slot: that is done once
+/// the ledger knows the outcome.
+pub(crate) struct Held {
+    pub id: JobId,
+    pub token: ClaimToken,
+    pub job: Job,
+    pub wanted: Revision,
+    pub attempt: u32,
+    /// Dropped: acknowledged.
+    pub _delivery: oneshot::Sender<()>,
+    /// One for most jobs; all of them for a suspect, which therefore runs alone.
+    pub _slots: OwnedSemaphorePermit,
+}
+
+/// What is claimed and not yet ended.
+#[derive(Debug, Default)]
+pub(crate) struct Claims(Mutex<HashMap<JobId, ClaimToken>>);
+
+impl Claims {
+    fn held(&self) -> MutexGuard<'_, HashMap<JobId, ClaimToken>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn add(&self, id: JobId, token: ClaimToken) {
+        self.held().insert(id, token);
+    }
+
+    pub fn end(&self, ids: impl IntoIterator<Item = JobId>) {
+        let mut held = self.held();
+        for id in ids {
+            held.remove(&id);
+        }
+    }
+
+    pub fn all(&self) -> Vec<(JobId, ClaimToken)> {
+        self.held().iter().map(|(id, token)| (*id, *token)).collect()
+    }
+
+    /// Renews all claims three times a lease, for ever. Where that fails, the lease runs out and another worker
+    /// does the job; what this one still does to it then has no effect.
+    pub async fn keep_alive(&self, pool: &PgPool, lease: Duration) {
+        let mut ticks = interval(lease / 3);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let held = self.all();
+            if held.is_empty() {
+                continue;
+            }
+            match jobs::renew(pool, &held, lease).await {
+                Ok(renewed) if renewed.len() < held.len() => {
+                    // Those that ended in the meantime are no loss.
+                    let now = self.held();
+                    let lost =
+                        held.iter().filter(|(id, _)| now.contains_key(id) && !renewed.contains(id)).count();
+                    if lost > 0 {
+                        tracing::warn!(lost, "claims were lost: other workers have these jobs now");
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "claims could not be renewed"),
+            }
+        }
+    }
+}

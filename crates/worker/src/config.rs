@@ -1,0 +1,71 @@
+use std::time::Duration;
+
+use guildex_types::{Eligibility, JobClass};
+
+/// How a worker works.
+#[derive(Debug, Clone)]
+pub struct WorkerConfig {
+    /// Jobs in flight, by class.
+    pub concurrency: Concurrency,
+    /// Sessions that go through the pipeline together, at most.
+    pub batch_size: usize,
+    /// How long a batch waits to fill.
+    pub batch_wait: Duration,
+    /// How long a claim holds without being renewed; renewed three times in that time.
+    pub lease: Duration,
+    /// The pause after a first failure; doubled with each further one, and spread by chance.
+    pub backoff_base: Duration,
+    /// The longest pause.
+    pub backoff_max: Duration,
+    /// Which sessions are indexed.
+    pub eligible: Eligibility,
+    /// Whether points carry the beginning of their text, for other readers of the collection.
+    pub previews: bool,
+}
+
+impl Default for WorkerConfig {
+    fn default() -> Self {
+        Self {
+            concurrency: Concurrency::default(),
+            batch_size: 64,
+            batch_wait: Duration::from_millis(20),
+            lease: Duration::from_secs(60),
+            backoff_base: Duration::from_secs(1),
+            backoff_max: Duration::from_secs(300),
+            eligible: Eligibility::default(),
+            previews: true,
+        }
+    }
+}
+
+/// Jobs in flight in one process, by class. A few batches' worth keeps every stage of the pipeline busy.
+#[derive(Debug, Clone, Copy)]
+pub struct Concurrency {
+    /// Removals.
+    pub delete: usize,
+    /// Live changes.
+    pub live: usize,
+    /// Backfill.
+    pub backfill: usize,
+}
+
+impl Default for Concurrency {
+    fn default() -> Self {
+        Self { delete: 16, live: 64, backfill: 256 }
+    }
+}
+
+impl Concurrency {
+    pub(crate) fn of(self, class: JobClass) -> usize {
+        match class {
+            JobClass::Delete => self.delete,
+            JobClass::Live => self.live,
+            JobClass::Backfill => self.backfill,
+        }
+        .max(1)
+    }
+
+    pub(crate) fn total(self) -> usize {
+        JobClass::ALL.into_iter().map(|class| self.of(class)).sum()
+    }
+}

@@ -1,0 +1,105 @@
+//! Index jobs, in stages that overlap: while one batch is being embedded, the next is read and the last one
+//! written, so that the model never waits for a database.
+//!
+//! One session that fails fails alone: a batch that errors is tried again session by session.
+
+mod embed;
+mod read;
+mod write;
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use guildex_embed::Embedder;
+use guildex_index::{CollectionName, Point, VectorIndex};
+use guildex_store::sessions::Session;
+use guildex_types::Eligibility;
+use sqlx::PgPool;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::claims::Held;
+use crate::enrich::Draft;
+use crate::finish::Finisher;
+
+/// Batches that a stage works on at a time. Two: while one waits for I/O or for the last text of its batch,
+/// the other goes on.
+const OVERLAP: usize = 2;
+
+/// What the stages work with.
+pub(crate) struct Parts {
+    pub pool: PgPool,
+    pub embedder: Arc<dyn Embedder>,
+    pub index: Arc<dyn VectorIndex>,
+    pub collection: CollectionName,
+    pub eligible: Eligibility,
+    pub previews: bool,
+    pub finisher: Finisher,
+}
+
+/// A job with the session that it is about, as it was read, and what is to be done: `D` to have points
+/// written, which are drafts before the embedding and whole after it.
+struct Work<D> {
+    held: Held,
+    session: Session,
+    plan: Plan<D>,
+}
+
+enum Plan<D> {
+    /// The session is gone or too small: its points go.
+    Remove,
+    /// The points show what the session is now: only the books change.
+    Keep,
+    /// The session's points are made anew.
+    Write { parts: Vec<D>, content_hash: Vec<u8> },
+}
+
+type Drafted = Vec<Work<Draft>>;
+type Embedded = Vec<Work<Point>>;
+
+/// The stages of one job class.
+pub(crate) struct Pipeline(mpsc::Sender<Vec<Held>>);
+
+impl Pipeline {
+    /// Starts the stages; they end when the pipeline is dropped and everything in it is done.
+    pub fn start(parts: Arc<Parts>) -> Self {
+        let (batches, read) = mpsc::channel(1);
+        let drafted =
+            stage(read, parts.clone(), |parts, batch| async move { read::read(&parts, batch).await });
+        let embedded =
+            stage(drafted, parts.clone(), |parts, batch| async move { embed::embed(&parts, batch).await });
+        let mut written =
+            stage(embedded, parts, |parts, batch| async move { write::write(&parts, batch).await });
+        tokio::spawn(async move { while written.recv().await.is_some() {} });
+        Self(batches)
+    }
+
+    pub async fn push(&self, batch: Vec<Held>) {
+        let _ = self.0.send(batch).await;
+    }
+}
+
+/// Runs `work` on each batch, [`OVERLAP`] at a time, and passes on what comes out, in a task of its own.
+fn stage<A, B, F>(
+    batches: mpsc::Receiver<A>,
+    parts: Arc<Parts>,
+    work: impl Fn(Arc<Parts>, A) -> F + Send + 'static,
+) -> mpsc::Receiver<B>
+where
+    A: Send + 'static,
+    B: Send + 'static,
+    F: Future<Output = B> + Send + 'static,
+{
+    let (sender, results) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let mut done = ReceiverStream::new(batches)
+            .map(move |batch| work(parts.clone(), batch))
+            .buffer_unordered(OVERLAP);
+        while let Some(result) = done.next().await {
+            if sender.send(result).await.is_err() {
+                break;
+            }
+        }
+    });
+    results
+}

@@ -1,0 +1,97 @@
+//! First stage: sessions as they are now, and what is to be done about each.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use guildex_store::sessions::{self, Session};
+use guildex_types::{SessionId, Task};
+
+use super::{Drafted, Parts, Plan, Work};
+use crate::claims::Held;
+use crate::enrich::{Draft, Enriched};
+use crate::finish::Outcome;
+use crate::retry::until_stored;
+
+pub(super) async fn read(parts: &Arc<Parts>, batch: Vec<Held>) -> Drafted {
+    let model = parts.embedder.slug();
+    let wanted: Vec<_> =
+        batch.iter().filter_map(|held| Some((held.job.guild_id, session_of(held)?))).collect();
+    let loaded = until_stored("reading sessions", || sessions::load(&parts.pool, &wanted, model)).await;
+    let mut loaded: HashMap<SessionId, Session> = loaded.into_iter().map(|s| (s.id, s)).collect();
+
+    let mut found = Vec::with_capacity(batch.len());
+    for held in batch {
+        match session_of(&held).and_then(|id| loaded.remove(&id)) {
+            Some(session) => found.push((held, session)),
+            // The guild never had such a session: there is nothing to be in step with.
+            None => {
+                let wanted = held.wanted;
+                parts.finisher.end(held, Outcome::Done(wanted)).await;
+            }
+        }
+    }
+
+    let mut drafted = Vec::with_capacity(found.len());
+    for (held, outcome) in plan_all(parts.clone(), found).await {
+        match outcome {
+            Ok((session, plan)) => drafted.push(Work { held, session, plan }),
+            Err(error) => parts.finisher.end(held, Outcome::Failed(error)).await,
+        }
+    }
+
+    // Before any point changes: from here until the record, nothing is taken for unchanged.
+    let changing: Vec<_> = drafted
+        .iter()
+        .filter(|work| work.session.indexed.is_some() && !matches!(work.plan, Plan::Keep))
+        .map(|work| (work.session.guild_id, work.session.id))
+        .collect();
+    if !changing.is_empty() {
+        until_stored("clearing content hashes", || sessions::clear_hashes(&parts.pool, &changing, model))
+            .await;
+    }
+    drafted
+}
+
+fn session_of(held: &Held) -> Option<SessionId> {
+    match held.job.task {
+        Task::IndexSession { session_id } | Task::DeleteSession { session_id } => Some(session_id),
+        Task::DeleteMessages { .. } | Task::BackfillChannel { .. } => None,
+    }
+}
+
+type Planned = Result<(Session, Plan<Draft>), String>;
+
+/// Tokenising takes a core for a while, so it does not happen on the runtime's threads.
+async fn plan_all(parts: Arc<Parts>, found: Vec<(Held, Session)>) -> Vec<(Held, Planned)> {
+    let (held, sessions): (Vec<Held>, Vec<Session>) = found.into_iter().unzip();
+    let planned = tokio::task::spawn_blocking(move || {
+        sessions.into_iter().map(|session| plan(&parts, session)).collect::<Vec<Planned>>()
+    })
+    .await;
+    match planned {
+        Ok(planned) => held.into_iter().zip(planned).collect(),
+        Err(error) => {
+            held.into_iter().map(|held| (held, Err(format!("tokenising stopped: {error}")))).collect()
+        }
+    }
+}
+
+fn plan(parts: &Parts, session: Session) -> Planned {
+    let messages = u32::try_from(session.messages.len()).unwrap_or(u32::MAX);
+    let words = session.messages.iter().fold(0_u32, |sum, m| sum.saturating_add(m.words));
+    if !parts.eligible.admits(messages, words) {
+        return Ok((session, Plan::Remove));
+    }
+    let model = parts.embedder.slug();
+    let enriched = Enriched::of(&session);
+    let content_hash = enriched.content_hash(&session, model);
+    if session.indexed.as_ref().is_some_and(|indexed| indexed.content_hash.as_ref() == Some(&content_hash)) {
+        return Ok((session, Plan::Keep));
+    }
+    let split = enriched.split(parts.embedder.tokenizer()).map_err(|error| error.to_string())?;
+    if split.header_cut > 0 {
+        tracing::warn!(session = %session.id, tokens = split.header_cut, "the channel's name was cut");
+    }
+    let drafts = Draft::all(&session, split, model, parts.previews);
+    Ok((session, Plan::Write { parts: drafts, content_hash }))
+}

@@ -1,0 +1,76 @@
+//! Last stage: points into the index, then the record, then the ledger. The order matters: a crash between any
+//! two steps leaves the job unfinished, and it runs again.
+
+use std::collections::BTreeMap;
+
+use guildex_index::{Error, Point};
+use guildex_store::sessions::{self, Record};
+use guildex_types::{GuildId, Revision, SessionId};
+
+use super::{Embedded, Parts, Plan, Work};
+use crate::finish::Outcome;
+use crate::retry::until_stored;
+
+pub(super) async fn write(parts: &Parts, mut batch: Embedded) {
+    if let Err(error) = sync(parts, &batch).await {
+        tracing::warn!(%error, sessions = batch.len(), "a batch could not be written; trying one by one");
+        batch = one_by_one(parts, batch).await;
+    }
+    let records: Vec<Record> = batch.iter().filter_map(record).collect();
+    if !records.is_empty() {
+        let model = parts.embedder.slug();
+        until_stored("recording sessions", || sessions::record(&parts.pool, &records, model)).await;
+    }
+    for work in batch {
+        let revision = work.session.revision;
+        parts.finisher.end(work.held, Outcome::Done(revision)).await;
+    }
+}
+
+async fn one_by_one(parts: &Parts, batch: Embedded) -> Embedded {
+    let mut synced = Vec::with_capacity(batch.len());
+    for work in batch {
+        match sync(parts, std::slice::from_ref(&work)).await {
+            Ok(()) => synced.push(work),
+            Err(error) => parts.finisher.end(work.held, Outcome::Failed(error.to_string())).await,
+        }
+    }
+    synced
+}
+
+/// Brings the index in step: new points in, then everything of lower revisions out.
+async fn sync(parts: &Parts, batch: &[Work<Point>]) -> Result<(), Error> {
+    let mut points: Vec<Point> = Vec::new();
+    let mut older: BTreeMap<GuildId, Vec<(SessionId, Revision)>> = BTreeMap::new();
+    for Work { session, plan, .. } in batch {
+        match plan {
+            Plan::Keep => continue,
+            Plan::Remove => {}
+            Plan::Write { parts, .. } => points.extend(parts.iter().cloned()),
+        }
+        older.entry(session.guild_id).or_default().push((session.id, session.revision));
+    }
+    if !points.is_empty() {
+        parts.index.upsert(&parts.collection, points).await?;
+    }
+    for (guild, sessions) in &older {
+        parts.index.delete_below(&parts.collection, *guild, sessions).await?;
+    }
+    Ok(())
+}
+
+fn record(work: &Work<Point>) -> Option<Record> {
+    let Work { session, plan, .. } = work;
+    let (point_revision, content_hash, points) = match plan {
+        Plan::Remove => (session.revision, Vec::new(), 0),
+        Plan::Keep => {
+            let indexed = session.indexed.as_ref()?;
+            (indexed.point_revision, indexed.content_hash.clone()?, indexed.points)
+        }
+        Plan::Write { parts, content_hash } => {
+            (session.revision, content_hash.clone(), u32::try_from(parts.len()).unwrap_or(u32::MAX))
+        }
+    };
+    let (guild_id, session_id, revision) = (session.guild_id, session.id, session.revision);
+    Some(Record { guild_id, session_id, revision, point_revision, content_hash, points })
+}

@@ -1,0 +1,142 @@
+//! The worker itself: queues in, outcomes out.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use guildex_embed::Embedder;
+use guildex_index::{CollectionName, VectorIndex};
+use guildex_producer::ingest::Ingest;
+use guildex_queue::{Delivery, Queues};
+use guildex_store::jobs;
+use guildex_types::JobClass;
+use sqlx::PgPool;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::claims::{Claims, Held};
+use crate::config::WorkerConfig;
+use crate::finish::{self, Finisher};
+use crate::intake::{Arrived, Intake};
+use crate::pipeline::{Parts, Pipeline};
+use crate::tasks::Tasks;
+
+/// Runs jobs. Any number of workers share the queues; each is one process or a part of one.
+pub struct Worker {
+    /// Its name in the ledger.
+    pub name: String,
+    /// Writes sessions for backfill jobs; its pool holds the truth.
+    pub ingest: Ingest,
+    /// Where deliveries come from.
+    pub queues: Queues,
+    /// The model.
+    pub embedder: Arc<dyn Embedder>,
+    /// The view of the truth that is kept in step.
+    pub index: Arc<dyn VectorIndex>,
+    /// The model's collection in it.
+    pub collection: CollectionName,
+    /// How to go about it.
+    pub config: WorkerConfig,
+}
+
+impl Worker {
+    /// Works until `stop`. Then it takes no more deliveries, ends what runs within the queues' grace, and gives
+    /// the rest back, the attempts with it.
+    pub async fn run(&self, stop: CancellationToken) {
+        let pool = self.ingest.pool().clone();
+        let claims = Arc::new(Claims::default());
+        let slots = Arc::new(Semaphore::new(self.config.concurrency.total()));
+        let (base, max) = (self.config.backoff_base, self.config.backoff_max);
+        let finisher = finish::start(pool.clone(), claims.clone(), base, max);
+
+        let consumers = join_all(JobClass::ALL.map(|class| {
+            let arrived = self.start_class(&claims, &slots, &finisher);
+            self.consume(class, arrived, stop.clone())
+        }));
+        tokio::select! {
+            _ = consumers => {}
+            () = claims.keep_alive(&pool, self.config.lease) => {}
+        }
+        self.give_back(&pool, &claims).await;
+    }
+
+    /// Starts the intake and the pipeline of one class: each has its own, so that a removal never stands
+    /// behind an embedding.
+    fn start_class(
+        &self,
+        claims: &Arc<Claims>,
+        slots: &Arc<Semaphore>,
+        finisher: &Finisher,
+    ) -> mpsc::Sender<Arrived> {
+        let (arrived, arrivals) = mpsc::channel(self.config.batch_size.max(1));
+        let (batches, mut claimed) = mpsc::channel::<Vec<Held>>(1);
+        let intake = Intake {
+            pool: self.ingest.pool().clone(),
+            worker: self.name.clone(),
+            claims: claims.clone(),
+            slots: slots.clone(),
+            config: self.config.clone(),
+        };
+        tokio::spawn(intake.run(arrivals, batches));
+
+        let pipeline = Pipeline::start(Arc::new(Parts {
+            pool: self.ingest.pool().clone(),
+            embedder: self.embedder.clone(),
+            index: self.index.clone(),
+            collection: self.collection.clone(),
+            eligible: self.config.eligible,
+            previews: self.config.previews,
+            finisher: finisher.clone(),
+        }));
+        let tasks = Tasks {
+            ingest: self.ingest.clone(),
+            index: self.index.clone(),
+            collection: self.collection.clone(),
+            model: self.embedder.slug().clone(),
+            finisher: finisher.clone(),
+        };
+        tokio::spawn(async move {
+            while let Some(batch) = claimed.recv().await {
+                tasks.route(batch, &pipeline).await;
+            }
+        });
+        arrived
+    }
+
+    /// A delivery is acknowledged when its job's outcome is in the ledger.
+    async fn consume(&self, class: JobClass, arrived: mpsc::Sender<Arrived>, stop: CancellationToken) {
+        let pool = self.ingest.pool().clone();
+        let handler = move |delivery: Delivery| {
+            let (arrived, pool) = (arrived.clone(), pool.clone());
+            async move {
+                match delivery {
+                    Delivery::Job(id) => {
+                        let (ended, acknowledged) = oneshot::channel();
+                        if arrived.send((id, ended)).await.is_ok() {
+                            let _ = acknowledged.await;
+                        }
+                    }
+                    Delivery::Undecodable(raw) => bury(&pool, class, &raw).await,
+                }
+            }
+        };
+        self.queues.consume(class, self.config.concurrency.of(class), &self.name, handler, stop).await;
+    }
+
+    async fn give_back(&self, pool: &PgPool, claims: &Claims) {
+        let left = claims.all();
+        if left.is_empty() {
+            return;
+        }
+        tracing::info!(jobs = left.len(), "giving unfinished jobs back");
+        if let Err(error) = jobs::give_back(pool, &left, std::time::Duration::ZERO).await {
+            tracing::warn!(%error, "could not give jobs back; they return when their lease is over");
+        }
+    }
+}
+
+async fn bury(pool: &PgPool, class: JobClass, raw: &[u8]) {
+    tracing::error!(%class, bytes = raw.len(), "redis delivered what is no job id; kept among the dead jobs");
+    if let Err(error) = jobs::bury_undecodable(pool, class, &String::from_utf8_lossy(raw)).await {
+        tracing::warn!(%error, "an undecodable delivery could not be kept");
+    }
+}

