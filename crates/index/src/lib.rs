@@ -1,1 +1,29 @@
-//! The vector index behind one trait: the embedded engine, BM25 and rank fusion.
+//! The vector index behind one trait, [`VectorIndex`]: a view of the truth in Postgres that can be rebuilt at
+//! any time. It knows guilds, channels, sessions and revisions, and neither Discord, SQL nor models.
+//!
+//! Each chunk of a session is a [`Point`]: a dense vector, a sparse one of its words ([`bm25`]), and a
+//! [`Payload`] that says where it belongs and which [`Revision`](guildex_types::Revision) of the session it
+//! shows. A search ranks by both vectors under the same tenant filter and fuses the two ranks.
+//!
+//! With the feature `edge` there is `EdgeIndex`, the engine embedded in the process.
+
+pub mod bm25;
+mod collection;
+#[cfg(feature = "edge")]
+mod edge;
+mod error;
+#[cfg(feature = "edge")]
+mod fusion;
+mod index;
+mod point;
+mod query;
+mod sparse;
+
+pub use collection::{Collection, CollectionName, InvalidCollectionName};
+#[cfg(feature = "edge")]
+pub use edge::EdgeIndex;
+pub use error::Error;
+pub use index::{Ensured, VectorIndex};
+pub use point::{Payload, Point, Preview};
+pub use query::{Hit, MAX_LIMIT, Mode, Page, Query, Scope};
+pub use sparse::SparseVector;

@@ -93,7 +93,7 @@ fn values_of_every_kind_are_read_from_file_variable_and_flag() {
     assert!(!from_file.index.preview);
     assert_eq!(from_file.optout.users.len(), 2);
     assert_eq!(from_file.worker.lease, Duration::from_secs(90));
-    assert_eq!(from_file.worker.concurrency.of(guildex_types::JobClass::Live), 3);
+    assert_eq!(from_file.worker.concurrency.live, 3);
     assert_eq!(from_file.log.format, LogFormat::Json);
 }
 

@@ -1,0 +1,121 @@
+//! How fast the embedded engine takes points and finds them: `cargo bench -p guildex-index --features edge`,
+//! and behind `--` the number of points (default 10,000).
+#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use guildex_index::{Collection, CollectionName, EdgeIndex, Mode, Query, Scope, VectorIndex, bm25};
+use support::{Chunk, guild, model, noise};
+
+const DIMS: usize = 384;
+const BATCH: usize = 64;
+const QUERIES: u64 = 200;
+
+#[tokio::main]
+async fn main() {
+    let count = std::env::args().filter_map(|arg| arg.parse().ok()).next().unwrap_or(10_000);
+    let dir = tempfile::tempdir().unwrap();
+    let collection = Collection { name: CollectionName::new("bench", &model()).unwrap(), dims: DIMS };
+
+    let index = EdgeIndex::open(dir.path()).unwrap();
+    index.ensure(&collection).await.unwrap();
+    let texts: Vec<String> = (0..count).map(text).collect();
+    let mut points: Vec<_> = (0..count).map(|n| chunk(n, &texts[n]).point()).collect();
+
+    let started = Instant::now();
+    while !points.is_empty() {
+        let batch = points.split_off(points.len().saturating_sub(BATCH));
+        index.upsert(&collection.name, batch).await.unwrap();
+    }
+    rate("points/s, a flush a batch of 64", count, started.elapsed());
+    searches(&index, &collection, "before optimize").await;
+
+    let started = Instant::now();
+    index.optimize(&collection.name).await.unwrap();
+    println!("{:>10.0} ms to optimize", millis(started.elapsed()));
+    searches(&index, &collection, "after optimize").await;
+
+    let again: Vec<_> = (0..count.min(16 * BATCH)).map(|n| chunk(n, &texts[n]).point()).collect();
+    let started = Instant::now();
+    let batches = again.chunks(BATCH).map(|batch| index.upsert(&collection.name, batch.to_vec()));
+    futures::future::try_join_all(batches).await.unwrap();
+    rate("points/s written again by 16 at once", again.len(), started.elapsed());
+
+    let started = Instant::now();
+    drop(index);
+    println!("{:>10.1} ms to close", millis(started.elapsed()));
+    let started = Instant::now();
+    let index = EdgeIndex::open(dir.path()).unwrap();
+    index.ensure(&collection).await.unwrap();
+    println!("{:>10.1} ms to open", millis(started.elapsed()));
+    drop(index);
+    println!("{:>10.1} MiB on disk", size(dir.path()) as f64 / 1024.0 / 1024.0);
+}
+
+/// Searches of each mode, in a guild with nine tenths of the points.
+async fn searches(index: &EdgeIndex, collection: &Collection, when: &str) {
+    let mut found = 0;
+    for (mode, exact) in
+        [(Mode::Dense, true), (Mode::Dense, false), (Mode::Sparse, false), (Mode::Hybrid, false)]
+    {
+        let mut times = vec![];
+        for seed in 0..QUERIES {
+            let query = Query {
+                dense: noise(seed ^ 0xabcd).take(DIMS).collect(),
+                bm25: bm25::query(&text(seed as usize)),
+                mode,
+                limit: 10,
+                exact,
+            };
+            let started = Instant::now();
+            let hits = index.search(&collection.name, &Scope::guild(guild(1)), query).await.unwrap();
+            times.push(started.elapsed());
+            found += hits.len();
+        }
+        times.sort_unstable();
+        let at = |share: f64| millis(times[(share * (times.len() - 1) as f64) as usize]);
+        println!("{:>10.2} ms median, {:.2} ms p99: {mode:?}, exact {exact}, {when}", at(0.5), at(0.99));
+    }
+    assert!(found > 0, "nothing was found");
+}
+
+fn chunk(n: usize, text: &str) -> Chunk<'_> {
+    let guild = if n.is_multiple_of(10) { 2 } else { 1 };
+    let dense = noise(n as u64).take(DIMS).collect();
+    Chunk {
+        guild,
+        channel: 1 + n as i64 % 20,
+        first: 1 + n as i64,
+        messages: 8,
+        dense,
+        text,
+        ..Chunk::default()
+    }
+}
+
+/// Sixty words, some common and some rare.
+fn text(n: usize) -> String {
+    noise(n as u64).take(60).map(|x| format!("word{} ", (5_000.0 * x.powi(4)) as u32)).collect()
+}
+
+fn rate(what: &str, count: usize, time: Duration) {
+    println!("{:>10.0} {what}", count as f64 / time.as_secs_f64());
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+fn size(dir: &Path) -> u64 {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
+    entries
+        .map(|entry| match entry.metadata().unwrap() {
+            metadata if metadata.is_dir() => size(&entry.path()),
+            metadata => metadata.len(),
+        })
+        .sum()
+}

@@ -1,0 +1,167 @@
+//! The embedded engine: Qdrant's, in this process, on a folder of its own.
+
+mod lock;
+mod schema;
+mod shard;
+mod shelf;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use guildex_types::{GuildId, MessageId, PointId, Revision, SessionId};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    Collection, CollectionName, Ensured, Error, Hit, MAX_LIMIT, Page, Point, Query, Scope, VectorIndex,
+};
+use shard::Shard;
+use shelf::Shelf;
+use writer::{Change, Request};
+
+/// A [`VectorIndex`] in a folder that one process holds at a time.
+///
+/// The engine is synchronous. Reads run on tokio's blocking threads, beside each other and beside the writes;
+/// writes run one after another on a thread of their own, which flushes once for all that wait and
+/// reorganises collections when it is idle. Dropping the index finishes what was asked for and closes it.
+pub struct EdgeIndex {
+    shelf: Arc<Shelf>,
+    requests: Option<mpsc::Sender<Request>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl EdgeIndex {
+    /// Opens the index in a folder, which is made if it is missing.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] if another process (or this one) holds the folder; [`Error::Io`] if it cannot be
+    /// written.
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        let shelf = Arc::new(Shelf::open(dir)?);
+        let (requests, inbox) = mpsc::channel(writer::MAX_GROUP);
+        let writer = std::thread::Builder::new()
+            .name("index-writer".to_owned())
+            .spawn({
+                let shelf = Arc::clone(&shelf);
+                move || writer::run(&shelf, inbox)
+            })
+            .map_err(|source| Error::Io { path: dir.to_owned(), source })?;
+        Ok(Self { shelf, requests: Some(requests), writer: Some(writer) })
+    }
+
+    fn write<'a>(&'a self, collection: &CollectionName, change: Change) -> BoxFuture<'a, Result<(), Error>> {
+        let (done, outcome) = oneshot::channel();
+        let request = Request { collection: collection.clone(), change, done };
+        async move {
+            let requests = self.requests.as_ref().ok_or(Error::Closed)?;
+            requests.send(request).await.map_err(|_| Error::Closed)?;
+            outcome.await.map_err(|_| Error::Closed)?
+        }
+        .boxed()
+    }
+
+    fn read<'a, T: Send + 'static>(
+        &'a self,
+        collection: &CollectionName,
+        read: impl FnOnce(&Shard) -> Result<T, Error> + Send + 'static,
+    ) -> BoxFuture<'a, Result<T, Error>> {
+        let collection = collection.clone();
+        blocking(Arc::clone(&self.shelf), move |shelf| read(&*shelf.shard(&collection)?))
+    }
+}
+
+fn blocking<T: Send + 'static>(
+    shelf: Arc<Shelf>,
+    work: impl FnOnce(&Shelf) -> Result<T, Error> + Send + 'static,
+) -> BoxFuture<'static, Result<T, Error>> {
+    async move {
+        tokio::task::spawn_blocking(move || work(&shelf))
+            .await
+            .unwrap_or_else(|panic| Err(Error::Engine(panic.to_string())))
+    }
+    .boxed()
+}
+
+impl Drop for EdgeIndex {
+    fn drop(&mut self) {
+        self.requests = None;
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!("the index's writer had panicked");
+        }
+    }
+}
+
+impl VectorIndex for EdgeIndex {
+    fn ensure<'a>(&'a self, collection: &'a Collection) -> BoxFuture<'a, Result<Ensured, Error>> {
+        let collection = collection.clone();
+        blocking(Arc::clone(&self.shelf), move |shelf| shelf.ensure(&collection))
+    }
+
+    fn upsert<'a>(
+        &'a self,
+        collection: &'a CollectionName,
+        points: Vec<Point>,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        self.write(collection, Change::Upsert(points))
+    }
+
+    fn delete_below<'a>(
+        &'a self,
+        collection: &'a CollectionName,
+        guild: GuildId,
+        sessions: &'a [(SessionId, Revision)],
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        self.write(collection, Change::DeleteBelow(guild, sessions.to_vec()))
+    }
+
+    fn delete_messages<'a>(
+        &'a self,
+        collection: &'a CollectionName,
+        guild: GuildId,
+        messages: &'a [MessageId],
+        below: Revision,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        self.write(collection, Change::DeleteMessages(guild, messages.to_vec(), below))
+    }
+
+    fn search<'a>(
+        &'a self,
+        collection: &'a CollectionName,
+        scope: &'a Scope,
+        query: Query,
+    ) -> BoxFuture<'a, Result<Vec<Hit>, Error>> {
+        let scope = scope.clone();
+        self.read(collection, move |shard| shard.search(&scope, &query))
+    }
+
+    fn scroll<'a>(
+        &'a self,
+        collection: &'a CollectionName,
+        guild: GuildId,
+        after: Option<PointId>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Page, Error>> {
+        self.read(collection, move |shard| shard.scroll(guild, after, limit.min(MAX_LIMIT)))
+    }
+
+    fn count<'a>(
+        &'a self,
+        collection: &'a CollectionName,
+        guild: GuildId,
+    ) -> BoxFuture<'a, Result<usize, Error>> {
+        self.read(collection, move |shard| shard.count(guild))
+    }
+
+    fn guilds<'a>(&'a self, collection: &'a CollectionName) -> BoxFuture<'a, Result<Vec<GuildId>, Error>> {
+        self.read(collection, Shard::guilds)
+    }
+
+    fn optimize<'a>(&'a self, collection: &'a CollectionName) -> BoxFuture<'a, Result<(), Error>> {
+        self.write(collection, Change::Optimize)
+    }
+}

@@ -1,0 +1,65 @@
+use std::path::PathBuf;
+
+use guildex_types::PointId;
+
+use crate::CollectionName;
+
+/// Why the index could not do what it was asked. Carries names and ids, never content.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another process works on the folder.
+    #[error("the index in {} is in use by process {holder}; only one may hold it", dir.display())]
+    InUse {
+        /// The index's folder.
+        dir: PathBuf,
+        /// The process id, or what is known of it.
+        holder: String,
+    },
+    /// No such collection: call [`ensure`](crate::VectorIndex::ensure) first.
+    #[error("there is no collection {0}")]
+    NoCollection(CollectionName),
+    /// The collection holds other vectors than wanted.
+    #[error("the collection {collection} does not fit: {difference}")]
+    Mismatch {
+        /// Which one.
+        collection: CollectionName,
+        /// Where it differs.
+        difference: String,
+    },
+    /// What is stored cannot be opened or has vanished.
+    #[error(
+        "the collection in {} is damaged ({reason}): stop the program, delete this folder, start it and run a backfill",
+        folder.display()
+    )]
+    Damaged {
+        /// The collection's folder.
+        folder: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A dense vector that the collection cannot hold.
+    #[error("a dense vector of {given} finite values was given, {expected} are needed")]
+    Vector {
+        /// The collection's dimensions.
+        expected: usize,
+        /// How many finite values the vector had.
+        given: usize,
+    },
+    /// A stored payload that this release does not understand.
+    #[error("the payload of point {0} cannot be read")]
+    Payload(PointId),
+    /// The folder cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The engine failed; the call may be repeated.
+    #[error("the index engine failed: {0}")]
+    Engine(String),
+    /// The index is being shut down.
+    #[error("the index is closed")]
+    Closed,
+}

@@ -1,0 +1,66 @@
+//! Rankings of points and their fusion.
+
+use std::collections::HashMap;
+
+use guildex_types::PointId;
+
+/// A point with its score; the higher the better.
+pub(crate) type Scored = (PointId, f32);
+
+/// How much the top of a ranking counts over what follows: the constant of the paper below.
+const K: f32 = 60.0;
+
+/// Best first; equal scores in the order of ids, so that equal searches give equal answers.
+pub(crate) fn rank(mut scored: Vec<Scored>) -> Vec<Scored> {
+    scored.sort_unstable_by(|(a_id, a), (b_id, b)| b.total_cmp(a).then(a_id.cmp(b_id)));
+    scored
+}
+
+/// Reciprocal rank fusion: a point scores `1 / (K + rank)` in each ranking that has it, ranks from 1, and the
+/// sums rank anew.
+///
+/// Cormack, Clarke and Büttcher, "Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning
+/// Methods", SIGIR 2009. The engine has it too, but leaves ties to chance, within rankings and after.
+pub(crate) fn fuse(rankings: impl IntoIterator<Item = Vec<Scored>>) -> Vec<Scored> {
+    let mut sums: HashMap<PointId, f32> = HashMap::new();
+    for ranking in rankings {
+        for (place, (id, _)) in ranking.into_iter().enumerate() {
+            *sums.entry(id).or_default() += 1.0 / (K + 1.0 + place as f32);
+        }
+    }
+    rank(sums.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: u128) -> PointId {
+        uuid::Uuid::from_u128(n).into()
+    }
+
+    fn ids(scored: Vec<Scored>) -> Vec<PointId> {
+        scored.into_iter().map(|(id, _)| id).collect()
+    }
+
+    #[test]
+    fn what_both_rankings_know_comes_first() {
+        let dense = vec![(id(1), 0.9), (id(2), 0.8)];
+        let sparse = vec![(id(3), 12.0), (id(2), 7.0)];
+        let fused = fuse([dense, sparse]);
+        assert_eq!(fused[0], (id(2), 2.0 / 62.0));
+        assert_eq!(ids(fused), [id(2), id(1), id(3)]);
+    }
+
+    #[test]
+    fn ties_are_broken_by_id() {
+        assert_eq!(ids(rank(vec![(id(3), 1.0), (id(1), 1.0), (id(2), 2.0)])), [id(2), id(1), id(3)]);
+        assert_eq!(ids(fuse([vec![(id(5), 0.1)], vec![(id(4), 9.0)]])), [id(4), id(5)]);
+    }
+
+    #[test]
+    fn no_rankings_fuse_to_nothing() {
+        assert!(fuse([]).is_empty());
+        assert!(fuse([vec![], vec![]]).is_empty());
+    }
+}

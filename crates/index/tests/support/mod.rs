@@ -1,0 +1,135 @@
+//! Points and questions for the tests of indexes.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use chrono::DateTime;
+use guildex_index::{Collection, Hit, Mode, Payload, Point, Preview, Query, SparseVector, VectorIndex, bm25};
+use guildex_types::{ChannelId, GuildId, ModelSlug, PointId, Revision, SessionId};
+
+pub const DIMS: usize = 4;
+
+/// What a point is made from; a test names what it is about and leaves the rest.
+#[derive(Debug, Clone)]
+pub struct Chunk<'a> {
+    pub guild: i64,
+    pub channel: i64,
+    /// The first message of the session, and of the point: message ids count up from it.
+    pub first: i64,
+    pub chunk: u32,
+    pub messages: u32,
+    pub revision: i64,
+    pub dense: Vec<f32>,
+    pub text: &'a str,
+}
+
+impl Default for Chunk<'_> {
+    fn default() -> Self {
+        Self {
+            guild: 7,
+            channel: 70,
+            first: 700,
+            chunk: 0,
+            messages: 2,
+            revision: 1,
+            dense: vec![1.0, 0.0, 0.0, 0.0],
+            text: "hello there",
+        }
+    }
+}
+
+impl Chunk<'_> {
+    pub fn id(&self) -> PointId {
+        let (guild, channel, first) = self.names();
+        PointId::of(guild, channel, first, &model(), self.chunk)
+    }
+
+    pub fn session(&self) -> SessionId {
+        let (guild, channel, first) = self.names();
+        SessionId::of(guild, channel, first)
+    }
+
+    fn names(&self) -> (GuildId, ChannelId, guildex_types::MessageId) {
+        let Self { guild, channel, first, .. } = *self;
+        (guild.try_into().unwrap(), channel.try_into().unwrap(), first.try_into().unwrap())
+    }
+
+    pub fn point(&self) -> Point {
+        let (guild_id, channel_id, _) = self.names();
+        let start_time = DateTime::from_timestamp_nanos(1_700_000_000_123_456_789);
+        let payload = Payload {
+            guild_id,
+            channel_id,
+            author_ids: vec![1.try_into().unwrap(), i64::MAX.try_into().unwrap()],
+            message_ids: (0..i64::from(self.messages))
+                .map(|n| (self.first + n).try_into().unwrap())
+                .collect(),
+            start_time,
+            end_time: start_time + chrono::TimeDelta::minutes(5),
+            session_id: self.session(),
+            chunk: self.chunk,
+            revision: self.revision.into(),
+            message_count: self.messages,
+            preview: Some(Preview::of(self.text)),
+        };
+        Point { id: self.id(), dense: self.dense.clone(), bm25: bm25::document(self.text), payload }
+    }
+}
+
+pub fn model() -> ModelSlug {
+    "model-fp32".parse().unwrap()
+}
+
+pub fn guild(id: i64) -> GuildId {
+    id.try_into().unwrap()
+}
+
+pub fn channel(id: i64) -> ChannelId {
+    id.try_into().unwrap()
+}
+
+pub fn revision(number: i64) -> Revision {
+    number.into()
+}
+
+/// Ten of what is like `dense` and `text`.
+pub fn query(mode: Mode, dense: &[f32], text: &str) -> Query {
+    Query { dense: dense.to_vec(), bm25: bm25::query(text), mode, limit: 10, exact: false }
+}
+
+pub fn dense_query(dense: &[f32], limit: usize) -> Query {
+    Query { dense: dense.to_vec(), bm25: SparseVector::default(), mode: Mode::Dense, limit, exact: true }
+}
+
+pub fn ids(hits: &[Hit]) -> Vec<PointId> {
+    hits.iter().map(|hit| hit.id).collect()
+}
+
+pub async fn upsert(index: &dyn VectorIndex, collection: &Collection, chunks: &[Chunk<'_>]) {
+    index.upsert(&collection.name, chunks.iter().map(Chunk::point).collect()).await.unwrap();
+}
+
+/// All points of a guild, by pages of two.
+pub async fn all(index: &dyn VectorIndex, collection: &Collection, guild: GuildId) -> Vec<Point> {
+    let mut points = vec![];
+    let mut after = None;
+    loop {
+        let page = index.scroll(&collection.name, guild, after, 2).await.unwrap();
+        points.extend(page.points);
+        after = page.next;
+        if after.is_none() {
+            return points;
+        }
+    }
+}
+
+/// Numbers that look random and are the same in every run.
+pub fn noise(seed: u64) -> impl Iterator<Item = f32> {
+    let mut state = seed;
+    std::iter::repeat_with(move || {
+        // SplitMix64, by Steele, Lea and Flood.
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = state;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    })
+}
