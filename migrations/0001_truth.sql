@@ -27,7 +27,7 @@ CREATE TABLE messages (
     guild_id      bigint      NOT NULL,
     channel_id    bigint      NOT NULL,
     id            bigint      NOT NULL CHECK (id > 0),
-    author_id     bigint      NOT NULL,
+    author_id     bigint      NOT NULL CHECK (author_id > 0),
     author_name   text        NOT NULL,
     is_bot        boolean     NOT NULL DEFAULT false,
     is_system     boolean     NOT NULL DEFAULT false,
@@ -41,7 +41,7 @@ CREATE TABLE messages (
     -- Why the message is in no session; null where it is in one, or was not looked at yet.
     skip          text        CHECK (skip IN ('system', 'empty', 'bot')),
     -- The session's first message, which names the session.
-    session_first bigint,
+    session_first bigint      CHECK (session_first > 0),
     -- The row of a deleted message stays as its tombstone, without its text.
     deleted_at    timestamptz,
     PRIMARY KEY (guild_id, channel_id, id),

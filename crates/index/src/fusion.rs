@@ -16,6 +16,11 @@ pub(crate) fn rank(mut scored: Vec<Scored>) -> Vec<Scored> {
     scored
 }
 
+/// What a place in a ranking, from 0, adds to the score of fused results: `1 / (60 + rank)`.
+pub fn reciprocal_rank(place: usize) -> f32 {
+    1.0 / (K + 1.0 + place as f32)
+}
+
 /// Reciprocal rank fusion: a point scores `1 / (K + rank)` in each ranking that has it, ranks from 1, and the
 /// sums rank anew.
 ///
@@ -25,7 +30,7 @@ pub(crate) fn fuse(rankings: impl IntoIterator<Item = Vec<Scored>>) -> Vec<Score
     let mut sums: HashMap<PointId, f32> = HashMap::new();
     for ranking in rankings {
         for (place, (id, _)) in ranking.into_iter().enumerate() {
-            *sums.entry(id).or_default() += 1.0 / (K + 1.0 + place as f32);
+            *sums.entry(id).or_default() += reciprocal_rank(place);
         }
     }
     rank(sums.into_iter().collect())

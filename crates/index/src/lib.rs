@@ -23,6 +23,7 @@ pub use collection::{Collection, CollectionName, InvalidCollectionName};
 #[cfg(feature = "edge")]
 pub use edge::EdgeIndex;
 pub use error::Error;
+pub use fusion::reciprocal_rank;
 pub use index::{Ensured, VectorIndex};
 pub use point::{Payload, Point, Preview};
 pub use query::{Hit, MAX_LIMIT, Mode, Page, Query, Scope};

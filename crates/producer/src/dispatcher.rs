@@ -88,43 +88,44 @@ impl Dispatcher {
                 _ => {}
             }
             failing = round.is_err();
-            // Where something was dispatched there may be more: guilds with little left give up their share.
-            let pause = if round.unwrap_or(0) > 0 { self.config.poll / 20 } else { self.config.poll };
+            let pause = if round.unwrap_or(false) { self.config.poll / 20 } else { self.config.poll };
             next = Instant::now() + pause;
         }
         listening.abort();
     }
 
-    async fn round(&self, janitor: &mut Instant) -> Result<usize, DispatchError> {
+    /// Looks after every class; returns whether there may be more to do soon.
+    async fn round(&self, janitor: &mut Instant) -> Result<bool, DispatchError> {
         let swept = jobs::sweep(&self.pool).await?;
         if swept != jobs::Swept::default() {
             tracing::warn!(returned = swept.returned, died = swept.died, "jobs outlived their lease");
         }
-        let mut dispatched = 0;
+        let mut busy = false;
         for class in JobClass::ALL {
-            dispatched += self.dispatch(class).await?;
+            busy |= self.dispatch(class).await?;
         }
         if Instant::now() >= *janitor {
             *janitor = Instant::now() + JANITOR_PERIOD;
             self.tidy().await?;
         }
-        Ok(dispatched)
+        Ok(busy)
     }
 
     /// Fills the window of one class: commits first and pushes then, so that a crash in between leaves jobs
-    /// that the sweeper finds, and never an id in Redis that the ledger does not know of.
-    async fn dispatch(&self, class: JobClass) -> Result<usize, DispatchError> {
+    /// that the sweeper finds, and never an id in Redis that the ledger does not know of. Returns whether more
+    /// jobs may wait: the window is full, or guilds with little left gave up their share of it.
+    async fn dispatch(&self, class: JobClass) -> Result<bool, DispatchError> {
         let waiting = jobs::queued(&self.pool, class).await?.max(self.queues.depth(class).await?);
         let room = self.config.window.min(WINDOW).saturating_sub(waiting);
         if room == 0 {
-            return Ok(0);
+            return Ok(true);
         }
         let ids = jobs::dispatch(&self.pool, class, room, self.config.queued_lease).await?;
         if !ids.is_empty() {
             self.queues.push(class, &ids).await?;
             tracing::debug!(%class, jobs = ids.len(), "dispatched");
         }
-        Ok(ids.len())
+        Ok(!ids.is_empty())
     }
 
     async fn tidy(&self) -> Result<(), DispatchError> {

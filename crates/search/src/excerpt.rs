@@ -37,11 +37,11 @@ fn words(text: &str) -> HashSet<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use guildex_types::SearchText;
 
-    fn said(texts: &[&str]) -> Vec<SessionMessage> {
+    pub(crate) fn said(texts: &[&str]) -> Vec<SessionMessage> {
         (1..)
             .zip(texts)
             .map(|(id, text)| SessionMessage {

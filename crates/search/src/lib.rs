@@ -5,6 +5,7 @@
 //! text is. What was deleted is not found from the moment its deletion commits.
 
 mod excerpt;
+mod phrase;
 mod request;
 mod searcher;
 

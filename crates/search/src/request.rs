@@ -39,7 +39,8 @@ pub struct Results {
 /// A session that answers the question.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Found {
-    /// How well it fits: the sum of reciprocal ranks of its best chunk, comparable within one answer only.
+    /// How well it fits: the sum of the reciprocal ranks of its best chunk, by vectors and by words, and of one
+    /// more first place where somebody said exactly what is asked. Comparable within one answer only.
     pub score: f32,
     /// The session.
     pub session_id: SessionId,

@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use guildex_embed::{EmbedError, Embedder};
-use guildex_index::{CollectionName, Hit, MAX_LIMIT, Mode, Query, Scope, VectorIndex, bm25};
+use guildex_index::{CollectionName, Hit, MAX_LIMIT, Mode, Query, Scope, VectorIndex, bm25, reciprocal_rank};
 use guildex_store::StoreError;
 use guildex_store::sessions::{self, Shown};
 use guildex_types::SessionId;
 use sqlx::PgPool;
 
 use crate::excerpt::excerpt;
+use crate::phrase::Phrase;
 use crate::request::{Found, Request, Results};
 
 /// The most sessions that one search gives.
@@ -93,21 +94,26 @@ impl Searcher {
         let channels = scope.channels.as_deref();
         let shown = sessions::show(&self.pool, scope.guild, channels, &keys, self.embedder.slug()).await?;
         let mut shown: HashMap<SessionId, Shown> = shown.into_iter().map(|s| (s.id, s)).collect();
-        Ok(hits()
+        let phrase = Phrase::of(&request.query);
+        let mut found: Vec<Found> = hits()
             .filter_map(|hit| {
                 let session = shown.get(&hit.session_id).filter(|s| s.point_revision == hit.revision)?.id;
-                found(hit, &shown.remove(&session)?, &request.query)
+                found(hit, &shown.remove(&session)?, &request.query, &phrase)
             })
-            .take(wanted)
-            .collect())
+            .collect();
+        found.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.session_id.cmp(&b.session_id)));
+        found.truncate(wanted);
+        Ok(found)
     }
 }
 
-fn found(hit: &Hit, session: &Shown, query: &str) -> Option<Found> {
+/// Whoever said just what is asked comes first: the phrase is a third voice beside vectors and words, and gives
+/// its first place to each session that has it.
+fn found(hit: &Hit, session: &Shown, query: &str, phrase: &Phrase) -> Option<Found> {
     let first = session.messages.first()?;
     let (guild, channel) = (hit.guild_id, session.channel_id);
     Some(Found {
-        score: hit.score,
+        score: hit.score + if phrase.is_in(&session.messages) { reciprocal_rank(0) } else { 0.0 },
         session_id: session.id,
         guild_id: guild,
         channel_id: channel,

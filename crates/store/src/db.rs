@@ -42,6 +42,28 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether the same statement may work later: the server is away, overloaded, read-only or shutting down, or
+    /// the transaction lost against another.
+    pub fn is_transient(&self) -> bool {
+        let Self::Postgres(error) = self else { return false };
+        match error {
+            sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+                // Classes of SQLSTATE: connection, rollback, resources, object state, intervention, system error.
+                ["08", "40", "53", "55", "57", "58"].iter().any(|class| code.starts_with(class))
+                    || code == "25006"
+            }),
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => true,
+            _ => false,
+        }
+    }
+}
+
 impl From<InvalidId> for StoreError {
     fn from(error: InvalidId) -> Self {
         Self::Corrupt(error.to_string())

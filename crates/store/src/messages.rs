@@ -203,17 +203,18 @@ impl PlacedRow {
             id: self.id.try_into()?,
             author: self.author_id.try_into()?,
             sent_at: self.sent_at,
-            links: links(self.reply_to, self.mentions)?,
+            links: links(self.reply_to, self.mentions),
             session_first: self.session_first.map(MessageId::try_from).transpose()?,
         })
     }
 }
 
-fn links(reply_to: Option<i64>, mentions: Vec<i64>) -> Result<Links, StoreError> {
-    Ok(Links {
-        reply_to: reply_to.map(MessageId::try_from).transpose()?,
-        mentions: mentions.into_iter().map(UserId::try_from).collect::<Result<_, _>>()?,
-    })
+/// What is no id links to nothing: another program may have written it.
+fn links(reply_to: Option<i64>, mentions: Vec<i64>) -> Links {
+    Links {
+        reply_to: reply_to.and_then(|id| MessageId::try_from(id).ok()),
+        mentions: mentions.into_iter().filter_map(|id| UserId::try_from(id).ok()).collect(),
+    }
 }
 
 /// Moves messages of one channel into sessions: pairs of a message and the first message of its session.
@@ -324,7 +325,7 @@ impl MessageRow {
             kind: if self.is_system { MessageKind::System } else { MessageKind::Conversation },
             sent_at: self.sent_at,
             edited_at: self.edited_at,
-            links: links(self.reply_to, self.mentions)?,
+            links: links(self.reply_to, self.mentions),
             text: SearchText::from_parts([self.text.as_str()]),
         })
     }

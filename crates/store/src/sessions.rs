@@ -256,6 +256,9 @@ pub async fn clear_hashes(
     sessions: &[(GuildId, SessionId)],
     model: &ModelSlug,
 ) -> Result<(), StoreError> {
+    if sessions.is_empty() {
+        return Ok(());
+    }
     let (guilds, ids): (Vec<i64>, Vec<Uuid>) = sessions.iter().map(|(g, s)| (g.get(), s.get())).unzip();
     sqlx::query(
         "UPDATE indexed_sessions i SET content_hash = NULL
@@ -294,6 +297,9 @@ pub struct Record {
 /// # Errors
 /// If Postgres fails.
 pub async fn record(pool: &PgPool, records: &[Record], model: &ModelSlug) -> Result<(), StoreError> {
+    if records.is_empty() {
+        return Ok(());
+    }
     let mut tx = pool.begin().await?;
     let (gone, kept): (Vec<&Record>, Vec<&Record>) = records.iter().partition(|r| r.points == 0);
     if !kept.is_empty() {

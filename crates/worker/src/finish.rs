@@ -55,14 +55,16 @@ async fn write(pool: &PgPool, batch: &[(Held, Outcome)], base: Duration, max: Du
             Outcome::Failed(_) => None,
         })
         .collect();
+    // What cannot be written is logged there, and the jobs come again when their leases are over.
     if !done.is_empty() {
-        until_stored("completing jobs", || jobs::complete(pool, &done)).await;
+        let _ = until_stored("completing jobs", || jobs::complete(pool, &done)).await;
     }
     for (held, outcome) in batch {
         let Outcome::Failed(error) = outcome else { continue };
         let failure = Failure::Retry { after: backoff(held.attempt, base, max) };
         let claim = (held.id, held.token);
-        let dead = until_stored("failing a job", || jobs::fail(pool, claim, error, &failure)).await;
+        let dead =
+            until_stored("failing a job", || jobs::fail(pool, claim, error, &failure)).await.unwrap_or(false);
         let (job, kind, attempt) = (held.id, held.job.kind(), held.attempt);
         if dead {
             tracing::error!(%job, %kind, attempt, error, "a job is dead");

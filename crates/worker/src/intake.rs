@@ -69,8 +69,10 @@ impl Intake {
     async fn claim(&self, batch: Vec<Arrived>) -> Vec<(Claimed, oneshot::Sender<()>)> {
         let ids: Vec<JobId> = batch.iter().map(|(id, _)| *id).collect();
         let lease = self.config.lease;
-        let claimed =
-            until_stored("claiming jobs", || jobs::claim(&self.pool, &ids, &self.worker, lease)).await;
+        // Jobs that were not claimed stay queued until their lease is over, and come again.
+        let claimed = until_stored("claiming jobs", || jobs::claim(&self.pool, &ids, &self.worker, lease))
+            .await
+            .unwrap_or_default();
         let mut deliveries: HashMap<_, _> = batch.into_iter().collect();
         let taken: Vec<_> = claimed
             .into_iter()
@@ -90,7 +92,7 @@ impl Intake {
             Err(error) => {
                 let error = error.to_string();
                 tracing::error!(job = %id, error, "a job is dead");
-                until_stored("burying a job", || {
+                let _ = until_stored("burying a job", || {
                     jobs::fail(&self.pool, (id, token), &error, &Failure::Permanent)
                 })
                 .await;

@@ -6,8 +6,12 @@ use backon::{ExponentialBuilder, Retryable};
 use guildex_store::StoreError;
 use rand::Rng;
 
-/// Repeats a statement until Postgres takes it. Every statement here may run any number of times.
-pub(crate) async fn until_stored<T, F>(what: &'static str, mut statement: impl FnMut() -> F) -> T
+/// Repeats a statement until Postgres takes it; gives up only on what no repetition mends. Every statement here
+/// may run any number of times.
+pub(crate) async fn until_stored<T, F>(
+    what: &'static str,
+    statement: impl FnMut() -> F,
+) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, StoreError>>,
 {
@@ -17,21 +21,17 @@ where
         .with_jitter()
         .without_max_times();
     let mut told = false;
-    loop {
-        let outcome = (&mut statement)
-            .retry(patience)
-            .notify(|error, _| {
-                if !told {
-                    tracing::warn!(%error, what, "postgres failed; trying until it works");
-                    told = true;
-                }
-            })
-            .await;
-        // Patience without end comes back with a value alone; its type does not say so.
-        if let Ok(value) = outcome {
-            return value;
-        }
-    }
+    statement
+        .retry(patience)
+        .when(StoreError::is_transient)
+        .notify(|error, _| {
+            if !told {
+                tracing::warn!(%error, what, "postgres failed; trying until it works");
+                told = true;
+            }
+        })
+        .await
+        .inspect_err(|error| tracing::error!(%error, what, "postgres refused"))
 }
 
 /// How long to wait after the `attempt`th failure: doubling from `base` up to `max`, of which a random half is

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use guildex_store::StoreError;
 use guildex_store::sessions::{self, Session};
 use guildex_types::{SessionId, Task};
 
@@ -13,12 +14,35 @@ use crate::finish::Outcome;
 use crate::retry::until_stored;
 
 pub(super) async fn read(parts: &Arc<Parts>, batch: Vec<Held>) -> Drafted {
-    let model = parts.embedder.slug();
+    match load(parts, &batch).await {
+        Ok(loaded) => draft(parts, batch, loaded).await,
+        Err(error) => {
+            tracing::warn!(%error, sessions = batch.len(), "a batch could not be read; trying one by one");
+            one_by_one(parts, batch).await
+        }
+    }
+}
+
+async fn one_by_one(parts: &Arc<Parts>, batch: Vec<Held>) -> Drafted {
+    let mut drafted = Vec::with_capacity(batch.len());
+    for held in batch {
+        match load(parts, std::slice::from_ref(&held)).await {
+            Ok(loaded) => drafted.extend(draft(parts, vec![held], loaded).await),
+            Err(error) => parts.finisher.end(held, Outcome::Failed(error.to_string())).await,
+        }
+    }
+    drafted
+}
+
+async fn load(parts: &Parts, batch: &[Held]) -> Result<Vec<Session>, StoreError> {
     let wanted: Vec<_> =
         batch.iter().filter_map(|held| Some((held.job.guild_id, session_of(held)?))).collect();
-    let loaded = until_stored("reading sessions", || sessions::load(&parts.pool, &wanted, model)).await;
-    let mut loaded: HashMap<SessionId, Session> = loaded.into_iter().map(|s| (s.id, s)).collect();
+    let model = parts.embedder.slug();
+    until_stored("reading sessions", || sessions::load(&parts.pool, &wanted, model)).await
+}
 
+async fn draft(parts: &Arc<Parts>, batch: Vec<Held>, loaded: Vec<Session>) -> Drafted {
+    let mut loaded: HashMap<SessionId, Session> = loaded.into_iter().map(|s| (s.id, s)).collect();
     let mut found = Vec::with_capacity(batch.len());
     for held in batch {
         match session_of(&held).and_then(|id| loaded.remove(&id)) {
@@ -39,17 +63,23 @@ pub(super) async fn read(parts: &Arc<Parts>, batch: Vec<Held>) -> Drafted {
         }
     }
 
-    // Before any point changes: from here until the record, nothing is taken for unchanged.
+    clear_hashes(parts, drafted).await
+}
+
+/// Before any point changes: from here until the record, nothing is taken for unchanged.
+async fn clear_hashes(parts: &Parts, drafted: Drafted) -> Drafted {
     let changing: Vec<_> = drafted
         .iter()
         .filter(|work| work.session.indexed.is_some() && !matches!(work.plan, Plan::Keep))
         .map(|work| (work.session.guild_id, work.session.id))
         .collect();
-    if !changing.is_empty() {
-        until_stored("clearing content hashes", || sessions::clear_hashes(&parts.pool, &changing, model))
-            .await;
+    let model = parts.embedder.slug();
+    let clear = || sessions::clear_hashes(&parts.pool, &changing, model);
+    let Err(error) = until_stored("clearing content hashes", clear).await else { return drafted };
+    for work in drafted {
+        parts.finisher.end(work.held, Outcome::Failed(error.to_string())).await;
     }
-    drafted
+    Vec::new()
 }
 
 fn session_of(held: &Held) -> Option<SessionId> {

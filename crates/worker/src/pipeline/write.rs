@@ -17,13 +17,15 @@ pub(super) async fn write(parts: &Parts, mut batch: Embedded) {
         batch = one_by_one(parts, batch).await;
     }
     let records: Vec<Record> = batch.iter().filter_map(record).collect();
-    if !records.is_empty() {
-        let model = parts.embedder.slug();
+    let model = parts.embedder.slug();
+    let recorded =
         until_stored("recording sessions", || sessions::record(&parts.pool, &records, model)).await;
-    }
     for work in batch {
-        let revision = work.session.revision;
-        parts.finisher.end(work.held, Outcome::Done(revision)).await;
+        let outcome = match &recorded {
+            Ok(()) => Outcome::Done(work.session.revision),
+            Err(error) => Outcome::Failed(error.to_string()),
+        };
+        parts.finisher.end(work.held, outcome).await;
     }
 }
 
