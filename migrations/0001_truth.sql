@@ -39,7 +39,7 @@ CREATE TABLE messages (
     text          text        NOT NULL,
     words         integer     NOT NULL DEFAULT 0,
     -- Why the message is in no session; null where it is in one, or was not looked at yet.
-    skip          text        CHECK (skip IN ('system', 'empty', 'bot')),
+    skip          text        CHECK (skip IN ('system', 'empty', 'bot', 'opted_out')),
     -- The session's first message, which names the session.
     session_first bigint      CHECK (session_first > 0),
     -- The row of a deleted message stays as its tombstone, without its text.
@@ -82,7 +82,9 @@ CREATE TABLE sessions (
 CREATE TABLE models (
     slug       text    PRIMARY KEY,
     dimensions integer NOT NULL CHECK (dimensions > 0),
-    state      text    NOT NULL CHECK (state IN ('active', 'filling'))
+    state      text    NOT NULL CHECK (state IN ('active', 'filling')),
+    -- The index that holds its collection, as it names itself.
+    index_id   uuid
 );
 CREATE UNIQUE INDEX one_active_model ON models (state) WHERE state = 'active';
 

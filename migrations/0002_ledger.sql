@@ -28,8 +28,8 @@ CREATE TABLE jobs (
     lease_until     timestamptz,
     claim_token     uuid,
     worker          text,
-    -- It outlived a lease while running, so it may be what killed its worker: it runs alone.
-    suspect         boolean     NOT NULL DEFAULT false,
+    -- Attempts that a lease cut off. After the second it may be what kills its worker: it runs alone.
+    lapses          integer     NOT NULL DEFAULT 0,
     error           text,
     created_at      timestamptz NOT NULL DEFAULT now(),
     finished_at     timestamptz,

@@ -21,7 +21,7 @@ use std::path::Path;
 
 pub use error::{ConfigError, Origin};
 pub use layers::key_value;
-pub use schema::{Config, Log, LogFormat};
+pub use schema::{Config, Log, LogFormat, Model};
 
 use keys::Keys;
 

@@ -5,6 +5,7 @@ mod cli;
 mod commands;
 mod config;
 mod log;
+mod open;
 mod progress;
 mod shutdown;
 

@@ -68,7 +68,7 @@ impl Progress {
 
     fn line(&self, message: &str) {
         let (done, total) = (self.bar.position(), self.bar.length().unwrap_or(0));
-        let percent = if total == 0 { 100 } else { done * 100 / total };
+        let percent = (done * 100).checked_div(total).unwrap_or(100);
         let unit = match self.unit {
             Unit::Bytes => "bytes",
             Unit::Things(name) => name,

@@ -3,8 +3,10 @@
 //! Planning asks for one job a channel. The job works in pages, each a transaction of its own that only takes
 //! up what is not done yet, so it can be stopped, started again and run beside live ingest.
 
-use guildex_store::{StoreError, channels, jobs, sessions, status};
-use guildex_types::{ChannelId, GuildId, JobClass, ModelSlug, Revision, SessionId, Task};
+use guildex_store::{StoreError, channels, jobs, models, sessions, status};
+use guildex_types::{ChannelId, GuildId, JobClass, ModelSlug, SessionId, Task};
+use sqlx::PgConnection;
+use uuid::Uuid;
 
 use crate::ingest::{Ingest, IngestError};
 
@@ -19,17 +21,46 @@ const SESSION_PAGE: i64 = 500;
 /// If Postgres fails.
 pub async fn plan(ingest: &Ingest, guild: GuildId, only: Option<ChannelId>) -> Result<usize, IngestError> {
     let mut tx = ingest.pool().begin().await?;
-    let mut known = channels::of_guild(&mut tx, guild).await?;
+    let planned = plan_in(&mut tx, ingest, guild, only).await?;
+    tx.commit().await?;
+    Ok(planned)
+}
+
+async fn plan_in(
+    tx: &mut PgConnection,
+    ingest: &Ingest,
+    guild: GuildId,
+    only: Option<ChannelId>,
+) -> Result<usize, StoreError> {
+    let mut known = channels::of_guild(tx, guild).await?;
     known.retain(|channel| only.is_none_or(|only| only == *channel));
+    // A fresh number: a backfill that runs already has passed some of the channel, so it runs once more.
+    let wanted = sessions::next_revision(tx).await?;
     let planned: Vec<_> = known
         .iter()
         .map(|&channel_id| {
-            ingest.job(guild, Task::BackfillChannel { channel_id }, JobClass::Backfill, Revision::NONE)
+            ingest.job(guild, Task::BackfillChannel { channel_id }, JobClass::Backfill, wanted)
         })
         .collect();
-    jobs::enqueue(&mut tx, &planned, ingest.config().max_attempts).await?;
-    tx.commit().await?;
+    jobs::enqueue(tx, &planned, ingest.config().max_attempts).await?;
     Ok(planned.len())
+}
+
+/// Takes the index `index_id` for the model's, in place of one that was lost, and asks for a backfill of
+/// everything that the books say was in that one. Returns how many sessions that is.
+///
+/// # Errors
+/// If Postgres fails; nothing has changed then.
+pub async fn start_over(ingest: &Ingest, model: &ModelSlug, index_id: Uuid) -> Result<u64, IngestError> {
+    let mut tx = ingest.pool().begin().await?;
+    let lost = models::move_to(&mut tx, model, index_id).await?;
+    if lost > 0 {
+        for guild in channels::guilds(&mut tx).await? {
+            plan_in(&mut tx, ingest, guild, None).await?;
+        }
+    }
+    tx.commit().await?;
+    Ok(lost)
 }
 
 /// The work of one backfill job: places what is in no session, then asks for every session that the model's

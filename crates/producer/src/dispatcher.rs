@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use guildex_queue::{QueueError, Queues, WINDOW};
+use guildex_store::jobs::Dispatched;
 use guildex_store::{StoreError, jobs};
 use guildex_types::JobClass;
 use sqlx::PgPool;
@@ -115,17 +116,18 @@ impl Dispatcher {
     /// that the sweeper finds, and never an id in Redis that the ledger does not know of. Returns whether more
     /// jobs may wait: the window is full, or guilds with little left gave up their share of it.
     async fn dispatch(&self, class: JobClass) -> Result<bool, DispatchError> {
-        let waiting = jobs::queued(&self.pool, class).await?.max(self.queues.depth(class).await?);
-        let room = self.config.window.min(WINDOW).saturating_sub(waiting);
-        if room == 0 {
-            return Ok(true);
+        let (window, depth) = (self.config.window.min(WINDOW), self.queues.depth(class).await?);
+        let Dispatched { ids, full } =
+            jobs::dispatch(&self.pool, class, window, depth, self.config.queued_lease).await?;
+        if ids.is_empty() {
+            return Ok(full);
         }
-        let ids = jobs::dispatch(&self.pool, class, room, self.config.queued_lease).await?;
-        if !ids.is_empty() {
-            self.queues.push(class, &ids).await?;
-            tracing::debug!(%class, jobs = ids.len(), "dispatched");
+        let pushed = self.queues.push(class, &ids).await?;
+        if let Some(surplus) = ids.get(pushed..).filter(|surplus| !surplus.is_empty()) {
+            jobs::take_back(&self.pool, surplus).await?;
         }
-        Ok(!ids.is_empty())
+        tracing::debug!(%class, jobs = pushed, "dispatched");
+        Ok(true)
     }
 
     async fn tidy(&self) -> Result<(), DispatchError> {

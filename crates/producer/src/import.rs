@@ -6,6 +6,7 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use backon::{ExponentialBuilder, Retryable};
 use guildex_store::channels::Channel;
 use guildex_types::JobClass;
 use tokio::sync::mpsc;
@@ -73,7 +74,9 @@ pub async fn file(
 
     let mut done = Imported::default();
     while let Some(page) = read.recv().await {
-        done.ingested += ingest.messages(&channel(&page.header), &page.messages, JobClass::Backfill).await?;
+        let channel = channel(&page.header);
+        let store = || ingest.messages(&channel, &page.messages, JobClass::Backfill);
+        done.ingested += store.retry(ExponentialBuilder::default()).when(is_transient).await?;
         done.messages += u64::try_from(page.messages.len()).unwrap_or(0);
         done.rejected_total += u64::try_from(page.rejected.len()).unwrap_or(0);
         let room = MAX_REJECTED - done.rejected.len().min(MAX_REJECTED);
@@ -82,6 +85,10 @@ pub async fn file(
     }
     done.broken = reader.await?.err();
     Ok(done)
+}
+
+fn is_transient(error: &IngestError) -> bool {
+    matches!(error, IngestError::Store(error) if error.is_transient())
 }
 
 fn channel(header: &Header) -> Channel {

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
+use chrono::SubsecRound;
 use guildex_store::channels::{self, Channel};
 use guildex_store::jobs::{self, NewJob};
 use guildex_store::messages::{self, Placed, Position, Written};
@@ -196,16 +197,14 @@ impl Ingest {
         for first in messages::bury(&mut tx, guild, channel, ids).await? {
             touched.removed(first);
         }
-        if touched.is_empty() {
-            return Ok(0);
-        }
         let changed = self.touch(&mut tx, guild, channel, touched).await?;
         self.ask(&mut tx, guild, &changed, JobClass::Live).await?;
-        // The points go at once: a removal waits for no model.
-        let task = Task::DeleteMessages { channel_id: channel, message_ids: ids.to_vec() };
-        let latest = changed.iter().map(|change| change.revision).max().unwrap_or(Revision::NONE);
-        let removal = self.job(guild, task, JobClass::Delete, latest);
-        jobs::enqueue(&mut tx, &[removal], self.config.max_attempts).await?;
+        if let Some(latest) = changed.iter().map(|change| change.revision).max() {
+            // The points go at once: a removal waits for no model.
+            let task = Task::DeleteMessages { channel_id: channel, message_ids: ids.to_vec() };
+            let removal = self.job(guild, task, JobClass::Delete, latest);
+            jobs::enqueue(&mut tx, &[removal], self.config.max_attempts).await?;
+        }
         tx.commit().await?;
         Ok(changed.len())
     }
@@ -221,11 +220,13 @@ impl Ingest {
         channel: ChannelId,
         limit: i64,
     ) -> Result<usize, IngestError> {
+        if self.config.opted_out_channels.contains(&channel) {
+            return Ok(0);
+        }
         let mut tx = self.pool.begin().await?;
         lock_channel(&mut tx, guild, channel).await?;
         let stored = messages::unplaced(&mut tx, guild, channel, self.config.include_bots, limit).await?;
-        let judged: Vec<(&Message, Option<Skip>)> =
-            stored.iter().map(|m| (m, m.skip(self.config.include_bots))).collect();
+        let judged: Vec<(&Message, Option<Skip>)> = stored.iter().map(|m| (m, self.skip(m))).collect();
         messages::annotate(&mut tx, guild, channel, &judged).await?;
         let arrivals = judged.iter().filter(|(_, skip)| skip.is_none()).map(|(m, _)| arrival(m)).collect();
         let mut touched = Touched::default();
@@ -251,7 +252,15 @@ impl Ingest {
                 *kept = message;
             }
         }
-        newest.into_values().map(|m| (m, m.skip(self.config.include_bots))).collect()
+        newest.into_values().map(|m| (m, self.skip(m))).collect()
+    }
+
+    /// Why a message takes no part in sessions, if it does not.
+    fn skip(&self, message: &Message) -> Option<Skip> {
+        if self.config.opted_out_users.contains(&message.author.id) {
+            return Some(Skip::OptedOut);
+        }
+        message.skip(self.config.include_bots)
     }
 
     /// Gives arrivals their sessions, and moves the neighbours that they move.
@@ -344,10 +353,6 @@ impl Ingest {
 struct Touched(BTreeMap<MessageId, bool>);
 
 impl Touched {
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     fn removed(&mut self, first: MessageId) {
         self.0.insert(first, true);
     }
@@ -364,7 +369,8 @@ fn arrival(message: &Message) -> Placed {
     Placed {
         id: message.id,
         author: message.author.id,
-        sent_at: message.sent_at,
+        // As Postgres keeps it, so that arrivals and stored messages have one order.
+        sent_at: message.sent_at.trunc_subsecs(6),
         links: message.links.clone(),
         session_first: None,
     }

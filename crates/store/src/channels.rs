@@ -1,7 +1,7 @@
 //! Guilds and their channels, by name.
 
 use guildex_types::{ChannelId, GuildId};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
 use crate::StoreError;
 
@@ -25,25 +25,30 @@ pub struct Channel {
 /// # Errors
 /// If Postgres fails.
 pub async fn upsert(db: &mut PgConnection, channel: &Channel) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO guilds (id, name) VALUES ($1, $2)
-         ON CONFLICT (id) DO UPDATE SET name = excluded.name WHERE guilds.name <> excluded.name",
-    )
-    .bind(channel.guild_id.get())
-    .bind(&channel.guild_name)
-    .execute(&mut *db)
-    .await?;
-    sqlx::query(
-        "INSERT INTO channels (guild_id, id, name, parent_id) VALUES ($1, $2, $3, $4)
-         ON CONFLICT (guild_id, id) DO UPDATE SET name = excluded.name, parent_id = excluded.parent_id
-         WHERE (channels.name, channels.parent_id) IS DISTINCT FROM (excluded.name, excluded.parent_id)",
-    )
-    .bind(channel.guild_id.get())
-    .bind(channel.id.get())
-    .bind(&channel.name)
-    .bind(channel.parent_id.map(ChannelId::get))
-    .execute(db)
-    .await?;
+    // DO UPDATE would lock the row even where nothing changes, and all channels of a guild share one.
+    for statement in [
+        "INSERT INTO guilds (id, name) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+        "UPDATE guilds SET name = $2 WHERE id = $1 AND name <> $2",
+    ] {
+        sqlx::query(statement)
+            .bind(channel.guild_id.get())
+            .bind(&channel.guild_name)
+            .execute(&mut *db)
+            .await?;
+    }
+    for statement in [
+        "INSERT INTO channels (guild_id, id, name, parent_id) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+        "UPDATE channels SET name = $3, parent_id = $4
+         WHERE guild_id = $1 AND id = $2 AND (name, parent_id) IS DISTINCT FROM ($3, $4)",
+    ] {
+        sqlx::query(statement)
+            .bind(channel.guild_id.get())
+            .bind(channel.id.get())
+            .bind(&channel.name)
+            .bind(channel.parent_id.map(ChannelId::get))
+            .execute(&mut *db)
+            .await?;
+    }
     Ok(())
 }
 
@@ -63,7 +68,7 @@ pub async fn of_guild(db: &mut PgConnection, guild: GuildId) -> Result<Vec<Chann
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn guilds(pool: &PgPool) -> Result<Vec<GuildId>, StoreError> {
-    let ids: Vec<i64> = sqlx::query_scalar("SELECT id FROM guilds ORDER BY id").fetch_all(pool).await?;
+pub async fn guilds(db: &mut PgConnection) -> Result<Vec<GuildId>, StoreError> {
+    let ids: Vec<i64> = sqlx::query_scalar("SELECT id FROM guilds ORDER BY id").fetch_all(db).await?;
     Ok(ids.into_iter().map(GuildId::try_from).collect::<Result<_, _>>()?)
 }

@@ -53,7 +53,9 @@ pub async fn enqueue(tx: &mut PgConnection, jobs: &[NewJob], max_attempts: u32) 
          ORDER BY u.key
          ON CONFLICT (key) WHERE state IN ('pending', 'queued', 'running') DO UPDATE
          SET wanted_revision = greatest(j.wanted_revision, excluded.wanted_revision),
-             kind = excluded.kind, payload = excluded.payload, max_attempts = excluded.max_attempts,
+             kind = excluded.kind, payload = excluded.payload,
+             -- A removal that has not happened yet lives on in the job that takes its place.
+             max_attempts = CASE WHEN j.max_attempts IS NOT NULL THEN excluded.max_attempts END,
              class = CASE WHEN j.kind = excluded.kind THEN least(j.class, excluded.class) ELSE excluded.class END,
              run_at = CASE WHEN j.state = 'pending' THEN least(j.run_at, excluded.run_at) ELSE j.run_at END,
              -- Queued for another class: back, to be queued for its own. The id left in Redis finds nothing
@@ -84,8 +86,18 @@ pub async fn enqueue(tx: &mut PgConnection, jobs: &[NewJob], max_attempts: u32) 
     Ok(())
 }
 
-/// Moves up to `room` due jobs of a class from pending to queued and returns them, to be pushed into Redis once
-/// this has committed. Guilds take turns, oldest job first. Returns nothing while another dispatcher is at it.
+/// What a dispatch did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dispatched {
+    /// The jobs that are queued now, in the order in which they are to be pushed.
+    pub ids: Vec<JobId>,
+    /// Whether the window was full already.
+    pub full: bool,
+}
+
+/// Moves due jobs of a class from pending to queued, as far as `window` has room for more than what is queued by
+/// the ledger or waits in Redis (`depth`); they are to be pushed once this has committed. Guilds take turns,
+/// oldest job first. Does nothing while another dispatcher is at it.
 ///
 /// The jobs carry a lease: if Redis loses them, [`sweep`] finds them.
 ///
@@ -94,18 +106,27 @@ pub async fn enqueue(tx: &mut PgConnection, jobs: &[NewJob], max_attempts: u32) 
 pub async fn dispatch(
     pool: &PgPool,
     class: JobClass,
-    room: usize,
+    window: usize,
+    depth: usize,
     lease: Duration,
-) -> Result<Vec<JobId>, StoreError> {
+) -> Result<Dispatched, StoreError> {
     let mut tx = pool.begin().await?;
     let alone: bool = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))")
         .bind(format!("guildex/dispatch/{class}"))
         .fetch_one(&mut *tx)
         .await?;
     if !alone {
-        return Ok(Vec::new());
+        return Ok(Dispatched::default());
     }
-    let mut queued: Vec<(Uuid, i64)> = sqlx::query_as(
+    let queued: i64 = sqlx::query_scalar("SELECT count(*) FROM jobs WHERE state = 'queued' AND class = $1")
+        .bind(class.rank())
+        .fetch_one(&mut *tx)
+        .await?;
+    let room = window.saturating_sub(depth.max(usize::try_from(queued).unwrap_or(usize::MAX)));
+    if room == 0 {
+        return Ok(Dispatched { ids: Vec::new(), full: true });
+    }
+    let mut taken: Vec<(Uuid, i64)> = sqlx::query_as(
         // The recursion hops from guild to guild over the index, and so reads one entry a guild, not one a job.
         "WITH RECURSIVE guild (id) AS (
              (SELECT min(guild_id) FROM jobs WHERE state = 'pending' AND class = $1)
@@ -121,10 +142,13 @@ pub async fn dispatch(
                  ORDER BY run_at, id LIMIT (SELECT jobs FROM share)) AS due),
          picked AS (
              SELECT id, row_number() OVER (ORDER BY number, run_at, id) AS place
-             FROM turn ORDER BY place LIMIT $2)
+             FROM turn ORDER BY place LIMIT $2),
+         free AS (
+             SELECT j.id, picked.place FROM jobs j JOIN picked ON picked.id = j.id
+             WHERE j.state = 'pending' ORDER BY j.key, j.id FOR UPDATE OF j SKIP LOCKED)
          UPDATE jobs SET state = 'queued', lease_until = now() + $3
-         FROM picked WHERE jobs.id = picked.id AND jobs.state = 'pending'
-         RETURNING jobs.id, picked.place",
+         FROM free WHERE jobs.id = free.id
+         RETURNING jobs.id, free.place",
     )
     .bind(class.rank())
     .bind(i64::try_from(room).unwrap_or(i64::MAX))
@@ -132,20 +156,24 @@ pub async fn dispatch(
     .fetch_all(&mut *tx)
     .await?;
     tx.commit().await?;
-    queued.sort_unstable_by_key(|(_, place)| *place);
-    Ok(queued.into_iter().map(|(id, _)| id.into()).collect())
+    taken.sort_unstable_by_key(|(_, place)| *place);
+    Ok(Dispatched { ids: taken.into_iter().map(|(id, _)| id.into()).collect(), full: false })
 }
 
-/// How many jobs of a class are queued, by the ledger.
+/// Takes back what was dispatched and not pushed: pending again.
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn queued(pool: &PgPool, class: JobClass) -> Result<usize, StoreError> {
-    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM jobs WHERE state = 'queued' AND class = $1")
-        .bind(class.rank())
-        .fetch_one(pool)
-        .await?;
-    Ok(usize::try_from(count).unwrap_or(0))
+pub async fn take_back(pool: &PgPool, ids: &[JobId]) -> Result<(), StoreError> {
+    sqlx::query(
+        "WITH waiting AS (
+             SELECT id FROM jobs WHERE id = ANY($1) AND state = 'queued' ORDER BY key, id FOR UPDATE)
+         UPDATE jobs j SET state = 'pending', lease_until = NULL FROM waiting WHERE j.id = waiting.id",
+    )
+    .bind(raw(ids))
+    .execute(pool)
+    .await?;
+    Ok(())
 }
 
 /// What a sweep found.
@@ -157,8 +185,8 @@ pub struct Swept {
     pub died: u64,
 }
 
-/// Returns the jobs whose lease is over. One that was running is a suspect from then on, or dead if that was its
-/// last attempt.
+/// Returns the jobs whose lease is over. One that was running may run again after a pause that doubles with each
+/// further lapse, or is dead if that was its last attempt.
 ///
 /// # Errors
 /// If Postgres fails.
@@ -166,11 +194,12 @@ pub async fn sweep(pool: &PgPool) -> Result<Swept, StoreError> {
     let states: Vec<(String,)> = sqlx::query_as(
         "WITH lapsed AS (
              SELECT id, state = 'running' AS ran,
+                    interval '1 second' * CASE WHEN lapses = 0 THEN 0 ELSE least(power(2, lapses), 300) END AS pause,
                     state = 'running' AND max_attempts IS NOT NULL AND attempts >= max_attempts AS spent
              FROM jobs WHERE state IN ('queued', 'running') AND lease_until < now()
              ORDER BY id LIMIT 1000 FOR UPDATE SKIP LOCKED)
          UPDATE jobs j SET state = CASE WHEN spent THEN 'dead' ELSE 'pending' END,
-             suspect = suspect OR ran, run_at = now(), lease_until = NULL, claim_token = NULL,
+             lapses = lapses + ran::int, run_at = now() + pause, lease_until = NULL, claim_token = NULL,
              finished_at = CASE WHEN spent THEN now() END,
              error = CASE WHEN ran THEN 'the lease ran out: the worker died, froze or lost the database' ELSE error END
          FROM lapsed WHERE j.id = lapsed.id
@@ -202,8 +231,8 @@ pub struct Claimed {
     pub wanted: Revision,
     /// Which attempt this is, counting from 1.
     pub attempt: u32,
-    /// Whether it must run alone, since it may be what killed its worker.
-    pub suspect: bool,
+    /// How many attempts were cut off by the end of a lease.
+    pub lapses: u32,
 }
 
 /// Takes queued jobs for `worker`, for the time of `lease`. What is not queued any more (a duplicate delivery)
@@ -220,11 +249,11 @@ pub async fn claim(
     let token = ClaimToken(Uuid::new_v4());
     let rows: Vec<ClaimedRow> = sqlx::query_as(
         "WITH taken AS (
-             SELECT id FROM jobs WHERE id = ANY($1) AND state = 'queued' ORDER BY id FOR UPDATE SKIP LOCKED)
+             SELECT id FROM jobs WHERE id = ANY($1) AND state = 'queued' ORDER BY key, id FOR UPDATE)
          UPDATE jobs j SET state = 'running', attempts = attempts + 1, worker = $2, claim_token = $3,
                            lease_until = now() + $4
          FROM taken WHERE j.id = taken.id
-         RETURNING j.id, j.payload, j.wanted_revision, j.attempts, j.suspect",
+         RETURNING j.id, j.payload, j.wanted_revision, j.attempts, j.lapses",
     )
     .bind(raw(ids))
     .bind(worker)
@@ -235,13 +264,21 @@ pub async fn claim(
     Ok(rows.into_iter().map(|row| row.read(token)).collect())
 }
 
+impl Claimed {
+    /// Whether it must run alone, since it may be what kills its worker. A worker that dies takes the leases of
+    /// many innocent jobs with it, so one lapse proves nothing.
+    pub fn is_suspect(&self) -> bool {
+        self.lapses >= 2
+    }
+}
+
 #[derive(FromRow)]
 struct ClaimedRow {
     id: Uuid,
     payload: serde_json::Value,
     wanted_revision: i64,
     attempts: i32,
-    suspect: bool,
+    lapses: i32,
 }
 
 impl ClaimedRow {
@@ -252,7 +289,7 @@ impl ClaimedRow {
             payload: self.payload,
             wanted: self.wanted_revision.into(),
             attempt: u32::try_from(self.attempts).unwrap_or(1),
-            suspect: self.suspect,
+            lapses: u32::try_from(self.lapses).unwrap_or(0),
         }
     }
 }
@@ -271,7 +308,7 @@ pub async fn renew(
         "WITH held AS (
              SELECT j.id FROM jobs j JOIN UNNEST($1::uuid[], $2::uuid[]) AS u (id, token)
                   ON j.id = u.id AND j.claim_token = u.token AND j.state = 'running'
-             ORDER BY j.id FOR UPDATE OF j)
+             ORDER BY j.key, j.id FOR UPDATE OF j)
          UPDATE jobs j SET lease_until = now() + $3 FROM held WHERE j.id = held.id RETURNING j.id",
     )
     .bind(ids)
@@ -295,12 +332,12 @@ pub async fn complete(pool: &PgPool, finished: &[(JobId, ClaimToken, Revision)])
              SELECT j.id, j.wanted_revision > u.revision AS again
              FROM jobs j JOIN UNNEST($1::uuid[], $2::uuid[], $3::bigint[]) AS u (id, token, revision)
                   ON j.id = u.id AND j.claim_token = u.token AND j.state = 'running'
-             ORDER BY j.id FOR UPDATE OF j)
+             ORDER BY j.key, j.id FOR UPDATE OF j)
          UPDATE jobs j SET state = CASE WHEN again THEN 'pending' ELSE 'done' END,
              finished_at = CASE WHEN again THEN NULL ELSE now() END,
              run_at = CASE WHEN again THEN now() ELSE j.run_at END,
              attempts = CASE WHEN again THEN 0 ELSE j.attempts END,
-             suspect = false, error = NULL, lease_until = NULL, claim_token = NULL
+             lapses = 0, error = NULL, lease_until = NULL, claim_token = NULL
          FROM held WHERE j.id = held.id",
     )
     .bind(ids)
@@ -371,7 +408,7 @@ pub async fn give_back(
         "WITH held AS (
              SELECT j.id FROM jobs j JOIN UNNEST($1::uuid[], $2::uuid[]) AS u (id, token)
                   ON j.id = u.id AND j.claim_token = u.token AND j.state = 'running'
-             ORDER BY j.id FOR UPDATE OF j)
+             ORDER BY j.key, j.id FOR UPDATE OF j)
          UPDATE jobs j SET state = 'pending', attempts = greatest(attempts - 1, 0), run_at = now() + $3,
              lease_until = NULL, claim_token = NULL
          FROM held WHERE j.id = held.id",

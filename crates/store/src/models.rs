@@ -1,7 +1,8 @@
 //! The embedding models whose collections are kept.
 
 use guildex_types::ModelSlug;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
 
 use crate::StoreError;
 
@@ -27,15 +28,30 @@ pub async fn ensure_active(pool: &PgPool, model: &ModelSlug, dimensions: usize) 
     }
 }
 
-/// Strikes out all that the books say of a model's collection, which was lost; returns how many sessions that
-/// was. Nothing of them is found until they are indexed again.
+/// The index that holds the model's collection; `None` before there is one.
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn forget_indexed(pool: &PgPool, model: &ModelSlug) -> Result<u64, StoreError> {
-    let deleted = sqlx::query("DELETE FROM indexed_sessions WHERE model = $1")
+pub async fn index_id(pool: &PgPool, model: &ModelSlug) -> Result<Option<Uuid>, StoreError> {
+    let id: Option<Option<Uuid>> = sqlx::query_scalar("SELECT index_id FROM models WHERE slug = $1")
         .bind(model.as_str())
-        .execute(pool)
+        .fetch_optional(pool)
         .await?;
+    Ok(id.flatten())
+}
+
+/// Takes a new, empty index for the model's, and strikes out all that the books say of the one before. Returns
+/// how many sessions that was; nothing of them is found until they are indexed again.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn move_to(tx: &mut PgConnection, model: &ModelSlug, index_id: Uuid) -> Result<u64, StoreError> {
+    sqlx::query("UPDATE models SET index_id = $2 WHERE slug = $1")
+        .bind(model.as_str())
+        .bind(index_id)
+        .execute(&mut *tx)
+        .await?;
+    let deleted =
+        sqlx::query("DELETE FROM indexed_sessions WHERE model = $1").bind(model.as_str()).execute(tx).await?;
     Ok(deleted.rows_affected())
 }

@@ -246,32 +246,37 @@ impl LoadedRow {
     }
 }
 
-/// Says that the points of these sessions are about to change: until [`record`] is called, nothing is taken
-/// for unchanged.
+/// Says that the points of sessions are about to change: until [`record`] is called, nothing is taken for
+/// unchanged. Returns those that still are at the revision that was read; the others moved on, and their points
+/// are not to be touched.
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn clear_hashes(
+pub async fn begin_rewrite(
     pool: &PgPool,
-    sessions: &[(GuildId, SessionId)],
+    sessions: &[(GuildId, SessionId, Revision)],
     model: &ModelSlug,
-) -> Result<(), StoreError> {
+) -> Result<Vec<SessionId>, StoreError> {
     if sessions.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    let (guilds, ids): (Vec<i64>, Vec<Uuid>) = sessions.iter().map(|(g, s)| (g.get(), s.get())).unzip();
-    sqlx::query(
-        "UPDATE indexed_sessions i SET content_hash = NULL
-         FROM UNNEST($1::bigint[], $2::uuid[]) AS u (guild_id, id)
-         JOIN sessions s ON s.id = u.id AND s.guild_id = u.guild_id
-         WHERE i.session_id = s.id AND i.model = $3",
+    let current: Vec<Uuid> = sqlx::query_scalar(
+        "WITH current AS (
+             SELECT s.id FROM UNNEST($1::bigint[], $2::uuid[], $3::bigint[]) AS u (guild_id, id, revision)
+             JOIN sessions s ON s.id = u.id AND s.guild_id = u.guild_id AND s.revision = u.revision
+             ORDER BY s.id FOR SHARE OF s),
+         cleared AS (
+             UPDATE indexed_sessions i SET content_hash = NULL
+             FROM current WHERE i.session_id = current.id AND i.model = $4)
+         SELECT id FROM current",
     )
-    .bind(guilds)
-    .bind(ids)
+    .bind(sessions.iter().map(|(guild, ..)| guild.get()).collect::<Vec<_>>())
+    .bind(sessions.iter().map(|(_, id, _)| id.get()).collect::<Vec<_>>())
+    .bind(sessions.iter().map(|(.., revision)| revision.get()).collect::<Vec<_>>())
     .bind(model.as_str())
-    .execute(pool)
+    .fetch_all(pool)
     .await?;
-    Ok(())
+    Ok(current.into_iter().map(SessionId::from).collect())
 }
 
 /// What an index job did to a session, to be recorded.
@@ -455,4 +460,13 @@ pub async fn show(
         }
     }
     Ok(shown)
+}
+
+/// The next number of the revisions' sequence, higher than all that were given.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn next_revision(db: &mut PgConnection) -> Result<Revision, StoreError> {
+    let number: i64 = sqlx::query_scalar("SELECT nextval('session_revisions')").fetch_one(db).await?;
+    Ok(number.into())
 }

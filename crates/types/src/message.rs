@@ -85,6 +85,8 @@ pub enum Skip {
     Empty,
     /// Its author is a bot, and bots are left out.
     Bot,
+    /// Its author opted out, and another program stored it.
+    OptedOut,
 }
 
 impl Skip {
@@ -94,6 +96,7 @@ impl Skip {
             Self::System => "system",
             Self::Empty => "empty",
             Self::Bot => "bot",
+            Self::OptedOut => "opted_out",
         }
     }
 }

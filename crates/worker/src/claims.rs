@@ -1,6 +1,6 @@
 //! The claims that this process holds, and keeping them alive.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,26 +26,26 @@ pub(crate) struct Held {
 
 /// What is claimed and not yet ended.
 #[derive(Debug, Default)]
-pub(crate) struct Claims(Mutex<HashMap<JobId, ClaimToken>>);
+pub(crate) struct Claims(Mutex<HashSet<(JobId, ClaimToken)>>);
 
 impl Claims {
-    fn held(&self) -> MutexGuard<'_, HashMap<JobId, ClaimToken>> {
+    fn held(&self) -> MutexGuard<'_, HashSet<(JobId, ClaimToken)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn add(&self, id: JobId, token: ClaimToken) {
-        self.held().insert(id, token);
+        self.held().insert((id, token));
     }
 
-    pub fn end(&self, ids: impl IntoIterator<Item = JobId>) {
+    pub fn end(&self, claims: impl IntoIterator<Item = (JobId, ClaimToken)>) {
         let mut held = self.held();
-        for id in ids {
-            held.remove(&id);
+        for claim in claims {
+            held.remove(&claim);
         }
     }
 
     pub fn all(&self) -> Vec<(JobId, ClaimToken)> {
-        self.held().iter().map(|(id, token)| (*id, *token)).collect()
+        self.held().iter().copied().collect()
     }
 
     /// Renews all claims three times a lease, for ever. Where that fails, the lease runs out and another worker
@@ -63,8 +63,10 @@ impl Claims {
                 Ok(renewed) if renewed.len() < held.len() => {
                     // Those that ended in the meantime are no loss.
                     let now = self.held();
-                    let lost =
-                        held.iter().filter(|(id, _)| now.contains_key(id) && !renewed.contains(id)).count();
+                    let lost = held
+                        .iter()
+                        .filter(|claim| now.contains(claim) && !renewed.contains(&claim.0))
+                        .count();
                     if lost > 0 {
                         tracing::warn!(lost, "claims were lost: other workers have these jobs now");
                     }

@@ -29,7 +29,7 @@ impl Default for WorkerConfig {
             concurrency: Concurrency::default(),
             batch_size: 64,
             batch_wait: Duration::from_millis(20),
-            lease: Duration::from_secs(60),
+            lease: Duration::from_secs(10),
             backoff_base: Duration::from_secs(1),
             backoff_max: Duration::from_secs(300),
             eligible: Eligibility::default(),

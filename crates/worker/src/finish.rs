@@ -40,7 +40,7 @@ pub(crate) fn start(pool: PgPool, claims: Arc<Claims>, base: Duration, max: Dura
         let mut batch: Vec<(Held, Outcome)> = Vec::with_capacity(BATCH);
         while ended.recv_many(&mut batch, BATCH).await > 0 {
             write(&pool, &batch, base, max).await;
-            claims.end(batch.iter().map(|(held, _)| held.id));
+            claims.end(batch.iter().map(|(held, _)| (held.id, held.token)));
             batch.clear();
         }
     });

@@ -16,6 +16,9 @@ use crate::retry::until_stored;
 /// A job id from Redis, and where to acknowledge it.
 pub(crate) type Arrived = (JobId, oneshot::Sender<()>);
 
+/// A claimed job, and where to acknowledge it.
+type Delivered = (Claimed, oneshot::Sender<()>);
+
 /// Claims what arrives.
 pub(crate) struct Intake {
     pub pool: PgPool,
@@ -32,22 +35,35 @@ impl Intake {
         while let Some(first) = arrived.recv().await {
             let batch = self.gather(first, &mut arrived).await;
             let (suspects, others): (Vec<_>, Vec<_>) =
-                self.claim(batch).await.into_iter().partition(|(claimed, _)| claimed.suspect);
-            let mut together = Vec::with_capacity(others.len());
-            for (claimed, delivery) in others {
-                together.extend(self.take(claimed, delivery, 1).await);
-            }
-            if !together.is_empty() && batches.send(together).await.is_err() {
-                break;
-            }
+                self.claim(batch).await.into_iter().partition(|(claimed, _)| claimed.is_suspect());
+            self.pass_on(others, 1, &batches).await;
             // A suspect takes all slots: it waits until nothing else runs, and nothing else starts beside it.
-            for (claimed, delivery) in suspects {
-                let all = self.config.concurrency.total();
-                let Some(held) = self.take(claimed, delivery, all).await else { continue };
-                tracing::info!(job = %held.id, "running alone: it outlived a lease");
-                let _ = batches.send(vec![held]).await;
+            for suspect in suspects {
+                tracing::info!(job = %suspect.0.id, "running alone: it outlived its lease twice");
+                self.pass_on(vec![suspect], self.config.concurrency.total(), &batches).await;
             }
         }
+    }
+
+    /// Decodes claimed jobs, waits for `slots` each, and hands them over. All slots are taken at once: whoever
+    /// held some while waiting for more could wait for ever beside a suspect that wants all.
+    async fn pass_on(&self, claimed: Vec<Delivered>, slots: usize, batches: &mpsc::Sender<Vec<Held>>) {
+        let mut decoded = Vec::with_capacity(claimed.len());
+        for (claimed, delivery) in claimed {
+            decoded.extend(self.decode(claimed).await.map(|(claimed, job)| (claimed, job, delivery)));
+        }
+        if decoded.is_empty() {
+            return;
+        }
+        let all = u32::try_from(slots * decoded.len()).unwrap_or(u32::MAX);
+        // The semaphore is never closed, and has as many permits as a batch has jobs at least.
+        let Ok(mut all) = self.slots.clone().acquire_many_owned(all).await else { return };
+        let held = decoded.into_iter().filter_map(|(claimed, job, delivery)| {
+            let Claimed { id, token, wanted, attempt, .. } = claimed;
+            Some(Held { id, token, job, wanted, attempt, _delivery: delivery, _slots: all.split(slots)? })
+        });
+        // Nobody takes batches any more once the worker stops; their claims are given back then.
+        let _ = batches.send(held.collect()).await;
     }
 
     async fn gather(&self, first: Arrived, arrived: &mut mpsc::Receiver<Arrived>) -> Vec<Arrived> {
@@ -66,7 +82,7 @@ impl Intake {
     }
 
     /// What cannot be claimed is a duplicate delivery: it is acknowledged by being dropped here.
-    async fn claim(&self, batch: Vec<Arrived>) -> Vec<(Claimed, oneshot::Sender<()>)> {
+    async fn claim(&self, batch: Vec<Arrived>) -> Vec<Delivered> {
         let ids: Vec<JobId> = batch.iter().map(|(id, _)| *id).collect();
         let lease = self.config.lease;
         // Jobs that were not claimed stay queued until their lease is over, and come again.
@@ -84,25 +100,17 @@ impl Intake {
         taken
     }
 
-    /// Decodes a claimed job and waits for its slots. One that is no job this program knows is dead.
-    async fn take(&self, claimed: Claimed, delivery: oneshot::Sender<()>, slots: usize) -> Option<Held> {
-        let Claimed { id, token, payload, wanted, attempt, .. } = claimed;
-        let job = match Job::decode(&payload) {
-            Ok(job) => job,
-            Err(error) => {
-                let error = error.to_string();
-                tracing::error!(job = %id, error, "a job is dead");
-                let _ = until_stored("burying a job", || {
-                    jobs::fail(&self.pool, (id, token), &error, &Failure::Permanent)
-                })
-                .await;
-                self.claims.end([id]);
-                return None;
-            }
+    /// One that is no job this program knows is dead.
+    async fn decode(&self, claimed: Claimed) -> Option<(Claimed, Job)> {
+        let error = match Job::decode(&claimed.payload) {
+            Ok(job) => return Some((claimed, job)),
+            Err(error) => error.to_string(),
         };
-        let slots = u32::try_from(slots).unwrap_or(u32::MAX);
-        // The semaphore is never closed.
-        let slots = self.slots.clone().acquire_many_owned(slots).await.ok()?;
-        Some(Held { id, token, job, wanted, attempt, _delivery: delivery, _slots: slots })
+        let claim = (claimed.id, claimed.token);
+        tracing::error!(job = %claimed.id, error, "a job is dead");
+        let _ = until_stored("burying a job", || jobs::fail(&self.pool, claim, &error, &Failure::Permanent))
+            .await;
+        self.claims.end([claim]);
+        None
     }
 }

@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
+use crate::open::{OpenIndex, Purpose, open};
 use crate::progress::{Progress, Unit};
 use crate::shutdown;
 
@@ -33,7 +34,7 @@ pub async fn worker(app: &App) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
     let pool = app.database().await?;
     let queues = app.queues().await?;
-    let open = app.open_index(&pool).await?;
+    let open = open(app, &pool, Purpose::Keep).await?;
     let searches = serve(app, &pool, &open, stop.child_token());
     let worker = app.worker(app.ingest(pool), queues, &open);
     tracing::info!(model = %app.model(), "working");
@@ -46,7 +47,7 @@ pub async fn up(app: &App, until_idle: bool) -> anyhow::Result<()> {
     let pool = app.connect().await?;
     guildex_store::migrate(&pool).await?;
     let queues = app.queues().await?;
-    let open = app.open_index(&pool).await?;
+    let open = open(app, &pool, Purpose::Keep).await?;
 
     let searches = serve(app, &pool, &open, stop.child_token());
     let dispatcher = app.dispatcher(pool.clone(), queues.clone());
@@ -70,7 +71,7 @@ pub async fn up(app: &App, until_idle: bool) -> anyhow::Result<()> {
 fn serve(
     app: &App,
     pool: &PgPool,
-    open: &crate::app::OpenIndex,
+    open: &OpenIndex,
     stop: CancellationToken,
 ) -> JoinHandle<anyhow::Result<()>> {
     let (path, searcher) = (app.socket(), app.searcher(pool.clone(), open));

@@ -5,6 +5,7 @@ use guildex_search::{Request, Results};
 use super::print;
 use crate::app::App;
 use crate::cli::Search;
+use crate::open::{Purpose, open};
 
 /// Searches through the process that holds the index, if one does, and else directly.
 pub async fn run(app: &App, args: Search) -> anyhow::Result<()> {
@@ -19,7 +20,7 @@ pub async fn run(app: &App, args: Search) -> anyhow::Result<()> {
         Some(holder) => holder.search(&request).await?,
         None => {
             let pool = app.database().await?;
-            let open = app.open_index(&pool).await?;
+            let open = open(app, &pool, Purpose::Read).await?;
             app.searcher(pool, &open).search(&request).await?
         }
     };

@@ -137,7 +137,8 @@ pub struct Worker {
     /// How long a batch that is not full waits for more. Default: 20 ms.
     #[serde(with = "duration")]
     pub batch_wait: Duration,
-    /// How long a claim lasts unless it is renewed. Default: 60 s.
+    /// How long a claim lasts unless it is renewed: so long after a worker died, others take its jobs.
+    /// Default: 10 s.
     #[serde(with = "duration")]
     pub lease: Duration,
     /// Attempts before a job is dead. Deletions go on. Default: 5.
@@ -275,7 +276,7 @@ impl Default for Worker {
         Self {
             batch_size: 64,
             batch_wait: Duration::from_millis(20),
-            lease: Duration::from_secs(60),
+            lease: Duration::from_secs(10),
             max_attempts: 5,
             debounce: Duration::from_millis(300),
             backoff_base: Duration::from_secs(1),

@@ -1,6 +1,6 @@
 //! First stage: sessions as they are now, and what is to be done about each.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use guildex_store::StoreError;
@@ -63,23 +63,27 @@ async fn draft(parts: &Arc<Parts>, batch: Vec<Held>, loaded: Vec<Session>) -> Dr
         }
     }
 
-    clear_hashes(parts, drafted).await
+    begin_rewrite(parts, drafted).await
 }
 
-/// Before any point changes: from here until the record, nothing is taken for unchanged.
-async fn clear_hashes(parts: &Parts, drafted: Drafted) -> Drafted {
-    let changing: Vec<_> = drafted
-        .iter()
-        .filter(|work| work.session.indexed.is_some() && !matches!(work.plan, Plan::Keep))
-        .map(|work| (work.session.guild_id, work.session.id))
-        .collect();
+/// Before any point changes: from here until the record, nothing is taken for unchanged. Sessions that moved on
+/// since they were read are let go: their jobs run again for what is wanted now.
+async fn begin_rewrite(parts: &Parts, drafted: Drafted) -> Drafted {
+    let (mut ready, changing): (Drafted, Drafted) =
+        drafted.into_iter().partition(|work| matches!(work.plan, Plan::Keep));
+    let sessions: Vec<_> =
+        changing.iter().map(|w| (w.session.guild_id, w.session.id, w.session.revision)).collect();
     let model = parts.embedder.slug();
-    let clear = || sessions::clear_hashes(&parts.pool, &changing, model);
-    let Err(error) = until_stored("clearing content hashes", clear).await else { return drafted };
-    for work in drafted {
-        parts.finisher.end(work.held, Outcome::Failed(error.to_string())).await;
+    let begin = || sessions::begin_rewrite(&parts.pool, &sessions, model);
+    let current = until_stored("announcing a rewrite", begin).await.map(HashSet::<SessionId>::from_iter);
+    for work in changing {
+        match &current {
+            Ok(current) if current.contains(&work.session.id) => ready.push(work),
+            Ok(_) => parts.finisher.end(work.held, Outcome::Done(work.session.revision)).await,
+            Err(error) => parts.finisher.end(work.held, Outcome::Failed(error.to_string())).await,
+        }
     }
-    Vec::new()
+    ready
 }
 
 fn session_of(held: &Held) -> Option<SessionId> {
