@@ -28,7 +28,7 @@ pub enum Error {
     },
     /// What is stored cannot be opened or has vanished.
     #[error(
-        "the collection in {} is damaged ({reason}): stop the program, delete this folder, start it and run a backfill",
+        "the collection in {} is damaged ({reason}): stop the program, delete this folder and start it, and all is indexed again",
         folder.display()
     )]
     Damaged {

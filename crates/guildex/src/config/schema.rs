@@ -143,7 +143,7 @@ pub struct Worker {
     pub lease: Duration,
     /// Attempts before a job is dead. Deletions go on. Default: 5.
     pub max_attempts: u32,
-    /// How long a changed session rests before it is indexed, so that many edits make one embedding.
+    /// How long a session waits after a first change, so that many edits make one embedding.
     /// Default: 300 ms.
     #[serde(with = "duration")]
     pub debounce: Duration,
