@@ -1,1 +1,18 @@
-//! Tests of the whole program against real servers.
+//! Tests of the whole program: its processes, with a real Postgres, Redis, model and embedded index.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests may panic")]
+#![cfg(feature = "edge")]
+
+mod export;
+mod points;
+mod world;
+
+mod backfill;
+mod crashes;
+mod hostile;
+mod index_folder;
+mod order;
+mod privacy;
+mod removal;
+mod reports;
+mod samples;
+mod serving;

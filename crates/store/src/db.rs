@@ -6,7 +6,7 @@ use std::time::Duration;
 use guildex_types::{ChannelId, GuildId, InvalidId};
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{PgConnection, PgPool};
+use sqlx::{Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
 /// The schema, from `migrations/`.
@@ -73,15 +73,16 @@ impl From<InvalidId> for StoreError {
 /// Connects a pool of at most `max_connections` to the database at `url`.
 ///
 /// # Errors
-/// If the URL is malformed, or the server does not answer within 10 seconds.
+/// If the URL is malformed, or the server refuses or does not answer.
 pub async fn connect(url: &str, max_connections: u32) -> Result<PgPool, StoreError> {
-    let options = PgConnectOptions::from_str(url).map_err(|_| StoreError::BadUrl)?;
-    let pool = PgPoolOptions::new()
+    let options =
+        PgConnectOptions::from_str(url).map_err(|_| StoreError::BadUrl)?.application_name("guildex");
+    // A pool would go on trying, and then say that time is up instead of what is wrong.
+    PgConnection::connect_with(&options).await?.close().await?;
+    Ok(PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(Duration::from_secs(10))
-        .connect_with(options.application_name("guildex"))
-        .await?;
-    Ok(pool)
+        .connect_lazy_with(options))
 }
 
 /// Brings the schema up to date. Safe to run any number of times, and from several processes at once.

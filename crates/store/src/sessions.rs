@@ -40,14 +40,19 @@ pub async fn touch(
         touched.iter().map(|(first, _)| SessionId::of(guild, channel, *first).get()).collect();
     let (firsts, removed): (Vec<i64>, Vec<bool>) = touched.iter().map(|(m, r)| (m.get(), *r)).unzip();
     let rows: Vec<ChangedRow> = sqlx::query_as(
+        // Parts of one statement do not see each other's changes, but they do lose rows that another part has
+        // changed before they lock them: that `written` reads `counted`, and this `old`, puts them in order.
         "WITH old AS (
              SELECT id, message_count, word_count FROM sessions
              WHERE guild_id = $1 AND id = ANY($3) ORDER BY id FOR UPDATE),
          counted AS (
              SELECT u.id, u.first, u.removed, count(m.id)::int AS messages, coalesce(sum(m.words), 0)::int AS words,
                     min(m.sent_at) AS started_at, max(m.sent_at) AS ended_at,
+                    coalesce(max(old.message_count), 0) AS old_messages,
+                    coalesce(max(old.word_count), 0) AS old_words,
                     nextval('session_revisions') AS revision
              FROM UNNEST($3::uuid[], $4::bigint[], $5::bool[]) AS u (id, first, removed)
+             LEFT JOIN old ON old.id = u.id
              LEFT JOIN messages m ON m.guild_id = $1 AND m.channel_id = $2 AND m.session_first = u.first
                   AND m.deleted_at IS NULL AND m.text <> ''
              GROUP BY u.id, u.first, u.removed),
@@ -64,9 +69,8 @@ pub async fn touch(
                  started_at = excluded.started_at, ended_at = excluded.ended_at,
                  deleted_at = excluded.deleted_at
              RETURNING id, revision, message_count, word_count)
-         SELECT w.id, w.revision, w.message_count, w.word_count,
-                coalesce(old.message_count, 0) AS old_messages, coalesce(old.word_count, 0) AS old_words
-         FROM written w LEFT JOIN old ON old.id = w.id",
+         SELECT w.id, w.revision, w.message_count, w.word_count, c.old_messages, c.old_words
+         FROM written w JOIN counted c ON c.id = w.id",
     )
     .bind(guild.get())
     .bind(channel.get())

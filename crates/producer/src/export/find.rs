@@ -8,11 +8,24 @@ use walkdir::{DirEntry, WalkDir};
 #[derive(Debug, thiserror::Error)]
 pub enum FindError {
     /// The path, or something in the folder, cannot be looked at.
-    #[error(transparent)]
-    Unreadable(#[from] walkdir::Error),
+    #[error("{}", describe(.0))]
+    Unreadable(walkdir::Error),
     /// There is nothing to read in the folder.
     #[error("{}: no *.json or *.json.gz in this folder", .0.display())]
     NoExports(PathBuf),
+}
+
+impl From<walkdir::Error> for FindError {
+    fn from(error: walkdir::Error) -> Self {
+        Self::Unreadable(error)
+    }
+}
+
+fn describe(error: &walkdir::Error) -> String {
+    match (error.path(), error.io_error()) {
+        (Some(path), Some(reason)) => format!("cannot read {}: {reason}", path.display()),
+        _ => error.to_string(),
+    }
 }
 
 /// The files among `paths` as they are given, and in place of each folder the `*.json` and `*.json.gz` in it and

@@ -1,0 +1,78 @@
+//! What is in the index, and whether it is what the books say.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use guildex_index::{CollectionName, EdgeIndex, Point, VectorIndex};
+use guildex_types::{GuildId, PointId, Revision};
+use uuid::Uuid;
+
+use crate::world::World;
+
+/// All points of a guild. No process may hold the index.
+pub async fn points(world: &World, guild: i64) -> BTreeMap<PointId, Point> {
+    let index = EdgeIndex::open(&world.path("d/index")).unwrap();
+    let collection = CollectionName::new("guildex", &"all-minilm-l6-v2-fp32".parse().unwrap()).unwrap();
+    let guild: GuildId = guild.try_into().unwrap();
+    let guilds = index.guilds(&collection).await.unwrap();
+    assert!(guilds.iter().all(|there| *there == guild), "points of other guilds");
+    let mut points = BTreeMap::new();
+    let mut after = None;
+    loop {
+        let page = index.scroll(&collection, guild, after, 500).await.unwrap();
+        points.extend(page.points.into_iter().map(|point| (point.id, point)));
+        after = page.next;
+        if after.is_none() {
+            return points;
+        }
+    }
+}
+
+/// Every eligible session is indexed as it is now, its points are those that the books name, and there are no
+/// others.
+pub async fn assert_in_step(world: &World, points: &BTreeMap<PointId, Point>) {
+    let behind: i64 = world
+        .value(
+            "SELECT count(*) FROM sessions s LEFT JOIN indexed_sessions i ON i.session_id = s.id
+             WHERE s.deleted_at IS NULL AND (s.message_count >= 2 OR s.word_count >= 12)
+               AND i.indexed_revision IS DISTINCT FROM s.revision",
+        )
+        .await;
+    assert_eq!(behind, 0, "sessions are not indexed");
+    let booked: Vec<(Uuid, i64, i32)> =
+        sqlx::query_as("SELECT session_id, point_revision, points FROM indexed_sessions")
+            .fetch_all(&world.pool)
+            .await
+            .unwrap();
+    let booked: BTreeSet<(Uuid, i64, u32)> = booked
+        .into_iter()
+        .flat_map(|(session, revision, points)| {
+            (0..u32::try_from(points).unwrap()).map(move |chunk| (session, revision, chunk))
+        })
+        .collect();
+    let stored: BTreeSet<(Uuid, i64, u32)> = points
+        .values()
+        .map(|point| (point.payload.session_id.get(), point.payload.revision.get(), point.payload.chunk))
+        .collect();
+    let orphans: Vec<_> = stored.difference(&booked).collect();
+    let missing: Vec<_> = booked.difference(&stored).collect();
+    assert!(orphans.is_empty(), "points that the books do not know (session, revision, chunk): {orphans:?}");
+    assert!(missing.is_empty(), "points that are not there (session, revision, chunk): {missing:?}");
+    assert_eq!(stored.len(), points.len(), "two points for one chunk");
+    let gone = "SELECT count(*) FROM indexed_sessions i JOIN sessions s ON s.id = i.session_id
+                WHERE s.deleted_at IS NOT NULL";
+    assert_eq!(world.value::<i64>(gone).await, 0, "sessions that are no more are on the books");
+}
+
+/// The same points, whatever revisions they took to get there.
+pub fn assert_same(points: &BTreeMap<PointId, Point>, others: &BTreeMap<PointId, Point>) {
+    assert!(points.keys().eq(others.keys()), "other points");
+    for (point, other) in points.values().zip(others.values()) {
+        let mut payload = point.payload.clone();
+        payload.revision = Revision::from(other.payload.revision.get());
+        assert_eq!(payload, other.payload);
+        assert_eq!(point.bm25, other.bm25);
+        for (a, b) in point.dense.iter().zip(&other.dense) {
+            assert!((a - b).abs() < 1e-3, "the vectors of point {} differ: {a} and {b}", point.id);
+        }
+    }
+}

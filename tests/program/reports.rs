@@ -1,0 +1,83 @@
+//! What the operator reads.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::export::{CHANNEL, GUILD, conversations, export, write};
+use crate::world::World;
+
+#[tokio::test]
+async fn the_status_counts_what_is_stored_waiting_and_indexed() {
+    let world = World::new().await;
+    assert!(world.ok(&["status"]).stdout.starts_with("no guild yet"));
+    let talk = conversations(7, 6);
+    let messages = talk.concat();
+    world.import(&write(world.path("talk.json"), &export(CHANNEL, &messages)));
+    let row = || {
+        let table = world.ok(&["status"]).stdout;
+        let lines: Vec<&str> = table.lines().collect();
+        assert_eq!(lines.len(), 2, "{table}");
+        for name in ["guild", "messages", "eligible", "indexed", "pending", "dead", "oldest pending"] {
+            assert!(lines[0].contains(name), "{table}");
+        }
+        lines[1].split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (guild, count) = (GUILD.to_string(), messages.len().to_string());
+    assert_eq!(row()[..8], [&*guild, "Test", &count, "6", "6", "0", "6", "0"]);
+    world.settle();
+    assert_eq!(row(), [&*guild, "Test", &count, "6", "6", "6", "0", "0", "-"]);
+
+    let one = world.ok(&["status", "--guild", &guild, "--json"]).json();
+    assert_eq!(one["guilds"].as_array().unwrap().len(), 1);
+    assert_eq!(one["guilds"][0]["guild_id"], guild);
+    let none = world.ok(&["status", "--guild", "4711", "--json"]).json();
+    assert_eq!(none["guilds"], json!([]));
+}
+
+/// A channel's export with its conversations marked as they are, but for a message that changed sides if `wrong`.
+fn marked(world: &World, name: &str, channel: i64, wrong: bool) -> (PathBuf, PathBuf) {
+    let mut talk = conversations(u64::try_from(channel % 100).unwrap(), 8);
+    let exported = export(channel, &talk.concat());
+    if wrong {
+        let moved = talk[0].pop().unwrap();
+        talk[1].push(moved);
+    }
+    let ids: Vec<Vec<&Value>> = talk.iter().map(|said| said.iter().map(|m| &m["id"]).collect()).collect();
+    let gold = json!({
+        "guild_id": GUILD.to_string(),
+        "channel_id": channel.to_string(),
+        "first_annotated_message_id": ids[0][0],
+        "conversations": ids,
+    });
+    let exports = write(world.path(&format!("exports/{name}.json")), &exported);
+    (exports, write(world.path(&format!("gold/{name}.json")), &gold))
+}
+
+#[tokio::test]
+async fn an_evaluation_scores_each_channel_against_what_people_marked() {
+    let world = World::new().await;
+    marked(&world, "right", CHANNEL, false);
+    let (_, wrong) = marked(&world, "wrong", CHANNEL + 1, true);
+    let evaluate = ["eval", "sessions", "--exports", "exports", "--gold", "gold"];
+    let report = world.ok(&[&evaluate[..], &["--json"]].concat()).json();
+    let names: Vec<&Value> = report["channels"].as_array().unwrap().iter().map(|c| &c["name"]).collect();
+    assert_eq!(names, ["right", "wrong"]);
+    let [right, other] = [0, 1].map(|place| &report["channels"][place]);
+    for measure in ["vi", "one_to_one", "precision", "recall", "exact_f1"] {
+        assert_eq!(right["sessionizer"][measure], 100.0, "{measure}: {right}");
+        assert!(other["sessionizer"][measure].as_f64().unwrap() < 100.0, "{measure}: {other}");
+    }
+    assert_eq!(other["sessionizer"]["recall"], 75.0, "six of eight conversations stand");
+    assert_eq!(report["total"]["conversations"], 16);
+    assert_eq!(report["total"]["sessionizer"]["recall"], 87.5, "fourteen of sixteen");
+
+    let table = world.ok(&evaluate).stdout;
+    assert!(table.starts_with("2 channels, ") && table.contains("in 16 conversations"), "{table}");
+    let sessionizer = table.lines().find(|line| line.starts_with("sessionizer")).unwrap();
+    assert!(sessionizer.ends_with("87.5"), "{table}");
+
+    std::fs::remove_file(wrong).unwrap();
+    let refused = world.fails(&evaluate);
+    assert!(refused.stderr.contains("wrong.json"), "{refused}");
+}

@@ -1,0 +1,312 @@
+//! A world of its own for each test: a database, a Redis prefix, a data folder, and the program in it.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use guildex_producer::ingest::{Ingest, IngestConfig};
+use guildex_queue::{Queues, testing};
+use serde_json::Value;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+use url::Url;
+use uuid::Uuid;
+
+/// The program under test.
+const GUILDEX: &str = env!("CARGO_BIN_EXE_guildex");
+/// Long enough for a busy machine; a test that works does not wait for it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What one Guildex has to itself. All of it is taken away at the end, whatever came of the test.
+pub struct World {
+    folder: TempDir,
+    database: String,
+    prefix: String,
+    pub pool: PgPool,
+}
+
+impl World {
+    /// A world with an up-to-date schema and nothing in it.
+    pub async fn new() -> Self {
+        Self::with("").await
+    }
+
+    /// The same, under the configuration `toml`.
+    pub async fn with(toml: &str) -> Self {
+        let name = Uuid::new_v4().simple().to_string();
+        let database = format!("guildex_test_{name}");
+        execute_on_server(&format!("CREATE DATABASE {database}")).await.unwrap();
+        let pool = PgPoolOptions::new()
+            .max_connections(5)
+            .connect_with(server().database(&database))
+            .await
+            .expect("the new database");
+        // A socket's path has to be short.
+        let folder = tempfile::Builder::new().prefix("gx").tempdir_in("/tmp").unwrap();
+        let world = Self { folder, database, prefix: format!("test-{name}"), pool };
+        // Here even if it is empty, so that no other configuration is looked for.
+        fs::write(world.path("guildex.toml"), toml).unwrap();
+        world.ok(&["migrate"]);
+        world
+    }
+
+    /// A place in the world's folder, which is the program's working directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Runs the program to its end.
+    pub fn run(&self, arguments: &[&str]) -> Outcome {
+        let output = self.command(arguments).output().unwrap();
+        Outcome {
+            command: arguments.join(" "),
+            status: output.status,
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Runs the program to its end, which has to be a good one.
+    #[track_caller]
+    pub fn ok(&self, arguments: &[&str]) -> Outcome {
+        let outcome = self.run(arguments);
+        assert!(outcome.status.success(), "{outcome}");
+        outcome
+    }
+
+    /// Runs the program to its end, which has to be an error that is told.
+    #[track_caller]
+    pub fn fails(&self, arguments: &[&str]) -> Outcome {
+        let outcome = self.run(arguments);
+        assert_eq!(outcome.status.code(), Some(1), "{outcome}");
+        assert!(!outcome.stderr.contains("panicked"), "{outcome}");
+        outcome
+    }
+
+    /// Imports what is at a path.
+    #[track_caller]
+    pub fn import(&self, path: &Path) -> Outcome {
+        self.ok(&["import", path.to_str().unwrap()])
+    }
+
+    /// Runs every role until nothing is left to do.
+    #[track_caller]
+    pub fn settle(&self) -> Outcome {
+        let outcome = self.ok(&["up", "--until-idle"]);
+        assert!(!outcome.stderr.contains("panicked"), "{outcome}");
+        outcome
+    }
+
+    /// What `search` finds, as JSON, best first.
+    #[track_caller]
+    pub fn search(&self, guild: i64, query: &str) -> Vec<Value> {
+        let outcome = self.ok(&["search", "--guild", &guild.to_string(), "--json", query]);
+        outcome.json()["results"].as_array().unwrap().clone()
+    }
+
+    /// Starts the program.
+    pub fn start(&self, arguments: &[&str]) -> Running {
+        let log = self.path(&format!("{}.log", Uuid::new_v4().simple()));
+        let child = self
+            .command(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        Running { child, command: arguments.join(" "), log }
+    }
+
+    /// Starts `up` and waits until it answers searches.
+    pub async fn up(&self) -> Running {
+        let mut up = self.start(&["up"]);
+        // The socket of one that was killed may lie there still: a connection tells.
+        let socket = self.path("d/guildex.sock");
+        wait_until("`up` answers", || {
+            up.assert_alive();
+            let answers = std::os::unix::net::UnixStream::connect(&socket).is_ok();
+            async move { answers }
+        })
+        .await;
+        up
+    }
+
+    /// Asks Postgres for one value.
+    pub async fn value<T>(&self, sql: &'static str) -> T
+    where
+        T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + Send + Unpin,
+    {
+        sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
+    }
+
+    /// Waits until a statement gives `true`.
+    pub async fn wait_for(&self, sql: &'static str) {
+        wait_until(sql, || async { self.value::<bool>(sql).await }).await;
+    }
+
+    /// Waits until a running `up` has nothing left to do.
+    pub async fn wait_idle(&self) {
+        self.wait_for("SELECT NOT EXISTS (SELECT FROM jobs WHERE state IN ('pending', 'queued', 'running'))")
+            .await;
+    }
+
+    /// What a bot's process would write with.
+    pub fn ingest(&self) -> Ingest {
+        Ingest::new(self.pool.clone(), IngestConfig::default())
+    }
+
+    /// The world's corner of Redis.
+    pub async fn queues(&self) -> Queues {
+        let config = guildex_queue::Config { prefix: self.prefix.clone(), ..testing::config() };
+        Queues::connect(&config).await.expect("Redis at REDIS_URL")
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(GUILDEX);
+        // Only the model is the machine's; everything else that could configure the program is the world's.
+        let inherited = |name: &str| !name.starts_with("GUILDEX_") || name == "GUILDEX_MODEL_DIR";
+        command
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .env_clear()
+            .envs(std::env::vars().filter(|(name, _)| inherited(name)))
+            .env("DATABASE_URL", self.database_url())
+            .env("REDIS_URL", redis_url())
+            .env("GUILDEX_REDIS_PREFIX", &self.prefix)
+            .env("GUILDEX_DATA_DIR", self.path("d"));
+        command
+    }
+
+    fn database_url(&self) -> String {
+        let mut url = Url::parse(&std::env::var("DATABASE_URL").unwrap()).unwrap();
+        url.set_path(&self.database);
+        url.into()
+    }
+}
+
+impl Drop for World {
+    /// On a thread of its own, since the test's may be panicking, or in the middle of its runtime.
+    fn drop(&mut self) {
+        let (database, prefix) = (self.database.clone(), self.prefix.clone());
+        let clean = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let config = guildex_queue::Config { prefix, ..testing::config() };
+                if let Ok(queues) = Queues::connect(&config).await {
+                    let _ = testing::purge(&queues).await;
+                }
+                let _ = execute_on_server(&format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)")).await;
+            });
+        };
+        let _ = std::thread::spawn(clean).join();
+    }
+}
+
+/// How a run of the program ended.
+pub struct Outcome {
+    command: String,
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Outcome {
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self}"))
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { command, status, stdout, stderr } = self;
+        write!(f, "guildex {command}: {status}\n--- stdout\n{stdout}\n--- stderr\n{stderr}")
+    }
+}
+
+/// A process that goes on beside the test, and is killed with it.
+pub struct Running {
+    child: Child,
+    command: String,
+    log: PathBuf,
+}
+
+impl Running {
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `kill -9`.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Asks for an end in good order, and waits for it.
+    pub async fn stop(mut self) -> ExitStatus {
+        let pid = self.id().to_string();
+        let told = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]).status().unwrap();
+        assert!(told.success());
+        let mut ended = None;
+        wait_until("the process stops", || {
+            ended = self.child.try_wait().unwrap();
+            let stopped = ended.is_some();
+            async move { stopped }
+        })
+        .await;
+        assert!(!self.log().contains("panicked"), "{}", self.log());
+        ended.unwrap()
+    }
+
+    /// Whether it is over by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    fn assert_alive(&mut self) {
+        if let Some(status) = self.child.try_wait().unwrap() {
+            panic!("guildex {} ended with {status}:\n{}", self.command, self.log());
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("guildex {}, as far as it came:\n{}", self.command, self.log());
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Looks again and again until it is so.
+pub async fn wait_until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so().await {
+        assert!(Instant::now() < deadline, "this never came: {what}");
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn redis_url() -> String {
+    std::env::var("REDIS_URL").expect("REDIS_URL is unset: run scripts/test")
+}
+
+fn server() -> PgConnectOptions {
+    std::env::var("DATABASE_URL").expect("DATABASE_URL is unset: run scripts/test").parse().unwrap()
+}
+
+async fn execute_on_server(sql: &str) -> sqlx::Result<()> {
+    let mut connection = PgConnection::connect_with(&server()).await?;
+    sqlx::query(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await?;
+    connection.close().await
+}
