@@ -20,6 +20,8 @@ CREATE TABLE jobs (
                                 CHECK (state IN ('pending', 'queued', 'running', 'done', 'dead')),
     -- The session revision that must be reached; a completion below it puts the job back to pending.
     wanted_revision bigint      NOT NULL DEFAULT 0,
+    -- What was wanted when it was last claimed: a job that fails for good dies only if no more is wanted by then.
+    claimed_revision bigint     NOT NULL DEFAULT 0,
     attempts        integer     NOT NULL DEFAULT 0,
     -- Null: never dies.
     max_attempts    integer     CHECK (max_attempts > 0),

@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use chrono::SubsecRound;
 use guildex_store::channels::{self, Channel};
 use guildex_store::jobs::{self, NewJob};
 use guildex_store::messages::{self, Placed, Position, Written};
@@ -155,21 +154,17 @@ impl Ingest {
         let mut done = Ingested { unchanged: messages.len() - written.len(), ..Ingested::default() };
         let mut touched = Touched::default();
         let mut arrivals = Vec::new();
-        let by_id: HashMap<MessageId, &(&Message, Option<Skip>)> =
-            newest.iter().map(|m| (m.0.id, m)).collect();
-        for (message, what) in written {
-            match what {
-                Written::New => done.new += 1,
-                Written::Edited { session_first } => {
-                    done.edited += 1;
-                    if let Some(first) = session_first {
-                        touched.removed(first);
-                        continue;
-                    }
-                }
+        let skips: HashMap<MessageId, Option<Skip>> = newest.iter().map(|(m, skip)| (m.id, *skip)).collect();
+        for Written { placed, new } in written {
+            if new {
+                done.new += 1
+            } else {
+                done.edited += 1
             }
-            if let Some((message, None)) = by_id.get(&message) {
-                arrivals.push(arrival(message));
+            match placed.session_first {
+                Some(first) => touched.removed(first),
+                None if skips.get(&placed.id) == Some(&None) => arrivals.push(placed),
+                None => {}
             }
         }
         self.settle(&mut tx, guild, id, arrivals, &mut touched).await?;
@@ -365,12 +360,12 @@ impl Touched {
     }
 }
 
+/// A stored message that takes its place now.
 fn arrival(message: &Message) -> Placed {
     Placed {
         id: message.id,
         author: message.author.id,
-        // As Postgres keeps it, so that arrivals and stored messages have one order.
-        sent_at: message.sent_at.trunc_subsecs(6),
+        sent_at: message.sent_at,
         links: message.links.clone(),
         session_first: None,
     }

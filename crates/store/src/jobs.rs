@@ -116,6 +116,7 @@ pub async fn dispatch(
         .fetch_one(&mut *tx)
         .await?;
     if !alone {
+        tx.rollback().await?;
         return Ok(Dispatched::default());
     }
     let queued: i64 = sqlx::query_scalar("SELECT count(*) FROM jobs WHERE state = 'queued' AND class = $1")
@@ -124,6 +125,8 @@ pub async fn dispatch(
         .await?;
     let room = window.saturating_sub(depth.max(usize::try_from(queued).unwrap_or(usize::MAX)));
     if room == 0 {
+        // At once, and not when the connection is used next: the lock goes with it.
+        tx.rollback().await?;
         return Ok(Dispatched { ids: Vec::new(), full: true });
     }
     let mut taken: Vec<(Uuid, i64)> = sqlx::query_as(
@@ -186,7 +189,7 @@ pub struct Swept {
 }
 
 /// Returns the jobs whose lease is over. One that was running may run again after a pause that doubles with each
-/// further lapse, or is dead if that was its last attempt.
+/// further lapse, or is dead if that was its last attempt (and no newer work is wanted by then).
 ///
 /// # Errors
 /// If Postgres fails.
@@ -194,13 +197,16 @@ pub async fn sweep(pool: &PgPool) -> Result<Swept, StoreError> {
     let states: Vec<(String,)> = sqlx::query_as(
         "WITH lapsed AS (
              SELECT id, state = 'running' AS ran,
-                    interval '1 second' * CASE WHEN lapses = 0 THEN 0 ELSE least(power(2, lapses), 300) END AS pause,
-                    state = 'running' AND max_attempts IS NOT NULL AND attempts >= max_attempts AS spent
+                    interval '1 second' * CASE WHEN lapses = 0 OR state = 'queued' THEN 0
+                                             ELSE least(power(2, lapses), 300) END AS pause,
+                    state = 'running' AND max_attempts IS NOT NULL AND attempts >= max_attempts AS spent,
+                    wanted_revision > claimed_revision AS newer
              FROM jobs WHERE state IN ('queued', 'running') AND lease_until < now()
              ORDER BY id LIMIT 1000 FOR UPDATE SKIP LOCKED)
-         UPDATE jobs j SET state = CASE WHEN spent THEN 'dead' ELSE 'pending' END,
+         UPDATE jobs j SET state = CASE WHEN spent AND NOT newer THEN 'dead' ELSE 'pending' END,
+             attempts = CASE WHEN spent AND newer THEN 0 ELSE attempts END,
              lapses = lapses + ran::int, run_at = now() + pause, lease_until = NULL, claim_token = NULL,
-             finished_at = CASE WHEN spent THEN now() END,
+             finished_at = CASE WHEN spent AND NOT newer THEN now() END,
              error = CASE WHEN ran THEN 'the lease ran out: the worker died, froze or lost the database' ELSE error END
          FROM lapsed WHERE j.id = lapsed.id
          RETURNING j.state",
@@ -251,7 +257,7 @@ pub async fn claim(
         "WITH taken AS (
              SELECT id FROM jobs WHERE id = ANY($1) AND state = 'queued' ORDER BY key, id FOR UPDATE)
          UPDATE jobs j SET state = 'running', attempts = attempts + 1, worker = $2, claim_token = $3,
-                           lease_until = now() + $4
+                           claimed_revision = wanted_revision, lease_until = now() + $4
          FROM taken WHERE j.id = taken.id
          RETURNING j.id, j.payload, j.wanted_revision, j.attempts, j.lapses",
     )
@@ -361,7 +367,8 @@ pub enum Failure {
 }
 
 /// Notes a failed attempt: pending again after the backoff, or dead with its error if it cannot succeed or its
-/// attempts are spent. Deletions do not die: they go on. Returns whether the job is dead now.
+/// attempts are spent. Deletions do not die: they go on. Nor does a job of which more is wanted than when it was
+/// claimed: its attempts are counted anew. Returns whether the job is dead now.
 ///
 /// # Errors
 /// If Postgres fails.
@@ -377,9 +384,12 @@ pub async fn fail(
     };
     let dead: Option<bool> = sqlx::query_scalar(
         "WITH held AS (
-             SELECT id, max_attempts IS NOT NULL AND ($4 OR attempts >= max_attempts) AS dies FROM jobs
-             WHERE id = $1 AND claim_token = $2 AND state = 'running' FOR UPDATE)
+             SELECT id, spent AND NOT newer AS dies, spent AND newer AS anew
+             FROM jobs, LATERAL (SELECT max_attempts IS NOT NULL AND ($4 OR attempts >= max_attempts) AS spent,
+                                        wanted_revision > claimed_revision AS newer) AS judged
+             WHERE id = $1 AND claim_token = $2 AND state = 'running' FOR UPDATE OF jobs)
          UPDATE jobs j SET state = CASE WHEN dies THEN 'dead' ELSE 'pending' END,
+             attempts = CASE WHEN anew THEN 0 ELSE attempts END,
              finished_at = CASE WHEN dies THEN now() END, run_at = now() + $5,
              error = $3, lease_until = NULL, claim_token = NULL
          FROM held WHERE j.id = held.id RETURNING dies",

@@ -8,16 +8,13 @@ use sqlx::{FromRow, PgConnection};
 
 use crate::StoreError;
 
-/// What writing a message did to the stored one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Written {
-    /// It was not there before.
-    New,
-    /// A newer edit of a stored message.
-    Edited {
-        /// The first message of the session that holds it, if any does.
-        session_first: Option<MessageId>,
-    },
+/// A message that was written, as it is stored now: with the links that it was first seen with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// The message, and the session that holds it, if any does.
+    pub placed: Placed,
+    /// Whether it was not there before; else this is a newer edit.
+    pub new: bool,
 }
 
 /// Writes messages of one channel; ids must be distinct. Returns those that changed anything, in no particular
@@ -32,13 +29,13 @@ pub async fn write(
     guild: GuildId,
     channel: ChannelId,
     messages: &[(&Message, Option<Skip>)],
-) -> Result<Vec<(MessageId, Written)>, StoreError> {
+) -> Result<Vec<Written>, StoreError> {
     let mut columns = Columns::default();
     for (message, skip) in messages {
         columns.push(message, *skip);
     }
     // Mentions are a list a message, and UNNEST flattens lists: they travel as array literals.
-    let rows: Vec<(i64, bool, Option<i64>)> = sqlx::query_as(
+    let rows: Vec<WrittenRow> = sqlx::query_as(
         "INSERT INTO messages AS m (guild_id, channel_id, id, author_id, author_name, is_bot, is_system,
                                     sent_at, edited_at, reply_to, mentions, text, words, skip)
          SELECT $1, $2, u.id, u.author_id, u.author_name, u.is_bot, u.is_system,
@@ -53,7 +50,7 @@ pub async fn write(
              skip = CASE WHEN m.session_first IS NULL THEN excluded.skip END
          WHERE m.deleted_at IS NULL
            AND coalesce(excluded.edited_at, '-infinity') > coalesce(m.edited_at, '-infinity')
-         RETURNING m.id, m.xmax = 0, m.session_first",
+         RETURNING m.id, m.author_id, m.sent_at, m.reply_to, m.mentions, m.session_first, m.xmax = 0 AS new",
     )
     .bind(guild.get())
     .bind(channel.get())
@@ -71,13 +68,14 @@ pub async fn write(
     .bind(columns.skips)
     .fetch_all(tx)
     .await?;
-    rows.into_iter()
-        .map(|(id, inserted, session_first)| {
-            let session_first = session_first.map(MessageId::try_from).transpose()?;
-            let written = if inserted { Written::New } else { Written::Edited { session_first } };
-            Ok((id.try_into()?, written))
-        })
-        .collect()
+    rows.into_iter().map(|row| Ok(Written { placed: row.placed.read()?, new: row.new })).collect()
+}
+
+#[derive(FromRow)]
+struct WrittenRow {
+    #[sqlx(flatten)]
+    placed: PlacedRow,
+    new: bool,
 }
 
 #[derive(Default)]

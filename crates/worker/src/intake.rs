@@ -8,6 +8,7 @@ use guildex_types::{Job, JobId};
 use sqlx::PgPool;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::claims::{Claims, Held};
 use crate::config::WorkerConfig;
@@ -27,20 +28,27 @@ pub(crate) struct Intake {
     /// As many as jobs may be in flight.
     pub slots: Arc<Semaphore>,
     pub config: WorkerConfig,
+    /// Cancelled when nothing more is to be claimed.
+    pub closing: CancellationToken,
 }
 
 impl Intake {
-    /// Gathers deliveries into batches of claimed, decoded jobs until the last sender is gone.
+    /// Gathers deliveries into batches of claimed, decoded jobs until it is closed. A claim that is under way is
+    /// noted before this ends.
     pub async fn run(self, mut arrived: mpsc::Receiver<Arrived>, batches: mpsc::Sender<Vec<Held>>) {
-        while let Some(first) = arrived.recv().await {
+        while let Some(Some(first)) = self.closing.run_until_cancelled(arrived.recv()).await {
             let batch = self.gather(first, &mut arrived).await;
+            if self.closing.is_cancelled() {
+                break;
+            }
             let (suspects, others): (Vec<_>, Vec<_>) =
                 self.claim(batch).await.into_iter().partition(|(claimed, _)| claimed.is_suspect());
-            self.pass_on(others, 1, &batches).await;
+            self.closing.run_until_cancelled(self.pass_on(others, 1, &batches)).await;
             // A suspect takes all slots: it waits until nothing else runs, and nothing else starts beside it.
             for suspect in suspects {
                 tracing::info!(job = %suspect.0.id, "running alone: it outlived its lease twice");
-                self.pass_on(vec![suspect], self.config.concurrency.total(), &batches).await;
+                let all = self.config.concurrency.total();
+                self.closing.run_until_cancelled(self.pass_on(vec![suspect], all, &batches)).await;
             }
         }
     }

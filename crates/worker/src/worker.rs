@@ -1,6 +1,7 @@
 //! The worker itself: queues in, outcomes out.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::join_all;
 use guildex_embed::Embedder;
@@ -11,6 +12,8 @@ use guildex_store::jobs;
 use guildex_types::JobClass;
 use sqlx::PgPool;
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::claims::{Claims, Held};
@@ -19,6 +22,9 @@ use crate::finish::{self, Finisher};
 use crate::intake::{Arrived, Intake};
 use crate::pipeline::{Parts, Pipeline};
 use crate::tasks::Tasks;
+
+/// How long the last claims may take when a worker stops.
+const CLOSING: Duration = Duration::from_secs(5);
 
 /// Runs jobs. Any number of workers share the queues; each is one process or a part of one.
 pub struct Worker {
@@ -48,36 +54,40 @@ impl Worker {
         let (base, max) = (self.config.backoff_base, self.config.backoff_max);
         let finisher = finish::start(pool.clone(), claims.clone(), base, max);
 
+        let closing = CancellationToken::new();
+        let mut intakes = JoinSet::new();
         let consumers = join_all(JobClass::ALL.map(|class| {
-            let arrived = self.start_class(&claims, &slots, &finisher);
+            let (arrived, arrivals) = mpsc::channel(self.config.batch_size.max(1));
+            let batches = self.start_pipeline(&finisher);
+            let intake = self.intake(&claims, &slots, &closing);
+            intakes.spawn(intake.run(arrivals, batches));
             self.consume(class, arrived, stop.clone())
         }));
         tokio::select! {
             _ = consumers => {}
             () = claims.keep_alive(&pool, self.config.lease) => {}
         }
+        // Nothing is claimed any more before what is claimed is given back; a database that is away can give
+        // nothing back, either.
+        closing.cancel();
+        let _ = timeout(CLOSING, intakes.join_all()).await;
         self.give_back(&pool, &claims).await;
     }
 
-    /// Starts the intake and the pipeline of one class: each has its own, so that a removal never stands
-    /// behind an embedding.
-    fn start_class(
-        &self,
-        claims: &Arc<Claims>,
-        slots: &Arc<Semaphore>,
-        finisher: &Finisher,
-    ) -> mpsc::Sender<Arrived> {
-        let (arrived, arrivals) = mpsc::channel(self.config.batch_size.max(1));
-        let (batches, mut claimed) = mpsc::channel::<Vec<Held>>(1);
-        let intake = Intake {
+    fn intake(&self, claims: &Arc<Claims>, slots: &Arc<Semaphore>, closing: &CancellationToken) -> Intake {
+        Intake {
             pool: self.ingest.pool().clone(),
             worker: self.name.clone(),
             claims: claims.clone(),
             slots: slots.clone(),
             config: self.config.clone(),
-        };
-        tokio::spawn(intake.run(arrivals, batches));
+            closing: closing.clone(),
+        }
+    }
 
+    /// Starts the pipeline of one class: each has its own, so that a removal never stands behind an embedding.
+    fn start_pipeline(&self, finisher: &Finisher) -> mpsc::Sender<Vec<Held>> {
+        let (batches, mut claimed) = mpsc::channel::<Vec<Held>>(1);
         let pipeline = Pipeline::start(Arc::new(Parts {
             pool: self.ingest.pool().clone(),
             embedder: self.embedder.clone(),
@@ -99,7 +109,7 @@ impl Worker {
                 tasks.route(batch, &pipeline).await;
             }
         });
-        arrived
+        batches
     }
 
     /// A delivery is acknowledged when its job's outcome is in the ledger.
@@ -128,7 +138,7 @@ impl Worker {
             return;
         }
         tracing::info!(jobs = left.len(), "giving unfinished jobs back");
-        if let Err(error) = jobs::give_back(pool, &left, std::time::Duration::ZERO).await {
+        if let Err(error) = jobs::give_back(pool, &left, Duration::ZERO).await {
             tracing::warn!(%error, "could not give jobs back; they return when their lease is over");
         }
     }

@@ -1,0 +1,1030 @@
+//! Ingest with a real Postgres: whatever order messages come in, the same sessions and the same jobs follow.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use guildex_producer::backfill;
+use guildex_producer::import;
+use guildex_producer::ingest::{Ingest, IngestConfig, IngestError, Ingested};
+use guildex_store::channels::Channel;
+use guildex_store::jobs::NOTIFY_CHANNEL;
+use guildex_store::{MIGRATOR, models};
+use guildex_types::{
+    Author, ChannelId, GuildId, JobClass, Links, Message, MessageId, MessageKind, ModelSlug, SearchText,
+};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use sqlx::postgres::PgListener;
+use sqlx::{FromRow, PgPool};
+use tokio::runtime::Handle;
+use tokio::sync::Barrier;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+/// Long enough for a busy machine; a test that works does not wait for it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn id(number: i64) -> MessageId {
+    number.try_into().unwrap()
+}
+
+fn minute(number: i64) -> DateTime<Utc> {
+    DateTime::UNIX_EPOCH + TimeDelta::minutes(number)
+}
+
+fn model() -> ModelSlug {
+    "model-fp32".parse().unwrap()
+}
+
+/// A channel, and an ingest into it.
+#[derive(Clone)]
+struct Place {
+    ingest: Ingest,
+    channel: Channel,
+}
+
+impl Place {
+    fn new(pool: &PgPool) -> Self {
+        Self::with(pool, IngestConfig::default())
+    }
+
+    fn with(pool: &PgPool, config: IngestConfig) -> Self {
+        Self { ingest: Ingest::new(pool.clone(), config), channel: channel(1, 9) }
+    }
+
+    /// The same channel in a guild of its own.
+    fn in_guild(&self, guild: i64) -> Self {
+        Self { ingest: self.ingest.clone(), channel: channel(guild, 9) }
+    }
+
+    fn pool(&self) -> &PgPool {
+        self.ingest.pool()
+    }
+
+    fn guild(&self) -> GuildId {
+        self.channel.guild_id
+    }
+
+    /// The messages, said here.
+    fn here(&self, messages: &[Message]) -> Vec<Message> {
+        let (guild_id, channel_id) = (self.channel.guild_id, self.channel.id);
+        messages.iter().map(|message| Message { guild_id, channel_id, ..message.clone() }).collect()
+    }
+
+    async fn ingest(&self, messages: &[Message]) -> Ingested {
+        self.ingest.messages(&self.channel, &self.here(messages), JobClass::Live).await.unwrap()
+    }
+
+    async fn delete(&self, ids: &[i64]) -> usize {
+        let ids: Vec<MessageId> = ids.iter().copied().map(id).collect();
+        self.ingest.delete(self.guild(), self.channel.id, &ids).await.unwrap()
+    }
+
+    async fn backfill(&self) {
+        models::ensure_active(self.pool(), &model(), 384).await.unwrap();
+        backfill::run(&self.ingest, self.guild(), self.channel.id, &model()).await.unwrap();
+    }
+
+    /// Another program stores messages: without sessions, words or reasons to skip them.
+    async fn store_elsewhere(&self, messages: &[Message]) {
+        let mut db = self.pool().acquire().await.unwrap();
+        guildex_store::channels::upsert(&mut db, &self.channel).await.unwrap();
+        for message in self.here(messages) {
+            sqlx::query(
+                "INSERT INTO messages (guild_id, channel_id, id, author_id, author_name, is_bot, is_system,
+                                       sent_at, edited_at, reply_to, mentions, text)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+            )
+            .bind(message.guild_id.get())
+            .bind(message.channel_id.get())
+            .bind(message.id.get())
+            .bind(message.author.id.get())
+            .bind(&message.author.name)
+            .bind(message.author.is_bot)
+            .bind(message.kind == MessageKind::System)
+            .bind(message.sent_at)
+            .bind(message.edited_at)
+            .bind(message.links.reply_to.map(MessageId::get))
+            .bind(message.links.mentions.iter().map(|m| m.get()).collect::<Vec<_>>())
+            .bind(message.text.as_str())
+            .execute(&mut *db)
+            .await
+            .unwrap();
+        }
+    }
+
+    async fn state(&self) -> State {
+        State::of(self.pool(), self.guild()).await
+    }
+
+    async fn jobs(&self) -> Vec<JobRow> {
+        sqlx::query_as(
+            "SELECT kind, key, class, state, wanted_revision, payload FROM jobs WHERE guild_id = $1 ORDER BY kind, id",
+        )
+        .bind(self.guild().get())
+        .fetch_all(self.pool())
+        .await
+        .unwrap()
+    }
+
+    async fn kinds(&self) -> Vec<String> {
+        self.jobs().await.into_iter().map(|job| job.kind).collect()
+    }
+
+    /// All jobs so far are done.
+    async fn finish_jobs(&self) {
+        sqlx::query("UPDATE jobs SET state = 'done', finished_at = now() WHERE state = 'pending'")
+            .execute(self.pool())
+            .await
+            .unwrap();
+    }
+
+    /// What is stored of a message's text.
+    async fn text(&self, number: i64) -> String {
+        sqlx::query_scalar("SELECT text FROM messages WHERE guild_id = $1 AND id = $2")
+            .bind(self.guild().get())
+            .bind(number)
+            .fetch_one(self.pool())
+            .await
+            .unwrap()
+    }
+}
+
+fn channel(guild: i64, channel: i64) -> Channel {
+    Channel {
+        guild_id: guild.try_into().unwrap(),
+        guild_name: "Makers".to_owned(),
+        id: channel.try_into().unwrap(),
+        name: "help".to_owned(),
+        parent_id: None,
+    }
+}
+
+/// Somebody says something in the minute of the message's id.
+fn say(number: i64, author: i64, text: &str) -> Message {
+    Message {
+        guild_id: 1.try_into().unwrap(),
+        channel_id: 9.try_into().unwrap(),
+        id: id(number),
+        author: Author { id: author.try_into().unwrap(), name: format!("author {author}"), is_bot: false },
+        kind: MessageKind::Conversation,
+        sent_at: minute(number),
+        edited_at: None,
+        links: Links::default(),
+        text: SearchText::from_parts([text]),
+    }
+}
+
+fn reply(to: i64, message: Message) -> Message {
+    Message { links: Links { reply_to: Some(id(to)), ..message.links }, ..message }
+}
+
+fn mention(member: i64, message: Message) -> Message {
+    Message { links: Links { mentions: vec![member.try_into().unwrap()], ..message.links }, ..message }
+}
+
+fn by_bot(message: Message) -> Message {
+    Message { author: Author { is_bot: true, ..message.author }, ..message }
+}
+
+/// The message, edited in a later minute.
+fn edited(at: i64, text: &str, message: &Message) -> Message {
+    Message { edited_at: Some(minute(at)), text: SearchText::from_parts([text]), ..message.clone() }
+}
+
+/// A question and its answer.
+fn exchange() -> [Message; 2] {
+    [say(1, 1, "how do I level the bed"), reply(1, say(2, 2, "with a sheet of paper"))]
+}
+
+#[derive(Debug, FromRow)]
+struct JobRow {
+    kind: String,
+    key: Option<String>,
+    class: i16,
+    state: String,
+    wanted_revision: i64,
+    payload: serde_json::Value,
+}
+
+/// What a guild's messages have become, but for revisions, which tell of the way there.
+#[derive(Debug, PartialEq)]
+struct State {
+    /// Each message's session and reason to be in none.
+    messages: BTreeMap<i64, (Option<i64>, Option<String>)>,
+    sessions: BTreeSet<LiveSession>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, FromRow)]
+struct LiveSession {
+    first_message_id: i64,
+    message_count: i32,
+    word_count: i32,
+    started_at: DateTime<Utc>,
+    ended_at: DateTime<Utc>,
+}
+
+impl State {
+    async fn of(pool: &PgPool, guild: GuildId) -> Self {
+        let messages: Vec<(i64, Option<i64>, Option<String>)> =
+            sqlx::query_as("SELECT id, session_first, skip FROM messages WHERE guild_id = $1")
+                .bind(guild.get())
+                .fetch_all(pool)
+                .await
+                .unwrap();
+        let sessions: Vec<LiveSession> =
+            sqlx::query_as("SELECT * FROM sessions WHERE guild_id = $1 AND deleted_at IS NULL")
+                .bind(guild.get())
+                .fetch_all(pool)
+                .await
+                .unwrap();
+        Self {
+            messages: messages.into_iter().map(|(id, first, skip)| (id, (first, skip))).collect(),
+            sessions: sessions.into_iter().collect(),
+        }
+    }
+
+    fn session_of(&self, message: i64) -> Option<i64> {
+        self.messages[&message].0
+    }
+}
+
+/// The revision of the session that begins with `first`.
+async fn revision(pool: &PgPool, first: i64) -> i64 {
+    sqlx::query_scalar("SELECT revision FROM sessions WHERE first_message_id = $1")
+        .bind(first)
+        .fetch_one(pool)
+        .await
+        .unwrap()
+}
+
+// One transaction.
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_message_its_session_and_its_job_come_together(pool: PgPool) {
+    let place = Place::new(&pool);
+    let done = place.ingest(&exchange()).await;
+    assert_eq!(done, Ingested { new: 2, edited: 0, unchanged: 0, sessions: 1, jobs: 1 });
+    let state = place.state().await;
+    assert_eq!((state.session_of(1), state.session_of(2)), (Some(1), Some(1)));
+    let session = state.sessions.first().unwrap();
+    assert_eq!((session.message_count, session.word_count), (2, 11));
+    let jobs = place.jobs().await;
+    assert_eq!((jobs[0].kind.as_str(), jobs[0].state.as_str()), ("index_session", "pending"));
+    assert_eq!((jobs[0].class, jobs[0].wanted_revision), (JobClass::Live.rank(), revision(&pool, 1).await));
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_message_of_another_channel_or_guild_spoils_the_whole_page(pool: PgPool) {
+    let place = Place::new(&pool);
+    for stray in [
+        Message { channel_id: 8.try_into().unwrap(), ..say(3, 1, "stray") },
+        Message { guild_id: 2.try_into().unwrap(), ..say(3, 1, "stray") },
+    ] {
+        let mut page = exchange().to_vec();
+        page.push(stray);
+        let outcome = place.ingest.messages(&place.channel, &page, JobClass::Live).await;
+        assert!(matches!(outcome, Err(IngestError::OtherChannel { message, .. }) if message == id(3)));
+    }
+    let state = place.state().await;
+    assert!(state.messages.is_empty() && state.sessions.is_empty() && place.jobs().await.is_empty());
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn where_the_job_cannot_be_written_neither_is_the_message(pool: PgPool) {
+    sqlx::raw_sql(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused'; END $$;
+         CREATE TRIGGER refuse BEFORE INSERT ON jobs EXECUTE FUNCTION refuse();",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    let place = Place::new(&pool);
+    let outcome = place.ingest.messages(&place.channel, &exchange(), JobClass::Live).await;
+    assert!(matches!(outcome, Err(IngestError::Store(_))));
+    let state = place.state().await;
+    assert!(state.messages.is_empty() && state.sessions.is_empty());
+
+    sqlx::query("DROP TRIGGER refuse ON jobs").execute(&pool).await.unwrap();
+    assert_eq!(place.ingest(&exchange()).await.new, 2);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_dispatcher_is_told_when_a_message_is_stored(pool: PgPool) {
+    let mut listener = PgListener::connect_with(&pool).await.unwrap();
+    listener.listen(NOTIFY_CHANNEL).await.unwrap();
+    Place::new(&pool).ingest(&exchange()).await;
+    let told = timeout(PATIENCE, listener.recv()).await.expect("a notification").unwrap();
+    assert_eq!(told.payload(), "300", "the debounce in milliseconds");
+}
+
+// Again, and in any order.
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn the_same_messages_again_change_nothing(pool: PgPool) {
+    let place = Place::new(&pool);
+    place.ingest(&exchange()).await;
+    let (before, revision_before) = (place.state().await, revision(&pool, 1).await);
+    place.finish_jobs().await;
+    let again = place.ingest(&exchange()).await;
+    assert_eq!(again, Ingested { unchanged: 2, ..Ingested::default() });
+    assert_eq!(place.state().await, before);
+    assert_eq!(revision(&pool, 1).await, revision_before);
+    assert!(place.jobs().await.iter().all(|job| job.state == "done"));
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn the_newest_edit_wins_in_whatever_order_edits_arrive(pool: PgPool) {
+    let [question, answer] = exchange();
+    let versions =
+        [question.clone(), edited(5, "second thoughts", &question), edited(7, "third time", &question)];
+    for (guild, order) in
+        [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]].iter().enumerate()
+    {
+        let place = Place::new(&pool).in_guild(1 + guild as i64);
+        place.ingest(std::slice::from_ref(&answer)).await;
+        for version in order {
+            place.ingest(&versions[*version..=*version]).await;
+        }
+        assert_eq!(place.text(1).await, "third time", "in the order {order:?}");
+        let state = place.state().await;
+        assert_eq!((state.session_of(1), state.session_of(2)), (Some(1), Some(1)), "in the order {order:?}");
+        assert_eq!(state.sessions.first().unwrap().word_count, 7, "in the order {order:?}");
+    }
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn an_edit_hides_what_was_said_before_and_asks_for_a_job(pool: PgPool) {
+    let place = Place::new(&pool);
+    let [question, _] = exchange();
+    place.ingest(&exchange()).await;
+    place.finish_jobs().await;
+    let done = place.ingest(&[edited(5, "never mind", &question)]).await;
+    assert_eq!(done, Ingested { edited: 1, sessions: 1, jobs: 1, ..Ingested::default() });
+    let (revision, removed): (i64, i64) =
+        sqlx::query_as("SELECT revision, removed_revision FROM sessions").fetch_one(&pool).await.unwrap();
+    assert_eq!(revision, removed);
+    assert_eq!(place.jobs().await.last().unwrap().wanted_revision, revision);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_message_that_comes_twice_in_a_page_counts_once_in_its_newest_edit(pool: PgPool) {
+    let place = Place::new(&pool);
+    let [question, answer] = exchange();
+    let page = [edited(5, "newest", &question), question.clone(), answer, edited(4, "older", &question)];
+    let done = place.ingest(&page).await;
+    assert_eq!((done.new, done.unchanged), (2, 2));
+    assert_eq!(place.text(1).await, "newest");
+}
+
+/// Two conversations run through one another.
+fn interwoven() -> Vec<Message> {
+    vec![
+        say(1, 1, "my prints warp"),
+        mention(4, say(2, 3, "did you see the game")),
+        mention(3, say(3, 4, "what a goal")),
+        reply(1, say(4, 2, "use a brim")),
+        mention(4, say(5, 3, "and the keeper")),
+        reply(4, say(6, 1, "that worked")),
+    ]
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_reply_that_comes_before_what_it_answers_finds_its_session_in_the_end(pool: PgPool) {
+    let at_once = Place::new(&pool);
+    at_once.ingest(&interwoven()).await;
+    let expected = at_once.state().await;
+    assert_eq!([1, 4, 6].map(|m| expected.session_of(m)), [Some(1); 3]);
+    assert_ne!(expected.session_of(2), Some(1));
+
+    let place = at_once.in_guild(2);
+    for message in interwoven().iter().rev() {
+        place.ingest(std::slice::from_ref(message)).await;
+    }
+    assert_eq!(place.state().await, expected);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_message_that_gets_its_text_late_goes_by_the_links_it_was_first_seen_with(pool: PgPool) {
+    let said = [
+        say(2, 1, "my prints warp"),
+        mention(4, say(3, 3, "did you see the game")),
+        mention(3, say(4, 4, "what a goal")),
+        say(5, 2, ""),
+    ];
+    let filled = reply(2, edited(9, "use a brim", &said[3]));
+    let late = mention(7, say(1, 6, "good morning"));
+
+    let early = Place::new(&pool);
+    early.ingest(std::slice::from_ref(&late)).await;
+    early.ingest(&said).await;
+    early.ingest(std::slice::from_ref(&filled)).await;
+
+    let place = early.in_guild(2);
+    place.ingest(&said).await;
+    place.ingest(&[filled]).await;
+    place.ingest(&[late]).await;
+    assert_eq!(place.state().await.messages, early.state().await.messages);
+}
+
+/// One message of the property: who speaks, how long after the one before, to whom, and whether it counts.
+#[derive(Debug, Clone)]
+struct Uttered {
+    author: i64,
+    pause: i64,
+    reply: Option<prop::sample::Index>,
+    mention: Option<i64>,
+    sort: Sort,
+    words: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Sort {
+    Said,
+    ByBot,
+    Empty,
+    System,
+}
+
+fn uttered(longest_pause: i64) -> impl Strategy<Value = Uttered> {
+    let sort = prop_oneof![12 => Just(Sort::Said), 1 => Just(Sort::ByBot), 1 => Just(Sort::Empty), 1 => Just(Sort::System)];
+    let reply = prop::option::weighted(0.3, any::<prop::sample::Index>());
+    (1..=6_i64, 0..=longest_pause, reply, prop::option::weighted(0.2, 1..=6_i64), sort, 1..15_usize).prop_map(
+        |(author, pause, reply, mention, sort, words)| Uttered { author, pause, reply, mention, sort, words },
+    )
+}
+
+/// A channel of 5 to 40 messages, dense or sparse, by two to six authors.
+fn talk() -> impl Strategy<Value = Vec<Message>> {
+    (prop_oneof![Just(90_i64), Just(600), Just(3_600)], 2..=6_i64)
+        .prop_flat_map(|(pause, authors)| (prop::collection::vec(uttered(pause), 5..=40), Just(authors)))
+        .prop_map(|(all, authors)| {
+            let mut now = minute(1_000);
+            let number = |index: usize| 1_000 + index as i64;
+            all.iter()
+                .enumerate()
+                .map(|(index, uttered)| {
+                    now += TimeDelta::seconds(uttered.pause);
+                    let text = match uttered.sort {
+                        Sort::Empty => String::new(),
+                        _ => "word ".repeat(uttered.words),
+                    };
+                    let mut message = say(number(index), 1 + uttered.author % authors, &text);
+                    message.sent_at = now;
+                    message.author.is_bot = matches!(uttered.sort, Sort::ByBot);
+                    if matches!(uttered.sort, Sort::System) {
+                        message.kind = MessageKind::System;
+                    }
+                    message.links = Links {
+                        reply_to: uttered.reply.map(|reply| id(number(reply.index(all.len())))),
+                        mentions: uttered.mention.into_iter().map(|m| m.try_into().unwrap()).collect(),
+                    };
+                    message
+                })
+                .collect()
+        })
+}
+
+/// A talk, the order in which its messages arrive, and the sizes of the pages that they arrive in.
+fn arrivals() -> impl Strategy<Value = (Vec<Message>, Vec<Message>, Vec<usize>)> {
+    talk().prop_flat_map(|talk| {
+        (Just(talk.clone()), Just(talk).prop_shuffle(), prop::collection::vec(1..12_usize, 40))
+    })
+}
+
+fn pages<'a>(mut messages: &'a [Message], sizes: &'a [usize]) -> impl Iterator<Item = &'a [Message]> {
+    sizes.iter().map_while(move |size| {
+        let (page, rest) = messages.split_at((*size).min(messages.len()));
+        messages = rest;
+        (!page.is_empty()).then_some(page)
+    })
+}
+
+/// Every session that is worth it has one unfinished job, which wants its latest revision; no other live
+/// session has a job that wants more.
+async fn check_jobs(place: &Place) {
+    let sessions: Vec<(String, i64, bool)> = sqlx::query_as(
+        "SELECT id::text, revision, message_count >= 2 OR (message_count = 1 AND word_count >= 12)
+         FROM sessions WHERE guild_id = $1",
+    )
+    .bind(place.guild().get())
+    .fetch_all(place.pool())
+    .await
+    .unwrap();
+    let jobs = place.jobs().await;
+    assert!(jobs.iter().all(|job| job.state == "pending"));
+    let keys: HashSet<_> = jobs.iter().map(|job| job.key.clone().unwrap()).collect();
+    assert_eq!(keys.len(), jobs.len());
+    for (session, revision, eligible) in sessions.into_iter().filter(|(.., eligible)| *eligible) {
+        let key = format!("session/{}/{session}", place.guild());
+        let job = jobs.iter().find(|job| job.key.as_ref() == Some(&key));
+        let wanted = job.map(|job| (job.kind.as_str(), job.wanted_revision));
+        assert_eq!(wanted, Some(("index_session", revision)), "session {session}, {eligible}");
+    }
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn sessions_depend_on_the_messages_and_not_on_their_arrival(pool: PgPool) {
+    let runtime = Handle::current();
+    let property = tokio::task::spawn_blocking(move || {
+        let place = Place::new(&pool);
+        let guilds = AtomicI64::new(1);
+        let another = || place.in_guild(guilds.fetch_add(1, Ordering::Relaxed));
+        let config = Config { cases: 20, failure_persistence: None, ..Config::default() };
+        TestRunner::new(config).run(&arrivals(), |(talk, shuffled, sizes)| {
+            runtime.block_on(async {
+                let (at_once, piecemeal, backfilled) = (another(), another(), another());
+                at_once.ingest(&talk).await;
+                let expected = at_once.state().await;
+                for page in pages(&shuffled, &sizes) {
+                    piecemeal.ingest(page).await;
+                }
+                prop_assert_eq!(&piecemeal.state().await, &expected);
+                check_jobs(&piecemeal).await;
+
+                // Half of them lie there already when the others arrive.
+                let (live, stored) = shuffled.split_at(shuffled.len() / 2);
+                backfilled.store_elsewhere(stored).await;
+                backfilled.ingest(live).await;
+                while backfilled
+                    .ingest
+                    .place_stored(backfilled.guild(), backfilled.channel.id, 7)
+                    .await
+                    .unwrap()
+                    > 0
+                {}
+                prop_assert_eq!(&backfilled.state().await, &expected);
+                check_jobs(&backfilled).await;
+                Ok(())
+            })
+        })
+    });
+    if let Err(failure) = property.await.unwrap() {
+        panic!("{failure}");
+    }
+}
+
+/// A long talk of four authors, in which replies and mentions cross.
+fn long_talk() -> Vec<Message> {
+    (1..=60)
+        .map(|n| {
+            let message = say(n, 1 + n * 7 % 4, "a word or two");
+            match n % 5 {
+                0 if n > 10 => reply(n - 1 - n % 7, message),
+                3 => mention(1 + n % 4, message),
+                _ => message,
+            }
+        })
+        .collect()
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn two_that_ingest_halves_of_a_channel_at_once_make_the_same_sessions(pool: PgPool) {
+    let at_once = Place::new(&pool);
+    at_once.ingest(&long_talk()).await;
+    let expected = at_once.state().await;
+    assert!(expected.sessions.len() > 1, "a talk that is worth dividing");
+
+    let place = at_once.in_guild(2);
+    let barrier = Arc::new(Barrier::new(2));
+    let halves = [0, 1].map(|half| {
+        let (place, barrier) = (place.clone(), barrier.clone());
+        let mine: Vec<Message> = long_talk().into_iter().skip(half).step_by(2).collect();
+        tokio::spawn(async move {
+            barrier.wait().await;
+            for page in mine.chunks(3) {
+                place.ingest(page).await;
+            }
+        })
+    });
+    for half in halves {
+        timeout(PATIENCE, half).await.expect("an end").unwrap();
+    }
+    assert_eq!(place.state().await, expected);
+    check_jobs(&place).await;
+}
+
+// Jobs.
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn however_often_a_session_changes_one_job_is_asked_for(pool: PgPool) {
+    let place = Place::new(&pool);
+    for message in exchange().iter().chain(&[reply(2, say(3, 1, "thanks")), reply(3, say(4, 2, "any time"))])
+    {
+        place.ingest(std::slice::from_ref(message)).await;
+    }
+    let jobs = place.jobs().await;
+    assert_eq!(jobs.len(), 1);
+    assert_eq!(jobs[0].wanted_revision, revision(&pool, 1).await);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_session_too_small_for_the_index_asks_for_nothing(pool: PgPool) {
+    let place = Place::new(&pool);
+    let done = place.ingest(&[say(1, 1, "ok thanks")]).await;
+    assert_eq!((done.sessions, done.jobs), (1, 0));
+    let long = "one two three four five six seven eight nine ten eleven twelve";
+    assert_eq!(place.ingest(&[say(1_000, 1, long)]).await.jobs, 1, "alone, with much to say");
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_session_that_a_late_message_swallows_is_asked_to_be_deleted(pool: PgPool) {
+    let place = Place::new(&pool);
+    place.ingest(&[say(2, 1, "use a brim"), reply(2, say(3, 2, "that worked"))]).await;
+    place.finish_jobs().await;
+    place.ingest(&[mention(1, say(1, 2, "my prints warp"))]).await;
+    let state = place.state().await;
+    assert_eq!(
+        [1, 2, 3].map(|m| state.session_of(m)),
+        [Some(1); 3],
+        "the late message begins the session now"
+    );
+    let mut unfinished: Vec<_> =
+        place.jobs().await.into_iter().filter(|job| job.state == "pending").collect();
+    unfinished.sort_by_key(|job| job.class);
+    let asked: Vec<_> = unfinished.iter().map(|job| (job.kind.as_str(), job.wanted_revision)).collect();
+    let wanted = [("delete_session", revision(&pool, 2).await), ("index_session", revision(&pool, 1).await)];
+    assert_eq!(asked, wanted);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn an_edit_that_leaves_too_little_asks_for_the_sessions_deletion(pool: PgPool) {
+    let place = Place::new(&pool);
+    let long = say(1, 1, "one two three four five six seven eight nine ten eleven twelve");
+    place.ingest(std::slice::from_ref(&long)).await;
+    place.finish_jobs().await;
+    place.ingest(&[edited(5, "never mind", &long)]).await;
+    assert_eq!(place.kinds().await, ["delete_session", "index_session"]);
+}
+
+// Deletion.
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_deleted_message_leaves_its_row_without_what_it_said(pool: PgPool) {
+    let place = Place::new(&pool);
+    place.ingest(&exchange()).await;
+    assert_eq!(place.delete(&[2]).await, 1);
+    let (text, name, words, gone): (String, String, i32, bool) =
+        sqlx::query_as("SELECT text, author_name, words, deleted_at IS NOT NULL FROM messages WHERE id = 2")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+    assert_eq!((text.as_str(), name.as_str(), words, gone), ("", "", 0, true));
+
+    assert_eq!(place.delete(&[2]).await, 0, "it is deleted already");
+    let [_, answer] = exchange();
+    let again = place.ingest(&[answer.clone(), edited(9, "I am back", &answer)]).await;
+    assert_eq!(again, Ingested { unchanged: 2, ..Ingested::default() }, "no import brings it back");
+    assert_eq!(place.text(2).await, "");
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_deletion_moves_nobody_and_a_session_keeps_its_name_without_its_first_message(pool: PgPool) {
+    let place = Place::new(&pool);
+    place.ingest(&interwoven()).await;
+    let before = place.state().await;
+    let revision_before = revision(&pool, 1).await;
+    assert_eq!(place.delete(&[1]).await, 1);
+    let after = place.state().await;
+    assert_eq!(after.messages, before.messages);
+    let session = after.sessions.first().unwrap();
+    assert_eq!((session.first_message_id, session.message_count, session.started_at), (1, 2, minute(4)));
+    let (now, removed): (i64, i64) =
+        sqlx::query_as("SELECT revision, removed_revision FROM sessions WHERE first_message_id = 1")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+    assert!(now > revision_before && removed == now, "it is hidden until it is indexed again");
+
+    // What comes later joins it all the same.
+    place.ingest(&[reply(6, say(7, 2, "glad to hear"))]).await;
+    assert_eq!(place.state().await.session_of(7), Some(1));
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_deletion_asks_for_the_points_to_go_at_once(pool: PgPool) {
+    let place = Place::new(&pool);
+    place.ingest(&interwoven()).await;
+    place.finish_jobs().await;
+    place.delete(&[1, 5, 77]).await;
+    let jobs: Vec<_> = place.jobs().await.into_iter().filter(|job| job.state == "pending").collect();
+    let removal = jobs.iter().find(|job| job.kind == "delete_messages").unwrap();
+    assert_eq!((removal.class, removal.key.as_deref()), (JobClass::Delete.rank(), None));
+    assert_eq!(removal.payload["message_ids"], serde_json::json!(["1", "5", "77"]));
+    let latest: i64 =
+        sqlx::query_scalar("SELECT max(revision) FROM sessions").fetch_one(&pool).await.unwrap();
+    assert_eq!(removal.wanted_revision, latest);
+    assert!(jobs.iter().any(|job| job.kind == "index_session"), "what is left of a session is indexed again");
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_session_that_a_deletion_leaves_too_small_is_asked_to_be_deleted(pool: PgPool) {
+    let place = Place::new(&pool);
+    place.ingest(&exchange()).await;
+    place.finish_jobs().await;
+    place.delete(&[2]).await;
+    assert_eq!(place.kinds().await, ["delete_messages", "delete_session", "index_session"]);
+    assert_eq!(place.jobs().await[1].wanted_revision, revision(&pool, 1).await);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_session_whose_messages_are_all_deleted_is_a_tombstone(pool: PgPool) {
+    let place = Place::new(&pool);
+    place.ingest(&exchange()).await;
+    place.finish_jobs().await;
+    assert_eq!(place.delete(&[1, 2]).await, 1);
+    let gone: bool =
+        sqlx::query_scalar("SELECT deleted_at IS NOT NULL FROM sessions").fetch_one(&pool).await.unwrap();
+    assert!(gone);
+    assert_eq!(place.kinds().await, ["delete_messages", "delete_session", "index_session"]);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_message_that_was_in_no_session_is_deleted_for_good_too(pool: PgPool) {
+    let place = Place::new(&pool);
+    place.ingest(&[by_bot(say(1, 1, "beep"))]).await;
+    place.store_elsewhere(&[say(2, 1, "stored by another program, and not in a session yet")]).await;
+    place.delete(&[1, 2]).await;
+    for number in [1, 2] {
+        assert_eq!(place.text(number).await, "", "message {number}");
+    }
+    place.backfill().await;
+    assert_eq!(place.state().await.session_of(2), None);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn deleting_what_is_not_there_asks_for_nothing(pool: PgPool) {
+    let place = Place::new(&pool);
+    place.ingest(&exchange()).await;
+    place.finish_jobs().await;
+    assert_eq!(place.delete(&[77]).await, 0);
+    assert_eq!(place.in_guild(2).delete(&[1]).await, 0, "it is another guild's");
+    assert_eq!(place.kinds().await, ["index_session"]);
+    assert_eq!(place.text(1).await, "how do I level the bed");
+}
+
+// Opting out.
+
+fn opted_out() -> IngestConfig {
+    IngestConfig {
+        opted_out_users: HashSet::from([2.try_into().unwrap()]),
+        opted_out_channels: HashSet::from([ChannelId::try_from(8).unwrap()]),
+        ..IngestConfig::default()
+    }
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn nothing_is_stored_of_members_and_channels_that_opted_out(pool: PgPool) {
+    let place = Place::with(&pool, opted_out());
+    let done = place.ingest(&exchange()).await;
+    assert_eq!((done.new, done.unchanged), (1, 1));
+    assert_eq!(place.state().await.messages.keys().copied().collect::<Vec<_>>(), [1]);
+
+    let other = Place { channel: channel(1, 8), ..place };
+    assert_eq!(other.ingest(&exchange()).await, Ingested { unchanged: 2, ..Ingested::default() });
+    assert_eq!(other.state().await.messages.len(), 1);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_backfill_leaves_out_members_and_channels_that_opted_out(pool: PgPool) {
+    let place = Place::with(&pool, opted_out());
+    place.store_elsewhere(&exchange()).await;
+    place.backfill().await;
+    assert_eq!(place.state().await.session_of(2), None, "the member's");
+
+    let other = Place { channel: channel(2, 8), ..place };
+    other.store_elsewhere(&[say(1, 1, "one"), reply(1, say(2, 3, "two"))]).await;
+    other.backfill().await;
+    assert_eq!(other.state().await.session_of(1), None, "the channel's");
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn bots_take_part_where_the_configuration_says_so(pool: PgPool) {
+    let talk = [say(1, 1, "what is the weather"), reply(1, by_bot(say(2, 5, "it rains")))];
+    let place = Place::new(&pool);
+    place.ingest(&talk).await;
+    let state = place.state().await;
+    assert_eq!(state.messages[&2], (None, Some("bot".to_owned())));
+
+    // The configuration changes its mind, and a backfill takes them in.
+    let config = IngestConfig { include_bots: true, ..IngestConfig::default() };
+    let inclusive = Place::with(&pool, config);
+    inclusive.backfill().await;
+    assert_eq!(inclusive.state().await.messages[&2], (Some(1), None));
+    let fresh = inclusive.in_guild(2);
+    fresh.ingest(&talk).await;
+    assert_eq!(fresh.state().await, inclusive.state().await);
+}
+
+// Backfill.
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn what_another_program_stored_gets_the_sessions_that_live_messages_get(pool: PgPool) {
+    let live = Place::new(&pool);
+    let mut talk = long_talk();
+    talk.extend([by_bot(say(70, 5, "beep")), say(71, 1, "")]);
+    live.ingest(&talk).await;
+    let place = live.in_guild(2);
+    place.store_elsewhere(&talk).await;
+    place.backfill().await;
+    let expected = live.state().await;
+    assert_eq!(place.state().await, expected);
+    check_jobs(&place).await;
+    assert!(place.jobs().await.iter().all(|job| job.class == JobClass::Backfill.rank()));
+
+    let (revisions, jobs) = (revisions(&place).await, place.jobs().await.len());
+    place.backfill().await;
+    assert_eq!((revisions, jobs), (self::revisions(&place).await, place.jobs().await.len()), "it is done");
+}
+
+async fn revisions(place: &Place) -> Vec<i64> {
+    sqlx::query_scalar("SELECT revision FROM sessions WHERE guild_id = $1 ORDER BY id")
+        .bind(place.guild().get())
+        .fetch_all(place.pool())
+        .await
+        .unwrap()
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_backfill_runs_beside_live_messages_and_another_backfill(pool: PgPool) {
+    let at_once = Place::new(&pool);
+    at_once.ingest(&long_talk()).await;
+    let place = at_once.in_guild(2);
+    let (live, stored): (Vec<Message>, Vec<Message>) =
+        long_talk().into_iter().partition(|message| message.id.get() % 3 == 0);
+    place.store_elsewhere(&stored).await;
+    models::ensure_active(&pool, &model(), 384).await.unwrap();
+
+    let barrier = Arc::new(Barrier::new(3));
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..2 {
+        let (place, barrier) = (place.clone(), barrier.clone());
+        tasks.spawn(async move {
+            barrier.wait().await;
+            // In small pages, so that the three come between each other.
+            while place.ingest.place_stored(place.guild(), place.channel.id, 5).await.unwrap() > 0 {}
+            place.backfill().await;
+        });
+    }
+    tasks.spawn({
+        let place = place.clone();
+        async move {
+            barrier.wait().await;
+            for page in live.chunks(2) {
+                place.ingest(page).await;
+            }
+        }
+    });
+    timeout(PATIENCE, tasks.join_all()).await.expect("an end");
+    assert_eq!(place.state().await, at_once.state().await);
+    check_jobs(&place).await;
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_backfill_asks_for_what_the_collection_lacks_and_nothing_else(pool: PgPool) {
+    let place = Place::new(&pool);
+    let later = [say(900, 1, "is it dry"), reply(900, say(901, 2, "not yet"))];
+    place.ingest(&exchange()).await;
+    place.ingest(&later).await;
+    models::ensure_active(&pool, &model(), 384).await.unwrap();
+    sqlx::query(
+        "INSERT INTO indexed_sessions (session_id, model, point_revision, indexed_revision, points)
+         SELECT id, $1, revision, revision, 1 FROM sessions WHERE first_message_id = 1",
+    )
+    .bind(model().as_str())
+    .execute(&pool)
+    .await
+    .unwrap();
+    place.finish_jobs().await;
+    place.backfill().await;
+    let asked: Vec<_> = place.jobs().await.into_iter().filter(|job| job.state == "pending").collect();
+    assert_eq!(asked.len(), 1);
+    assert_eq!(asked[0].wanted_revision, revision(&pool, 900).await);
+    let remaining = backfill::remaining(&place.ingest, place.guild(), None, &model()).await.unwrap();
+    assert_eq!((remaining.messages, remaining.sessions, remaining.jobs), (0, 1, 1));
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_backfill_is_planned_once_a_channel(pool: PgPool) {
+    let place = Place::new(&pool);
+    place.store_elsewhere(&exchange()).await;
+    Place { channel: channel(1, 10), ..place.clone() }.store_elsewhere(&exchange()).await;
+    place.in_guild(2).store_elsewhere(&exchange()).await;
+    for _ in 0..2 {
+        assert_eq!(backfill::plan(&place.ingest, place.guild(), None).await.unwrap(), 2);
+    }
+    let one = Some(ChannelId::try_from(10).unwrap());
+    assert_eq!(backfill::plan(&place.ingest, place.guild(), one).await.unwrap(), 1);
+    let unknown = Some(ChannelId::try_from(77).unwrap());
+    assert_eq!(backfill::plan(&place.ingest, place.guild(), unknown).await.unwrap(), 0);
+    assert_eq!(place.kinds().await, ["backfill_channel"; 2]);
+    assert_eq!(place.in_guild(2).kinds().await, [""; 0]);
+}
+
+// Import.
+
+fn samples() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../samples");
+    let mut files: Vec<PathBuf> = ["rustwood-makers", "quiet-orchard"]
+        .iter()
+        .flat_map(|guild| std::fs::read_dir(root.join(guild)).unwrap())
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    files
+}
+
+async fn guilds(pool: &PgPool) -> Vec<GuildId> {
+    guildex_store::channels::guilds(&mut pool.acquire().await.unwrap()).await.unwrap()
+}
+
+async fn import(ingest: &Ingest, path: &Path) -> import::Imported {
+    import::file(ingest, path, &CancellationToken::new(), |_, _| {}).await.unwrap()
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn the_samples_are_imported_whole_and_a_second_time_changes_nothing(pool: PgPool) {
+    let ingest = Place::new(&pool).ingest;
+    let mut read = 0;
+    for path in samples() {
+        let mut told = (0, 0);
+        let stop = CancellationToken::new();
+        let done =
+            import::file(&ingest, &path, &stop, |bytes, messages| told = (bytes, messages)).await.unwrap();
+        assert!(done.broken.is_none() && done.rejected_total == 0, "{}", path.display());
+        assert_eq!(done.ingested.new as u64, done.messages);
+        assert_eq!(told, (path.metadata().unwrap().len(), done.messages));
+        read += done.messages;
+    }
+    let stored: i64 = sqlx::query_scalar("SELECT count(*) FROM messages").fetch_one(&pool).await.unwrap();
+    assert_eq!(stored as u64, read);
+    let unplaced: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM messages WHERE session_first IS NULL AND skip IS NULL")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+    assert_eq!(unplaced, 0);
+
+    let guilds = guilds(&pool).await;
+    assert_eq!(guilds.len(), 2);
+    let before = State::of(&pool, guilds[0]).await;
+    for path in samples() {
+        let again = import(&ingest, &path).await;
+        let nothing = Ingested { unchanged: again.messages as usize, ..Ingested::default() };
+        assert_eq!(again.ingested, nothing);
+    }
+    assert_eq!(State::of(&pool, guilds[0]).await, before);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn what_stands_before_the_break_of_a_broken_file_is_kept_and_the_whole_file_makes_it_good(
+    pool: PgPool,
+) {
+    let whole = samples().into_iter().find(|path| path.ends_with("garden.json")).unwrap();
+    let json = std::fs::read(&whole).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let broken = folder.path().join("broken.json");
+    std::fs::write(&broken, &json[..json.len() / 2]).unwrap();
+
+    let ingest = Place::new(&pool).ingest;
+    let part = import(&ingest, &broken).await;
+    assert!(part.broken.is_some());
+    assert!(part.messages > 0);
+    assert_eq!(part.ingested.new as u64, part.messages);
+    let all = import(&ingest, &whole).await;
+    assert_eq!(all.ingested.new as u64, all.messages - part.messages);
+    let guild = guilds(&pool).await[0];
+    let in_two_parts = State::of(&pool, guild).await;
+
+    sqlx::query("TRUNCATE messages, sessions, jobs CASCADE").execute(&pool).await.unwrap();
+    import(&ingest, &whole).await;
+    assert_eq!(in_two_parts, State::of(&pool, guild).await);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_file_that_is_no_export_changes_nothing(pool: PgPool) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("list.json");
+    std::fs::write(&path, "[1, 2, 3]").unwrap();
+    let place = Place::new(&pool);
+    for path in [path, folder.path().join("missing.json")] {
+        let done = import(&place.ingest, &path).await;
+        assert!(done.broken.is_some() && done.messages == 0);
+    }
+    assert!(guilds(&pool).await.is_empty());
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn an_import_that_was_told_to_stop_stores_nothing_more(pool: PgPool) {
+    let stop = CancellationToken::new();
+    stop.cancel();
+    let ingest = Place::new(&pool).ingest;
+    let done = import::file(&ingest, &samples()[0], &stop, |_, _| {}).await.unwrap();
+    assert_eq!((done.messages, done.broken.is_some()), (0, false));
+}

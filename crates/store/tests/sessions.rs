@@ -1,0 +1,511 @@
+//! Sessions: their revisions, what an indexer reads and records of them, and what a search may show.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use guildex_store::channels::{self, Channel};
+use guildex_store::sessions::{self, Changed, Record, Shown};
+use guildex_store::{MIGRATOR, messages, models};
+use guildex_types::{
+    Author, ChannelId, Eligibility, GuildId, Links, Message, MessageId, MessageKind, ModelSlug, Revision,
+    SearchText, SessionId,
+};
+use sqlx::PgPool;
+use support::{PATIENCE, until_blocked};
+use tokio::time::timeout;
+
+fn id(number: i64) -> MessageId {
+    number.try_into().unwrap()
+}
+
+fn model() -> ModelSlug {
+    "model-fp32".parse().unwrap()
+}
+
+fn minute(number: i64) -> DateTime<Utc> {
+    DateTime::UNIX_EPOCH + TimeDelta::minutes(number)
+}
+
+/// A channel of a guild, and the database that it is in.
+struct Place {
+    pool: PgPool,
+    guild: GuildId,
+    channel: ChannelId,
+}
+
+impl Place {
+    /// Channel 9 of guild 1.
+    async fn new(pool: &PgPool) -> Self {
+        Self::at(pool, 1, 9).await
+    }
+
+    async fn at(pool: &PgPool, guild: i64, channel: i64) -> Self {
+        models::ensure_active(pool, &model(), 384).await.unwrap();
+        let place = Self {
+            pool: pool.clone(),
+            guild: guild.try_into().unwrap(),
+            channel: channel.try_into().unwrap(),
+        };
+        let described = Channel {
+            guild_id: place.guild,
+            guild_name: format!("guild {guild}"),
+            id: place.channel,
+            name: format!("channel-{channel}"),
+            parent_id: None,
+        };
+        channels::upsert(&mut pool.acquire().await.unwrap(), &described).await.unwrap();
+        place
+    }
+
+    fn session(&self, first: i64) -> SessionId {
+        SessionId::of(self.guild, self.channel, id(first))
+    }
+
+    /// Writes a message, sent in the minute of its id, into the session that begins with `first`.
+    async fn say(&self, number: i64, first: i64, text: &str) {
+        let message = Message {
+            guild_id: self.guild,
+            channel_id: self.channel,
+            id: id(number),
+            author: Author { id: 5.try_into().unwrap(), name: "ann".to_owned(), is_bot: false },
+            kind: MessageKind::Conversation,
+            sent_at: minute(number),
+            edited_at: None,
+            links: Links::default(),
+            text: SearchText::from_parts([text]),
+        };
+        let mut tx = self.pool.begin().await.unwrap();
+        messages::write(&mut tx, self.guild, self.channel, &[(&message, None)]).await.unwrap();
+        messages::place(&mut tx, self.guild, self.channel, &[(id(number), id(first))]).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    async fn bury(&self, number: i64) {
+        let mut tx = self.pool.begin().await.unwrap();
+        messages::bury(&mut tx, self.guild, self.channel, &[id(number)]).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    async fn touch(&self, touched: &[(i64, bool)]) -> Vec<Changed> {
+        let touched: Vec<_> = touched.iter().map(|(first, removed)| (id(*first), *removed)).collect();
+        let mut tx = self.pool.begin().await.unwrap();
+        let mut changed = sessions::touch(&mut tx, self.guild, self.channel, &touched).await.unwrap();
+        tx.commit().await.unwrap();
+        changed.sort_by_key(|change| touched.iter().position(|(m, _)| self.session(m.get()) == change.id));
+        changed
+    }
+
+    /// Something is added to the session that begins with `first`.
+    async fn add_to(&self, first: i64) -> Changed {
+        self.touch(&[(first, false)]).await[0]
+    }
+
+    /// Something is taken from the session, or rewritten in it.
+    async fn take_from(&self, first: i64) -> Changed {
+        self.touch(&[(first, true)]).await[0]
+    }
+
+    /// A session of two messages.
+    async fn conversation(&self, first: i64) -> Changed {
+        self.say(first, first, "hello there").await;
+        self.say(first + 1, first, "hello you").await;
+        self.add_to(first).await
+    }
+
+    fn record_of(&self, first: i64, revision: Revision) -> Record {
+        Record {
+            guild_id: self.guild,
+            session_id: self.session(first),
+            revision,
+            point_revision: revision,
+            content_hash: vec![7],
+            points: 1,
+        }
+    }
+
+    async fn record(&self, first: i64, revision: Revision) {
+        sessions::record(&self.pool, &[self.record_of(first, revision)], &model()).await.unwrap();
+    }
+
+    async fn load(&self, first: i64) -> sessions::Session {
+        let wanted = [(self.guild, self.session(first))];
+        sessions::load(&self.pool, &wanted, &model()).await.unwrap().remove(0)
+    }
+
+    async fn show(&self, first: i64, revision: Revision) -> Option<Shown> {
+        self.show_in(None, first, revision).await
+    }
+
+    async fn show_in(&self, channels: Option<&[ChannelId]>, first: i64, revision: Revision) -> Option<Shown> {
+        let hit = (self.session(first), revision);
+        let mut shown =
+            sessions::show(&self.pool, self.guild, channels, &[hit, hit], &model()).await.unwrap();
+        assert!(shown.len() <= 1, "a session is shown once");
+        shown.pop()
+    }
+}
+
+/// What the books say: the revision of the points, and the one that they are up to date with.
+async fn books(pool: &PgPool) -> Vec<(i64, i64)> {
+    sqlx::query_as("SELECT point_revision, indexed_revision FROM indexed_sessions ORDER BY 1, 2")
+        .fetch_all(pool)
+        .await
+        .unwrap()
+}
+
+// Revisions.
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_touch_counts_the_live_messages_that_have_text(pool: PgPool) {
+    let place = Place::new(&pool).await;
+    place.say(1, 1, "one two three").await;
+    place.say(2, 1, "four five").await;
+    place.say(3, 1, "").await;
+    place.say(4, 1, "six").await;
+    place.say(5, 5, "another session").await;
+    place.bury(4).await;
+    let change = place.add_to(1).await;
+    assert_eq!((change.id, change.before, change.now), (place.session(1), (0, 0), (2, 5)));
+    let span: (DateTime<Utc>, DateTime<Utc>) =
+        sqlx::query_as("SELECT started_at, ended_at FROM sessions").fetch_one(&pool).await.unwrap();
+    assert_eq!(span, (minute(1), minute(2)));
+
+    place.bury(1).await;
+    let change = place.take_from(1).await;
+    assert_eq!((change.before, change.now), ((2, 5), (1, 2)));
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn revisions_rise_and_never_come_back(pool: PgPool) {
+    let place = Place::new(&pool).await;
+    let mut seen = vec![place.conversation(1).await.revision];
+    seen.push(place.conversation(11).await.revision);
+    seen.push(place.add_to(1).await.revision);
+
+    // Not even if nothing came of a change,
+    let mut tx = pool.begin().await.unwrap();
+    let undone = sessions::touch(&mut tx, place.guild, place.channel, &[(id(1), true)]).await.unwrap();
+    seen.push(undone[0].revision);
+    tx.rollback().await.unwrap();
+    assert_eq!(place.load(1).await.revision, seen[2]);
+
+    // and not if a session is made anew under its id, even where its row was lost.
+    place.bury(1).await;
+    place.bury(2).await;
+    seen.push(place.take_from(1).await.revision);
+    place.say(3, 1, "again").await;
+    seen.push(place.add_to(1).await.revision);
+    sqlx::query("DELETE FROM sessions").execute(&pool).await.unwrap();
+    seen.push(place.add_to(1).await.revision);
+
+    assert!(seen.is_sorted_by(|a, b| a < b), "{seen:?}");
+    assert!(seen[0] > Revision::NONE);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn sessions_touched_together_have_revisions_of_their_own(pool: PgPool) {
+    let place = Place::new(&pool).await;
+    for first in [1, 11, 21] {
+        place.say(first, first, "hello").await;
+    }
+    let changed = place.touch(&[(21, false), (1, true), (11, false)]).await;
+    assert_eq!(changed.iter().map(|c| c.revision).collect::<BTreeSet<_>>().len(), 3);
+    assert!(changed.iter().all(|change| change.now == (1, 1)));
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_session_without_live_messages_is_a_tombstone_until_somebody_speaks_in_it_again(pool: PgPool) {
+    let place = Place::new(&pool).await;
+    place.conversation(1).await;
+    place.bury(1).await;
+    place.bury(2).await;
+    let gone = place.take_from(1).await;
+    assert_eq!((gone.before, gone.now), ((2, 4), (0, 0)));
+    let tombstone = place.load(1).await;
+    assert_eq!((tombstone.revision, tombstone.messages.len()), (gone.revision, 0));
+
+    place.say(3, 1, "back").await;
+    let back = place.add_to(1).await;
+    assert_eq!((back.before, back.now), ((0, 0), (1, 1)));
+    place.record(1, back.revision).await;
+    assert!(place.show(1, back.revision).await.is_some());
+}
+
+// Reading and recording.
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_session_is_read_with_its_messages_in_order_and_what_is_recorded_of_it(pool: PgPool) {
+    let place = Place::new(&pool).await;
+    place.say(3, 1, "third").await;
+    place.say(1, 1, "first").await;
+    place.say(2, 1, "").await;
+    place.say(4, 4, "elsewhere").await;
+    let change = place.touch(&[(1, false), (4, false)]).await[0];
+    let read = place.load(1).await;
+    assert_eq!((read.channel_name.as_str(), read.first_message_id), ("channel-9", id(1)));
+    assert_eq!((read.revision, read.indexed), (change.revision, None));
+    let said: Vec<_> = read.messages.iter().map(|m| (m.id.get(), m.text.as_str())).collect();
+    assert_eq!(said, [(1, "first"), (3, "third")]);
+
+    place.record(1, change.revision).await;
+    let indexed = place.load(1).await.indexed.unwrap();
+    assert_eq!(
+        (indexed.point_revision, indexed.content_hash, indexed.points),
+        (change.revision, Some(vec![7]), 1)
+    );
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_session_is_not_read_under_another_guild(pool: PgPool) {
+    let (one, two) = (Place::at(&pool, 1, 9).await, Place::at(&pool, 2, 8).await);
+    one.conversation(1).await;
+    two.conversation(1).await;
+    let wanted = [(two.guild, one.session(1)), (one.guild, two.session(1)), (one.guild, one.session(77))];
+    assert!(sessions::load(&pool, &wanted, &model()).await.unwrap().is_empty());
+    let both = [(one.guild, one.session(1)), (two.guild, two.session(1))];
+    let read = sessions::load(&pool, &both, &model()).await.unwrap();
+    assert_eq!(read.len(), 2);
+    assert!(read.iter().all(|session| session.messages.len() == 2));
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn only_what_is_still_as_it_was_read_is_recorded(pool: PgPool) {
+    let place = Place::new(&pool).await;
+    let read = place.conversation(1).await.revision;
+    let other = place.conversation(11).await.revision;
+    let latest = place.add_to(1).await.revision;
+    let both = [place.record_of(1, read), place.record_of(11, other)];
+    sessions::record(&pool, &both, &model()).await.unwrap();
+    assert_eq!(books(&pool).await, [(other.get(), other.get())], "one moved on, the other did not");
+
+    place.record(1, Revision::from(latest.get() + 1)).await;
+    assert_eq!(books(&pool).await.len(), 1, "a revision that is yet to come cannot have been read");
+    place.record(1, latest).await;
+    assert_eq!(books(&pool).await, [(other.get(), other.get()), (latest.get(), latest.get())]);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_record_waits_for_a_change_in_flight_and_gives_way_to_it(pool: PgPool) {
+    let place = Place::new(&pool).await;
+    let read = place.conversation(1).await.revision;
+    let mut change = pool.begin().await.unwrap();
+    sessions::touch(&mut change, place.guild, place.channel, &[(id(1), true)]).await.unwrap();
+    let recording = tokio::spawn({
+        let (pool, record) = (pool.clone(), place.record_of(1, read));
+        async move { sessions::record(&pool, &[record], &model()).await }
+    });
+    until_blocked(&pool, 1).await;
+    change.commit().await.unwrap();
+    timeout(PATIENCE, recording).await.expect("an end of the waiting").unwrap().unwrap();
+    assert_eq!(books(&pool).await, []);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_tombstone_and_another_guilds_session_are_never_recorded(pool: PgPool) {
+    let (one, two) = (Place::at(&pool, 1, 9).await, Place::at(&pool, 2, 8).await);
+    let revision = one.conversation(1).await.revision;
+    let stolen = Record { guild_id: two.guild, ..one.record_of(1, revision) };
+    sessions::record(&pool, &[stolen], &model()).await.unwrap();
+    assert_eq!(books(&pool).await, []);
+
+    one.bury(1).await;
+    one.bury(2).await;
+    let gone = one.take_from(1).await.revision;
+    one.record(1, gone).await;
+    assert_eq!(books(&pool).await, []);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_session_without_points_leaves_the_books(pool: PgPool) {
+    let place = Place::new(&pool).await;
+    let old = place.conversation(1).await.revision;
+    place.record(1, old).await;
+    let latest = place.take_from(1).await.revision;
+    let none = |revision| Record { points: 0, ..place.record_of(1, revision) };
+    sessions::record(&pool, &[none(old)], &model()).await.unwrap();
+    assert_eq!(books(&pool).await.len(), 1, "who read an old revision has no say");
+    sessions::record(&pool, &[none(latest)], &model()).await.unwrap();
+    assert_eq!(books(&pool).await, []);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn while_points_change_nothing_is_taken_for_unchanged(pool: PgPool) {
+    let (one, two) = (Place::at(&pool, 1, 9).await, Place::at(&pool, 2, 8).await);
+    let mut revisions = vec![];
+    for place in [&one, &two] {
+        let revision = place.conversation(1).await.revision;
+        place.record(1, revision).await;
+        revisions.push(revision);
+    }
+    let changing = [(one.guild, one.session(1), revisions[0]), (one.guild, two.session(1), revisions[1])];
+    let current = sessions::begin_rewrite(&pool, &changing, &model()).await.unwrap();
+    assert_eq!(current, [one.session(1)]);
+    assert_eq!(one.load(1).await.indexed.unwrap().content_hash, None);
+    assert!(two.load(1).await.indexed.unwrap().content_hash.is_some(), "this was not the guild's to change");
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn who_read_a_session_that_moved_on_is_told_to_leave_its_points_alone(pool: PgPool) {
+    let place = Place::new(&pool).await;
+    let read = place.conversation(1).await.revision;
+    let latest = place.add_to(1).await.revision;
+    place.record(1, latest).await;
+    let begin = async |revision| {
+        let changing = [(place.guild, place.session(1), revision)];
+        sessions::begin_rewrite(&pool, &changing, &model()).await.unwrap()
+    };
+    assert_eq!(begin(read).await, []);
+    assert!(place.load(1).await.indexed.unwrap().content_hash.is_some());
+    assert_eq!(begin(latest).await, [place.session(1)]);
+}
+
+// What a search shows.
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_hit_is_shown_as_the_truth_has_it(pool: PgPool) {
+    let place = Place::new(&pool).await;
+    let revision = place.conversation(1).await.revision;
+    assert!(place.show(1, revision).await.is_none(), "it is not recorded yet");
+    place.record(1, revision).await;
+    let shown = place.show(1, revision).await.unwrap();
+    assert_eq!(
+        (shown.id, shown.channel_id, shown.channel_name.as_str()),
+        (place.session(1), place.channel, "channel-9")
+    );
+    assert_eq!((shown.point_revision, shown.span), (revision, (minute(1), minute(2))));
+    let said: Vec<_> = shown.messages.iter().map(|m| m.text.as_str()).collect();
+    assert_eq!(said, ["hello there", "hello you"]);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn only_points_of_exactly_the_recorded_revision_are_shown(pool: PgPool) {
+    let place = Place::new(&pool).await;
+    let old = place.conversation(1).await.revision;
+    place.record(1, old).await;
+    let latest = place.add_to(1).await.revision;
+    place.record(1, latest).await;
+    for stray in [Revision::NONE, old, Revision::from(latest.get() + 1)] {
+        assert!(place.show(1, stray).await.is_none(), "a point of {stray} is shown");
+    }
+    assert!(place.show(1, latest).await.is_some());
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn what_was_added_does_not_hide_a_session(pool: PgPool) {
+    let place = Place::new(&pool).await;
+    let indexed = place.conversation(1).await.revision;
+    place.record(1, indexed).await;
+    place.say(3, 1, "one more thing").await;
+    place.add_to(1).await;
+    assert_eq!(place.show(1, indexed).await.unwrap().messages.len(), 3);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn what_was_taken_away_hides_a_session_until_it_is_indexed_again(pool: PgPool) {
+    let place = Place::new(&pool).await;
+    let indexed = place.conversation(1).await.revision;
+    place.record(1, indexed).await;
+    place.bury(2).await;
+    place.take_from(1).await;
+    assert!(place.show(1, indexed).await.is_none());
+    let added = place.add_to(1).await.revision;
+    assert!(place.show(1, indexed).await.is_none(), "an addition does not make good for a removal");
+
+    // The content turned out to be what the points show: they stay, and are up to date again.
+    let same = Record { point_revision: indexed, ..place.record_of(1, added) };
+    sessions::record(&pool, &[same], &model()).await.unwrap();
+    assert!(place.show(1, indexed).await.is_some());
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_deleted_session_is_hidden_from_the_moment_of_its_deletion(pool: PgPool) {
+    let place = Place::new(&pool).await;
+    let indexed = place.conversation(1).await.revision;
+    place.record(1, indexed).await;
+    place.bury(1).await;
+    place.bury(2).await;
+    place.take_from(1).await;
+    assert!(place.show(1, indexed).await.is_none());
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn nothing_of_another_guild_or_channel_is_ever_shown(pool: PgPool) {
+    let (here, there) = (Place::at(&pool, 1, 9).await, Place::at(&pool, 1, 10).await);
+    let foreign = Place::at(&pool, 2, 11).await;
+    let mut hits = vec![];
+    for place in [&here, &there, &foreign] {
+        let revision = place.conversation(1).await.revision;
+        place.record(1, revision).await;
+        hits.push((place.session(1), revision));
+    }
+    let channels = |ids: &[ChannelId]| {
+        let (pool, hits, ids) = (pool.clone(), hits.clone(), ids.to_vec());
+        async move {
+            let shown = sessions::show(&pool, here.guild, Some(&ids), &hits, &model()).await.unwrap();
+            shown.iter().map(|shown| shown.id).collect::<Vec<_>>()
+        }
+    };
+    let whole: Vec<_> = sessions::show(&pool, here.guild, None, &hits, &model()).await.unwrap();
+    let whole: BTreeSet<_> = whole.iter().map(|shown| shown.id).collect();
+    assert_eq!(whole, BTreeSet::from([here.session(1), there.session(1)]));
+    assert_eq!(channels(&[there.channel]).await, [there.session(1)]);
+    assert_eq!(channels(&[foreign.channel]).await, []);
+    assert_eq!(channels(&[]).await, []);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_model_shows_its_own_points_alone(pool: PgPool) {
+    let place = Place::new(&pool).await;
+    let revision = place.conversation(1).await.revision;
+    place.record(1, revision).await;
+    let hits = [(place.session(1), revision)];
+    let other = "other-fp32".parse().unwrap();
+    assert!(sessions::show(&pool, place.guild, None, &hits, &other).await.unwrap().is_empty());
+}
+
+// What is missing.
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn what_the_collection_lacks_is_found_page_by_page(pool: PgPool) {
+    let place = Place::new(&pool).await;
+    let elsewhere = Place::at(&pool, 1, 10).await;
+    elsewhere.conversation(1).await;
+    let mut lacking = BTreeSet::new();
+    for first in (100..800).step_by(100) {
+        lacking.insert((place.session(first), place.conversation(first).await.revision));
+    }
+    // Up to date: not missing. Indexed, and changed since: missing.
+    let indexed = place.conversation(1_000).await.revision;
+    place.record(1_000, indexed).await;
+    let older = place.conversation(1_100).await.revision;
+    place.record(1_100, older).await;
+    lacking.insert((place.session(1_100), place.add_to(1_100).await.revision));
+    // Too small, or gone: not missing.
+    place.say(2_000, 2_000, "ok").await;
+    place.add_to(2_000).await;
+    place.conversation(3_000).await;
+    place.bury(3_000).await;
+    place.bury(3_001).await;
+    place.take_from(3_000).await;
+    // Alone, with much to say: missing.
+    place.say(4_000, 4_000, "one two three four five six seven eight nine ten eleven twelve").await;
+    lacking.insert((place.session(4_000), place.add_to(4_000).await.revision));
+
+    let (mut found, mut pages, mut after) = (vec![], 0, None);
+    loop {
+        let mut tx = pool.begin().await.unwrap();
+        let rule = Eligibility::default();
+        let page =
+            sessions::missing(&mut tx, place.guild, place.channel, &model(), rule, after, 4).await.unwrap();
+        tx.commit().await.unwrap();
+        let Some((last, _)) = page.last() else { break };
+        (after, pages) = (Some(*last), pages + 1);
+        found.extend(page);
+    }
+    assert_eq!((found.len(), pages), (9, 3));
+    assert_eq!(BTreeSet::from_iter(found), lacking);
+}
