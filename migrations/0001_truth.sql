@@ -78,6 +78,11 @@ CREATE TABLE sessions (
     FOREIGN KEY (guild_id, channel_id) REFERENCES channels (guild_id, id)
 ) WITH (fillfactor = 80);
 
+-- Which sessions are worth a place in the index, under a configuration's numbers.
+CREATE FUNCTION is_eligible(messages integer, words integer, min_messages bigint, lone_message_min_words bigint)
+    RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN messages > 0 AND (messages >= min_messages OR (messages = 1 AND words >= lone_message_min_words));
+
 -- The embedding models whose collections are kept. Search reads the active one.
 CREATE TABLE models (
     slug       text    PRIMARY KEY,

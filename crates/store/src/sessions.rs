@@ -371,7 +371,7 @@ pub async fn missing(
         "SELECT s.id, s.revision FROM sessions s
          LEFT JOIN indexed_sessions i ON i.session_id = s.id AND i.model = $3
          WHERE s.guild_id = $1 AND s.channel_id = $2 AND s.deleted_at IS NULL
-           AND (s.message_count >= $4 OR (s.message_count = 1 AND s.word_count >= $5))
+           AND is_eligible(s.message_count, s.word_count, $4, $5)
            AND i.indexed_revision IS DISTINCT FROM s.revision
            AND ($6::uuid IS NULL OR s.id > $6)
          ORDER BY s.id LIMIT $7
@@ -380,7 +380,7 @@ pub async fn missing(
     .bind(guild.get())
     .bind(channel.get())
     .bind(model.as_str())
-    .bind(i64::from(eligible.min_messages.max(1)))
+    .bind(i64::from(eligible.min_messages))
     .bind(i64::from(eligible.lone_message_min_words))
     .bind(after.map(SessionId::get))
     .bind(limit)

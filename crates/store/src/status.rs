@@ -54,7 +54,7 @@ pub async fn guilds(
                            count(*) FILTER (WHERE ok AND indexed_revision = revision) AS indexed,
                            coalesce(sum(points) FILTER (WHERE ok AND indexed_revision = revision), 0)::bigint AS points
                     FROM (SELECT s.guild_id, s.revision, i.indexed_revision, i.points,
-                                 s.message_count >= $2 OR (s.message_count = 1 AND s.word_count >= $3) AS ok
+                                 is_eligible(s.message_count, s.word_count, $2, $3) AS ok
                           FROM sessions s
                           LEFT JOIN indexed_sessions i ON i.session_id = s.id AND i.model = $4
                           WHERE s.deleted_at IS NULL) live
@@ -69,7 +69,7 @@ pub async fn guilds(
          ORDER BY g.id",
     )
     .bind(only.map(GuildId::get))
-    .bind(i64::from(eligible.min_messages.max(1)))
+    .bind(i64::from(eligible.min_messages))
     .bind(i64::from(eligible.lone_message_min_words))
     .bind(model.as_str())
     .fetch_all(pool)
@@ -128,14 +128,14 @@ pub async fn backlog(
                 (SELECT count(*) FROM sessions s
                  LEFT JOIN indexed_sessions i ON i.session_id = s.id AND i.model = $4
                  WHERE s.guild_id = $1 AND ($2::bigint IS NULL OR s.channel_id = $2) AND s.deleted_at IS NULL
-                   AND (s.message_count >= $5 OR (s.message_count = 1 AND s.word_count >= $6))
+                   AND is_eligible(s.message_count, s.word_count, $5, $6)
                    AND i.indexed_revision IS DISTINCT FROM s.revision)",
     )
     .bind(guild.get())
     .bind(only.map(ChannelId::get))
     .bind(include_bots)
     .bind(model.as_str())
-    .bind(i64::from(eligible.min_messages.max(1)))
+    .bind(i64::from(eligible.min_messages))
     .bind(i64::from(eligible.lone_message_min_words))
     .fetch_one(pool)
     .await?;

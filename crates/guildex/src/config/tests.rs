@@ -188,7 +188,7 @@ fn values_of_the_wrong_kind_are_refused_and_not_converted() {
       sessions.min_messages (guildex.toml line 4): expected a whole number, such as 2
       sessions.include_bots (guildex.toml line 5): expected true or false
       worker.batch_size (guildex.toml line 7): expected a whole number, such as 64
-      worker.lease (guildex.toml line 8): expected a text in quotes, such as "1m"
+      worker.lease (guildex.toml line 8): expected a text in quotes, such as "10s"
       worker.max_attempts (guildex.toml line 9): expected a whole number, such as 5
       optout.users (guildex.toml line 11): expected a list of texts, such as ["123", "456"]
       optout.channels (guildex.toml line 12): expected a list of texts, such as ["123", "456"]
