@@ -31,12 +31,13 @@ CREATE TABLE messages (
     author_name   text        NOT NULL,
     is_bot        boolean     NOT NULL DEFAULT false,
     is_system     boolean     NOT NULL DEFAULT false,
-    sent_at       timestamptz NOT NULL,
-    edited_at     timestamptz,
+    -- What the program can reckon with; infinity is no time.
+    sent_at       timestamptz NOT NULL CHECK (sent_at >= '1970-01-01Z' AND sent_at < '2201-01-01Z'),
+    edited_at     timestamptz CHECK (edited_at >= '1970-01-01Z' AND edited_at < '2201-01-01Z'),
     -- Links are those of the message as it was first seen: an edit moves nobody into another session.
     reply_to      bigint,
     mentions      bigint[]    NOT NULL DEFAULT '{}',
-    text          text        NOT NULL,
+    text          text        NOT NULL CHECK (char_length(text) <= 32000),
     words         integer     NOT NULL DEFAULT 0,
     -- Why the message is in no session; null where it is in one, or was not looked at yet.
     skip          text        CHECK (skip IN ('system', 'empty', 'bot', 'opted_out')),

@@ -54,7 +54,7 @@ async fn search(State(searcher): State<Searcher>, Json(request): Json<Request>) 
         Ok(results) => Json(results).into_response(),
         Err(error) => {
             let status = match error {
-                SearchError::EmptyQuery => StatusCode::UNPROCESSABLE_ENTITY,
+                SearchError::EmptyQuery | SearchError::LongQuery => StatusCode::UNPROCESSABLE_ENTITY,
                 _ => StatusCode::SERVICE_UNAVAILABLE,
             };
             (status, Json(json!({ "error": error.to_string() }))).into_response()

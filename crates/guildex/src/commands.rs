@@ -7,7 +7,10 @@ mod roles;
 mod search;
 mod status;
 
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
+
+use anyhow::Context;
 
 use crate::app::App;
 use crate::cli::{Cli, Command, Eval};
@@ -19,7 +22,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let loaded = Config::load(cli.config.as_deref(), environment(), &cli.overrides)?;
     log::start(&loaded.config.log)?;
     if let Command::Config = cli.command {
-        print(&loaded.to_toml());
+        print(&loaded.to_toml())?;
         return Ok(ExitCode::SUCCESS);
     }
     let app = App::new(loaded.config);
@@ -39,7 +42,9 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 }
 
 /// Writes to standard output. A reader that went away (`| head`) is no error.
-fn print(text: &str) {
-    use std::io::Write;
-    let _ = std::io::stdout().write_all(text.as_bytes());
+fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write the answer"),
+        _ => Ok(()),
+    }
 }

@@ -87,7 +87,7 @@ fn chat(messages: i64, seconds: u64) -> Vec<Said> {
 /// The conversation of each channel in a folder of exports.
 fn read(folder: PathBuf) -> Vec<Vec<Said>> {
     let mut channels: BTreeMap<ChannelId, Vec<Said>> = BTreeMap::new();
-    for path in export::find(&[folder]).expect("a folder of exports") {
+    for path in export::find(&[folder]).0 {
         export::read(&path, 10_000, &mut |page| {
             for message in page.messages.into_iter().filter(|m| m.kind == MessageKind::Conversation) {
                 channels.entry(message.channel_id).or_default().push(Said {

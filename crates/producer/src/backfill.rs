@@ -110,8 +110,17 @@ pub struct Remaining {
     pub messages: u64,
     /// Eligible sessions that the model's collection lacks.
     pub sessions: u64,
-    /// Unfinished jobs of the guild.
+    /// Backfill jobs that are not finished.
+    pub backfills: u64,
+    /// Unfinished jobs of the whole guild, live ones too.
     pub jobs: u64,
+}
+
+impl Remaining {
+    /// Whether all is done that can be done: what is missing still has no job that could bring it.
+    pub fn is_over(&self) -> bool {
+        self.backfills == 0 && (self.messages + self.sessions == 0 || self.jobs == 0)
+    }
 }
 
 /// How much is left to do, in one channel or in all of the guild's.
@@ -127,5 +136,6 @@ pub async fn remaining(
     let config = ingest.config();
     let (messages, sessions) =
         status::backlog(ingest.pool(), guild, only, model, config.eligible, config.include_bots).await?;
-    Ok(Remaining { messages, sessions, jobs: jobs::unfinished(ingest.pool(), Some(guild)).await? })
+    let backfills = jobs::unfinished_backfills(ingest.pool(), guild, only).await?;
+    Ok(Remaining { messages, sessions, backfills, jobs: jobs::unfinished(ingest.pool(), Some(guild)).await? })
 }

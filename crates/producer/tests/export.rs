@@ -500,7 +500,7 @@ mod samples {
 
     fn samples() -> Vec<PathBuf> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../samples");
-        export::find(&[folder]).unwrap()
+        export::find(&[folder]).0
     }
 
     #[test]

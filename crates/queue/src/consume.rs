@@ -23,6 +23,10 @@ use crate::delivery::JobIdCodec;
 use crate::outage::Outage;
 use crate::{Delivery, QueueError, Queues};
 
+/// How long a stopping consumer waits for the word that its last deliveries are done to reach Redis. Should it not,
+/// they come again, and find nothing to claim.
+const ACKNOWLEDGING: Duration = Duration::from_millis(100);
+
 impl Queues {
     /// Hands every id of the class's queue to `handler`, up to `concurrency` (one at least) at a time, until
     /// `stop` is cancelled. Then it takes no more, waits for the running handlers up to the
@@ -55,12 +59,19 @@ impl Queues {
             // Without it others wait for the silence to be long enough.
             let _ = self.sign_off(class, &name).await;
         };
+        // apalis does not always notice that its last task has ended while it stops.
+        let handled = async {
+            stop.cancelled().await;
+            handlers.finished().await;
+            sleep(ACKNOWLEDGING).await;
+        };
         let grace_over = async {
             stop.cancelled().await;
             sleep(self.config.stop_grace).await;
         };
         tokio::select! {
             () = work => (),
+            () = handled => (),
             () = grace_over => warn!(%class, left = handlers.running.len(), "stopping before all is done"),
         }
     }

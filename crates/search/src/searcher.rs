@@ -16,6 +16,8 @@ use crate::request::{Found, Request, Results};
 
 /// The most sessions that one search gives.
 const MAX_RESULTS: usize = 100;
+/// The longest query, in characters: as long as the longest message.
+const MAX_QUERY: usize = 4_000;
 /// Points asked for a session wanted: several may be chunks of one session, and some may be out of date.
 const POINTS_PER_RESULT: usize = 4;
 
@@ -25,6 +27,9 @@ pub enum SearchError {
     /// There is nothing to look for.
     #[error("the query is empty: say what to search for")]
     EmptyQuery,
+    /// Nobody asks that much.
+    #[error("the query has more than {MAX_QUERY} characters: a sentence or two find more")]
+    LongQuery,
     /// The question could not be embedded.
     #[error(transparent)]
     Embed(#[from] EmbedError),
@@ -53,10 +58,13 @@ impl Searcher {
     /// The sessions that answer the request best, best first.
     ///
     /// # Errors
-    /// If the query is blank, or the model, the index or Postgres fails.
+    /// If the query is blank or too long, or the model, the index or Postgres fails.
     pub async fn search(&self, request: &Request) -> Result<Results, SearchError> {
         if request.query.trim().is_empty() {
             return Err(SearchError::EmptyQuery);
+        }
+        if request.query.chars().count() > MAX_QUERY {
+            return Err(SearchError::LongQuery);
         }
         let scope = Scope { guild: request.guild_id, channels: request.channels.clone() };
         let mut query = Query {

@@ -12,8 +12,8 @@ use uuid::Uuid;
 /// The schema, from `migrations/`.
 pub static MIGRATOR: Migrator = sqlx::migrate!("../../migrations");
 
-/// What goes wrong between us and Postgres. Never shows the connection's password.
-#[derive(Debug, thiserror::Error)]
+/// What goes wrong between us and Postgres. Never shows the connection's password, nor what is stored.
+#[derive(thiserror::Error)]
 pub enum StoreError {
     /// The URL cannot be read; the text of the URL is kept out of the message.
     #[error("the database URL is not of the form postgres://USER:PASSWORD@HOST:PORT/DATABASE")]
@@ -40,6 +40,13 @@ pub enum StoreError {
         /// The model that was asked for.
         configured: String,
     },
+}
+
+/// As displayed: Postgres puts the whole failing row, and so what somebody wrote, into an error's details.
+impl std::fmt::Debug for StoreError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "StoreError({self})")
+    }
 }
 
 impl StoreError {

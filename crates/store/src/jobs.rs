@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use guildex_types::{GuildId, Job, JobClass, JobId, Revision};
+use guildex_types::{ChannelId, GuildId, Job, JobClass, JobId, Revision};
 use sqlx::postgres::types::PgInterval;
 use sqlx::{FromRow, PgConnection, PgPool};
 use uuid::Uuid;
@@ -362,6 +362,11 @@ pub enum Failure {
         /// The backoff.
         after: Duration,
     },
+    /// It took others with it, or they it: try again after this long, and alone the second time.
+    Lapse {
+        /// The backoff.
+        after: Duration,
+    },
     /// It never will.
     Permanent,
 }
@@ -378,9 +383,10 @@ pub async fn fail(
     error: &str,
     failure: &Failure,
 ) -> Result<bool, StoreError> {
-    let (permanent, after) = match failure {
-        Failure::Retry { after } => (false, *after),
-        Failure::Permanent => (true, Duration::from_secs(60)),
+    let (permanent, lapsed, after) = match failure {
+        Failure::Retry { after } => (false, false, *after),
+        Failure::Lapse { after } => (false, true, *after),
+        Failure::Permanent => (true, false, Duration::from_secs(60)),
     };
     let dead: Option<bool> = sqlx::query_scalar(
         "WITH held AS (
@@ -391,7 +397,7 @@ pub async fn fail(
          UPDATE jobs j SET state = CASE WHEN dies THEN 'dead' ELSE 'pending' END,
              attempts = CASE WHEN anew THEN 0 ELSE attempts END,
              finished_at = CASE WHEN dies THEN now() END, run_at = now() + $5,
-             error = $3, lease_until = NULL, claim_token = NULL
+             lapses = lapses + $6::int, error = $3, lease_until = NULL, claim_token = NULL
          FROM held WHERE j.id = held.id RETURNING dies",
     )
     .bind(id.get())
@@ -399,6 +405,7 @@ pub async fn fail(
     .bind(error)
     .bind(permanent)
     .bind(interval(after))
+    .bind(i32::from(lapsed))
     .fetch_optional(pool)
     .await?;
     Ok(dead.unwrap_or(false))
@@ -479,6 +486,27 @@ pub async fn unfinished(pool: &PgPool, guild: Option<GuildId>) -> Result<u64, St
          AND ($1::bigint IS NULL OR guild_id = $1)",
     )
     .bind(guild.map(GuildId::get))
+    .fetch_one(pool)
+    .await?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
+/// How many backfills are not finished, of one channel or of all of a guild's.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn unfinished_backfills(
+    pool: &PgPool,
+    guild: GuildId,
+    only: Option<ChannelId>,
+) -> Result<u64, StoreError> {
+    let count: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM jobs
+         WHERE state IN ('pending', 'queued', 'running') AND guild_id = $1 AND kind = 'backfill_channel'
+           AND ($2::text IS NULL OR payload->>'channel_id' = $2)",
+    )
+    .bind(guild.get())
+    .bind(only.map(|channel| channel.to_string()))
     .fetch_one(pool)
     .await?;
     Ok(u64::try_from(count).unwrap_or(0))

@@ -99,11 +99,6 @@ impl JobClass {
             Self::Backfill => 2,
         }
     }
-
-    /// The class of a rank; `None` for a rank that no class has.
-    pub fn from_rank(rank: i16) -> Option<Self> {
-        Self::ALL.into_iter().find(|class| class.rank() == rank)
-    }
 }
 
 impl fmt::Display for JobClass {

@@ -108,6 +108,9 @@ impl Skip {
 pub struct SearchText(String);
 
 impl SearchText {
+    /// What Postgres keeps of one message at most, in characters; Discord's own limits come to less.
+    pub const MAX_CHARS: usize = 32_000;
+
     /// Joins the non-blank `parts`, cleaned, with newlines.
     pub fn from_parts<'a>(parts: impl IntoIterator<Item = &'a str>) -> Self {
         let mut text = String::new();

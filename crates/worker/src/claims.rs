@@ -10,18 +10,44 @@ use sqlx::PgPool;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 
-/// A job in this process's hands. Dropping it acknowledges the delivery and frees its slot: that is done once
-/// the ledger knows the outcome.
+use crate::finish::{Ended, Finisher, Outcome};
+
+/// A job in this process's hands, until [`end`](Self::end) says how it ended. One that is dropped before has
+/// panicked, or was let go because the worker stops.
 pub(crate) struct Held {
     pub id: JobId,
     pub token: ClaimToken,
     pub job: Job,
     pub wanted: Revision,
     pub attempt: u32,
-    /// Dropped: acknowledged.
+    pub finisher: Finisher,
+    pub receipt: Option<Receipt>,
+}
+
+/// Dropping it acknowledges the delivery and frees its slots: that is done once the ledger knows the outcome.
+pub(crate) struct Receipt {
     pub _delivery: oneshot::Sender<()>,
     /// One for most jobs; all of them for a suspect, which therefore runs alone.
     pub _slots: OwnedSemaphorePermit,
+}
+
+impl Held {
+    pub fn end(mut self, outcome: Outcome) {
+        self.tell(outcome);
+    }
+
+    fn tell(&mut self, outcome: Outcome) {
+        if let Some(receipt) = self.receipt.take() {
+            let (id, token, kind, attempt) = (self.id, self.token, self.job.kind(), self.attempt);
+            self.finisher.take(Ended { id, token, kind, attempt, outcome, _receipt: receipt });
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.tell(if std::thread::panicking() { Outcome::Panicked } else { Outcome::LetGo });
+    }
 }
 
 /// What is claimed and not yet ended.

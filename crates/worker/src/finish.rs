@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use guildex_store::jobs::{self, Failure};
-use guildex_types::Revision;
+use guildex_store::jobs::{self, ClaimToken, Failure};
+use guildex_types::{JobId, JobKind, Revision};
 use sqlx::PgPool;
 use tokio::sync::mpsc;
 
-use crate::claims::{Claims, Held};
+use crate::claims::{Claims, Receipt};
 use crate::retry::{backoff, until_stored};
 
 /// How an attempt ended.
@@ -17,59 +17,79 @@ pub(crate) enum Outcome {
     Done(Revision),
     /// Another attempt may help.
     Failed(String),
+    /// It panicked, or something that shared its batch did.
+    Panicked,
+    /// It was not tried to the end, since the worker stops.
+    LetGo,
+}
+
+/// A job with the outcome of its attempt.
+pub(crate) struct Ended {
+    pub id: JobId,
+    pub token: ClaimToken,
+    pub kind: JobKind,
+    pub attempt: u32,
+    pub outcome: Outcome,
+    pub _receipt: Receipt,
 }
 
 /// How many outcomes are written at a time, at most.
 const BATCH: usize = 256;
 
-/// Takes outcomes.
+/// Takes outcomes; the slots bound how many wait.
 #[derive(Clone)]
-pub(crate) struct Finisher(mpsc::Sender<(Held, Outcome)>);
+pub(crate) struct Finisher(mpsc::UnboundedSender<Ended>);
 
 impl Finisher {
-    pub async fn end(&self, held: Held, outcome: Outcome) {
-        // Nobody takes outcomes any more once the worker has given its claims back.
-        let _ = self.0.send((held, outcome)).await;
+    pub fn take(&self, ended: Ended) {
+        // The other end lives as long as this one.
+        let _ = self.0.send(ended);
     }
 }
 
 /// Starts writing outcomes; ends when the last [`Finisher`] is gone.
 pub(crate) fn start(pool: PgPool, claims: Arc<Claims>, base: Duration, max: Duration) -> Finisher {
-    let (outcomes, mut ended) = mpsc::channel(BATCH);
+    let (outcomes, mut ended) = mpsc::unbounded_channel();
     tokio::spawn(async move {
-        let mut batch: Vec<(Held, Outcome)> = Vec::with_capacity(BATCH);
+        let mut batch: Vec<Ended> = Vec::with_capacity(BATCH);
         while ended.recv_many(&mut batch, BATCH).await > 0 {
             write(&pool, &batch, base, max).await;
-            claims.end(batch.iter().map(|(held, _)| (held.id, held.token)));
+            claims.end(batch.iter().map(|ended| (ended.id, ended.token)));
             batch.clear();
         }
     });
     Finisher(outcomes)
 }
 
-async fn write(pool: &PgPool, batch: &[(Held, Outcome)], base: Duration, max: Duration) {
-    let done: Vec<_> = batch
-        .iter()
-        .filter_map(|(held, outcome)| match outcome {
-            Outcome::Done(revision) => Some((held.id, held.token, *revision)),
-            Outcome::Failed(_) => None,
-        })
-        .collect();
-    // What cannot be written is logged there, and the jobs come again when their leases are over.
+/// What cannot be written is logged on the way, and the jobs come again when their leases are over.
+async fn write(pool: &PgPool, batch: &[Ended], base: Duration, max: Duration) {
+    let (mut done, mut let_go) = (Vec::new(), Vec::new());
+    for ended in batch {
+        let pause = || backoff(ended.attempt, base, max);
+        match &ended.outcome {
+            Outcome::Done(revision) => done.push((ended.id, ended.token, *revision)),
+            Outcome::LetGo => let_go.push((ended.id, ended.token)),
+            Outcome::Failed(error) => fail(pool, ended, error, &Failure::Retry { after: pause() }).await,
+            Outcome::Panicked => {
+                fail(pool, ended, "it panicked, or its batch did", &Failure::Lapse { after: pause() }).await;
+            }
+        }
+    }
     if !done.is_empty() {
         let _ = until_stored("completing jobs", || jobs::complete(pool, &done)).await;
     }
-    for (held, outcome) in batch {
-        let Outcome::Failed(error) = outcome else { continue };
-        let failure = Failure::Retry { after: backoff(held.attempt, base, max) };
-        let claim = (held.id, held.token);
-        let dead =
-            until_stored("failing a job", || jobs::fail(pool, claim, error, &failure)).await.unwrap_or(false);
-        let (job, kind, attempt) = (held.id, held.job.kind(), held.attempt);
-        if dead {
-            tracing::error!(%job, %kind, attempt, error, "a job is dead");
-        } else {
-            tracing::warn!(%job, %kind, attempt, error, "a job failed");
-        }
+    if !let_go.is_empty() {
+        let _ = until_stored("giving jobs back", || jobs::give_back(pool, &let_go, Duration::ZERO)).await;
+    }
+}
+
+async fn fail(pool: &PgPool, ended: &Ended, error: &str, failure: &Failure) {
+    let claim = (ended.id, ended.token);
+    let dead = until_stored("failing a job", || jobs::fail(pool, claim, error, failure)).await;
+    let Ended { id: job, kind, attempt, .. } = ended;
+    if dead.unwrap_or(false) {
+        tracing::error!(%job, %kind, attempt, error, "a job is dead");
+    } else {
+        tracing::warn!(%job, %kind, attempt, error, "a job failed");
     }
 }

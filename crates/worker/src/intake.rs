@@ -10,8 +10,9 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::claims::{Claims, Held};
+use crate::claims::{Claims, Held, Receipt};
 use crate::config::WorkerConfig;
+use crate::finish::Finisher;
 use crate::retry::until_stored;
 
 /// A job id from Redis, and where to acknowledge it.
@@ -28,28 +29,36 @@ pub(crate) struct Intake {
     /// As many as jobs may be in flight.
     pub slots: Arc<Semaphore>,
     pub config: WorkerConfig,
+    pub finisher: Finisher,
     /// Cancelled when nothing more is to be claimed.
-    pub closing: CancellationToken,
+    pub stop: CancellationToken,
 }
 
 impl Intake {
-    /// Gathers deliveries into batches of claimed, decoded jobs until it is closed. A claim that is under way is
-    /// noted before this ends.
+    /// Gathers deliveries into batches of claimed, decoded jobs until the last sender is gone. After the stop
+    /// nothing is claimed: what still arrives is pending again.
     pub async fn run(self, mut arrived: mpsc::Receiver<Arrived>, batches: mpsc::Sender<Vec<Held>>) {
-        while let Some(Some(first)) = self.closing.run_until_cancelled(arrived.recv()).await {
+        while let Some(first) = arrived.recv().await {
             let batch = self.gather(first, &mut arrived).await;
-            if self.closing.is_cancelled() {
-                break;
+            if self.stop.is_cancelled() {
+                self.refuse(&batch).await;
+                continue;
             }
             let (suspects, others): (Vec<_>, Vec<_>) =
                 self.claim(batch).await.into_iter().partition(|(claimed, _)| claimed.is_suspect());
-            self.closing.run_until_cancelled(self.pass_on(others, 1, &batches)).await;
+            self.pass_on(others, 1, &batches).await;
             // A suspect takes all slots: it waits until nothing else runs, and nothing else starts beside it.
             for suspect in suspects {
-                tracing::info!(job = %suspect.0.id, "running alone: it outlived its lease twice");
-                let all = self.config.concurrency.total();
-                self.closing.run_until_cancelled(self.pass_on(vec![suspect], all, &batches)).await;
+                tracing::info!(job = %suspect.0.id, "running alone: it lapsed twice");
+                self.pass_on(vec![suspect], self.config.concurrency.total(), &batches).await;
             }
+        }
+    }
+
+    async fn refuse(&self, batch: &[Arrived]) {
+        let ids: Vec<JobId> = batch.iter().map(|(id, _)| *id).collect();
+        if let Err(error) = jobs::take_back(&self.pool, &ids).await {
+            tracing::warn!(%error, "could not give deliveries back; they return when their lease is over");
         }
     }
 
@@ -64,13 +73,15 @@ impl Intake {
             return;
         }
         let all = u32::try_from(slots * decoded.len()).unwrap_or(u32::MAX);
-        // The semaphore is never closed, and has as many permits as a batch has jobs at least.
-        let Ok(mut all) = self.slots.clone().acquire_many_owned(all).await else { return };
+        // The semaphore is never closed, and has as many permits as a batch has jobs at least. Claims that wait
+        // when the worker stops are given back by it.
+        let free = self.slots.clone().acquire_many_owned(all);
+        let Some(Ok(mut all)) = self.stop.run_until_cancelled(free).await else { return };
         let held = decoded.into_iter().filter_map(|(claimed, job, delivery)| {
             let Claimed { id, token, wanted, attempt, .. } = claimed;
-            Some(Held { id, token, job, wanted, attempt, _delivery: delivery, _slots: all.split(slots)? })
+            let receipt = Some(Receipt { _delivery: delivery, _slots: all.split(slots)? });
+            Some(Held { id, token, job, wanted, attempt, finisher: self.finisher.clone(), receipt })
         });
-        // Nobody takes batches any more once the worker stops; their claims are given back then.
         let _ = batches.send(held.collect()).await;
     }
 
@@ -108,17 +119,18 @@ impl Intake {
         taken
     }
 
-    /// One that is no job this program knows is dead.
+    /// One that is no job this program knows will never be: it is dead, unless it is a removal.
     async fn decode(&self, claimed: Claimed) -> Option<(Claimed, Job)> {
         let error = match Job::decode(&claimed.payload) {
             Ok(job) => return Some((claimed, job)),
             Err(error) => error.to_string(),
         };
         let claim = (claimed.id, claimed.token);
-        tracing::error!(job = %claimed.id, error, "a job is dead");
-        let _ = until_stored("burying a job", || jobs::fail(&self.pool, claim, &error, &Failure::Permanent))
-            .await;
+        let dead =
+            until_stored("failing a job", || jobs::fail(&self.pool, claim, &error, &Failure::Permanent))
+                .await;
         self.claims.end([claim]);
+        tracing::error!(job = %claimed.id, error, dead = dead.unwrap_or(false), "a job cannot be read");
         None
     }
 }

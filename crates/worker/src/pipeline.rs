@@ -7,9 +7,10 @@ mod embed;
 mod read;
 mod write;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use guildex_embed::Embedder;
 use guildex_index::{CollectionName, Point, VectorIndex};
 use guildex_store::sessions::Session;
@@ -17,10 +18,10 @@ use guildex_types::Eligibility;
 use sqlx::PgPool;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 
 use crate::claims::Held;
 use crate::enrich::Draft;
-use crate::finish::Finisher;
 
 /// Batches that a stage works on at a time. Two: while one waits for I/O or for the last text of its batch,
 /// the other goes on.
@@ -34,7 +35,8 @@ pub(crate) struct Parts {
     pub collection: CollectionName,
     pub eligible: Eligibility,
     pub previews: bool,
-    pub finisher: Finisher,
+    /// Cancelled when no more work is to be begun: batches are let go before they are read or embedded.
+    pub stop: CancellationToken,
 }
 
 /// A job with the session that it is about, as it was read, and what is to be done: `D` to have points
@@ -92,11 +94,14 @@ where
 {
     let (sender, results) = mpsc::channel(1);
     tokio::spawn(async move {
+        // A panic must not end the stage. Its batch is dropped, which tells of each of its jobs.
         let mut done = ReceiverStream::new(batches)
-            .map(move |batch| work(parts.clone(), batch))
+            .map(move |batch| AssertUnwindSafe(work(parts.clone(), batch)).catch_unwind())
             .buffer_unordered(OVERLAP);
-        while let Some(result) = done.next().await {
-            if sender.send(result).await.is_err() {
+        while let Some(outcome) = done.next().await {
+            if let Ok(result) = outcome
+                && sender.send(result).await.is_err()
+            {
                 break;
             }
         }

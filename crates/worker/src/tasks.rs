@@ -8,7 +8,7 @@ use guildex_producer::ingest::Ingest;
 use guildex_types::{GuildId, MessageId, ModelSlug, Revision, Task};
 
 use crate::claims::Held;
-use crate::finish::{Finisher, Outcome};
+use crate::finish::Outcome;
 use crate::pipeline::Pipeline;
 
 /// What they work on.
@@ -18,7 +18,6 @@ pub(crate) struct Tasks {
     pub index: Arc<dyn VectorIndex>,
     pub collection: CollectionName,
     pub model: ModelSlug,
-    pub finisher: Finisher,
 }
 
 impl Tasks {
@@ -29,6 +28,7 @@ impl Tasks {
         });
         for held in others {
             let tasks = self.clone();
+            // A panic ends the task alone; dropping the job tells of it.
             tokio::spawn(async move { tasks.run(held).await });
         }
         if !sessions.is_empty() {
@@ -51,7 +51,7 @@ impl Tasks {
             Ok(()) => Outcome::Done(held.wanted),
             Err(error) => Outcome::Failed(error),
         };
-        self.finisher.end(held, outcome).await;
+        held.end(outcome);
     }
 
     /// `latest` is the highest revision that the removal gave to a session: points below it may show what was

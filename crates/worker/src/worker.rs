@@ -54,12 +54,11 @@ impl Worker {
         let (base, max) = (self.config.backoff_base, self.config.backoff_max);
         let finisher = finish::start(pool.clone(), claims.clone(), base, max);
 
-        let closing = CancellationToken::new();
         let mut intakes = JoinSet::new();
         let consumers = join_all(JobClass::ALL.map(|class| {
             let (arrived, arrivals) = mpsc::channel(self.config.batch_size.max(1));
-            let batches = self.start_pipeline(&finisher);
-            let intake = self.intake(&claims, &slots, &closing);
+            let batches = self.start_pipeline(&stop);
+            let intake = self.intake(&claims, &slots, &finisher, &stop);
             intakes.spawn(intake.run(arrivals, batches));
             self.consume(class, arrived, stop.clone())
         }));
@@ -67,26 +66,32 @@ impl Worker {
             _ = consumers => {}
             () = claims.keep_alive(&pool, self.config.lease) => {}
         }
-        // Nothing is claimed any more before what is claimed is given back; a database that is away can give
-        // nothing back, either.
-        closing.cancel();
+        // A claim that was under way at the stop is noted before what is left is given back. Where the database
+        // is away nothing can be given back, either.
         let _ = timeout(CLOSING, intakes.join_all()).await;
         self.give_back(&pool, &claims).await;
     }
 
-    fn intake(&self, claims: &Arc<Claims>, slots: &Arc<Semaphore>, closing: &CancellationToken) -> Intake {
+    fn intake(
+        &self,
+        claims: &Arc<Claims>,
+        slots: &Arc<Semaphore>,
+        finisher: &Finisher,
+        stop: &CancellationToken,
+    ) -> Intake {
         Intake {
             pool: self.ingest.pool().clone(),
             worker: self.name.clone(),
             claims: claims.clone(),
             slots: slots.clone(),
             config: self.config.clone(),
-            closing: closing.clone(),
+            finisher: finisher.clone(),
+            stop: stop.clone(),
         }
     }
 
     /// Starts the pipeline of one class: each has its own, so that a removal never stands behind an embedding.
-    fn start_pipeline(&self, finisher: &Finisher) -> mpsc::Sender<Vec<Held>> {
+    fn start_pipeline(&self, stop: &CancellationToken) -> mpsc::Sender<Vec<Held>> {
         let (batches, mut claimed) = mpsc::channel::<Vec<Held>>(1);
         let pipeline = Pipeline::start(Arc::new(Parts {
             pool: self.ingest.pool().clone(),
@@ -95,14 +100,13 @@ impl Worker {
             collection: self.collection.clone(),
             eligible: self.config.eligible,
             previews: self.config.previews,
-            finisher: finisher.clone(),
+            stop: stop.clone(),
         }));
         let tasks = Tasks {
             ingest: self.ingest.clone(),
             index: self.index.clone(),
             collection: self.collection.clone(),
             model: self.embedder.slug().clone(),
-            finisher: finisher.clone(),
         };
         tokio::spawn(async move {
             while let Some(batch) = claimed.recv().await {

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use guildex_producer::backfill;
+use tokio::time::Instant;
 
 use crate::app::App;
 use crate::cli::Backfill;
@@ -30,22 +31,26 @@ pub async fn run(app: &App, args: Backfill) -> anyhow::Result<()> {
         return Ok(());
     }
 
-    let mut progress = Progress::new("backfill", Unit::Things("jobs"), 0);
-    let (mut most, mut last, mut since) = (0, u64::MAX, tokio::time::Instant::now());
+    let mut progress = Progress::new("backfill", Unit::Things("messages and sessions"), 0);
+    let (mut most, mut last, mut since) = (0, None, Instant::now());
     loop {
         let left = backfill::remaining(&ingest, guild, channel, app.model()).await?;
-        most = most.max(left.jobs);
-        let waiting = format!("{} messages to place, {} sessions to index", left.messages, left.sessions);
-        progress.update(most - left.jobs, most, &waiting);
-        if left.jobs == 0 {
-            progress.finish(&waiting);
+        let waiting = left.messages + left.sessions;
+        most = most.max(waiting);
+        progress.update(most - waiting, most, &format!("{} messages to place", left.messages));
+        if left.is_over() {
+            progress.finish(if waiting == 0 {
+                "done"
+            } else {
+                "what is left has dead jobs: see `guildex status`"
+            });
             return Ok(());
         }
-        if left.jobs != last {
-            (last, since) = (left.jobs, tokio::time::Instant::now());
+        if last != Some(left) {
+            (last, since) = (Some(left), Instant::now());
         } else if since.elapsed() > PATIENCE {
             tracing::warn!("nothing moves: is a worker running? `guildex up` runs one, and a dispatcher");
-            since = tokio::time::Instant::now();
+            since = Instant::now();
         }
         tokio::select! {
             () = stop.cancelled() => {

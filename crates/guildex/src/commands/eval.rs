@@ -10,9 +10,9 @@ pub async fn sessions(app: &App, args: EvalSessions) -> anyhow::Result<()> {
     let report =
         tokio::task::spawn_blocking(move || eval::evaluate(&args.exports, &args.gold, &rules)).await??;
     if args.json {
-        print(&format!("{}\n", serde_json::to_string_pretty(&report)?));
+        print(&format!("{}\n", serde_json::to_string_pretty(&report)?))?;
     } else {
-        print(&report.to_string());
+        print(&report.to_string())?;
     }
     Ok(())
 }

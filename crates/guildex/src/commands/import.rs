@@ -14,13 +14,16 @@ use crate::shutdown;
 /// Imports every file, whatever becomes of the others. The exit status says whether all of them were sound.
 pub async fn run(app: &App, args: Import) -> anyhow::Result<ExitCode> {
     let stop = shutdown::on_signal()?;
-    let files = export::find(&args.paths)?;
+    let (files, errors) = export::find(&args.paths);
+    for error in &errors {
+        tracing::error!("{error}");
+    }
     let ingest = app.ingest(app.database().await?);
     let sizes: Vec<u64> = files.iter().map(|file| file.metadata().map_or(0, |m| m.len())).collect();
     let total: u64 = sizes.iter().sum();
     let mut progress = Progress::new("importing", Unit::Bytes, total);
 
-    let (mut before, mut messages, mut all, mut sound) = (0, 0, Ingested::default(), true);
+    let (mut before, mut messages, mut all, mut sound) = (0, 0, Ingested::default(), errors.is_empty());
     for (file, size) in files.iter().zip(sizes) {
         if stop.is_cancelled() {
             break;
@@ -60,7 +63,7 @@ fn tell_faults(file: &Path, imported: &Imported) -> bool {
         tracing::error!("{path}: {untold} more messages left out");
     }
     if let Some(broken) = &imported.broken {
-        tracing::error!("{broken}; the {} messages before it were imported", imported.messages);
+        tracing::error!("{broken}; messages imported before the break: {}", imported.messages);
     }
     imported.broken.is_none() && imported.rejected_total == 0
 }

@@ -35,10 +35,12 @@ pub async fn worker(app: &App) -> anyhow::Result<()> {
     let pool = app.database().await?;
     let queues = app.queues().await?;
     let open = open(app, &pool, Purpose::Keep).await?;
-    let searches = serve(app, &pool, &open, stop.child_token());
+    let ended = CancellationToken::new();
+    let searches = serve(app, &pool, &open, ended.clone());
     let worker = app.worker(app.ingest(pool), queues, &open);
     tracing::info!(model = %app.model(), "working");
     worker.run(stop).await;
+    ended.cancel();
     searches.await?
 }
 
@@ -49,7 +51,8 @@ pub async fn up(app: &App, until_idle: bool) -> anyhow::Result<()> {
     let queues = app.queues().await?;
     let open = open(app, &pool, Purpose::Keep).await?;
 
-    let searches = serve(app, &pool, &open, stop.child_token());
+    let ended = CancellationToken::new();
+    let searches = serve(app, &pool, &open, ended.clone());
     let dispatcher = app.dispatcher(pool.clone(), queues.clone());
     let worker = app.worker(app.ingest(pool.clone()), queues, &open);
     tracing::info!(model = %app.model(), "up");
@@ -61,6 +64,7 @@ pub async fn up(app: &App, until_idle: bool) -> anyhow::Result<()> {
             stop.cancel();
         }
     });
+    ended.cancel();
     if until_idle {
         tell_dead(&pool).await?;
     }

@@ -25,9 +25,9 @@ pub async fn run(app: &App, args: Search) -> anyhow::Result<()> {
         }
     };
     if json {
-        print(&format!("{}\n", serde_json::to_string_pretty(&results)?));
+        print(&format!("{}\n", serde_json::to_string_pretty(&results)?))?;
     } else {
-        print(&text(&results));
+        print(&text(&results))?;
     }
     Ok(())
 }

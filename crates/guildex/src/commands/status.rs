@@ -1,6 +1,7 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
+use anyhow::bail;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use guildex_store::status::{self, GuildStatus};
@@ -9,7 +10,6 @@ use serde::Serialize;
 use super::print;
 use crate::app::App;
 use crate::cli::Status;
-use crate::shutdown;
 
 const REFRESH: Duration = Duration::from_secs(2);
 
@@ -21,11 +21,13 @@ struct Report<'a> {
 }
 
 pub async fn run(app: &App, args: Status) -> anyhow::Result<()> {
-    let stop = shutdown::on_signal()?;
     let pool = app.database().await?;
     let eligible = app.config().sessions.eligibility();
     loop {
         let guilds = status::guilds(&pool, args.guild, app.model(), eligible).await?;
+        if let (Some(guild), true) = (args.guild, guilds.is_empty()) {
+            bail!("guild {guild} is not known: import something of it first, or check the id");
+        }
         if args.json {
             let report = Report { model: app.model().as_str(), guilds };
             let json = if args.watch {
@@ -33,19 +35,19 @@ pub async fn run(app: &App, args: Status) -> anyhow::Result<()> {
             } else {
                 serde_json::to_string_pretty(&report)?
             };
-            print(&format!("{json}\n"));
+            print(&format!("{json}\n"))?;
         } else {
             if args.watch && std::io::stdout().is_terminal() {
                 // Clears the screen and goes to its first line.
-                print("\x1b[2J\x1b[H");
+                print("\x1b[2J\x1b[H")?;
             }
-            print(&format!("{}\n", table(&guilds)));
+            print(&format!("{}\n", table(&guilds)))?;
         }
         if !args.watch {
             return Ok(());
         }
         tokio::select! {
-            () = stop.cancelled() => return Ok(()),
+            pressed = tokio::signal::ctrl_c() => return Ok(pressed?),
             () = tokio::time::sleep(REFRESH) => {}
         }
     }

@@ -85,6 +85,9 @@ pub enum Reason {
     /// A string in it is not Unicode (half a surrogate pair), a number is out of range, or it nests too deeply.
     #[error("a string or number in it has no value, or it nests too deeply")]
     Unsound,
+    /// It has more text than any message of Discord's.
+    #[error("it has more than 32,000 characters of text")]
+    TooLong,
     /// A field is missing or has the wrong type.
     #[error("at `{path}`: a field is missing or has the wrong type")]
     Shape {

@@ -29,18 +29,15 @@ fn describe(error: &walkdir::Error) -> String {
 }
 
 /// The files among `paths` as they are given, and in place of each folder the `*.json` and `*.json.gz` in it and
-/// below, sorted.
+/// below, sorted; and beside them what led nowhere: a path that does not exist, a folder that cannot be read or has
+/// no export in it.
 ///
 /// Links are followed, loops left out. Hidden files are left out, and so are the folders `*.json_Files` into
 /// which the exporter downloads attachments.
-///
-/// # Errors
-///
-/// If a path does not exist, a folder cannot be read, or has no export in it.
-pub fn find(paths: &[PathBuf]) -> Result<Vec<PathBuf>, FindError> {
-    let mut files = Vec::new();
+pub fn find(paths: &[PathBuf]) -> (Vec<PathBuf>, Vec<FindError>) {
+    let (mut files, mut errors) = (Vec::new(), Vec::new());
     for path in paths {
-        let before = files.len();
+        let before = (files.len(), errors.len());
         for entry in
             WalkDir::new(path).follow_links(true).sort_by_file_name().into_iter().filter_entry(is_wanted)
         {
@@ -48,14 +45,14 @@ pub fn find(paths: &[PathBuf]) -> Result<Vec<PathBuf>, FindError> {
                 Ok(entry) if entry.file_type().is_dir() => {}
                 Ok(entry) => files.push(entry.into_path()),
                 Err(error) if error.loop_ancestor().is_some() => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => errors.push(error.into()),
             }
         }
-        if files.len() == before {
-            return Err(FindError::NoExports(path.clone()));
+        if (files.len(), errors.len()) == before {
+            errors.push(FindError::NoExports(path.clone()));
         }
     }
-    Ok(files)
+    (files, errors)
 }
 
 fn is_wanted(entry: &DirEntry) -> bool {
@@ -92,7 +89,7 @@ mod tests {
 
     fn found(folder: &TempDir) -> Vec<String> {
         let shown = |path: PathBuf| path.strip_prefix(folder.path()).unwrap().display().to_string();
-        find(&[folder.path().to_owned()]).unwrap().into_iter().map(shown).collect()
+        find(&[folder.path().to_owned()]).0.into_iter().map(shown).collect()
     }
 
     #[test]
@@ -114,14 +111,15 @@ mod tests {
     fn files_are_taken_as_given_in_the_order_given() {
         let folder = folder(&["z.dat", "a.json"]);
         let paths = [folder.path().join("z.dat"), folder.path().join("a.json")];
-        assert_eq!(find(&paths).unwrap(), paths);
+        assert_eq!(find(&paths).0, paths);
     }
 
     #[test]
     fn a_folder_without_exports_and_a_missing_path_are_errors() {
         let folder = folder(&["notes.txt"]);
-        assert!(matches!(find(&[folder.path().to_owned()]), Err(FindError::NoExports(_))));
-        assert!(matches!(find(&[folder.path().join("none")]), Err(FindError::Unreadable(_))));
+        let (files, errors) = find(&[folder.path().to_owned(), folder.path().join("none")]);
+        assert_eq!(files, Vec::<PathBuf>::new());
+        assert!(matches!(&errors[..], [FindError::NoExports(_), FindError::Unreadable(_)]));
     }
 
     #[cfg(unix)]

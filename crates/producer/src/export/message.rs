@@ -24,7 +24,7 @@ pub(super) fn read(raw: &RawValue, header: &Header) -> Result<Message, Reason> {
         sent_at: time("timestamp", &raw.timestamp)?,
         edited_at: raw.timestamp_edited.as_deref().map(|at| time("timestampEdited", at)).transpose()?,
         links: Links { reply_to: raw.reply_to(header)?, mentions: raw.mentions()? },
-        text: raw.text(),
+        text: raw.text()?,
         author: raw.author.read()?,
     })
 }
@@ -108,12 +108,13 @@ impl RawMessage<'_> {
     }
 
     /// The message's own words and names, then those of the message that it forwards.
-    fn text(&self) -> SearchText {
+    fn text(&self) -> Result<SearchText, Reason> {
         let own = parts(&self.content, &self.attachments, &self.embeds, &self.stickers);
         let forwarded = self.forwarded_message.iter().flat_map(|forwarded| {
             parts(&forwarded.content, &forwarded.attachments, &forwarded.embeds, &forwarded.stickers)
         });
-        SearchText::from_parts(own.chain(forwarded))
+        let text = SearchText::from_parts(own.chain(forwarded));
+        if text.as_str().chars().count() > SearchText::MAX_CHARS { Err(Reason::TooLong) } else { Ok(text) }
     }
 }
 
@@ -220,6 +221,12 @@ mod tests {
         message.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
         let raw: Box<RawValue> = serde_json::from_str(&message.to_string()).unwrap();
         read(&raw, &header())
+    }
+
+    #[test]
+    fn a_text_that_no_message_can_have_is_refused_and_a_long_one_is_not() {
+        assert_eq!(message(json!({"content": "a".repeat(32_001)})), Err(Reason::TooLong));
+        assert!(message(json!({"content": "é".repeat(32_000)})).is_ok());
     }
 
     #[test]

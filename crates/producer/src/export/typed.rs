@@ -29,7 +29,9 @@ pub(super) fn id<Id: FromStr>(field: &'static str, text: &str) -> Result<Id, Rea
 /// `text` as a name: one line, no control characters, no blank ends, not too long. `None` if nothing is left.
 pub(super) fn name(text: &str) -> Option<String> {
     let mut name = String::with_capacity(text.len().min(MAX_NAME * 4));
-    let separates = |c: char| c.is_whitespace() || c.is_control();
+    // Marks that turn the direction of what follows would turn it in tables and previews, too.
+    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let separates = |c: char| c.is_whitespace() || c.is_control() || turns(c);
     for word in text.split(separates).filter(|word| !word.is_empty()).take(MAX_NAME) {
         if !name.is_empty() {
             name.push(' ');

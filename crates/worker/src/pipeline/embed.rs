@@ -5,6 +5,9 @@ use crate::enrich::Draft;
 use crate::finish::Outcome;
 
 pub(super) async fn embed(parts: &Parts, batch: Drafted) -> Embedded {
+    if parts.stop.is_cancelled() {
+        return Vec::new();
+    }
     let texts: Vec<String> = batch.iter().flat_map(|work| texts(&work.plan)).collect();
     match parts.embedder.embed(texts).await {
         Ok(vectors) => {
@@ -23,7 +26,7 @@ async fn one_by_one(parts: &Parts, batch: Drafted) -> Embedded {
     for work in batch {
         match parts.embedder.embed(texts(&work.plan)).await {
             Ok(vectors) => embedded.push(with_vectors(work, &mut vectors.into_iter())),
-            Err(error) => parts.finisher.end(work.held, Outcome::Failed(error.to_string())).await,
+            Err(error) => work.held.end(Outcome::Failed(error.to_string())),
         }
     }
     embedded

@@ -1,6 +1,7 @@
 //! First stage: sessions as they are now, and what is to be done about each.
 
 use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use guildex_store::StoreError;
@@ -14,6 +15,9 @@ use crate::finish::Outcome;
 use crate::retry::until_stored;
 
 pub(super) async fn read(parts: &Arc<Parts>, batch: Vec<Held>) -> Drafted {
+    if parts.stop.is_cancelled() {
+        return Vec::new();
+    }
     match load(parts, &batch).await {
         Ok(loaded) => draft(parts, batch, loaded).await,
         Err(error) => {
@@ -28,7 +32,7 @@ async fn one_by_one(parts: &Arc<Parts>, batch: Vec<Held>) -> Drafted {
     for held in batch {
         match load(parts, std::slice::from_ref(&held)).await {
             Ok(loaded) => drafted.extend(draft(parts, vec![held], loaded).await),
-            Err(error) => parts.finisher.end(held, Outcome::Failed(error.to_string())).await,
+            Err(error) => held.end(Outcome::Failed(error.to_string())),
         }
     }
     drafted
@@ -50,7 +54,7 @@ async fn draft(parts: &Arc<Parts>, batch: Vec<Held>, loaded: Vec<Session>) -> Dr
             // The guild never had such a session: there is nothing to be in step with.
             None => {
                 let wanted = held.wanted;
-                parts.finisher.end(held, Outcome::Done(wanted)).await;
+                held.end(Outcome::Done(wanted));
             }
         }
     }
@@ -59,7 +63,7 @@ async fn draft(parts: &Arc<Parts>, batch: Vec<Held>, loaded: Vec<Session>) -> Dr
     for (held, outcome) in plan_all(parts.clone(), found).await {
         match outcome {
             Ok((session, plan)) => drafted.push(Work { held, session, plan }),
-            Err(error) => parts.finisher.end(held, Outcome::Failed(error)).await,
+            Err(error) => held.end(Outcome::Failed(error)),
         }
     }
 
@@ -79,8 +83,8 @@ async fn begin_rewrite(parts: &Parts, drafted: Drafted) -> Drafted {
     for work in changing {
         match &current {
             Ok(current) if current.contains(&work.session.id) => ready.push(work),
-            Ok(_) => parts.finisher.end(work.held, Outcome::Done(work.session.revision)).await,
-            Err(error) => parts.finisher.end(work.held, Outcome::Failed(error.to_string())).await,
+            Ok(_) => work.held.end(Outcome::Done(work.session.revision)),
+            Err(error) => work.held.end(Outcome::Failed(error.to_string())),
         }
     }
     ready
@@ -99,7 +103,9 @@ type Planned = Result<(Session, Plan<Draft>), String>;
 async fn plan_all(parts: Arc<Parts>, found: Vec<(Held, Session)>) -> Vec<(Held, Planned)> {
     let (held, sessions): (Vec<Held>, Vec<Session>) = found.into_iter().unzip();
     let planned = tokio::task::spawn_blocking(move || {
-        sessions.into_iter().map(|session| plan(&parts, session)).collect::<Vec<Planned>>()
+        let plan = |session| catch_unwind(AssertUnwindSafe(|| plan(&parts, session)));
+        let panicked = |_| Err("tokenising panicked".to_owned());
+        sessions.into_iter().map(|session| plan(session).unwrap_or_else(panicked)).collect::<Vec<Planned>>()
     })
     .await;
     match planned {

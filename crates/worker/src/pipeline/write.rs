@@ -25,7 +25,7 @@ pub(super) async fn write(parts: &Parts, mut batch: Embedded) {
             Ok(()) => Outcome::Done(work.session.revision),
             Err(error) => Outcome::Failed(error.to_string()),
         };
-        parts.finisher.end(work.held, outcome).await;
+        work.held.end(outcome);
     }
 }
 
@@ -34,7 +34,7 @@ async fn one_by_one(parts: &Parts, batch: Embedded) -> Embedded {
     for work in batch {
         match sync(parts, std::slice::from_ref(&work)).await {
             Ok(()) => synced.push(work),
-            Err(error) => parts.finisher.end(work.held, Outcome::Failed(error.to_string())).await,
+            Err(error) => work.held.end(Outcome::Failed(error.to_string())),
         }
     }
     synced
