@@ -33,6 +33,8 @@ async fn the_status_counts_what_is_stored_waiting_and_indexed() {
     assert_eq!(one["guilds"][0]["guild_id"], guild);
     let none = world.ok(&["status", "--guild", "4711", "--json"]).json();
     assert_eq!(none["guilds"], json!([]));
+    let refused = world.fails(&["status", "--guild", "4711"]);
+    assert!(refused.stderr.contains("guild 4711 is not known"), "{refused}");
 }
 
 /// A channel's export with its conversations marked as they are, but for a message that changed sides if `wrong`.

@@ -25,7 +25,7 @@ pub async fn run(app: &App, args: Status) -> anyhow::Result<()> {
     let eligible = app.config().sessions.eligibility();
     loop {
         let guilds = status::guilds(&pool, args.guild, app.model(), eligible).await?;
-        if let (Some(guild), true) = (args.guild, guilds.is_empty()) {
+        if let (Some(guild), true) = (args.guild, guilds.is_empty() && !args.json) {
             bail!("guild {guild} is not known: import something of it first, or check the id");
         }
         if args.json {
