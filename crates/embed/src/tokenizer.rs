@@ -27,7 +27,7 @@ pub enum TokenizerError {
 
 impl Tokenizer {
     /// Counts with `inner`, whatever truncation and padding it came with, for a model that reads `window`
-    /// tokens, the special ones ([CLS] and [SEP]) included.
+    /// tokens, the special ones (`[CLS]` and `[SEP]`) included.
     ///
     /// # Errors
     /// If the window is below 32 or above 8,192 tokens, or the tokenizer fails on an empty text.
