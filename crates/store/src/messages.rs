@@ -107,9 +107,14 @@ impl Columns {
         self.reply_to.push(message.links.reply_to.map(MessageId::get));
         self.mentions.push(format!("{{{}}}", mentions.join(",")));
         self.texts.push(message.text.as_str().to_owned());
-        self.words.push(i32::try_from(message.text.words()).unwrap_or(i32::MAX));
+        self.words.push(words(message));
         self.skips.push(skip.map(Skip::as_str));
     }
+}
+
+/// A message's words, as Postgres counts them.
+fn words(message: &Message) -> i32 {
+    i32::try_from(message.text.words()).unwrap_or(i32::MAX)
 }
 
 /// A message as the sessionizer sees it: its links, and the session that it is in so far. Deleted ones are
@@ -252,8 +257,7 @@ pub async fn annotate(
     notes: &[(&Message, Option<Skip>)],
 ) -> Result<(), StoreError> {
     let ids: Vec<i64> = notes.iter().map(|(m, _)| m.id.get()).collect();
-    let words: Vec<i32> =
-        notes.iter().map(|(m, _)| i32::try_from(m.text.words()).unwrap_or(i32::MAX)).collect();
+    let words: Vec<i32> = notes.iter().map(|(m, _)| words(m)).collect();
     let skips: Vec<Option<&str>> = notes.iter().map(|(_, skip)| skip.map(Skip::as_str)).collect();
     sqlx::query(
         "UPDATE messages m SET words = u.words, skip = u.skip

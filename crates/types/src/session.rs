@@ -1,7 +1,6 @@
 //! Conversation sessions: runs of messages of one channel that belong together.
 
 use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -32,14 +31,6 @@ impl SessionId {
 impl From<Uuid> for SessionId {
     fn from(id: Uuid) -> Self {
         Self(id)
-    }
-}
-
-impl FromStr for SessionId {
-    type Err = uuid::Error;
-
-    fn from_str(text: &str) -> Result<Self, uuid::Error> {
-        Uuid::parse_str(text).map(Self)
     }
 }
 
