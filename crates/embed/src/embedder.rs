@@ -1,5 +1,6 @@
 //! What an embedding model is to the rest of the program.
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use guildex_types::ModelSlug;
 
@@ -27,6 +28,15 @@ pub trait Embedder: Send + Sync {
     /// If the model fails on any of the texts: the call then gives no vectors at all. Other calls are not
     /// affected, so a caller finds the culprit by trying its texts one by one.
     fn embed(&self, texts: Vec<String>) -> BoxFuture<'_, Result<Vec<Vec<f32>>, EmbedError>>;
+
+    /// Embeds a question, for a search among what [`embed`](Self::embed) made. Some models read the two
+    /// differently.
+    ///
+    /// # Errors
+    /// As [`embed`](Self::embed).
+    fn embed_query(&self, question: String) -> BoxFuture<'_, Result<Vec<f32>, EmbedError>> {
+        async move { Ok(self.embed(vec![question]).await?.pop().unwrap_or_default()) }.boxed()
+    }
 
     /// How many texts were cut at the window since the start.
     fn truncated(&self) -> u64;

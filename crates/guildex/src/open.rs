@@ -74,14 +74,14 @@ pub async fn open(app: &App, pool: &PgPool, purpose: Purpose) -> anyhow::Result<
     match read(&folder)?.filter(|_| folder.join(collection.name.as_str()).exists()) {
         Some(identity) => {
             check(app, pool, &folder, database, identity).await?;
-            index.ensure(&collection).await?;
+            index.collections().ensure(&collection).await?;
         }
         None if purpose == Purpose::Read => {
             bail!("the index in {} is not complete: run `guildex up`", folder.display())
         }
         None => {
             forget(&folder)?;
-            index.ensure(&collection).await?;
+            index.collections().ensure(&collection).await?;
             start_over(app, pool, &folder, database).await?;
         }
     }

@@ -8,7 +8,9 @@ mod support;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use guildex_index::{Collection, CollectionName, EdgeIndex, Mode, Query, Scope, VectorIndex, bm25};
+use guildex_index::{
+    Collection, CollectionName, EdgeIndex, Filter, Fusion, Mode, Query, Scope, VectorIndex, bm25,
+};
 use support::{Chunk, guild, model, noise};
 
 const DIMS: usize = 384;
@@ -22,7 +24,7 @@ async fn main() {
     let collection = Collection { name: CollectionName::new("bench", &model()).unwrap(), dims: DIMS };
 
     let index = EdgeIndex::open(dir.path()).unwrap();
-    index.ensure(&collection).await.unwrap();
+    index.collections().ensure(&collection).await.unwrap();
     let texts: Vec<String> = (0..count).map(text).collect();
     let mut points: Vec<_> = (0..count).map(|n| chunk(n, &texts[n]).point()).collect();
 
@@ -35,7 +37,7 @@ async fn main() {
     searches(&index, &collection, "before optimize").await;
 
     let started = Instant::now();
-    index.optimize(&collection.name).await.unwrap();
+    index.collections().optimize(&collection.name).await.unwrap();
     println!("{:>10.0} ms to optimize", millis(started.elapsed()));
     searches(&index, &collection, "after optimize").await;
 
@@ -50,7 +52,7 @@ async fn main() {
     println!("{:>10.1} ms to close", millis(started.elapsed()));
     let started = Instant::now();
     let index = EdgeIndex::open(dir.path()).unwrap();
-    index.ensure(&collection).await.unwrap();
+    index.collections().ensure(&collection).await.unwrap();
     println!("{:>10.1} ms to open", millis(started.elapsed()));
     drop(index);
     println!("{:>10.1} MiB on disk", size(dir.path()) as f64 / 1024.0 / 1024.0);
@@ -68,6 +70,9 @@ async fn searches(index: &EdgeIndex, collection: &Collection, when: &str) {
                 dense: noise(seed ^ 0xabcd).take(DIMS).collect(),
                 bm25: bm25::query(&text(seed as usize)),
                 mode,
+                fusion: Fusion::default(),
+                filter: Filter::default(),
+                min_score: None,
                 limit: 10,
                 exact,
             };

@@ -56,10 +56,20 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The index does not answer, or not in time: the call may be repeated, and fits once it answers again.
+    #[error("the index is away: {0}")]
+    Unavailable(String),
     /// The engine failed; the call may be repeated.
     #[error("the index engine failed: {0}")]
     Engine(String),
     /// The index is being shut down.
     #[error("the index is closed")]
     Closed,
+}
+
+impl Error {
+    /// Whether the index is away: whatever was asked of it is not at fault.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
 }

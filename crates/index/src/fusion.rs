@@ -3,12 +3,44 @@
 use std::collections::HashMap;
 
 use guildex_types::PointId;
+use serde::{Deserialize, Serialize};
 
 /// A point with its score; the higher the better.
 pub(crate) type Scored = (PointId, f32);
 
-/// How much the top of a ranking counts over what follows: the constant of the paper below.
-const K: f32 = 60.0;
+/// How two rankings become one: a point scores `weight / (k + rank)` in each ranking that has it, ranks from 1,
+/// and the sums rank anew. Equal weights are reciprocal rank fusion.
+///
+/// Cormack, Clarke and Büttcher, "Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning
+/// Methods", SIGIR 2009. The engine has it too, but leaves ties to chance, within rankings and after.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Fusion {
+    /// How little the top of a ranking counts over what follows.
+    pub k: f32,
+    /// What the ranking by dense vectors counts.
+    pub dense: f32,
+    /// What the ranking by words counts.
+    pub bm25: f32,
+}
+
+impl Default for Fusion {
+    fn default() -> Self {
+        Self { k: 60.0, dense: 1.0, bm25: 1.0 }
+    }
+}
+
+impl Fusion {
+    /// Fuses the ranking by dense vectors with that by words.
+    pub(crate) fn fuse(&self, dense: Vec<Scored>, bm25: Vec<Scored>) -> Vec<Scored> {
+        let mut sums: HashMap<PointId, f32> = HashMap::new();
+        for (weight, ranking) in [(self.dense, dense), (self.bm25, bm25)] {
+            for (place, (id, _)) in ranking.into_iter().enumerate() {
+                *sums.entry(id).or_default() += weight / (self.k + 1.0 + place as f32);
+            }
+        }
+        rank(sums.into_iter().collect())
+    }
+}
 
 /// Best first; equal scores in the order of ids, so that equal searches give equal answers.
 pub(crate) fn rank(mut scored: Vec<Scored>) -> Vec<Scored> {
@@ -16,24 +48,9 @@ pub(crate) fn rank(mut scored: Vec<Scored>) -> Vec<Scored> {
     scored
 }
 
-/// What a place in a ranking, from 0, adds to the score of fused results: `1 / (60 + rank)`.
+/// What a place in a ranking, from 0, adds to the score of fused results of weight 1: `1 / (60 + rank)`.
 pub fn reciprocal_rank(place: usize) -> f32 {
-    1.0 / (K + 1.0 + place as f32)
-}
-
-/// Reciprocal rank fusion: a point scores `1 / (K + rank)` in each ranking that has it, ranks from 1, and the
-/// sums rank anew.
-///
-/// Cormack, Clarke and Büttcher, "Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning
-/// Methods", SIGIR 2009. The engine has it too, but leaves ties to chance, within rankings and after.
-pub(crate) fn fuse(rankings: impl IntoIterator<Item = Vec<Scored>>) -> Vec<Scored> {
-    let mut sums: HashMap<PointId, f32> = HashMap::new();
-    for ranking in rankings {
-        for (place, (id, _)) in ranking.into_iter().enumerate() {
-            *sums.entry(id).or_default() += reciprocal_rank(place);
-        }
-    }
-    rank(sums.into_iter().collect())
+    1.0 / (Fusion::default().k + 1.0 + place as f32)
 }
 
 #[cfg(test)]
@@ -52,7 +69,7 @@ mod tests {
     fn what_both_rankings_know_comes_first() {
         let dense = vec![(id(1), 0.9), (id(2), 0.8)];
         let sparse = vec![(id(3), 12.0), (id(2), 7.0)];
-        let fused = fuse([dense, sparse]);
+        let fused = Fusion::default().fuse(dense, sparse);
         assert_eq!(fused[0], (id(2), 2.0 / 62.0));
         assert_eq!(ids(fused), [id(2), id(1), id(3)]);
     }
@@ -60,12 +77,17 @@ mod tests {
     #[test]
     fn ties_are_broken_by_id() {
         assert_eq!(ids(rank(vec![(id(3), 1.0), (id(1), 1.0), (id(2), 2.0)])), [id(2), id(1), id(3)]);
-        assert_eq!(ids(fuse([vec![(id(5), 0.1)], vec![(id(4), 9.0)]])), [id(4), id(5)]);
+        assert_eq!(ids(Fusion::default().fuse(vec![(id(5), 0.1)], vec![(id(4), 9.0)])), [id(4), id(5)]);
+    }
+
+    #[test]
+    fn a_weight_lets_one_ranking_win() {
+        let words_first = Fusion { bm25: 2.0, ..Fusion::default() };
+        assert_eq!(ids(words_first.fuse(vec![(id(4), 0.1)], vec![(id(5), 9.0)])), [id(5), id(4)]);
     }
 
     #[test]
     fn no_rankings_fuse_to_nothing() {
-        assert!(fuse([]).is_empty());
-        assert!(fuse([vec![], vec![]]).is_empty());
+        assert!(Fusion::default().fuse(vec![], vec![]).is_empty());
     }
 }

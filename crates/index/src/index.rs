@@ -1,18 +1,15 @@
 use futures::future::BoxFuture;
 use guildex_types::{GuildId, MessageId, PointId, Revision, SessionId};
 
-use crate::{Collection, CollectionName, Error, Hit, Page, Point, Query, Scope};
+use crate::{CollectionName, Collections, Error, Hit, Page, Point, Query, Scope};
 
 /// A vector index. Whatever reads or deletes points names their guild.
 ///
 /// Writes are durable when they return, may be repeated, and may come in any order: a revision that is older
 /// than what is stored changes nothing.
 pub trait VectorIndex: Send + Sync {
-    /// Makes the collection with its payload indexes, unless it is there.
-    ///
-    /// # Errors
-    /// [`Error::Mismatch`] if it is there with other vectors; [`Error::Damaged`] if it cannot be opened.
-    fn ensure<'a>(&'a self, collection: &'a Collection) -> BoxFuture<'a, Result<Ensured, Error>>;
+    /// The collections that the points are in.
+    fn collections(&self) -> &dyn Collections;
 
     /// Writes the points, except those whose stored revision is higher. The refusal is silent.
     ///
@@ -73,17 +70,4 @@ pub trait VectorIndex: Send + Sync {
 
     /// The guilds that have points, by id: `verify` looks here for guilds that the truth does not know.
     fn guilds<'a>(&'a self, collection: &'a CollectionName) -> BoxFuture<'a, Result<Vec<GuildId>, Error>>;
-
-    /// Reorganises the collection for fast searches. An index does so by itself when enough has changed and it
-    /// is idle; searches are right before, during and after, while writes wait.
-    fn optimize<'a>(&'a self, collection: &'a CollectionName) -> BoxFuture<'a, Result<(), Error>>;
-}
-
-/// What [`VectorIndex::ensure`] found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ensured {
-    /// The collection was there.
-    Existing,
-    /// It is new and empty. If the truth has records of points in it, those are lost: index them again.
-    Created,
 }

@@ -9,10 +9,10 @@
 
 pub mod bm25;
 mod collection;
+mod collections;
 #[cfg(feature = "edge")]
 mod edge;
 mod error;
-#[cfg(feature = "edge")]
 mod fusion;
 mod index;
 mod point;
@@ -20,11 +20,12 @@ mod query;
 mod sparse;
 
 pub use collection::{Collection, CollectionName, InvalidCollectionName};
+pub use collections::{Bulk, Collections, Difference, Ensured, Identity};
 #[cfg(feature = "edge")]
 pub use edge::EdgeIndex;
 pub use error::Error;
-pub use fusion::reciprocal_rank;
-pub use index::{Ensured, VectorIndex};
+pub use fusion::{Fusion, reciprocal_rank};
+pub use index::VectorIndex;
 pub use point::{Payload, Point, Preview};
-pub use query::{Hit, MAX_LIMIT, Mode, Page, Query, Scope};
+pub use query::{Filter, Hit, MAX_LIMIT, Mode, Page, Query, Scope};
 pub use sparse::SparseVector;

@@ -1,17 +1,18 @@
-use guildex_types::{ChannelId, GuildId, PointId, Revision, SessionId};
+use chrono::{DateTime, Utc};
+use guildex_types::{ChannelId, GuildId, MessageId, PointId, Revision, SessionId, UserId};
+use serde::{Deserialize, Serialize};
 
-use crate::{Point, SparseVector};
+use crate::{Fusion, Point, SparseVector};
 
 /// The most hits of a search and the most points of a page: it bounds what one call may hold in memory.
 pub const MAX_LIMIT: usize = 1_000;
 
-/// Where to search: always within one guild.
+/// Where to search: one guild, and of it what the asker may see. There is no other way to ask an index, so no
+/// search leaves its guild, and whoever has a scope cannot widen it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scope {
-    /// The tenant.
-    pub guild: GuildId,
-    /// These channels of it alone; `None` for all, an empty list for none.
-    pub channels: Option<Vec<ChannelId>>,
+    guild: GuildId,
+    channels: Option<Vec<ChannelId>>,
 }
 
 impl Scope {
@@ -20,15 +21,42 @@ impl Scope {
         Self { guild, channels: None }
     }
 
-    /// Some channels of a guild.
-    pub fn channels(guild: GuildId, channels: Vec<ChannelId>) -> Self {
-        Self { guild, channels: Some(channels) }
+    /// Those of the channels that were in the scope already; an empty list leaves nothing.
+    #[must_use]
+    pub fn only(self, mut channels: Vec<ChannelId>) -> Self {
+        channels.sort_unstable();
+        channels.dedup();
+        if let Some(before) = &self.channels {
+            channels.retain(|channel| before.contains(channel));
+        }
+        Self { guild: self.guild, channels: Some(channels) }
+    }
+
+    /// The tenant.
+    pub fn tenant(&self) -> GuildId {
+        self.guild
+    }
+
+    /// The channels and threads in it, each once; `None` for all of the guild's.
+    pub fn channels(&self) -> Option<&[ChannelId]> {
+        self.channels.as_deref()
     }
 
     /// Whether something in this place is within the scope.
     pub fn admits(&self, guild: GuildId, channel: ChannelId) -> bool {
         guild == self.guild && self.channels.as_ref().is_none_or(|channels| channels.contains(&channel))
     }
+}
+
+/// What to look at within a scope. The default leaves nothing out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Points in which any of these members speaks; `None` for whoever speaks, an empty list for nothing.
+    pub authors: Option<Vec<UserId>>,
+    /// Points whose last message was sent then or later.
+    pub since: Option<DateTime<Utc>>,
+    /// Points whose first message was sent before.
+    pub until: Option<DateTime<Utc>>,
 }
 
 /// What to search for.
@@ -40,6 +68,12 @@ pub struct Query {
     pub bm25: SparseVector,
     /// What ranks.
     pub mode: Mode,
+    /// How the ranks are fused in [`Mode::Hybrid`].
+    pub fusion: Fusion,
+    /// What is looked at.
+    pub filter: Filter,
+    /// Leaves out what scores less, as the mode scores.
+    pub min_score: Option<f32>,
     /// How many hits are wanted; more than [`MAX_LIMIT`] are not given.
     pub limit: usize,
     /// Compare with every dense vector of the scope, whatever graph there is: slower, and misses nothing.
@@ -47,7 +81,8 @@ pub struct Query {
 }
 
 /// What ranks the points.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// The dense vector alone. Scores are cosines.
     Dense,
@@ -73,6 +108,8 @@ pub struct Hit {
     pub session_id: SessionId,
     /// The chunk of the session, from 0.
     pub chunk: u32,
+    /// The messages of the chunk, in order.
+    pub message_ids: Vec<MessageId>,
     /// The state of the session that was found.
     pub revision: Revision,
 }

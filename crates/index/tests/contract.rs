@@ -25,7 +25,7 @@ macro_rules! holds_for {
                     let home = $home;
                     let index = super::$implementation(&home);
                     let collection = super::collection();
-                    index.ensure(&collection).await.unwrap();
+                    index.collections().ensure(&collection).await.unwrap();
                     super::$test(&index, &collection).await;
                 }
             )*
@@ -194,8 +194,11 @@ async fn no_search_leaves_its_scope(index: &dyn VectorIndex, collection: &Collec
             chunk.guild == wanted && channels.as_ref().is_none_or(|list| list.contains(&chunk.channel))
         });
         let expected: BTreeSet<PointId> = ours.map(Chunk::id).collect();
-        let channels = channels.clone().map(|list| list.into_iter().map(channel).collect());
-        let scope = Scope { guild: guild(wanted), channels };
+        let scope = Scope::guild(guild(wanted));
+        let scope = match channels {
+            Some(list) => scope.only(list.into_iter().map(channel).collect()),
+            None => scope,
+        };
         let mut query = query(mode, &[1.0, 0.0, 0.0, 0.0], "hello");
         (query.limit, query.exact) = (100, exact);
         let search = futures::executor::block_on(index.search(&collection.name, &scope, query));
@@ -294,7 +297,7 @@ async fn nothing_is_found_where_nothing_is(index: &dyn VectorIndex, collection: 
     none.limit = 0;
     assert_eq!(index.search(name, &everywhere, none).await.unwrap(), []);
     assert_eq!(index.scroll(name, guild(7), None, 0).await.unwrap().points, []);
-    let nowhere = Scope::channels(guild(7), vec![]);
+    let nowhere = Scope::guild(guild(7)).only(vec![]);
     assert_eq!(index.search(name, &nowhere, asked()).await.unwrap(), []);
     let mut endless = asked();
     endless.limit = usize::MAX;
@@ -318,9 +321,9 @@ async fn vectors_that_do_not_fit_are_refused(index: &dyn VectorIndex, collection
 
 async fn a_collection_is_made_once_and_never_bent(index: &dyn VectorIndex, collection: &Collection) {
     upsert(index, collection, &[Chunk::default()]).await;
-    assert_eq!(index.ensure(collection).await.unwrap(), Ensured::Existing);
+    assert_eq!(index.collections().ensure(collection).await.unwrap(), Ensured::Existing);
     let bent = Collection { dims: DIMS + 1, ..collection.clone() };
-    let refused = index.ensure(&bent).await;
+    let refused = index.collections().ensure(&bent).await;
     assert!(matches!(&refused, Err(Error::Mismatch { .. })), "{refused:?}");
     assert_eq!(index.count(&collection.name, guild(7)).await.unwrap(), 1);
 
@@ -333,7 +336,7 @@ async fn a_collection_is_made_once_and_never_bent(index: &dyn VectorIndex, colle
         assert!(matches!(&outcome, Err(Error::NoCollection(name)) if *name == other), "{outcome:?}");
     }
     let other = Collection { name: other, dims: 2 };
-    assert_eq!(index.ensure(&other).await.unwrap(), Ensured::Created);
+    assert_eq!(index.collections().ensure(&other).await.unwrap(), Ensured::Created);
     assert_eq!(index.count(&other.name, guild(7)).await.unwrap(), 0);
 }
 
@@ -379,7 +382,7 @@ async fn an_exact_search_is_brute_force(index: &dyn VectorIndex, collection: &Co
 async fn optimizing_changes_no_answer(index: &dyn VectorIndex, collection: &Collection) {
     let mut chunks = scattered(60);
     upsert(index, collection, &chunks).await;
-    index.optimize(&collection.name).await.unwrap();
+    index.collections().optimize(&collection.name).await.unwrap();
     for chunk in &mut chunks[..20] {
         chunk.revision = 2;
         chunk.dense.reverse();
@@ -400,6 +403,6 @@ async fn optimizing_changes_no_answer(index: &dyn VectorIndex, collection: &Coll
             assert_eq!(index.count(&collection.name, guild(wanted)).await.unwrap(), 25);
         }
         assert_eq!(index.guilds(&collection.name).await.unwrap(), [guild(1), guild(2)]);
-        index.optimize(&collection.name).await.unwrap();
+        index.collections().optimize(&collection.name).await.unwrap();
     }
 }

@@ -19,7 +19,7 @@ fn collection() -> Collection {
 
 async fn opened(dir: &Path) -> EdgeIndex {
     let index = EdgeIndex::open(dir).unwrap();
-    index.ensure(&collection()).await.unwrap();
+    index.collections().ensure(&collection()).await.unwrap();
     index
 }
 
@@ -40,7 +40,7 @@ async fn everything_is_there_after_reopening() {
     // Without `ensure`: a reader of an existing folder need not know the dimensions.
     let index = EdgeIndex::open(dir.path()).unwrap();
     assert_eq!(stored(&index).await, HashSet::from([chunk(1).id(), chunk(3).id()]));
-    assert_eq!(index.ensure(&collection()).await.unwrap(), Ensured::Existing);
+    assert_eq!(index.collections().ensure(&collection()).await.unwrap(), Ensured::Existing);
     let query = query(Mode::Hybrid, &chunk(1).dense, "hello");
     let hits = index.search(&collection().name, &Scope::guild(guild(7)), query).await.unwrap();
     assert_eq!(hits.len(), 2);
@@ -55,7 +55,7 @@ async fn changes_apply_after_every_reopening() {
         let chunk = Chunk { revision: number, ..Chunk::default() };
         upsert(&index, &collection(), std::slice::from_ref(&chunk)).await;
         if number == 2 {
-            index.optimize(&collection().name).await.unwrap();
+            index.collections().optimize(&collection().name).await.unwrap();
         }
         assert_eq!(all(&index, &collection(), guild(7)).await, [chunk.point()]);
     }
@@ -73,7 +73,7 @@ async fn a_log_that_grew_is_cut_and_changes_still_apply() {
         entries.filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with("closed-")).count()
     };
     let index = EdgeIndex::open(dir.path()).unwrap();
-    index.ensure(&wide).await.unwrap();
+    index.collections().ensure(&wide).await.unwrap();
     for number in 1..=64 {
         upsert(&index, &wide, &[at(number)]).await;
     }
@@ -120,7 +120,7 @@ async fn a_collection_that_was_never_finished_is_made_anew() {
     std::fs::create_dir_all(&draft).unwrap();
     std::fs::write(draft.join("half"), "written").unwrap();
     let index = EdgeIndex::open(dir.path()).unwrap();
-    assert_eq!(index.ensure(&collection()).await.unwrap(), Ensured::Created);
+    assert_eq!(index.collections().ensure(&collection()).await.unwrap(), Ensured::Created);
     upsert(&index, &collection(), &[Chunk::default()]).await;
 }
 
@@ -139,12 +139,12 @@ async fn a_damaged_collection_says_what_to_delete() {
             }
         }
         let index = EdgeIndex::open(dir.path()).unwrap();
-        let refused = index.ensure(&collection()).await.unwrap_err();
+        let refused = index.collections().ensure(&collection()).await.unwrap_err();
         assert!(matches!(&refused, Error::Damaged { .. }), "{damage}: {refused:?}");
         assert!(refused.to_string().contains(&folder.display().to_string()), "{refused}");
 
         std::fs::remove_dir_all(&folder).unwrap();
-        assert_eq!(index.ensure(&collection()).await.unwrap(), Ensured::Created);
+        assert_eq!(index.collections().ensure(&collection()).await.unwrap(), Ensured::Created);
     }
 }
 
@@ -240,7 +240,7 @@ async fn write_for_ever(dir: &Path, life: i64) {
                     say("deleted", &chunk);
                 }
                 if writer == 0 && n % 8 == 7 {
-                    index.optimize(name).await.unwrap();
+                    index.collections().optimize(name).await.unwrap();
                 }
             }
         }

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use guildex_embed::{EmbedError, Embedder};
-use guildex_index::{CollectionName, Hit, MAX_LIMIT, Mode, Query, Scope, VectorIndex, bm25, reciprocal_rank};
+use guildex_index::{
+    CollectionName, Filter, Fusion, Hit, MAX_LIMIT, Mode, Query, Scope, VectorIndex, bm25, reciprocal_rank,
+};
 use guildex_store::StoreError;
 use guildex_store::sessions::{self, Shown};
 use guildex_types::SessionId;
@@ -66,11 +68,18 @@ impl Searcher {
         if request.query.chars().count() > MAX_QUERY {
             return Err(SearchError::LongQuery);
         }
-        let scope = Scope { guild: request.guild_id, channels: request.channels.clone() };
+        let scope = Scope::guild(request.guild_id);
+        let scope = match request.channels.clone() {
+            Some(channels) => scope.only(channels),
+            None => scope,
+        };
         let mut query = Query {
-            dense: self.embedder.embed(vec![request.query.clone()]).await?.pop().unwrap_or_default(),
+            dense: self.embedder.embed_query(request.query.clone()).await?,
             bm25: bm25::query(&request.query),
             mode: Mode::Hybrid,
+            fusion: Fusion::default(),
+            filter: Filter::default(),
+            min_score: None,
             limit: 0,
             exact: false,
         };
@@ -99,8 +108,9 @@ impl Searcher {
         // The index filters by the scope; its word is checked all the same.
         let hits = || hits.iter().filter(|hit| scope.admits(hit.guild_id, hit.channel_id));
         let keys: Vec<_> = hits().map(|hit| (hit.session_id, hit.revision)).collect();
-        let channels = scope.channels.as_deref();
-        let shown = sessions::show(&self.pool, scope.guild, channels, &keys, self.embedder.slug()).await?;
+
+        let shown =
+            sessions::show(&self.pool, scope.tenant(), scope.channels(), &keys, self.embedder.slug()).await?;
         let mut shown: HashMap<SessionId, Shown> = shown.into_iter().map(|s| (s.id, s)).collect();
         let phrase = Phrase::of(&request.query);
         let mut found: Vec<Found> = hits()

@@ -1,10 +1,67 @@
 //! The embedding models whose collections are kept.
 
-use guildex_types::ModelSlug;
-use sqlx::{PgConnection, PgPool};
+use guildex_types::{InvalidModelSlug, ModelSlug};
+use serde::Serialize;
+use sqlx::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
 use crate::StoreError;
+
+/// What becomes of a model's collection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, sqlx::Type)]
+#[sqlx(type_name = "text", rename_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
+pub enum ModelState {
+    /// Kept in step, and searched.
+    Active,
+    /// Kept in step, so that it can be searched one day, or be compared.
+    Filling,
+    /// Only shrinks: what changes is taken out of it.
+    Retired,
+}
+
+/// A model with a collection.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Kept {
+    /// Its name.
+    pub slug: ModelSlug,
+    /// The length of its vectors.
+    pub dimensions: usize,
+    /// What becomes of its collection.
+    pub state: ModelState,
+    /// The index that holds its collection; `None` before there is one.
+    pub index_id: Option<Uuid>,
+}
+
+/// All models with collections, by name.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn kept(db: impl PgExecutor<'_>) -> Result<Vec<Kept>, StoreError> {
+    let rows: Vec<(String, i32, ModelState, Option<Uuid>)> =
+        sqlx::query_as("SELECT slug, dimensions, state, index_id FROM models ORDER BY slug")
+            .fetch_all(db)
+            .await?;
+    rows.into_iter()
+        .map(|(slug, dimensions, state, index_id)| {
+            let corrupt = |error: String| StoreError::Corrupt(error);
+            Ok(Kept {
+                slug: slug.parse().map_err(|e: InvalidModelSlug| corrupt(e.to_string()))?,
+                dimensions: usize::try_from(dimensions).map_err(|e| corrupt(e.to_string()))?,
+                state,
+                index_id,
+            })
+        })
+        .collect()
+}
+
+/// The model whose collection searches read; `None` before there is one.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn active(db: impl PgExecutor<'_>) -> Result<Option<ModelSlug>, StoreError> {
+    Ok(kept(db).await?.into_iter().find(|model| model.state == ModelState::Active).map(|model| model.slug))
+}
 
 /// Makes `model` the active one if none is yet.
 ///

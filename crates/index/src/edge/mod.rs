@@ -16,7 +16,8 @@ use guildex_types::{GuildId, MessageId, PointId, Revision, SessionId};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    Collection, CollectionName, Ensured, Error, Hit, MAX_LIMIT, Page, Point, Query, Scope, VectorIndex,
+    Bulk, Collection, CollectionName, Collections, Difference, Ensured, Error, Hit, Identity, MAX_LIMIT,
+    Page, Point, Query, Scope, VectorIndex,
 };
 use shard::Shard;
 use shelf::Shelf;
@@ -96,10 +97,81 @@ impl Drop for EdgeIndex {
     }
 }
 
-impl VectorIndex for EdgeIndex {
+impl Collections for EdgeIndex {
     fn ensure<'a>(&'a self, collection: &'a Collection) -> BoxFuture<'a, Result<Ensured, Error>> {
         let collection = collection.clone();
         blocking(Arc::clone(&self.shelf), move |shelf| shelf.ensure(&collection))
+    }
+
+    fn differences<'a>(
+        &'a self,
+        collection: &'a Collection,
+    ) -> BoxFuture<'a, Result<Vec<Difference>, Error>> {
+        let dims = collection.dims;
+        self.read(&collection.name, move |shard| shard.differences(dims))
+    }
+
+    fn identity<'a>(
+        &'a self,
+        collection: &'a CollectionName,
+    ) -> BoxFuture<'a, Result<Option<Identity>, Error>> {
+        let collection = collection.clone();
+        blocking(Arc::clone(&self.shelf), move |shelf| shelf.identity(&collection))
+    }
+
+    fn set_identity<'a>(
+        &'a self,
+        collection: &'a CollectionName,
+        identity: Identity,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        let collection = collection.clone();
+        blocking(Arc::clone(&self.shelf), move |shelf| shelf.set_identity(&collection, identity))
+    }
+
+    fn drop_collection<'a>(&'a self, collection: &'a CollectionName) -> BoxFuture<'a, Result<(), Error>> {
+        self.write(collection, Change::Drop)
+    }
+
+    fn point_alias<'a>(
+        &'a self,
+        _alias: &'a str,
+        _collection: &'a CollectionName,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        async { Ok(()) }.boxed()
+    }
+
+    fn bulk<'a>(&'a self, collection: &'a CollectionName, bulk: Bulk) -> BoxFuture<'a, Result<(), Error>> {
+        self.write(collection, Change::Bulk(bulk))
+    }
+
+    fn optimize<'a>(&'a self, collection: &'a CollectionName) -> BoxFuture<'a, Result<(), Error>> {
+        self.write(collection, Change::Optimize)
+    }
+
+    fn snapshot<'a>(
+        &'a self,
+        collection: &'a CollectionName,
+        folder: &'a Path,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        self.write(collection, Change::Snapshot(folder.to_owned()))
+    }
+
+    fn restore<'a>(
+        &'a self,
+        collection: &'a Collection,
+        folder: &'a Path,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        self.write(&collection.name, Change::Restore(collection.dims, folder.to_owned()))
+    }
+
+    fn ping(&self) -> BoxFuture<'_, Result<(), Error>> {
+        async { if self.requests.is_some() { Ok(()) } else { Err(Error::Closed) } }.boxed()
+    }
+}
+
+impl VectorIndex for EdgeIndex {
+    fn collections(&self) -> &dyn Collections {
+        self
     }
 
     fn upsert<'a>(
@@ -159,9 +231,5 @@ impl VectorIndex for EdgeIndex {
 
     fn guilds<'a>(&'a self, collection: &'a CollectionName) -> BoxFuture<'a, Result<Vec<GuildId>, Error>> {
         self.read(collection, Shard::guilds)
-    }
-
-    fn optimize<'a>(&'a self, collection: &'a CollectionName) -> BoxFuture<'a, Result<(), Error>> {
-        self.write(collection, Change::Optimize)
     }
 }

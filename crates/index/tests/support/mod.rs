@@ -2,7 +2,9 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use chrono::DateTime;
-use guildex_index::{Collection, Hit, Mode, Payload, Point, Preview, Query, SparseVector, VectorIndex, bm25};
+use guildex_index::{
+    Collection, Filter, Fusion, Hit, Mode, Payload, Point, Preview, Query, SparseVector, VectorIndex, bm25,
+};
 use guildex_types::{ChannelId, GuildId, ModelSlug, PointId, Revision, SessionId};
 
 pub const DIMS: usize = 4;
@@ -92,11 +94,20 @@ pub fn revision(number: i64) -> Revision {
 
 /// Ten of what is like `dense` and `text`.
 pub fn query(mode: Mode, dense: &[f32], text: &str) -> Query {
-    Query { dense: dense.to_vec(), bm25: bm25::query(text), mode, limit: 10, exact: false }
+    Query {
+        dense: dense.to_vec(),
+        bm25: bm25::query(text),
+        mode,
+        fusion: Fusion::default(),
+        filter: Filter::default(),
+        min_score: None,
+        limit: 10,
+        exact: false,
+    }
 }
 
 pub fn dense_query(dense: &[f32], limit: usize) -> Query {
-    Query { dense: dense.to_vec(), bm25: SparseVector::default(), mode: Mode::Dense, limit, exact: true }
+    Query { bm25: SparseVector::default(), limit, exact: true, ..query(Mode::Dense, dense, "") }
 }
 
 pub fn ids(hits: &[Hit]) -> Vec<PointId> {

@@ -11,7 +11,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use guildex_embed::{EmbedError, Embedder, LocalConfig, LocalEmbedder, Tokenizer};
 use guildex_index::{
-    Collection, CollectionName, EdgeIndex, Ensured, Error, Hit, Page, Point, Query, Scope, VectorIndex,
+    Collection, CollectionName, Collections, EdgeIndex, Error, Hit, Page, Point, Query, Scope, VectorIndex,
 };
 use guildex_producer::dispatcher::{Dispatcher, DispatcherConfig};
 use guildex_producer::ingest::{Ingest, IngestConfig};
@@ -266,8 +266,8 @@ impl View {
 }
 
 impl VectorIndex for View {
-    fn ensure<'a>(&'a self, collection: &'a Collection) -> BoxFuture<'a, Result<Ensured, Error>> {
-        self.real.ensure(collection)
+    fn collections(&self) -> &dyn Collections {
+        self.real.collections()
     }
 
     fn upsert<'a>(
@@ -335,10 +335,6 @@ impl VectorIndex for View {
 
     fn guilds<'a>(&'a self, collection: &'a CollectionName) -> BoxFuture<'a, Result<Vec<GuildId>, Error>> {
         self.real.guilds(collection)
-    }
-
-    fn optimize<'a>(&'a self, collection: &'a CollectionName) -> BoxFuture<'a, Result<(), Error>> {
-        self.real.optimize(collection)
     }
 }
 
@@ -450,7 +446,7 @@ impl World {
         let view = Arc::new(View::open());
         let name = CollectionName::new("test", model.slug()).unwrap();
         let collection = Collection { name, dims: model.dimensions() };
-        view.ensure(&collection).await.unwrap();
+        view.collections().ensure(&collection).await.unwrap();
         models::ensure_active(&pool, model.slug(), model.dimensions()).await.unwrap();
         let channel = Channel {
             guild_id: 1.try_into().unwrap(),
