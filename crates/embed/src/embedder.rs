@@ -61,3 +61,10 @@ pub enum EmbedError {
     #[error("the embedding model has stopped")]
     Stopped,
 }
+
+impl EmbedError {
+    /// Whether the model is away: the texts are not at fault.
+    pub fn is_away(&self) -> bool {
+        false
+    }
+}

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use guildex_types::{ChannelId, GuildId};
+use guildex_types::{ChannelId, GuildId, ModelSlug};
 
 use crate::config::key_value;
 
@@ -36,12 +36,16 @@ pub enum Command {
     Import(Import),
     /// Run every role in one process: dispatcher, worker, and search for other processes of this machine
     Up(Up),
+    /// Make the collections of the index and check them against what they ought to be
+    Init(Init),
     /// Run jobs: embed sessions and keep the index in step
     Worker,
     /// Move due jobs from Postgres into Redis; one is enough, more are safe
     Dispatcher,
     /// Bring whole channels in step: messages that are in no session, sessions that are not indexed
     Backfill(Backfill),
+    /// Change the embedding model: fill its collection while the old one serves, then switch
+    Reindex(Reindex),
     /// Search a guild's conversations
     Search(Search),
     /// Show what is stored, indexed, waiting and dead, by guild
@@ -79,6 +83,45 @@ pub struct Backfill {
     #[arg(long, value_name = "ID")]
     pub channel: Option<ChannelId>,
     /// Write the jobs down and return, instead of watching them until all is done
+    #[arg(long, conflicts_with = "bulk")]
+    pub detach: bool,
+    /// Let a Qdrant server build its graphs at the end, in one go; searches are slower until then
+    #[arg(long)]
+    pub bulk: bool,
+}
+
+/// See [`Command::Init`].
+#[derive(Debug, Args)]
+pub struct Init {
+    /// Change nothing; tell of each difference, and fail if there is one
+    #[arg(long)]
+    pub validate: bool,
+    /// Drop the collections and make them anew; all sessions are indexed again
+    #[arg(long, conflicts_with = "validate")]
+    pub recreate: bool,
+}
+
+/// See [`Command::Reindex`].
+#[derive(Debug, Args)]
+#[group(skip)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["to", "drop_old"]))]
+pub struct Reindex {
+    /// The model to change to: model.name or one of [models.NAME]
+    #[arg(long, value_name = "MODEL")]
+    pub to: Option<ModelSlug>,
+    /// Drop the collections of models that are no longer in use
+    #[arg(long, conflicts_with_all = ["no_switch", "keep_old", "allow_missing", "detach"])]
+    pub drop_old: bool,
+    /// Fill the collection and keep it in step, and let searches stay with the model they have
+    #[arg(long)]
+    pub no_switch: bool,
+    /// Keep the old model's collection in step after the switch, at the price of embedding everything twice
+    #[arg(long)]
+    pub keep_old: bool,
+    /// Switch even if some sessions cannot be embedded
+    #[arg(long)]
+    pub allow_missing: bool,
+    /// Begin and return; run it again to switch
     #[arg(long)]
     pub detach: bool,
 }

@@ -8,6 +8,7 @@ use sqlx::{FromRow, PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::StoreError;
+use crate::models::{Kept, ModelState, kept};
 
 /// A change to a session: what was there before and what is there now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -300,16 +301,42 @@ pub struct Record {
     pub points: u32,
 }
 
-/// Records what the collection holds, for each session that still is at the revision that was read; the
-/// others moved on and are left as they are, for the job that follows them.
+/// What [`record`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recorded {
+    /// The books know.
+    Yes,
+    /// The books know, but there is a model now that the work did not reckon with: it is to be done again, for all
+    /// that there are.
+    ModelAdded,
+}
+
+/// Records what the model's collection holds, for each session that still is at the revision that was read; the
+/// others moved on and are left as they are, for the job that follows them. `models` are those that there were
+/// when the work began, as [`models::kept`](crate::models::kept) gives them.
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn record(pool: &PgPool, records: &[Record], model: &ModelSlug) -> Result<(), StoreError> {
+pub async fn record(
+    pool: &PgPool,
+    records: &[Record],
+    model: &ModelSlug,
+    models: &[Kept],
+) -> Result<Recorded, StoreError> {
     if records.is_empty() {
-        return Ok(());
+        return Ok(Recorded::Yes);
     }
     let mut tx = pool.begin().await?;
+    // Held until the end: a switch of models waits for this, or this for it.
+    sqlx::query("SELECT FROM models ORDER BY slug FOR SHARE").execute(&mut *tx).await?;
+    let now = kept(&mut *tx).await?;
+    let known = |new: &Kept| models.iter().any(|old| old.slug == new.slug && old.state.is_kept_in_step());
+    let added = now.iter().any(|new| new.state.is_kept_in_step() && !known(new));
+    let outcome = if added { Recorded::ModelAdded } else { Recorded::Yes };
+    // One that is being dropped has no books any more.
+    if !now.iter().any(|kept| kept.slug == *model && kept.state != ModelState::Dropping) {
+        return Ok(outcome);
+    }
     let (gone, kept): (Vec<&Record>, Vec<&Record>) = records.iter().partition(|r| r.points == 0);
     if !kept.is_empty() {
         sqlx::query(
@@ -350,7 +377,7 @@ pub async fn record(pool: &PgPool, records: &[Record], model: &ModelSlug) -> Res
         .await?;
     }
     tx.commit().await?;
-    Ok(())
+    Ok(outcome)
 }
 
 /// Locks sessions that ought to be in the model's collection and are not, at their latest revision, and

@@ -2,6 +2,7 @@
 
 use toml::{Table, Value};
 
+use super::models::NamedModel;
 use super::schema::Config;
 
 /// Every key, in the order of the schema.
@@ -16,10 +17,11 @@ pub struct Key {
 }
 
 impl Keys {
-    /// The keys of [`Config`].
-    pub fn new() -> Self {
+    /// The keys of [`Config`], with a section for each of these models.
+    pub fn new(models: impl IntoIterator<Item = String>) -> Self {
         let mut keys = Vec::new();
-        collect("", &table_of(&Config::default()), &mut keys);
+        let sections = models.into_iter().map(|name| (name, NamedModel::default())).collect();
+        collect("", &table_of(&Config { models: sections, ..Config::default() }), &mut keys);
         Self(keys)
     }
 
@@ -47,7 +49,7 @@ impl Keys {
 impl Key {
     /// The environment variable that sets it: `GUILDEX_WORKER_BATCH_SIZE`.
     pub fn variable(&self) -> String {
-        format!("GUILDEX_{}", self.name.replace('.', "_").to_uppercase())
+        format!("GUILDEX_{}", self.name.replace(['.', '-'], "_").to_uppercase())
     }
 
     /// Reads a variable's or flag's text as a value of this key's kind. Lists are separated by commas.
