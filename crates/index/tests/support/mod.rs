@@ -2,9 +2,9 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use chrono::{DateTime, TimeDelta, Utc};
+use guildex_index::bm25::{self, Language};
 use guildex_index::{
     Collection, Filter, Fusion, Hit, Mode, Payload, Point, Preview, Query, Scope, SparseVector, VectorIndex,
-    bm25,
 };
 use guildex_types::{ChannelId, GuildId, ModelSlug, PointId, Revision, SessionId, UserId};
 
@@ -81,7 +81,12 @@ impl Chunk<'_> {
             message_count: self.messages,
             preview: Some(Preview::of(self.text)),
         };
-        Point { id: self.id(), dense: self.dense.clone(), bm25: bm25::document(self.text), payload }
+        Point {
+            id: self.id(),
+            dense: self.dense.clone(),
+            bm25: bm25::document(self.text, Language::None),
+            payload,
+        }
     }
 }
 
@@ -109,7 +114,7 @@ pub fn revision(number: i64) -> Revision {
 pub fn query(mode: Mode, dense: &[f32], text: &str) -> Query {
     Query {
         dense: dense.to_vec(),
-        bm25: bm25::query(text),
+        bm25: bm25::query(text, Language::None),
         mode,
         fusion: Fusion::default(),
         filter: Filter::default(),
