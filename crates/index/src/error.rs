@@ -37,6 +37,14 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// What was to be restored is not a whole snapshot.
+    #[error("{} holds no snapshot that can be restored: {reason}", folder.display())]
+    NotASnapshot {
+        /// The snapshot's folder.
+        folder: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// A dense vector that the collection cannot hold.
     #[error("a dense vector of {given} finite values was given, {expected} are needed")]
     Vector {

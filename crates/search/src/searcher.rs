@@ -75,7 +75,7 @@ impl Searcher {
         };
         let mut query = Query {
             dense: self.embedder.embed_query(request.query.clone()).await?,
-            bm25: bm25::query(&request.query),
+            bm25: bm25::query(&request.query, bm25::Language::None),
             mode: Mode::Hybrid,
             fusion: Fusion::default(),
             filter: Filter::default(),
