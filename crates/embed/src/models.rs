@@ -7,7 +7,8 @@ use guildex_types::ModelSlug;
 use tokio::sync::OnceCell;
 
 use crate::embedder::Embedder;
-use crate::local::{LoadError, LocalConfig, LocalEmbedder};
+use crate::error::LoadError;
+use crate::local::{LocalConfig, LocalEmbedder};
 
 /// Where a model's vectors come from.
 #[derive(Debug, Clone)]

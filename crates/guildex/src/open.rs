@@ -91,7 +91,7 @@ pub async fn open(app: &App, pool: &PgPool, purpose: Purpose) -> anyhow::Result<
 fn local(model: &Model) -> LocalConfig {
     let defaults = LocalConfig::new(model.name.clone());
     LocalConfig {
-        model_dir: model.dir.clone(),
+        source: model.dir.clone().into(),
         onnx_runtime: model.onnxruntime.clone(),
         window: model.window,
         max_batch_tokens: model.max_batch_tokens,
