@@ -23,7 +23,7 @@ use guildex_embed::{
     BaseUrl, EmbedError, Embedder, HttpConfig, HttpEmbedder, LoadError, LocalConfig, LocalEmbedder,
 };
 use serde_json::json;
-use support::{Asked, Service, answer, refusal, unit, vector, vectors};
+use support::{Asked, Service, answer, refusal, vector, vectors};
 use tokio::sync::{Barrier, Semaphore};
 
 const KEY: &str = "sk-very-hidden";
@@ -42,6 +42,13 @@ fn embedder(service: &Service) -> HttpEmbedder {
 
 fn texts(texts: &[&str]) -> Vec<String> {
     texts.iter().map(ToString::to_string).collect()
+}
+
+/// The service's vector for a text, of length one.
+fn unit(text: &str) -> Vec<f32> {
+    let vector = vector(text);
+    let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+    vector.iter().map(|x| x / length).collect()
 }
 
 fn assert_near(found: &[Vec<f32>], expected: &[Vec<f32>], tolerance: f32) {

@@ -91,13 +91,6 @@ pub fn vector(text: &str) -> Vec<f32> {
     vec![1.0 + text.len() as f32, sum(1), sum(2), sum(3)]
 }
 
-/// [`vector`], of length one.
-pub fn unit(text: &str) -> Vec<f32> {
-    let vector = vector(text);
-    let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
-    vector.iter().map(|x| x / length).collect()
-}
-
 /// The answer that such a service gives: vectors by index, in whatever order.
 pub fn answer(vectors: impl IntoIterator<Item = Vec<f32>>) -> Value {
     let data = vectors
