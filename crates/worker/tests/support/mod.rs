@@ -139,7 +139,7 @@ impl Model {
             |name| std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set: run scripts/test"));
         let real = REAL.get_or_init(|| {
             LocalEmbedder::load(LocalConfig {
-                model_dir: Some(PathBuf::from(variable("GUILDEX_MODEL_DIR"))),
+                source: Some(PathBuf::from(variable("GUILDEX_MODEL_DIR"))).into(),
                 onnx_runtime: Some(PathBuf::from(variable("ORT_DYLIB_PATH"))),
                 sessions: 1,
                 ..LocalConfig::new("all-minilm-l6-v2-fp32".parse().unwrap())
