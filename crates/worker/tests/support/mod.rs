@@ -18,7 +18,7 @@ use guildex_producer::ingest::{Ingest, IngestConfig};
 use guildex_queue::Queues;
 use guildex_queue::testing::{self, with_queues};
 use guildex_store::channels::Channel;
-use guildex_store::{models, sessions};
+use guildex_store::{models, search};
 use guildex_types::{
     Author, ChannelId, GuildId, Links, Message, MessageId, MessageKind, ModelSlug, PointId, Revision,
     SearchText, SessionId,
@@ -579,7 +579,7 @@ impl World {
             .iter()
             .map(|point| (point.payload.session_id, point.payload.revision))
             .collect();
-        sessions::show(&self.pool, self.guild(), None, &hits, self.model.slug()).await.unwrap().len()
+        search::show(&self.pool, self.guild(), None, &hits, self.model.slug()).await.unwrap().len()
     }
 
     /// Makes sure that index, books and truth agree: every session that is worth it is recorded at its latest
