@@ -1,8 +1,10 @@
 //! Wiring: the configuration turned into the parts of the program.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context;
+use guildex_embed::Models;
 use guildex_producer::dispatcher::{Dispatcher, DispatcherConfig};
 use guildex_producer::ingest::{Ingest, IngestConfig};
 use guildex_queue::Queues;
@@ -122,9 +124,10 @@ impl App {
     pub fn searcher(&self, pool: PgPool, open: &OpenIndex) -> Searcher {
         Searcher {
             pool,
-            embedder: open.embedder.clone(),
+            models: Arc::new(Models::ready([open.embedder.clone()])),
             index: open.index.clone(),
-            collection: open.collection.clone(),
+            base: self.config.index.collection.clone(),
+            config: self.config.search.searches(),
         }
     }
 
