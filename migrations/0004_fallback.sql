@@ -1,11 +1,11 @@
 -- Search without the vector index: by the words of messages that stand in sessions.
 --
--- 'simple' stems nothing and stops at no word: the languages of a chat are many. Its guild is a word of every
--- message, so that a search stays in one tenant's part of the index; who says another guild's word gains nothing,
--- since rows are checked for their guild as well.
+-- 'simple' stems nothing and stops at no word: the languages of a chat are many. The guild stands among the words of
+-- each message, so that a search stays in its tenant's part of the index; with a blank in it, it is a word that nobody
+-- can say or ask for.
 --
--- A message gets its entry when it joins a session, and edits change it; what is in no session has none. Entries
--- wait in the index's pending list and are sorted in by the thousand.
+-- A message gets its entry when it joins a session, and another when it is edited; what is in no session has none.
+-- New entries wait in the index's pending list and are sorted in together.
 CREATE INDEX messages_words ON messages
-    USING gin (to_tsvector('simple', 'guild' || guild_id::text || ' ' || text))
+    USING gin ((to_tsvector('simple', text) || array_to_tsvector(ARRAY['guild ' || guild_id::text])))
     WHERE session_first IS NOT NULL AND deleted_at IS NULL;

@@ -86,8 +86,8 @@ async fn matches(
                           END AS words) asked
              JOIN messages m ON m.guild_id = $1 AND m.session_first IS NOT NULL AND m.deleted_at IS NULL
                   AND m.skip IS NULL
-                  AND to_tsvector('simple', 'guild' || m.guild_id::text || ' ' || m.text)
-                      @@ (plainto_tsquery('simple', 'guild' || $1::text) && asked.words)
+                  AND to_tsvector('simple', m.text) || array_to_tsvector(ARRAY['guild ' || m.guild_id::text])
+                      @@ (quote_literal('guild ' || $1::text)::tsquery && asked.words)
                   AND ($4::bigint[] IS NULL OR m.channel_id = ANY($4))
              JOIN sessions s ON s.guild_id = m.guild_id AND s.channel_id = m.channel_id
                   AND s.first_message_id = m.session_first AND s.deleted_at IS NULL
