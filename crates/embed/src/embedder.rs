@@ -79,10 +79,3 @@ impl EmbedError {
         matches!(self, Self::Unavailable { .. })
     }
 }
-
-impl EmbedError {
-    /// Whether the model is away: the texts are not at fault.
-    pub fn is_away(&self) -> bool {
-        false
-    }
-}

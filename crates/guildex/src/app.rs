@@ -1,8 +1,10 @@
 //! Wiring: the configuration turned into the parts of the program.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context;
+use guildex_embed::Models;
 use guildex_producer::dispatcher::{Dispatcher, DispatcherConfig};
 use guildex_producer::ingest::{Ingest, IngestConfig};
 use guildex_queue::Queues;
@@ -134,6 +136,12 @@ impl App {
                 previews: *preview,
             },
         }
+    }
+
+    /// A searcher of an index.
+    pub fn searcher(&self, pool: PgPool, models: Arc<Models>, index: Arc<dyn VectorIndex>) -> Searcher {
+        let base = self.config.index.collection.clone();
+        Searcher { pool, models, index, base, config: self.config.search.searches() }
     }
 
     /// Where the process that holds the data folder answers searches.

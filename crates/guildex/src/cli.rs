@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
-use guildex_types::{ChannelId, GuildId, ModelSlug};
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use guildex_index::Mode;
+use guildex_types::{ChannelId, GuildId, ModelSlug, UserId};
 
 use crate::config::key_value;
 
@@ -135,15 +137,69 @@ pub struct Search {
     /// A channel or thread to look in; repeatable [default: all]
     #[arg(long = "channel", value_name = "ID")]
     pub channels: Vec<ChannelId>,
+    /// A member who speaks in the conversation; repeatable [default: anybody]
+    #[arg(long = "author", value_name = "ID")]
+    pub authors: Vec<UserId>,
+    /// Conversations that went on then or later: 2024-09-04 (UTC), or 2024-09-04T17:02:00+02:00
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub since: Option<DateTime<Utc>>,
+    /// Conversations that began before
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub until: Option<DateTime<Utc>>,
+    /// What ranks: meaning, words, or both [default: search.mode]
+    #[arg(long)]
+    pub mode: Option<SearchMode>,
+    /// Leave out what scores less, on the mode's own scale
+    #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
+    pub min_score: Option<f32>,
     /// How many conversations to show
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub limit: u32,
+    /// How many conversations to pass over first; with --limit at most 200
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub offset: u32,
+    /// How many messages to show before and after what was found
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=20))]
+    pub neighbours: u32,
+    /// Search with a model that is being filled, to compare it [default: the active one]
+    #[arg(long, value_name = "SLUG")]
+    pub model: Option<ModelSlug>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
     /// What to look for, in any words
     #[arg(required = true, value_name = "QUERY")]
     pub query: Vec<String>,
+}
+
+/// What ranks in a search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SearchMode {
+    /// Both, fused
+    Hybrid,
+    /// Meaning alone
+    Dense,
+    /// Words alone
+    Sparse,
+}
+
+impl From<SearchMode> for Mode {
+    fn from(mode: SearchMode) -> Self {
+        match mode {
+            SearchMode::Hybrid => Self::Hybrid,
+            SearchMode::Dense => Self::Dense,
+            SearchMode::Sparse => Self::Sparse,
+        }
+    }
+}
+
+/// A point in time, as RFC 3339 has it; a date alone is its midnight in UTC.
+fn time(text: &str) -> Result<DateTime<Utc>, String> {
+    let midnight = || Some(text.parse::<NaiveDate>().ok()?.and_time(NaiveTime::MIN).and_utc());
+    let moment = DateTime::parse_from_rfc3339(text).map(|moment| moment.to_utc()).ok();
+    moment
+        .or_else(midnight)
+        .ok_or_else(|| "write a date or a time, as in 2024-09-04 or 2024-09-04T17:02:00Z".to_owned())
 }
 
 /// See [`Command::Status`].
@@ -179,4 +235,20 @@ pub struct EvalSessions {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_a_date_or_a_moment() {
+        let utc = |text| time(text).map(|time| time.to_rfc3339());
+        assert_eq!(utc("2024-09-04").unwrap(), "2024-09-04T00:00:00+00:00");
+        assert_eq!(utc("2024-09-04T17:02:00+02:00").unwrap(), "2024-09-04T15:02:00+00:00");
+        assert_eq!(utc("2024-09-04T17:02:00.5Z").unwrap(), "2024-09-04T17:02:00.500+00:00");
+        for wrong in ["", "yesterday", "2024-13-01", "2024-09-04T17:02:00", "1725469320"] {
+            assert!(time(wrong).is_err(), "{wrong}");
+        }
+    }
 }

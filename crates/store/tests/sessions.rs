@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use guildex_store::channels::{self, Channel};
-use guildex_store::sessions::{self, Changed, Record, Recorded, Shown};
+use guildex_store::search::{self, Shown};
+use guildex_store::sessions::{self, Changed, Record, Recorded};
 use guildex_store::{MIGRATOR, StoreError, messages, models};
 use guildex_types::{
     Author, ChannelId, Eligibility, GuildId, Links, Message, MessageId, MessageKind, ModelSlug, Revision,
@@ -142,8 +143,7 @@ impl Place {
 
     async fn show_in(&self, channels: Option<&[ChannelId]>, first: i64, revision: Revision) -> Option<Shown> {
         let hit = (self.session(first), revision);
-        let mut shown =
-            sessions::show(&self.pool, self.guild, channels, &[hit, hit], &model()).await.unwrap();
+        let mut shown = search::show(&self.pool, self.guild, channels, &[hit, hit], &model()).await.unwrap();
         assert!(shown.len() <= 1, "a session is shown once");
         shown.pop()
     }
@@ -381,7 +381,7 @@ async fn a_hit_is_shown_as_the_truth_has_it(pool: PgPool) {
         (shown.id, shown.channel_id, shown.channel_name.as_str()),
         (place.session(1), place.channel, "channel-9")
     );
-    assert_eq!((shown.point_revision, shown.span), (revision, (minute(1), minute(2))));
+    assert_eq!((shown.guild_id, shown.span), (place.guild, (minute(1), minute(2))));
     let said: Vec<_> = shown.messages.iter().map(|m| m.text.as_str()).collect();
     assert_eq!(said, ["hello there", "hello you"]);
 }
@@ -450,11 +450,11 @@ async fn nothing_of_another_guild_or_channel_is_ever_shown(pool: PgPool) {
     let channels = |ids: &[ChannelId]| {
         let (pool, hits, ids) = (pool.clone(), hits.clone(), ids.to_vec());
         async move {
-            let shown = sessions::show(&pool, here.guild, Some(&ids), &hits, &model()).await.unwrap();
+            let shown = search::show(&pool, here.guild, Some(&ids), &hits, &model()).await.unwrap();
             shown.iter().map(|shown| shown.id).collect::<Vec<_>>()
         }
     };
-    let whole: Vec<_> = sessions::show(&pool, here.guild, None, &hits, &model()).await.unwrap();
+    let whole: Vec<_> = search::show(&pool, here.guild, None, &hits, &model()).await.unwrap();
     let whole: BTreeSet<_> = whole.iter().map(|shown| shown.id).collect();
     assert_eq!(whole, BTreeSet::from([here.session(1), there.session(1)]));
     assert_eq!(channels(&[there.channel]).await, [there.session(1)]);
@@ -469,7 +469,7 @@ async fn a_model_shows_its_own_points_alone(pool: PgPool) {
     place.record(1, revision).await;
     let hits = [(place.session(1), revision)];
     let other = "other-fp32".parse().unwrap();
-    assert!(sessions::show(&pool, place.guild, None, &hits, &other).await.unwrap().is_empty());
+    assert!(search::show(&pool, place.guild, None, &hits, &other).await.unwrap().is_empty());
 }
 
 // What is missing.

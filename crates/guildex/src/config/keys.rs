@@ -60,6 +60,7 @@ impl Key {
         let text = text.trim();
         let value = match &self.default {
             Value::Integer(_) => text.parse().ok().map(Value::Integer),
+            Value::Float(_) => text.parse().ok().map(Value::Float),
             Value::Boolean(_) => text.parse().ok().map(Value::Boolean),
             Value::Array(_) => {
                 let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
@@ -77,6 +78,8 @@ impl Key {
     pub fn check_kind(&self, value: &Value) -> Result<(), String> {
         let fits = match (&self.default, value) {
             (Value::Array(_), Value::Array(items)) => items.iter().all(Value::is_str),
+            // Nobody means another number by 60 than by 60.0.
+            (Value::Float(_), Value::Integer(_)) => true,
             (default, value) => default.same_type(value),
         };
         if fits { Ok(()) } else { Err(self.expected()) }
@@ -86,6 +89,7 @@ impl Key {
     pub fn expected(&self) -> String {
         match &self.default {
             Value::Integer(default) => format!("expected a whole number, such as {default}"),
+            Value::Float(default) => format!("expected a number, such as {default:?}"),
             Value::Boolean(_) => "expected true or false".to_owned(),
             Value::Array(_) => "expected a list of texts, such as [\"123\", \"456\"]".to_owned(),
             Value::String(default) if !default.is_empty() => {

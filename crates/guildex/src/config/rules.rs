@@ -47,6 +47,7 @@ pub fn rules(config: &Config) -> Vec<Rule> {
         sessions,
         worker,
         dispatcher,
+        search,
         log,
         optout: _,
     } = config;
@@ -123,6 +124,16 @@ pub fn rules(config: &Config) -> Vec<Rule> {
         time("dispatcher.poll", dispatcher.poll, 10 * MILLISECOND..=MINUTE),
         time("dispatcher.queued_lease", dispatcher.queued_lease, 5 * SECOND..=HOUR),
         time("dispatcher.keep_done", dispatcher.keep_done, Duration::ZERO..=365 * 24 * HOUR),
+        time("search.deadline", search.deadline, 100 * MILLISECOND..=MINUTE),
+        number("search.fusion.k", search.fusion.k, 0.0..=1000.0),
+        number("search.fusion.dense", search.fusion.dense, 0.0..=1000.0),
+        number("search.fusion.bm25", search.fusion.bm25, 0.0..=1000.0),
+        rule(
+            "search.fusion.bm25",
+            search.fusion.bm25,
+            "more than 0 if search.fusion.dense is 0",
+            search.fusion.bm25 > 0.0 || search.fusion.dense > 0.0,
+        ),
         rule(
             "log.level",
             format_args!("{:?}", log.level),

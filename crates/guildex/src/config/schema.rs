@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use guildex_index::Mode;
 use guildex_producer::sessionizer::Rules;
+use guildex_search::{Fallback, SearchConfig};
 use guildex_types::{ChannelId, Eligibility, ModelSlug, UserId};
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +16,7 @@ use super::models::NamedModel;
 use super::secret::{Secret, SecretUrl};
 
 /// The whole configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The folder of the embedded index, its lock and its socket. Default: `data`, in the working directory.
@@ -37,6 +39,8 @@ pub struct Config {
     pub worker: Worker,
     /// The dispatcher.
     pub dispatcher: Dispatcher,
+    /// Searches.
+    pub search: Search,
     /// The log.
     pub log: Log,
 }
@@ -250,6 +254,33 @@ pub struct Dispatcher {
     pub keep_done: Duration,
 }
 
+/// Searches.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Search {
+    /// What ranks where a search does not say. Default: `hybrid`.
+    pub mode: Mode,
+    /// How long a search may take before it is an error. Default: 5 s.
+    #[serde(with = "duration")]
+    pub deadline: Duration,
+    /// Who answers while the index or the model is away. Default: `none`.
+    pub fallback: Fallback,
+    /// How the rankings by vectors and by words become one.
+    pub fusion: Fusion,
+}
+
+/// A chunk scores `weight / (k + rank)` in each ranking. The defaults are those of [`guildex_index::Fusion`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Fusion {
+    /// How little the top of a ranking counts over what follows. Default: 60.
+    pub k: f64,
+    /// What the ranking by vectors counts. Default: 1.
+    pub dense: f64,
+    /// What the ranking by words counts. Default: 1.
+    pub bm25: f64,
+}
+
 /// The log, on standard error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -283,6 +314,7 @@ impl Default for Config {
             optout: OptOut::default(),
             worker: Worker::default(),
             dispatcher: Dispatcher::default(),
+            search: Search::default(),
             log: Log::default(),
         }
     }
@@ -386,6 +418,20 @@ impl Default for Dispatcher {
     }
 }
 
+impl Default for Search {
+    fn default() -> Self {
+        let SearchConfig { mode, fusion: _, deadline, fallback } = SearchConfig::default();
+        Self { mode, deadline, fallback, fusion: Fusion::default() }
+    }
+}
+
+impl Default for Fusion {
+    fn default() -> Self {
+        let guildex_index::Fusion { k, dense, bm25 } = guildex_index::Fusion::default();
+        Self { k: k.into(), dense: dense.into(), bm25: bm25.into() }
+    }
+}
+
 impl Default for Log {
     fn default() -> Self {
         Self { level: "info".into(), format: LogFormat::Text }
@@ -441,6 +487,19 @@ impl Sessions {
             gap: delta(self.gap),
             linkless_below: self.linkless_below,
             ..Rules::default()
+        }
+    }
+}
+
+impl Search {
+    /// How searches are answered.
+    pub fn searches(&self) -> SearchConfig {
+        let Fusion { k, dense, bm25 } = self.fusion;
+        SearchConfig {
+            mode: self.mode,
+            fusion: guildex_index::Fusion { k: k as f32, dense: dense as f32, bm25: bm25 as f32 },
+            deadline: self.deadline,
+            fallback: self.fallback,
         }
     }
 }

@@ -345,6 +345,8 @@ fn what_is_in_force_is_shown_with_its_origins() {
     [worker.concurrency]
     live = 4 # command line
     [dispatcher]
+    [search]
+    [search.fusion]
     [log]
     "#);
 }
@@ -424,7 +426,10 @@ fn rules_name_keys_and_every_number_and_duration_has_one() {
     }
     let is_duration =
         |value: &Value| value.as_str().is_some_and(|text| text.starts_with(|c: char| c.is_ascii_digit()));
-    for key in keys.iter().filter(|key| key.default.is_integer() || is_duration(&key.default)) {
+    for key in keys
+        .iter()
+        .filter(|key| key.default.is_integer() || key.default.is_float() || is_duration(&key.default))
+    {
         assert!(rules.iter().any(|rule| rule.key == key.name), "{}", key.name);
     }
 }

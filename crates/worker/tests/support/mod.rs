@@ -19,7 +19,7 @@ use guildex_queue::Queues;
 use guildex_queue::testing::{self, with_queues};
 use guildex_store::channels::Channel;
 use guildex_store::status::ModelStatus;
-use guildex_store::{models, sessions, status};
+use guildex_store::{models, search, status};
 use guildex_types::{
     Author, ChannelId, GuildId, Links, Message, MessageId, MessageKind, ModelSlug, PointId, Revision,
     SearchText, SessionId,
@@ -621,7 +621,7 @@ impl World {
             .iter()
             .map(|point| (point.payload.session_id, point.payload.revision))
             .collect();
-        sessions::show(&self.pool, self.guild(), None, &hits, self.model.slug()).await.unwrap().len()
+        search::show(&self.pool, self.guild(), None, &hits, self.model.slug()).await.unwrap().len()
     }
 
     /// Makes sure that index, books and truth agree: every session that is worth it is recorded at its latest
