@@ -111,6 +111,15 @@ impl Collections for EdgeIndex {
         self.read(&collection.name, move |shard| shard.differences(dims))
     }
 
+    fn amend<'a>(&'a self, collection: &'a Collection) -> BoxFuture<'a, Result<Vec<Difference>, Error>> {
+        let dims = collection.dims;
+        async move {
+            self.write(&collection.name, Change::Amend).await?;
+            self.read(&collection.name, move |shard| shard.differences(dims)).await
+        }
+        .boxed()
+    }
+
     fn identity<'a>(
         &'a self,
         collection: &'a CollectionName,

@@ -27,6 +27,7 @@ pub(super) enum Change {
     DeleteBelow(GuildId, Vec<(SessionId, Revision)>),
     DeleteMessages(GuildId, Vec<MessageId>, Revision),
     Optimize,
+    Amend,
     Bulk(Bulk),
     Snapshot(PathBuf),
     /// A collection of so many dimensions, from a folder.
@@ -83,6 +84,7 @@ fn apply(shard: &Shard, change: Change) -> Result<(), Error> {
         Change::DeleteBelow(guild, sessions) => shard.delete_below(guild, sessions),
         Change::DeleteMessages(guild, messages, below) => shard.delete_messages(guild, &messages, below),
         Change::Optimize => shard.optimize(),
+        Change::Amend => shard.amend(),
         Change::Bulk(bulk) => shard.bulk(bulk),
         Change::Snapshot(folder) => shard.snapshot(&folder),
         // These are about the folder, not what is in it.
