@@ -24,6 +24,13 @@ pub trait Collections: Send + Sync {
     fn differences<'a>(&'a self, collection: &'a Collection)
     -> BoxFuture<'a, Result<Vec<Difference>, Error>>;
 
+    /// Mends what can be mended in place (payload indexes, graphs, thresholds, limits, quantization) and returns
+    /// the [`differences`](Self::differences) that are left. Searches go on meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::NoCollection`] if it is not there.
+    fn amend<'a>(&'a self, collection: &'a Collection) -> BoxFuture<'a, Result<Vec<Difference>, Error>>;
+
     /// Whose collection it is, as [`set_identity`](Self::set_identity) wrote it; `None` if nobody did.
     ///
     /// # Errors

@@ -125,6 +125,15 @@ impl Collections for EdgeIndex {
         self.read(&collection.name, move |shard| shard.differences(dims))
     }
 
+    fn amend<'a>(&'a self, collection: &'a Collection) -> BoxFuture<'a, Result<Vec<Difference>, Error>> {
+        let dims = collection.dims;
+        async move {
+            self.write(&collection.name, Change::Whole(Whole::Amend)).await?;
+            self.read(&collection.name, move |shard| shard.differences(dims)).await
+        }
+        .boxed()
+    }
+
     fn identity<'a>(
         &'a self,
         collection: &'a CollectionName,

@@ -313,6 +313,12 @@ impl Shard {
         self.flush()
     }
 
+    /// Makes the payload indexes that are missing.
+    pub(super) fn amend(&self) -> Result<(), Error> {
+        let indexes = schema::payload_indexes()?;
+        self.engine.with(|engine| indexes.into_iter().try_for_each(|index| engine.update(index)))
+    }
+
     /// Puts reorganising off, or makes up for it.
     pub(super) fn bulk(&self, bulk: Bulk) -> Result<(), Error> {
         self.bulk.store(bulk == Bulk::Begin, Ordering::Relaxed);

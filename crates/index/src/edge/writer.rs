@@ -32,6 +32,7 @@ pub(super) enum Change {
 
 pub(super) enum Whole {
     Optimize,
+    Amend,
     Bulk(Bulk),
     Snapshot(PathBuf),
     /// A collection of so many dimensions, from a folder.
@@ -96,6 +97,7 @@ fn apply(
 fn change_whole(shelf: &Shelf, name: CollectionName, change: Whole) -> Result<(), Error> {
     match change {
         Whole::Optimize => shelf.shard(&name)?.optimize(),
+        Whole::Amend => shelf.shard(&name)?.amend(),
         Whole::Bulk(bulk) => shelf.shard(&name)?.bulk(bulk),
         Whole::Snapshot(folder) => shelf.shard(&name)?.snapshot(&folder),
         Whole::Restore(dims, folder) => shelf.restore(&Collection { name, dims }, &folder),

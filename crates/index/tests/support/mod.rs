@@ -1,6 +1,11 @@
 //! Points and questions for the tests of indexes.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+#[cfg(feature = "server")]
+pub mod server;
+#[cfg(feature = "server")]
+pub mod standin;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use guildex_index::bm25::{self, Language};
 use guildex_index::{
