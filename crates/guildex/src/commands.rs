@@ -4,6 +4,7 @@ mod backfill;
 mod eval;
 mod import;
 mod init;
+mod language;
 mod reindex;
 mod roles;
 mod search;
@@ -37,6 +38,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Dispatcher => roles::dispatcher(&app).await?,
         Command::Backfill(args) => backfill::run(&app, args).await?,
         Command::Reindex(args) => reindex::run(&app, args).await?,
+        Command::Language(args) => language::run(&app, args).await?,
         Command::Search(args) => search::run(&app, args).await?,
         Command::Status(args) => status::run(&app, args).await?,
         Command::Eval(Eval::Sessions(args)) => eval::sessions(&app, args).await?,

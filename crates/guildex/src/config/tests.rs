@@ -421,7 +421,7 @@ fn rules_name_keys_and_every_number_and_duration_has_one() {
     let keys = Keys::new([]);
     let rules = rules::rules(&Config::default());
     for rule in &rules {
-        assert!(keys.get(rule.key).is_some(), "{}", rule.key);
+        assert!(keys.get(&rule.key).is_some(), "{}", rule.key);
         assert!(rule.kept, "the default of {} breaks its rule", rule.key);
     }
     let is_duration =
