@@ -10,6 +10,7 @@ mod backfill;
 mod crashes;
 mod hostile;
 mod index_folder;
+mod models;
 mod order;
 mod privacy;
 mod removal;
