@@ -3,6 +3,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -49,15 +50,26 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-async fn search(State(searcher): State<Searcher>, Json(request): Json<Request>) -> Response {
+async fn search(State(searcher): State<Searcher>, request: Result<Json<Request>, JsonRejection>) -> Response {
+    let Json(request) = match request {
+        Ok(request) => request,
+        Err(rejection) => return refuse(StatusCode::UNPROCESSABLE_ENTITY, rejection.body_text()),
+    };
     match searcher.search(&request).await {
         Ok(results) => Json(results).into_response(),
-        Err(error) => {
-            let status = match error {
-                SearchError::EmptyQuery | SearchError::LongQuery => StatusCode::UNPROCESSABLE_ENTITY,
-                _ => StatusCode::SERVICE_UNAVAILABLE,
-            };
-            (status, Json(json!({ "error": error.to_string() }))).into_response()
-        }
+        Err(error) => refuse(status(&error), error.to_string()),
     }
+}
+
+/// What the asker can do about it: ask otherwise, ask again with more patience, or wait.
+fn status(error: &SearchError) -> StatusCode {
+    match error {
+        SearchError::Request(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        SearchError::Deadline { .. } => StatusCode::GATEWAY_TIMEOUT,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+fn refuse(status: StatusCode, error: String) -> Response {
+    (status, Json(json!({ "error": error }))).into_response()
 }

@@ -3,6 +3,8 @@
 mod backfill;
 mod eval;
 mod import;
+mod init;
+mod reindex;
 mod roles;
 mod search;
 mod status;
@@ -30,9 +32,11 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Migrate => roles::migrate(&app).await?,
         Command::Import(args) => return import::run(&app, args).await,
         Command::Up(args) => roles::up(&app, args.until_idle).await?,
+        Command::Init(args) => return init::run(&app, args).await,
         Command::Worker => roles::worker(&app).await?,
         Command::Dispatcher => roles::dispatcher(&app).await?,
         Command::Backfill(args) => backfill::run(&app, args).await?,
+        Command::Reindex(args) => reindex::run(&app, args).await?,
         Command::Search(args) => search::run(&app, args).await?,
         Command::Status(args) => status::run(&app, args).await?,
         Command::Eval(Eval::Sessions(args)) => eval::sessions(&app, args).await?,

@@ -91,7 +91,7 @@ fn questions() -> impl Strategy<Value = (Scope, Query)> {
     (scope, filter, words, dense, mode, weights, prop::option::of(0.0_f32..0.03), 0..400_usize).prop_map(
         |(scope, filter, words, dense, mode, (weight, other), min_score, limit)| {
             let fusion = Fusion { dense: weight, bm25: other, ..Fusion::default() };
-            let bm25 = bm25::query(&words.join(" "));
+            let bm25 = bm25::query(&words.join(" "), bm25::Language::None);
             (scope, Query { dense, bm25, mode, fusion, filter, min_score, limit, exact: true })
         },
     )

@@ -3,10 +3,16 @@
 //! server where the environment names one (`QDRANT_URL`, and `QDRANT_API_KEY` if it wants one).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests may panic")]
 
+#[path = "contract/collections.rs"]
+mod collections;
+#[path = "contract/filters.rs"]
+mod filters;
 mod support;
 
 use std::collections::BTreeSet;
 
+use collections::*;
+use filters::*;
 use guildex_index::{Collection, CollectionName, Ensured, Error, Mode, Scope, VectorIndex};
 use guildex_types::PointId;
 use proptest::prelude::*;
@@ -36,6 +42,21 @@ macro_rules! the_contract {
     a_collection_is_made_once_and_never_bent,
     an_exact_search_is_brute_force,
     optimizing_changes_no_answer,
+    authors_are_any_of_those_named,
+    times_hold_at_the_edges,
+    filters_narrow_every_mode,
+    a_score_that_is_too_low_is_left_out,
+    weights_decide_between_the_rankings,
+    a_page_is_the_beginning_of_a_longer_one,
+    no_deletion_leaves_its_guild,
+    an_identity_is_read_as_it_was_written,
+    a_dropped_collection_is_made_anew,
+    a_snapshot_brings_back_what_was_there,
+    a_snapshot_becomes_a_collection_that_was_not_there,
+    what_is_no_snapshot_changes_nothing,
+    bulk_changes_no_answer,
+    a_new_collection_differs_nowhere,
+    a_living_index_answers,
         }
     };
 }

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use guildex_types::{ChannelId, GuildId, InvalidId};
+use guildex_types::{ChannelId, GuildId, InvalidId, ModelSlug};
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
@@ -30,15 +30,13 @@ pub enum StoreError {
     /// A row holds what this program never writes.
     #[error("the database holds an impossible value: {0}")]
     Corrupt(String),
-    /// Another embedding model is the active one.
-    #[error(
-        "the index holds vectors of model {active}, but the configuration names {configured}: set model.name to {active}"
-    )]
-    OtherModel {
-        /// The model whose collection search reads.
-        active: String,
-        /// The model that was asked for.
-        configured: String,
+    /// What was asked of a model does not fit what it is.
+    #[error("the model {model} {problem}")]
+    Model {
+        /// The model.
+        model: ModelSlug,
+        /// What does not fit, and what to do.
+        problem: &'static str,
     },
 }
 

@@ -1,6 +1,7 @@
 //! The truth in Postgres.
 //!
-//! One module an aggregate: [`channels`], [`messages`], [`sessions`], [`models`], and [`jobs`], the ledger.
+//! One module an aggregate: [`channels`], [`messages`], [`sessions`], [`models`], and [`jobs`], the ledger; what a
+//! search reads of them is in [`search`].
 //! Every call that reads or deletes a tenant's data takes its [`GuildId`](guildex_types::GuildId); only the
 //! ledger's own machinery (dispatch, claim, sweep) works across guilds, on job ids.
 //!
@@ -12,6 +13,7 @@ mod db;
 pub mod jobs;
 pub mod messages;
 pub mod models;
+pub mod search;
 pub mod sessions;
 pub mod status;
 

@@ -93,7 +93,7 @@ impl Draft {
         // Words are looked for in what was said, not in names and dates.
         let said: Vec<&str> = messages.iter().map(|m| m.text.as_str()).collect();
         Some(Self {
-            bm25: bm25::document(&said.join("\n")),
+            bm25: bm25::document(&said.join("\n"), bm25::Language::None),
             id: PointId::of(session.guild_id, session.channel_id, session.first_message_id, model, chunk),
             payload: Payload {
                 guild_id: session.guild_id,

@@ -32,7 +32,7 @@ fn error(file: &str, env: &[(&str, &str)], flags: &[(&str, &str)]) -> String {
 fn nothing_set_means_defaults() {
     let loaded = load("", &[], &[]).unwrap();
     assert_eq!(loaded.config, Config::default());
-    assert!(Keys::new().iter().all(|key| *loaded.origin(&key.name) == Origin::Default));
+    assert!(Keys::new([]).iter().all(|key| *loaded.origin(&key.name) == Origin::Default));
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn values_of_every_kind_are_read_from_file_variable_and_flag() {
         ("worker.concurrency.live", " 3 "),
         ("log.format", "json"),
     ];
-    let variables = text.map(|(key, value)| (Keys::new().get(key).unwrap().variable(), value));
+    let variables = text.map(|(key, value)| (Keys::new([]).get(key).unwrap().variable(), value));
     let variables: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), *value)).collect();
 
     let from_file = load(file, &[], &[]).unwrap().config;
@@ -99,7 +99,7 @@ fn values_of_every_kind_are_read_from_file_variable_and_flag() {
 
 #[test]
 fn every_key_has_a_variable_of_its_own() {
-    let keys = Keys::new();
+    let keys = Keys::new([]);
     let names: BTreeSet<_> = keys.iter().map(|key| key.variable()).collect();
     assert_eq!(names.len(), keys.iter().count());
     for name in
@@ -345,6 +345,8 @@ fn what_is_in_force_is_shown_with_its_origins() {
     [worker.concurrency]
     live = 4 # command line
     [dispatcher]
+    [search]
+    [search.fusion]
     [log]
     "#);
 }
@@ -369,7 +371,7 @@ fn the_example_lists_every_key_with_its_default() {
 
     let mut example = Vec::new();
     names("", &text.parse().unwrap(), &mut example);
-    let keys: Vec<_> = Keys::new().iter().map(|key| key.name.clone()).collect();
+    let keys: Vec<_> = Keys::new([]).iter().map(|key| key.name.clone()).collect();
     assert_eq!(example, keys);
 }
 
@@ -390,7 +392,7 @@ fn the_documentation_lists_every_key_with_its_default_and_range() {
         .filter(|line| line.starts_with("| `"))
         .map(|line| line.split('|').map(|cell| cell.trim().trim_matches('`')).collect())
         .collect();
-    let keys = Keys::new();
+    let keys = Keys::new([]);
     let documented: Vec<_> = rows.iter().map(|row| row[1]).collect();
     assert_eq!(documented, keys.iter().map(|key| key.name.as_str()).collect::<Vec<_>>());
 
@@ -416,7 +418,7 @@ fn the_documentation_lists_every_key_with_its_default_and_range() {
 
 #[test]
 fn rules_name_keys_and_every_number_and_duration_has_one() {
-    let keys = Keys::new();
+    let keys = Keys::new([]);
     let rules = rules::rules(&Config::default());
     for rule in &rules {
         assert!(keys.get(rule.key).is_some(), "{}", rule.key);
@@ -424,7 +426,10 @@ fn rules_name_keys_and_every_number_and_duration_has_one() {
     }
     let is_duration =
         |value: &Value| value.as_str().is_some_and(|text| text.starts_with(|c: char| c.is_ascii_digit()));
-    for key in keys.iter().filter(|key| key.default.is_integer() || is_duration(&key.default)) {
+    for key in keys
+        .iter()
+        .filter(|key| key.default.is_integer() || key.default.is_float() || is_duration(&key.default))
+    {
         assert!(rules.iter().any(|rule| rule.key == key.name), "{}", key.name);
     }
 }
@@ -502,7 +507,7 @@ proptest! {
 
     #[test]
     fn any_text_for_any_key_is_taken_or_refused_by_name(text in "[ -~]{1,12}|-?[0-9]{1,20}", pick: prop::sample::Index) {
-        let keys: Vec<_> = Keys::new().iter().map(|key| (key.name.clone(), key.variable())).collect();
+        let keys: Vec<_> = Keys::new([]).iter().map(|key| (key.name.clone(), key.variable())).collect();
         let (key, variable) = &keys[pick.index(keys.len())];
         if let Err(error) = load("", &[(variable, &text)], &[]) {
             // A pair of keys that do not go together is told under one of them, and names both.
