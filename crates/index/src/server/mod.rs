@@ -6,6 +6,7 @@ mod config;
 mod convert;
 mod fault;
 mod filter;
+mod http;
 mod points;
 mod schema;
 mod search;

@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use tonic::Status;
 use tonic::transport::server::TcpIncoming;
 
+#[allow(unused_imports, reason = "each test binary uses its part")]
 pub use faults::{Fault, Faults};
 use store::Stored;
 
