@@ -53,12 +53,20 @@ async fn searches_go_on_while_the_model_is_changed() {
     }
     assert!(answered.contains(FIRST_MODEL), "the old model did not serve meanwhile: {answered:?}");
     let after = ask(&world, &[]);
-    assert_eq!((&after["model"], sessions(&after)), (&"second".into(), sessions(&found)), "{}", reindex.log());
+    assert_eq!(
+        (&after["model"], sessions(&after)),
+        (&"second".into(), sessions(&found)),
+        "{}",
+        reindex.log()
+    );
 
     let status = world.ok(&["status", "--json"]).json();
     assert_eq!(status["model"], "second");
     let second = model(&status, "second");
-    assert_eq!((&second["state"], &second["indexed"], &second["missing"]), (&"active".into(), &eligible.into(), &0.into()));
+    assert_eq!(
+        (&second["state"], &second["indexed"], &second["missing"]),
+        (&"active".into(), &eligible.into(), &0.into())
+    );
     assert_eq!(model(&status, FIRST_MODEL)["state"], "retired");
 
     world.ok(&["reindex", "--drop-old"]);

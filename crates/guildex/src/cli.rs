@@ -50,6 +50,10 @@ pub enum Command {
     Reindex(Reindex),
     /// Show or set the language of a guild's words, so that inflected ones are found
     Language(Language),
+    /// Copy the index, with what the database knows of it, into a folder
+    Backup(Backup),
+    /// Put a backup in the index's place; what was deleted or changed since stays so
+    Restore(Backup),
     /// Search a guild's conversations
     Search(Search),
     /// Show what is stored, indexed, waiting and dead, by guild
@@ -103,6 +107,14 @@ pub struct Language {
     /// Such as english; `none` for guilds of many languages [default: show it]
     #[arg(value_name = "LANGUAGE")]
     pub language: Option<bm25::Language>,
+}
+
+/// See [`Command::Backup`] and [`Command::Restore`].
+#[derive(Debug, Args)]
+pub struct Backup {
+    /// The backup's folder; a new one for a backup
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
 }
 
 /// See [`Command::Init`].

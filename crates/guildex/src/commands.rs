@@ -1,6 +1,7 @@
 //! One module a subcommand, and the way to them.
 
 mod backfill;
+mod backup;
 mod eval;
 mod import;
 mod init;
@@ -39,6 +40,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Backfill(args) => backfill::run(&app, args).await?,
         Command::Reindex(args) => reindex::run(&app, args).await?,
         Command::Language(args) => language::run(&app, args).await?,
+        Command::Backup(args) => backup::back_up(&app, args).await?,
+        Command::Restore(args) => backup::restore(&app, args).await?,
         Command::Search(args) => search::run(&app, args).await?,
         Command::Status(args) => status::run(&app, args).await?,
         Command::Eval(Eval::Sessions(args)) => eval::sessions(&app, args).await?,

@@ -15,7 +15,7 @@ use guildex_index::{Bulk, VectorIndex};
 use guildex_producer::ingest::Ingest;
 use guildex_store::models::{self, Kept};
 use guildex_types::ModelSlug;
-use guildex_worker::adopt::{adopt, verify};
+use guildex_upkeep::adopt::{adopt, verify};
 use sqlx::PgPool;
 
 use crate::app::App;

@@ -319,17 +319,17 @@ fn models_have_sections_and_variables_of_their_own() {
 #[test]
 fn a_model_that_cannot_be_is_refused() {
     let file = "[models.Near]\nwindow = 9000\n[models.far]\nprovider = 'http'\nmodels = 'x'\ndimensions = 0";
-    insta::assert_snapshot!(error(file, &[], &[]), @r"
+    insta::assert_snapshot!(error(file, &[], &[]), @r#"
     the configuration cannot be used:
       models.far.models (guildex.toml line 5): no such setting; did you mean models.far.model?
-      models.Near (default): \"Near\" is not allowed; use a name of 1 to 64 of a-z, 0-9, - and _, a letter or digit first
+      models.Near (default): "Near" is not allowed; use a name of 1 to 64 of a-z, 0-9, - and _, a letter or digit first
       models.Near.window (guildex.toml line 2): 9000 is not allowed; use 32 to 8192
       models.Near.max_batch_tokens (default): 8192 is not allowed; use at least models.Near.window, so that every text fits a call
       models.Near.dir (default): nothing is not allowed; use the model's folder, or models.Near.source
       models.far.dimensions (guildex.toml line 6): 0 is not allowed; use 1 to 65536
       models.far.base_url (default): nothing is not allowed; use the server's URL
       models.far.model (default): nothing is not allowed; use the model's name at the server
-    ");
+    "#);
     assert!(error("models = 3", &[], &[]).contains("models (guildex.toml line 1)"));
 }
 
