@@ -128,7 +128,7 @@ impl Collections for EdgeIndex {
     fn amend<'a>(&'a self, collection: &'a Collection) -> BoxFuture<'a, Result<Vec<Difference>, Error>> {
         let dims = collection.dims;
         async move {
-            self.write(&collection.name, Change::Amend).await?;
+            self.write(&collection.name, Change::Whole(Whole::Amend)).await?;
             self.read(&collection.name, move |shard| shard.differences(dims)).await
         }
         .boxed()
