@@ -54,6 +54,54 @@ async fn an_empty_query_is_an_error_and_an_unknown_guild_has_nothing() {
 }
 
 #[tokio::test]
+async fn the_command_line_asks_for_all_that_a_search_can_do() {
+    let world = small_world().await;
+    let guild = GUILD.to_string();
+    let search = |arguments: &[&str]| {
+        let outcome = world.ok(&[&["search", "--guild", &guild, "--json"], arguments, &["walnut"]].concat());
+        assert_eq!(outcome.json()["degraded"], false);
+        outcome.json()["results"].as_array().unwrap().clone()
+    };
+    let _up = world.up().await;
+    let all = search(&[]);
+    assert_eq!(all.len(), 4);
+    let ids = |found: &[serde_json::Value]| found.iter().map(|f| f["session_id"].clone()).collect::<Vec<_>>();
+    assert_eq!(ids(&search(&["--limit", "2", "--offset", "1"])), ids(&all)[1..3]);
+    assert!(search(&["--author", "1"]).is_empty());
+    assert!(search(&["--until", "2025-03-03"]).is_empty());
+    assert_eq!(search(&["--since", "2025-03-03", "--until", "2999-01-01T00:00:00Z"]).len(), 4);
+    assert!(search(&["--min-score", "1"]).is_empty());
+    assert!(search(&["--mode", "dense"])[0]["score"].as_f64().unwrap() > 0.1);
+    assert_eq!(search(&["--model", "all-minilm-l6-v2-fp32"]).len(), 4);
+    let after = &search(&["--neighbours", "1"])[0]["neighbours"];
+    assert!(after["before"].as_array().unwrap().len() + after["after"].as_array().unwrap().len() > 0);
+
+    let refused = world.fails(&["search", "--guild", &guild, "--offset", "199", "--limit", "2", "oak"]);
+    assert!(refused.stderr.contains("beyond the first 200 sessions"), "{refused}");
+    let refused = world.fails(&["search", "--guild", &guild, "--model", "nobodys", "oak"]);
+    assert!(refused.stderr.contains("all-minilm-l6-v2-fp32"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_makeshift_is_told_on_standard_error_and_in_json() {
+    let world = World::with("[search]\nfallback = \"postgres\"").await;
+    let messages = conversations(3, 4).concat();
+    world.import(&write(world.path("small.json"), &export(CHANNEL, &messages)));
+    world.settle();
+    let _up = world.up().await;
+    let guild = GUILD.to_string();
+    let search = ["search", "--guild", &guild, "--json", "oak"];
+    assert_eq!(world.ok(&search).json()["degraded"], false);
+    // No model is active any more, so there is no collection to ask.
+    sqlx::query("UPDATE models SET state = 'retired'").execute(&world.pool).await.unwrap();
+    let makeshift = world.ok(&search);
+    assert!(makeshift.stderr.contains("warning: answered from Postgres"), "{makeshift}");
+    assert_eq!(makeshift.json()["degraded"], true);
+    assert!(makeshift.json()["reason"].as_str().unwrap().contains("nothing is indexed"));
+    assert!(!makeshift.json()["results"].as_array().unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn without_a_schema_or_a_url_the_program_says_what_to_do() {
     let world = World::new().await;
     let refused = world.fails(&["status", "--set", "database.url="]);

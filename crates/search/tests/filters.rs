@@ -25,7 +25,9 @@ fn talks() -> Vec<Talk> {
         0..200_i64,
         vec((1..=4_i64, 0..15_i64, select(&["oak lathe", "oak glue", "iron"][..])), 1..=5),
     );
-    let one = |(place, (channel, start, said)): (i64, (i64, i64, Vec<(i64, i64, &'static str)>))| {
+    // A channel, a time, and what is said: by whom, after how long, and what.
+    type Drawn = (i64, i64, Vec<(i64, i64, &'static str)>);
+    let one = |(place, (channel, start, said)): (i64, Drawn)| {
         let first = 100 * (place + 1);
         let mut at = start;
         let said = said.into_iter().zip(first..).map(|((author, pause, text), number)| {

@@ -80,7 +80,7 @@ fn requests() -> impl Strategy<Value = Request> {
     let queries =
         select(&["the shared secret", "secret or shared", "mark1x1x", "mark111x111x mark11x1x"][..]);
     let models = option::of(select(&["letters", "filling"][..]));
-    let page = (1..=100_usize, 0..=100_usize, 0..=20_usize);
+    let page = (1..=100_usize, prop_oneof![3 => Just(0), 1 => 1..=100_usize], 0..=20_usize);
     (place, times, modes, queries, models, page, option::of(-1.0..1.0_f32)).prop_map(
         |((guild, channels, authors), (since, until), mode, query, model, page, min_score)| {
             let mut request = support::ask(guild, query);

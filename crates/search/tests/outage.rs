@@ -73,6 +73,25 @@ async fn postgres_finds_all_words_in_a_message_and_if_nobody_said_them_any(pool:
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
+async fn where_any_word_will_do_those_of_very_many_messages_do_not(pool: PgPool) {
+    let world = World::new(pool).await.with_fallback();
+    two_talks(&world).await;
+    for statement in [
+        "INSERT INTO messages (guild_id, channel_id, id, author_id, author_name, sent_at, text, session_first)
+         SELECT 1, 9, 1000 + n, 1, 'a', '1970-02-01Z'::timestamptz + n * interval '1 minute', 'we like it and so on', 1001
+         FROM generate_series(1, 6000) n",
+        "INSERT INTO sessions (id, guild_id, channel_id, first_message_id, revision, message_count, word_count)
+         VALUES (gen_random_uuid(), 1, 9, 1001, 1, 6000, 36000)",
+        "ANALYZE messages",
+    ] {
+        sqlx::query(statement).execute(&world.pool).await.unwrap();
+    }
+    world.view.set(Mood::Away);
+    assert_eq!(world.found(&ask(1, "do we like walnut")).await, [HERE.session(1)]);
+    assert_eq!(world.found(&ask(1, "we like it")).await.len(), 1, "all of the words count, however frequent");
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
 async fn a_deadline_ends_the_wait_for_an_index_that_hangs(pool: PgPool) {
     let mut world = World::new(pool).await;
     two_talks(&world).await;

@@ -10,6 +10,9 @@ use uuid::Uuid;
 use super::numbers;
 use crate::StoreError;
 
+/// So many messages are ranked at most, the latest; a word that more hold is passed over where any word will do.
+const MANY: i64 = 5_000;
+
 /// What to look for, and where.
 #[derive(Clone, Copy)]
 pub struct Words<'a> {
@@ -39,7 +42,7 @@ pub struct Match {
 }
 
 /// The `limit` best live sessions of which a message holds all of the words; if none does, any of them. Best first,
-/// then the latest. Postgres gives up after `patience`, whether or not somebody still waits for the answer.
+/// then the latest; of more than 5,000 such messages the latest are looked at. Postgres gives up after `patience`, whether or not somebody still waits for the answer.
 ///
 /// # Errors
 /// If Postgres fails or gives up.
@@ -54,62 +57,93 @@ pub async fn by_words(
         .bind(patience.as_millis().max(1).to_string())
         .execute(&mut *tx)
         .await?;
-    let mut found = matches(&mut tx, words, Wanted::All, limit).await?;
-    if found.is_empty() {
-        found = matches(&mut tx, words, Wanted::Any, limit).await?;
+    let mut found = match all_of(&mut tx, words.text).await? {
+        Some(asked) => matches(&mut tx, words, &asked, limit).await?,
+        // Without a word nothing is found: joined with the guild's word, it would find all of the guild.
+        None => return Ok(Vec::new()),
+    };
+    if found.is_empty()
+        && let Some(asked) = any_of(&mut tx, words.text).await?
+    {
+        found = matches(&mut tx, words, &asked, limit).await?;
     }
     tx.commit().await?;
     Ok(found)
 }
 
-/// How much of what was asked a message has to hold.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Wanted {
-    All,
-    Any,
+/// The question for all of the words, as Postgres writes it; `None` if there are no words.
+async fn all_of(db: &mut PgConnection, text: &str) -> Result<Option<String>, StoreError> {
+    let asked: Option<String> = sqlx::query_scalar(
+        "SELECT asked::text FROM websearch_to_tsquery('simple', $1) asked WHERE numnode(asked) > 0",
+    )
+    .bind(text)
+    .fetch_optional(db)
+    .await?;
+    Ok(asked)
+}
+
+/// The question for any of the words but those that very many messages hold, by Postgres' statistics: to read all of
+/// these would take too long and find too little. The rarest word counts in any case.
+async fn any_of(db: &mut PgConnection, text: &str) -> Result<Option<String>, StoreError> {
+    let asked: Option<String> = sqlx::query_scalar(
+        "WITH frequent AS (
+             SELECT common.lexeme, common.share * words.reltuples AS messages
+             FROM pg_class words
+             JOIN pg_stats ON tablename = words.relname AND schemaname = words.relnamespace::regnamespace::text
+             CROSS JOIN ROWS FROM (unnest(most_common_elems::text::text[]), unnest(most_common_elem_freqs))
+                  AS common (lexeme, share)
+             WHERE words.oid = to_regclass('messages_words')),
+         asked AS (
+             SELECT lexeme, coalesce(messages, 0) AS messages, min(coalesce(messages, 0)) OVER () AS rarest
+             FROM unnest(to_tsvector('simple', $1)) LEFT JOIN frequent USING (lexeme))
+         SELECT replace(plainto_tsquery('simple', string_agg(lexeme, ' '))::text, ' & ', ' | ')
+         FROM asked WHERE messages <= greatest(rarest, $2)",
+    )
+    .bind(text)
+    .bind(MANY)
+    .fetch_one(db)
+    .await?;
+    Ok(asked.filter(|asked| !asked.is_empty()))
 }
 
 async fn matches(
     db: &mut PgConnection,
     words: Words<'_>,
-    wanted: Wanted,
+    asked: &str,
     limit: u32,
 ) -> Result<Vec<Match>, StoreError> {
     let rows: Vec<(Uuid, i64, f32)> = sqlx::query_as(
-        // Without a word in the question nothing is found: an empty question, joined with the guild's word, would
-        // find all of the guild.
         "SELECT id, message_id, score FROM (
-             SELECT DISTINCT ON (s.id) s.id, s.ended_at, m.id AS message_id,
-                    ts_rank_cd(to_tsvector('simple', m.text), asked.words) AS score
-             FROM (SELECT CASE WHEN $3 THEN websearch_to_tsquery('simple', $2)
-                          ELSE replace(plainto_tsquery('simple', $2)::text, ' & ', ' | ')::tsquery
-                          END AS words) asked
-             JOIN messages m ON m.guild_id = $1 AND m.session_first IS NOT NULL AND m.deleted_at IS NULL
-                  AND m.skip IS NULL
-                  AND to_tsvector('simple', m.text) || array_to_tsvector(ARRAY['guild ' || m.guild_id::text])
-                      @@ (quote_literal('guild ' || $1::text)::tsquery && asked.words)
-                  AND ($4::bigint[] IS NULL OR m.channel_id = ANY($4))
-             JOIN sessions s ON s.guild_id = m.guild_id AND s.channel_id = m.channel_id
-                  AND s.first_message_id = m.session_first AND s.deleted_at IS NULL
-                  AND ($6::timestamptz IS NULL OR s.ended_at >= $6)
-                  AND ($7::timestamptz IS NULL OR s.started_at < $7)
-             WHERE numnode(asked.words) > 0
-               AND ($5::bigint[] IS NULL OR EXISTS (
-                   SELECT FROM messages a
-                   WHERE a.guild_id = s.guild_id AND a.channel_id = s.channel_id
-                     AND a.session_first = s.first_message_id AND a.deleted_at IS NULL AND a.text <> ''
-                     AND a.author_id = ANY($5)))
-             ORDER BY s.id, score DESC, m.sent_at, m.id) best
-         ORDER BY score DESC, ended_at DESC, id LIMIT $8",
+             SELECT DISTINCT ON (id) id, ended_at, message_id,
+                    ts_rank_cd(to_tsvector('simple', text), $2::text::tsquery) AS score
+             FROM (
+                 SELECT s.id, s.ended_at, m.id AS message_id, m.sent_at, m.text
+                 FROM messages m
+                 JOIN sessions s ON s.guild_id = m.guild_id AND s.channel_id = m.channel_id
+                      AND s.first_message_id = m.session_first AND s.deleted_at IS NULL
+                 WHERE m.guild_id = $1 AND m.session_first IS NOT NULL AND m.deleted_at IS NULL AND m.skip IS NULL
+                   AND to_tsvector('simple', m.text) || array_to_tsvector(ARRAY['guild ' || m.guild_id::text])
+                       @@ (quote_literal('guild ' || $1::text)::tsquery && $2::text::tsquery)
+                   AND ($3::bigint[] IS NULL OR m.channel_id = ANY($3))
+                   AND ($4::bigint[] IS NULL OR EXISTS (
+                       SELECT FROM messages a
+                       WHERE a.guild_id = s.guild_id AND a.channel_id = s.channel_id
+                         AND a.session_first = s.first_message_id AND a.deleted_at IS NULL AND a.text <> ''
+                         AND a.author_id = ANY($4)))
+                   AND ($5::timestamptz IS NULL OR s.ended_at >= $5)
+                   AND ($6::timestamptz IS NULL OR s.started_at < $6)
+                 ORDER BY m.sent_at DESC, m.id DESC, s.id LIMIT $8) latest
+             ORDER BY id, score DESC, sent_at, message_id) best
+         ORDER BY score DESC, ended_at DESC, id LIMIT $7",
     )
     .bind(words.guild.get())
-    .bind(words.text)
-    .bind(wanted == Wanted::All)
+    .bind(asked)
     .bind(numbers(words.channels))
     .bind(words.authors.map(|ids| ids.iter().map(|id| id.get()).collect::<Vec<_>>()))
     .bind(words.since)
     .bind(words.until)
     .bind(i64::from(limit))
+    .bind(MANY)
     .fetch_all(db)
     .await?;
     rows.into_iter()
