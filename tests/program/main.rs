@@ -18,4 +18,5 @@ mod privacy;
 mod removal;
 mod reports;
 mod samples;
+mod server;
 mod serving;

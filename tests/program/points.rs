@@ -11,14 +11,27 @@ use crate::world::World;
 /// All points of a guild. No process may hold the index.
 pub async fn points(world: &World, guild: i64) -> BTreeMap<PointId, Point> {
     let index = EdgeIndex::open(&world.path("d/index")).unwrap();
-    let collection = CollectionName::new("guildex", &"all-minilm-l6-v2-fp32".parse().unwrap()).unwrap();
+    points_in(&index, &collection("guildex"), guild).await
+}
+
+/// The first model's collection.
+pub fn collection(base: &str) -> CollectionName {
+    CollectionName::new(base, &"all-minilm-l6-v2-fp32".parse().unwrap()).unwrap()
+}
+
+/// All points of a guild, which is to be the only one.
+pub async fn points_in(
+    index: &dyn VectorIndex,
+    collection: &CollectionName,
+    guild: i64,
+) -> BTreeMap<PointId, Point> {
     let guild: GuildId = guild.try_into().unwrap();
-    let guilds = index.guilds(&collection).await.unwrap();
+    let guilds = index.guilds(collection).await.unwrap();
     assert!(guilds.iter().all(|there| *there == guild), "points of other guilds");
     let mut points = BTreeMap::new();
     let mut after = None;
     loop {
-        let page = index.scroll(&collection, guild, after, 500).await.unwrap();
+        let page = index.scroll(collection, guild, after, 500).await.unwrap();
         points.extend(page.points.into_iter().map(|point| (point.id, point)));
         after = page.next;
         if after.is_none() {

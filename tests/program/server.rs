@@ -1,0 +1,124 @@
+//! Several workers on one Qdrant server: where the environment names one (`QDRANT_URL`).
+
+use std::io::Write;
+
+use guildex_index::{Collections, QdrantServer, ServerConfig};
+use uuid::Uuid;
+
+use crate::export::{GUILD, town};
+use crate::points::{assert_in_step, assert_same, collection, points, points_in};
+use crate::world::{Running, World};
+
+const QUESTIONS: [&str; 4] = ["oak", "the price of bread", "who has seen the cat", "a walk along the river"];
+
+/// A corner of the server, cleared at the end.
+struct Corner {
+    index: QdrantServer,
+    base: String,
+}
+
+impl Corner {
+    fn find() -> Option<Self> {
+        let Ok(url) = std::env::var("QDRANT_URL") else {
+            // Past the test runner's capture.
+            let _ = writeln!(
+                std::io::stderr(),
+                "QDRANT_URL is not set: no workers on a Qdrant server are tested"
+            );
+            return None;
+        };
+        let api_key = std::env::var("QDRANT_API_KEY").ok().map(Into::into);
+        let index = QdrantServer::connect(ServerConfig { url, api_key, ..ServerConfig::default() }).unwrap();
+        Some(Self { index, base: format!("test{}", Uuid::new_v4().simple()) })
+    }
+
+    fn toml(&self) -> String {
+        format!("[index]\nbackend = \"server\"\ncollection = {:?}\n", self.base)
+    }
+
+    async fn clear(self) {
+        self.index.drop_collection(&collection(&self.base)).await.unwrap();
+    }
+}
+
+fn answers(world: &World) -> Vec<Vec<String>> {
+    let sessions = |question| {
+        let found = world.search(GUILD, question);
+        found.iter().map(|found| found["session_id"].as_str().unwrap().to_owned()).collect()
+    };
+    QUESTIONS.map(sessions).into()
+}
+
+/// Workers of the server index what the embedded engine indexes, though one of them is killed, and searches of both
+/// find the same.
+async fn share(workers: usize) {
+    let Some(corner) = Corner::find() else { return };
+    let embedded = World::new().await;
+    embedded.import(&town(&embedded.path("town"), 60));
+    embedded.settle();
+
+    let world = World::with(&corner.toml()).await;
+    world.ok(&["init"]);
+    let _dispatcher = world.start(&["dispatcher"]);
+    let mut running: Vec<Running> = (0..workers).map(|_| world.start(&["worker"])).collect();
+    world.import(&town(&world.path("town"), 60));
+    world.wait_for("SELECT count(*) > 5 FROM indexed_sessions").await;
+    running.remove(0).kill();
+    world.wait_idle().await;
+
+    let shared = points_in(&corner.index, &collection(&corner.base), GUILD).await;
+    assert_in_step(&world, &shared).await;
+    assert_eq!(world.value::<i64>("SELECT count(*) FROM jobs WHERE state = 'dead'").await, 0);
+    assert_same(&points(&embedded, GUILD).await, &shared);
+    assert_eq!(answers(&world), answers(&embedded));
+    world.ok(&["init", "--validate"]);
+    for worker in running {
+        assert!(worker.stop().await.success());
+    }
+    corner.clear().await;
+}
+
+#[tokio::test]
+async fn two_workers_share_a_server() {
+    share(2).await;
+}
+
+#[tokio::test]
+async fn four_workers_share_a_server() {
+    share(4).await;
+}
+
+#[tokio::test]
+async fn a_backup_of_a_server_brings_its_points_back() {
+    let Some(corner) = Corner::find() else { return };
+    let world = World::with(&corner.toml()).await;
+    world.import(&town(&world.path("town"), 12));
+    world.settle();
+    let (before, found) = (points_in(&corner.index, &collection(&corner.base), GUILD).await, answers(&world));
+    world.ok(&["backup", "copy"]);
+
+    corner.index.drop_collection(&collection(&corner.base)).await.unwrap();
+    let outcome = world.ok(&["restore", "copy"]);
+    assert!(outcome.stdout.contains("12 sessions as they were, 0 to be indexed again"), "{outcome}");
+    assert_same(&before, &points_in(&corner.index, &collection(&corner.base), GUILD).await);
+    assert_eq!(answers(&world), found);
+    world.settle();
+    corner.clear().await;
+}
+
+#[tokio::test]
+async fn a_server_that_nobody_answers_at_is_told_of_and_costs_nothing() {
+    let nobody =
+        "[index]\nbackend = \"server\"\n[index.server]\nurl = \"http://127.0.0.1:9\"\n[search]\nfallback = ";
+    let world = World::with(&format!("{nobody} \"none\"")).await;
+    world.import(&town(&world.path("town"), 3));
+    let up = world.start(&["up"]);
+    let guild = GUILD.to_string();
+    let outcome = world.fails(&["search", "--guild", &guild, "oak"]);
+    assert!(outcome.stderr.contains("away"), "{outcome}");
+    let answer =
+        world.ok(&["search", "--guild", &guild, "--set", "search.fallback=postgres", "--json", "oak"]).json();
+    assert_eq!(answer["degraded"], true, "{answer}");
+    assert_eq!(world.value::<i64>("SELECT count(*) FROM jobs WHERE attempts > 1 OR state = 'dead'").await, 0);
+    assert!(up.stop().await.success());
+}
