@@ -22,7 +22,8 @@ const IDENTITY: &str = "guildex";
 const POLL: Duration = Duration::from_millis(200);
 
 /// Makes the collection, or accepts one that is there. Several workers may do so at once: one makes it, all of
-/// them make its payload indexes, and the server makes each of these once.
+/// them make its payload indexes, and the server makes each of these once. Whoever made it may die before it says
+/// so: the next finds one that is nobody's.
 pub(super) async fn ensure(client: &Client, wanted: &Collection) -> Result<Ensured, Error> {
     match client.info(&wanted.name).await {
         Ok(info) => return accept(client, wanted, &info).await,
@@ -31,7 +32,7 @@ pub(super) async fn ensure(client: &Client, wanted: &Collection) -> Result<Ensur
     }
     let request = schema::creation(wanted, client.config.quantization);
     let made = client
-        .long_call(&wanted.name, |qdrant| async {
+        .change(&wanted.name, |qdrant| async {
             match qdrant.create_collection(request).await {
                 Err(error) if fault::is_there_already(&error) => Ok(false),
                 outcome => outcome.map(|_| true),
@@ -112,7 +113,7 @@ pub(super) async fn amend(client: &Client, wanted: &Collection) -> Result<Vec<Di
 
 async fn update(client: &Client, collection: &CollectionName, change: UpdateCollection) -> Result<(), Error> {
     let change = UpdateCollection { collection_name: collection.to_string(), ..change };
-    client.long_call(collection, |qdrant| qdrant.update_collection(change)).await.map(drop)
+    client.change(collection, |qdrant| qdrant.update_collection(change)).await.map(drop)
 }
 
 pub(super) async fn identity(
@@ -150,7 +151,7 @@ async fn set_metadata(
 
 pub(super) async fn drop_collection(client: &Client, collection: &CollectionName) -> Result<(), Error> {
     client.forget(collection);
-    match client.long_call(collection, |qdrant| qdrant.delete_collection(collection.as_str())).await {
+    match client.change(collection, |qdrant| qdrant.delete_collection(collection.as_str())).await {
         Ok(_) | Err(Error::NoCollection(_)) => Ok(()),
         Err(error) => Err(error),
     }
