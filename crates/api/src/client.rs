@@ -2,11 +2,18 @@ use std::path::Path;
 use std::time::Duration;
 
 use guildex_search::{Request, Results};
-use reqwest::StatusCode;
+use guildex_types::ModelSlug;
+use reqwest::{Response, StatusCode};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::BackUp;
 
 /// What a search's own deadline may be exceeded by on its way, and the longest wait for a sign of life.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How long a backup may take: it copies everything.
+const LONG: Duration = Duration::from_hours(24);
 
 /// Why another process gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -47,20 +54,33 @@ impl Client {
     /// # Errors
     /// If the other process refuses or does not answer.
     pub async fn search(&self, request: &Request) -> Result<Results, ClientError> {
-        #[derive(Deserialize)]
-        struct Refusal {
-            error: String,
-        }
-        let response = self.0.post("http://guildex/search").json(request).send().await?;
-        let status = response.status();
-        if status.is_success() {
-            return Ok(response.json().await?);
-        }
-        let Refusal { error } = response.json().await?;
-        Err(match status {
-            StatusCode::UNPROCESSABLE_ENTITY => ClientError::Request(error),
-            StatusCode::GATEWAY_TIMEOUT => ClientError::Deadline(error),
-            _ => ClientError::Unavailable(error),
-        })
+        answer(self.0.post("http://guildex/search").json(request).send().await?).await
     }
+
+    /// Has it write a backup of its collections into a folder, which it names from the root. Returns the models.
+    ///
+    /// # Errors
+    /// If the other process refuses or does not answer.
+    pub async fn backup(&self, folder: &Path) -> Result<Vec<ModelSlug>, ClientError> {
+        let request = BackUp { folder: folder.to_owned() };
+        let response = self.0.post("http://guildex/backup").timeout(LONG).json(&request).send().await?;
+        answer(response).await
+    }
+}
+
+async fn answer<T: DeserializeOwned>(response: Response) -> Result<T, ClientError> {
+    #[derive(Deserialize)]
+    struct Refusal {
+        error: String,
+    }
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response.json().await?);
+    }
+    let Refusal { error } = response.json().await?;
+    Err(match status {
+        StatusCode::UNPROCESSABLE_ENTITY => ClientError::Request(error),
+        StatusCode::GATEWAY_TIMEOUT => ClientError::Deadline(error),
+        _ => ClientError::Unavailable(error),
+    })
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use fastembed::{EmbeddingModel, ModelInfo, TextEmbedding};
+use serde::{Deserialize, Serialize};
 
 use crate::error::LoadError;
 
@@ -31,7 +32,8 @@ pub enum LocalSource {
 }
 
 /// How the vectors of a text's tokens become the text's one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Pooling {
     /// Their mean: sentence-transformers' models and e5.
     #[default]

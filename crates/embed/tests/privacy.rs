@@ -1,7 +1,7 @@
 //! Neither key nor texts reach the log, at whatever level and whoever writes it. In a file of its own: a process has
 //! one log.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod support;
 

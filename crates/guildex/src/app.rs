@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use guildex_embed::Models;
+use guildex_index::{QdrantServer, ServerConfig, VectorIndex};
 use guildex_producer::dispatcher::{Dispatcher, DispatcherConfig};
 use guildex_producer::ingest::{Ingest, IngestConfig};
 use guildex_queue::Queues;
@@ -13,8 +14,9 @@ use guildex_types::ModelSlug;
 use guildex_worker::{Concurrency, Worker, WorkerConfig};
 use sqlx::PgPool;
 
+use crate::catalogue;
 use crate::config::Config;
-use crate::open::OpenIndex;
+use crate::config::schema::Index;
 
 /// The program's parts, made as they are needed.
 pub struct App {
@@ -98,6 +100,40 @@ impl App {
     /// The models that the configuration names.
     pub fn models(&self) -> anyhow::Result<Arc<Models>> {
         Ok(Arc::new(catalogue::models(&self.config)?))
+    }
+
+    /// The length of a configured model's vectors.
+    pub fn dimensions(&self, model: &ModelSlug) -> anyhow::Result<usize> {
+        let (first, dimensions) = self.first_model();
+        if let Some(named) = self.config.models.get(model.as_str()) {
+            return Ok(named.dimensions);
+        }
+        let known =
+            || self.config.models.keys().cloned().chain([first.to_string()]).collect::<Vec<_>>().join(", ");
+        ensure!(
+            model == first,
+            "the model {model} is not configured: give it a section [models.{model}] ({} are known)",
+            known()
+        );
+        Ok(dimensions)
+    }
+
+    /// A client of the Qdrant server.
+    pub fn server(&self) -> anyhow::Result<QdrantServer> {
+        let index = &self.config.index;
+        let server = &index.server;
+        let config = ServerConfig {
+            url: index.server_url()?.expose().to_owned(),
+            http_url: server.http_url.as_ref().map(|url| url.expose().to_owned()),
+            api_key: server.api_key.as_ref().map(|key| key.expose().to_owned().into()),
+            timeout: server.timeout,
+            connect_timeout: server.connect_timeout,
+            pool: server.connections,
+            batch: server.batch,
+            streams: server.streams,
+            quantization: server.quantization,
+        };
+        QdrantServer::connect(config).context("the Qdrant server cannot be used (index.server)")
     }
 
     /// The folder of the embedded index.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use guildex_index::Mode;
+use guildex_index::{Mode, bm25};
 use guildex_types::{ChannelId, GuildId, ModelSlug, UserId};
 
 use crate::config::key_value;
@@ -48,6 +48,12 @@ pub enum Command {
     Backfill(Backfill),
     /// Change the embedding model: fill its collection while the old one serves, then switch
     Reindex(Reindex),
+    /// Show or set the language of a guild's words, so that inflected ones are found
+    Language(Language),
+    /// Copy the index, with what the database knows of it, into a folder
+    Backup(Backup),
+    /// Put a backup in the index's place; what was deleted or changed since stays so
+    Restore(Backup),
     /// Search a guild's conversations
     Search(Search),
     /// Show what is stored, indexed, waiting and dead, by guild
@@ -90,6 +96,25 @@ pub struct Backfill {
     /// Let a Qdrant server build its graphs at the end, in one go; searches are slower until then
     #[arg(long)]
     pub bulk: bool,
+}
+
+/// See [`Command::Language`].
+#[derive(Debug, Args)]
+pub struct Language {
+    /// The guild's id
+    #[arg(long, value_name = "ID")]
+    pub guild: GuildId,
+    /// Such as english; `none` for guilds of many languages [default: show it]
+    #[arg(value_name = "LANGUAGE")]
+    pub language: Option<bm25::Language>,
+}
+
+/// See [`Command::Backup`] and [`Command::Restore`].
+#[derive(Debug, Args)]
+pub struct Backup {
+    /// The backup's folder; a new one for a backup
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
 }
 
 /// See [`Command::Init`].

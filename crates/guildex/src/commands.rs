@@ -1,9 +1,11 @@
 //! One module a subcommand, and the way to them.
 
 mod backfill;
+mod backup;
 mod eval;
 mod import;
 mod init;
+mod language;
 mod reindex;
 mod roles;
 mod search;
@@ -37,6 +39,9 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Dispatcher => roles::dispatcher(&app).await?,
         Command::Backfill(args) => backfill::run(&app, args).await?,
         Command::Reindex(args) => reindex::run(&app, args).await?,
+        Command::Language(args) => language::run(&app, args).await?,
+        Command::Backup(args) => backup::back_up(&app, args).await?,
+        Command::Restore(args) => backup::restore(&app, args).await?,
         Command::Search(args) => search::run(&app, args).await?,
         Command::Status(args) => status::run(&app, args).await?,
         Command::Eval(Eval::Sessions(args)) => eval::sessions(&app, args).await?,

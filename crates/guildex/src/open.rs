@@ -1,29 +1,37 @@
 //! Opening the index and the models that the database names.
 
+#[cfg(feature = "edge")]
 use std::path::Path;
 use std::sync::Arc;
+#[cfg(feature = "edge")]
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+#[cfg(feature = "edge")]
 use backon::{ConstantBuilder, Retryable};
-use guildex_embed::Models;
-use guildex_index::{Bulk, EdgeIndex, VectorIndex};
+#[cfg(feature = "edge")]
+use guildex_index::EdgeIndex;
+use guildex_index::{Bulk, VectorIndex};
 use guildex_producer::ingest::Ingest;
 use guildex_store::models::{self, Kept};
 use guildex_types::ModelSlug;
-use guildex_worker::adopt::adopt;
+use guildex_upkeep::adopt::{adopt, verify};
 use sqlx::PgPool;
 
 use crate::app::App;
 use crate::config::Backend;
 
 /// How often a folder that is in use is tried again: a `search` holds it for a moment.
+#[cfg(feature = "edge")]
 const PATIENCE: (Duration, usize) = (Duration::from_millis(250), 20);
 
 /// The index, as this process holds it.
 pub async fn index(app: &App) -> anyhow::Result<Arc<dyn VectorIndex>> {
     match app.config().index.backend {
+        #[cfg(feature = "edge")]
         Backend::Embedded => Ok(Arc::new(hold(&app.index_folder()).await?)),
+        #[cfg(not(feature = "edge"))]
+        Backend::Embedded => bail!("this build has no embedded index: set index.backend to \"server\""),
         Backend::Server => Ok(Arc::new(app.server()?)),
     }
 }
@@ -41,6 +49,7 @@ pub async fn existing_index(app: &App) -> anyhow::Result<Arc<dyn VectorIndex>> {
 }
 
 /// Another process may hold the folder for the moment of a search.
+#[cfg(feature = "edge")]
 async fn hold(folder: &Path) -> anyhow::Result<EdgeIndex> {
     let open = || async {
         let folder = folder.to_owned();
@@ -64,10 +73,15 @@ pub async fn active_model(app: &App, pool: &PgPool) -> anyhow::Result<Kept> {
     kept.into_iter().find(|model| model.slug == active).context("the active model has just been dropped")
 }
 
-/// Loads a model now, so that what is wrong with it is told at the start.
-pub async fn load(models: &Models, model: &ModelSlug) -> anyhow::Result<()> {
-    models.get(model).await?;
-    Ok(())
+/// Makes sure that the active model's collection is there and this database's. One that cannot be asked is for the
+/// search to tell of.
+pub async fn check_active(app: &App, pool: &PgPool, index: &dyn VectorIndex) -> anyhow::Result<()> {
+    let active = active_model(app, pool).await?;
+    let ingest = app.ingest(pool.clone());
+    match verify(&ingest, index, &app.config().index.collection, &active).await {
+        Err(error) if error.is_away() => Ok(()),
+        outcome => Ok(drop(outcome?)),
+    }
 }
 
 /// On a server that any process can reach, tells it that much is about to be written to the model's collection, or

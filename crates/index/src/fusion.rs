@@ -10,9 +10,14 @@ use crate::MAX_LIMIT;
 /// A point with its score; the higher the better.
 pub(crate) type Scored = (PointId, f32);
 
-/// How many points each ranking gives to a search, however few are wanted: fusion sees the same rankings
-/// whatever the page, so that a short list is the beginning of a longer one.
-pub(crate) const DEPTH: usize = MAX_LIMIT;
+/// How many points each ranking gives to a search for `limit` hits. Fusion has to see the same rankings whatever
+/// the page, so that a short list is the beginning of a longer one: that holds for up to 400 hits, and for more
+/// among themselves.
+pub(crate) fn depth(limit: usize) -> usize {
+    if limit <= SHALLOW { SHALLOW } else { MAX_LIMIT }
+}
+
+const SHALLOW: usize = 400;
 
 /// How two rankings become one: a point scores `weight / (k + rank)` in each ranking that has it, ranks from 1,
 /// and the sums rank anew. Equal weights are reciprocal rank fusion; what a ranking of weight 0 alone has is not

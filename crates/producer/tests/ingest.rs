@@ -88,7 +88,7 @@ impl Place {
 
     async fn backfill(&self) {
         models::begin_with(self.pool(), &model(), 384).await.unwrap();
-        backfill::run(&self.ingest, self.guild(), self.channel.id, &model()).await.unwrap();
+        backfill::run(&self.ingest, self.guild(), self.channel.id, &[model()]).await.unwrap();
     }
 
     /// Another program stores messages: without sessions, words or reasons to skip them.

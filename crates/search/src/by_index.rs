@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use guildex_embed::{Embedder, ModelError};
-use guildex_index::{self as index, CollectionName, Hit, Mode, Query, bm25};
+use guildex_index::bm25::{self, Language};
+use guildex_index::{self as index, CollectionName, Hit, Mode, Query};
+use guildex_store::channels;
 use guildex_store::models::{self, ModelState};
 use guildex_store::search::{self, HitKey, Shown};
 use guildex_types::{MessageId, ModelSlug, SessionId};
@@ -54,7 +56,7 @@ impl Searcher {
             let active = kept.into_iter().find(|model| model.state == ModelState::Active);
             return Ok(active.ok_or(SearchError::NothingIndexed)?.slug);
         };
-        let in_step = kept.into_iter().filter(|model| model.state != ModelState::Retired);
+        let in_step = kept.into_iter().filter(|model| model.state.is_kept_in_step());
         let slugs: Vec<String> = in_step.map(|model| model.slug.to_string()).collect();
         if slugs.iter().any(|slug| slug == named.as_str()) {
             return Ok(named.clone());
@@ -70,12 +72,16 @@ impl Searcher {
         model: &ModelSlug,
     ) -> Result<Results, SearchError> {
         let collection = CollectionName::new(&self.base, model)?;
+        let language =
+            clock.within(Part::Postgres, channels::language(&self.pool, ask.scope.tenant())).await?;
+        // A name that only a later release knows: words are what they are then.
+        let language: Language = language.as_deref().unwrap_or_default().parse().unwrap_or_default();
         let query = Query {
             dense: match ask.mode {
                 Mode::Sparse => Vec::new(),
                 Mode::Dense | Mode::Hybrid => self.embed(ask, clock, model).await?,
             },
-            bm25: bm25::query(ask.query.as_str()),
+            bm25: bm25::query(ask.query.as_str(), language),
             mode: ask.mode,
             fusion: self.config.fusion,
             filter: ask.filter.clone(),

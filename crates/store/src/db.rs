@@ -109,10 +109,18 @@ pub async fn check_schema(pool: &PgPool) -> Result<(), StoreError> {
     if !exists {
         return Err(StoreError::OldSchema);
     }
+    let latest = MIGRATOR.iter().map(|migration| migration.version).max();
+    if Some(schema_version(pool).await?) >= latest { Ok(()) } else { Err(StoreError::OldSchema) }
+}
+
+/// The newest migration that the schema has.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn schema_version(pool: &PgPool) -> Result<i64, StoreError> {
     let applied: Option<i64> =
         sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success").fetch_one(pool).await?;
-    let latest = MIGRATOR.iter().map(|migration| migration.version).max();
-    if applied >= latest { Ok(()) } else { Err(StoreError::OldSchema) }
+    Ok(applied.unwrap_or(0))
 }
 
 /// The name of this database's content, made when its schema was: an index remembers from which it was built.

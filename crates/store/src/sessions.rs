@@ -119,6 +119,8 @@ pub struct Session {
     pub channel_id: ChannelId,
     /// The channel's name.
     pub channel_name: String,
+    /// The language of the guild's words, if it has one.
+    pub language: Option<String>,
     /// The message that names it.
     pub first_message_id: MessageId,
     /// The state that was read.
@@ -169,12 +171,13 @@ pub async fn load(
 ) -> Result<Vec<Session>, StoreError> {
     let (guilds, ids): (Vec<i64>, Vec<Uuid>) = wanted.iter().map(|(g, s)| (g.get(), s.get())).unzip();
     let rows: Vec<LoadedRow> = sqlx::query_as(
-        "SELECT s.id, s.guild_id, s.channel_id, c.name AS channel_name, s.first_message_id, s.revision,
+        "SELECT s.id, s.guild_id, s.channel_id, c.name AS channel_name, g.language, s.first_message_id, s.revision,
                 i.point_revision, i.content_hash, i.points,
                 m.id AS message_id, m.author_id, m.author_name, m.sent_at, m.text, m.words
          FROM UNNEST($1::bigint[], $2::uuid[]) AS u (guild_id, id)
          JOIN sessions s ON s.id = u.id AND s.guild_id = u.guild_id
          JOIN channels c ON c.guild_id = s.guild_id AND c.id = s.channel_id
+         JOIN guilds g ON g.id = s.guild_id
          LEFT JOIN indexed_sessions i ON i.session_id = s.id AND i.model = $3
          LEFT JOIN messages m ON m.guild_id = s.guild_id AND m.channel_id = s.channel_id
               AND m.session_first = s.first_message_id AND m.deleted_at IS NULL AND m.text <> ''
@@ -203,6 +206,7 @@ struct LoadedRow {
     guild_id: i64,
     channel_id: i64,
     channel_name: String,
+    language: Option<String>,
     first_message_id: i64,
     revision: i64,
     point_revision: Option<i64>,
@@ -223,6 +227,7 @@ impl LoadedRow {
             guild_id: self.guild_id.try_into()?,
             channel_id: self.channel_id.try_into()?,
             channel_name: self.channel_name.clone(),
+            language: self.language.clone(),
             first_message_id: self.first_message_id.try_into()?,
             revision: self.revision.into(),
             messages: Vec::new(),

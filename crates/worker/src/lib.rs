@@ -9,7 +9,6 @@
 //! The order of things within an index job, and why a crash between any two of them does no harm, is told in
 //! `docs/protocol.md`.
 
-pub mod adopt;
 mod breaker;
 mod claims;
 mod config;

@@ -9,10 +9,9 @@ use guildex_producer::ingest::Ingest;
 use guildex_store::StoreError;
 use guildex_store::models::{self, Kept, ModelState};
 use guildex_types::ModelSlug;
+use guildex_upkeep::adopt::{AdoptError, adopt};
 use tokio::sync::Mutex;
 use uuid::Uuid;
-
-use crate::adopt::{AdoptError, adopt};
 
 /// How old the list of models may be. What is recorded is checked against the newest.
 const FRESH: Duration = Duration::from_secs(1);

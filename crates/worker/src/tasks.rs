@@ -8,9 +8,9 @@ use guildex_index::{Error, VectorIndex};
 use guildex_producer::backfill;
 use guildex_producer::ingest::Ingest;
 use guildex_types::{Eligibility, GuildId, MessageId, ModelSlug, Revision, Task};
+use guildex_upkeep::adopt::AdoptError;
 use tokio_util::sync::CancellationToken;
 
-use crate::adopt::AdoptError;
 use crate::breaker::{Breaker, Stopped};
 use crate::claims::Held;
 use crate::finish::Outcome;

@@ -5,7 +5,7 @@ use guildex_search::{Neighbour, Request, Results};
 use super::print;
 use crate::app::App;
 use crate::cli::Search;
-use crate::open::{Purpose, open};
+use crate::open;
 
 /// Searches through the process that holds the index, if one does, and else directly.
 pub async fn run(app: &App, args: Search) -> anyhow::Result<()> {
@@ -16,8 +16,9 @@ pub async fn run(app: &App, args: Search) -> anyhow::Result<()> {
         Some(holder) => holder.search(&request).await?,
         None => {
             let pool = app.database().await?;
-            let open = open(app, &pool, Purpose::Read).await?;
-            app.searcher(pool, &open).search(&request).await?
+            let index = open::existing_index(app).await?;
+            open::check_active(app, &pool, index.as_ref()).await?;
+            app.searcher(pool, app.models()?, index).search(&request).await?
         }
     };
     if results.degraded {

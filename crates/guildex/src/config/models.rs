@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use guildex_embed::Pooling;
 use serde::{Deserialize, Serialize};
 
 use super::schema::{blank, duration};
@@ -17,17 +18,6 @@ pub enum Provider {
     Local,
     /// A server with OpenAI's way of asking for embeddings.
     Http,
-}
-
-/// How the vectors of a text's tokens become one.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Pooling {
-    /// Their mean.
-    #[default]
-    Mean,
-    /// The first token's.
-    Cls,
 }
 
 /// A model that `guildex reindex --to NAME` can fill a collection for.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use guildex_index::Mode;
+use guildex_index::{Mode, Quantization};
 use guildex_producer::sessionizer::Rules;
 use guildex_search::{Fallback, SearchConfig};
 use guildex_types::{ChannelId, Eligibility, ModelSlug, UserId};
@@ -118,18 +118,6 @@ pub struct Server {
     pub streams: usize,
     /// How vectors are compressed in memory. Default: `none`.
     pub quantization: Quantization,
-}
-
-/// How a server compresses vectors in memory. Searches compare the best again with whole vectors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Quantization {
-    /// Not at all.
-    None,
-    /// A byte a value: a quarter of the memory.
-    Scalar,
-    /// A bit a value: a thirty-second of the memory; for long vectors.
-    Binary,
 }
 
 /// The embedding model that a new database begins with, and how local models run. Which model is in use later is

@@ -1,29 +1,25 @@
 //! One collection in the engine.
 
-use std::collections::HashMap;
+mod changes;
+mod search;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use guildex_types::{ChannelId, GuildId, MessageId, PointId, Revision, SessionId};
+use guildex_types::{GuildId, PointId};
 use qdrant_edge::{
-    CountRequest, FacetRequest, FacetValue, Filter, NamedQuery, PointId as EnginePointId,
-    PointInsertOperations, PointOperations, QueryEnum, QueryRequest, Record, ScoringQuery, ScrollRequest,
-    SearchParams, UpdateOperation, VectorInternal, WithPayloadInterface, WithVector,
+    CountRequest, FacetRequest, FacetValue, Filter, PointId as EnginePointId, Record, ScrollRequest,
+    WithPayloadInterface, WithVector,
 };
-use serde::Deserialize;
 
-use super::convert::{fields, from_engine_id, payload, to_engine, to_point, to_struct};
+use super::convert::{fields, to_point};
 use super::engine::Engine;
-use super::schema::{self, BM25, DENSE};
+use super::schema::{self, DENSE};
 use super::snapshot;
-use crate::fusion::{DEPTH, Scored, rank};
-use crate::{Bulk, Difference, Error, Hit, MAX_LIMIT, Mode, Page, Point, Query, Scope};
+use crate::{Bulk, Difference, Error, Page};
 
 /// After how many written or deleted points an idle collection is reorganised.
 const TEND_AFTER: usize = 20_000;
-
-/// How far a ranking is read for points that score as well as its last one.
-const MAX_TIES: usize = 10_000;
 
 pub(super) struct Shard {
     engine: Engine,
@@ -89,98 +85,6 @@ impl Shard {
 
     // Reads: from any thread, at any time.
 
-    pub(super) fn search(&self, scope: &Scope, query: &Query) -> Result<Vec<Hit>, Error> {
-        if query.mode != Mode::Sparse {
-            self.check(&query.dense)?;
-        }
-        let limit = query.limit.min(MAX_LIMIT);
-        if limit == 0
-            || scope.channels().is_some_and(<[_]>::is_empty)
-            || query.filter.authors.as_ref().is_some_and(Vec::is_empty)
-        {
-            return Ok(vec![]);
-        }
-        let filter = schema::in_scope(scope, &query.filter)?;
-        let dense = || self.nearest(DENSE, VectorInternal::Dense(query.dense.clone()), &filter, query);
-        let words = || match query.bm25.is_empty() {
-            true => Ok(vec![]),
-            false => self.nearest(BM25, VectorInternal::Sparse(to_engine(&query.bm25)), &filter, query),
-        };
-        let mut ranking = match query.mode {
-            Mode::Dense => dense()?,
-            Mode::Sparse => words()?,
-            Mode::Hybrid => query.fusion.fuse(dense()?, words()?),
-        };
-        if let Some(least) = query.min_score {
-            ranking.retain(|(_, score)| *score >= least);
-        }
-        self.hits(scope, ranking.into_iter().take(limit).collect())
-    }
-
-    /// The [`DEPTH`] points nearest to a vector, best first. Where equal scores straddle the cut, those with the
-    /// lowest ids are in, like everywhere else, as long as no more than [`MAX_TIES`] points score as well; of
-    /// more, the engine's pick stands, which is the same until something is written.
-    fn nearest(
-        &self,
-        name: &str,
-        vector: VectorInternal,
-        filter: &Filter,
-        query: &Query,
-    ) -> Result<Vec<Scored>, Error> {
-        let named = NamedQuery { query: vector, using: Some(name.into()) };
-        let mut request = QueryRequest {
-            prefetches: vec![],
-            query: Some(ScoringQuery::Vector(QueryEnum::Nearest(named))),
-            filter: Some(filter.clone()),
-            score_threshold: None,
-            limit: DEPTH + 1,
-            offset: 0,
-            params: Some(SearchParams { exact: query.exact, ..SearchParams::default() }),
-            with_vector: WithVector::Bool(false),
-            with_payload: WithPayloadInterface::Bool(false),
-        };
-        let mut found = self.engine.with(|engine| engine.query(request.clone()))?;
-        if let [.., last, next] = found.as_slice()
-            && found.len() > DEPTH
-            && last.score == next.score
-        {
-            request.limit = MAX_TIES;
-            found = self.engine.with(|engine| engine.query(request))?;
-        }
-        let scored = found.into_iter().map(|point| Ok((from_engine_id(point.id)?, point.score)));
-        let mut ranking = rank(scored.collect::<Result<_, Error>>()?);
-        ranking.truncate(DEPTH);
-        Ok(ranking)
-    }
-
-    /// The ranked points with what is known of them now; one that was deleted meanwhile is left out.
-    fn hits(&self, scope: &Scope, ranking: Vec<Scored>) -> Result<Vec<Hit>, Error> {
-        #[derive(Deserialize)]
-        struct Place {
-            guild_id: GuildId,
-            channel_id: ChannelId,
-            session_id: SessionId,
-            chunk: u32,
-            message_ids: Vec<MessageId>,
-            revision: Revision,
-        }
-        const FIELDS: [&str; 6] =
-            ["guild_id", "channel_id", "session_id", "chunk", "message_ids", "revision"];
-
-        let scores: HashMap<_, _> = ranking.iter().copied().collect();
-        let mut hits = vec![];
-        for record in self.retrieve(ranking.into_iter().map(|(id, _)| id), &FIELDS)? {
-            let (id, place): (_, Place) = payload(record)?;
-            let Some(&score) = scores.get(&id) else { continue };
-            // The filter saw to this; a leak between tenants is worth a second look.
-            if scope.admits(place.guild_id, place.channel_id) {
-                let Place { guild_id, channel_id, session_id, chunk, message_ids, revision } = place;
-                hits.push(Hit { id, score, guild_id, channel_id, session_id, chunk, message_ids, revision });
-            }
-        }
-        Ok(hits)
-    }
-
     pub(super) fn scroll(&self, guild: GuildId, after: Option<PointId>, limit: usize) -> Result<Page, Error> {
         let filter = schema::in_guild(guild)?;
         let (records, more) = self.page(&filter, after, limit, WithPayloadInterface::Bool(true), true)?;
@@ -212,83 +116,7 @@ impl Shard {
         Ok(guilds)
     }
 
-    // Changes: from the writer's thread alone. They hold after the next flush.
-
-    pub(super) fn upsert(&self, points: Vec<Point>) -> Result<(), Error> {
-        points.iter().try_for_each(|point| self.check(&point.dense))?;
-        let mut newest: HashMap<PointId, Point> = HashMap::with_capacity(points.len());
-        for point in points {
-            match newest.get(&point.id) {
-                Some(other) if other.payload.revision > point.payload.revision => {}
-                _ => drop(newest.insert(point.id, point)),
-            }
-        }
-        for record in self.retrieve(newest.keys().copied(), &Stamp::FIELDS)? {
-            let (id, stored): (_, Stamp) = payload(record)?;
-            if newest.get(&id).is_some_and(|point| point.payload.revision < stored.revision) {
-                newest.remove(&id);
-            }
-        }
-        let points = newest.into_values().map(to_struct).collect::<Result<Vec<_>, _>>()?;
-        let points = points.into_iter().map(Into::into).collect::<Vec<_>>();
-        self.change(points.len(), PointOperations::UpsertPoints(PointInsertOperations::PointsList(points)))
-    }
-
-    pub(super) fn delete_below(
-        &self,
-        guild: GuildId,
-        sessions: Vec<(SessionId, Revision)>,
-    ) -> Result<(), Error> {
-        let mut below = HashMap::with_capacity(sessions.len());
-        for (session, revision) in sessions {
-            let limit = below.entry(session).or_insert(revision);
-            *limit = revision.max(*limit);
-        }
-        let filter = schema::in_sessions(guild, below.keys())?;
-        self.delete_if(&filter, |point| {
-            below.get(&point.session_id).is_some_and(|limit| point.revision < *limit)
-        })
-    }
-
-    pub(super) fn delete_messages(
-        &self,
-        guild: GuildId,
-        messages: &[MessageId],
-        below: Revision,
-    ) -> Result<(), Error> {
-        let filter = schema::with_messages(guild, messages)?;
-        self.delete_if(&filter, |point| point.revision < below)
-    }
-
-    /// Deletes what `doomed` says of what the filter finds. The engine could do it by filter alone, but
-    /// compares revisions as floats.
-    fn delete_if(&self, filter: &Filter, doomed: impl Fn(&Stamp) -> bool) -> Result<(), Error> {
-        let mut ids = vec![];
-        let mut after = None;
-        loop {
-            let (records, more) = self.page(filter, after, MAX_LIMIT, fields(&Stamp::FIELDS)?, false)?;
-            for record in records {
-                let (id, stamp) = payload(record)?;
-                after = Some(id);
-                if doomed(&stamp) {
-                    ids.push(EnginePointId::Uuid(id.get()));
-                }
-            }
-            if !more {
-                return self.change(ids.len(), PointOperations::DeletePoints { ids });
-            }
-        }
-    }
-
-    fn change(&self, points: usize, change: PointOperations) -> Result<(), Error> {
-        if points == 0 {
-            return Ok(());
-        }
-        self.changed.fetch_add(points, Ordering::Relaxed);
-        let outcome = self.engine.with(|engine| engine.update(UpdateOperation::PointOperation(change)));
-        self.broken.fetch_or(outcome.is_err(), Ordering::Relaxed);
-        outcome
-    }
+    // Changes: from the writer's thread alone.
 
     /// Makes the changes up to here durable.
     pub(super) fn flush(&self) -> Result<(), Error> {
@@ -353,6 +181,8 @@ impl Shard {
         }
     }
 
+    // Ways to the engine.
+
     fn retrieve(&self, ids: impl Iterator<Item = PointId>, names: &[&str]) -> Result<Vec<Record>, Error> {
         let ids: Vec<_> = ids.map(|id| EnginePointId::Uuid(id.get())).collect();
         let wanted = fields(names)?;
@@ -394,15 +224,4 @@ impl Shard {
             Err(Error::Vector { expected: self.dims, given: finite })
         }
     }
-}
-
-/// The part of a payload that decides what may be overwritten or deleted.
-#[derive(Deserialize)]
-struct Stamp {
-    session_id: SessionId,
-    revision: Revision,
-}
-
-impl Stamp {
-    const FIELDS: [&str; 2] = ["session_id", "revision"];
 }

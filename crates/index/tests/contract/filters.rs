@@ -198,16 +198,19 @@ pub async fn weights_decide_between_the_rankings(index: &dyn VectorIndex, collec
 }
 
 pub async fn a_page_is_the_beginning_of_a_longer_one(index: &dyn VectorIndex, collection: &Collection) {
-    // More than any ranking gives for ten hits, with many ties.
-    upsert(index, collection, &varied(700)).await;
+    // More than any ranking gives, with many ties.
+    upsert(index, collection, &varied(1_200)).await;
     for mode in MODES {
         let asked = |limit| Query { limit, ..query(mode, &[0.3, -0.5, 0.7, 0.1], "wide world") };
-        let longest = search(index, collection, 7, asked(300)).await;
-        assert_eq!(longest.len(), 300);
-        for limit in [1, 5, 10, 50, 100, 299] {
+        let longest = search(index, collection, 7, asked(400)).await;
+        assert_eq!(longest.len(), 400);
+        for limit in [1, 5, 10, 50, 100, 399] {
             let page = search(index, collection, 7, asked(limit)).await;
             assert_eq!(page, longest[..limit], "{mode:?}, {limit}");
         }
+        let longest = search(index, collection, 7, asked(900)).await;
+        let page = search(index, collection, 7, asked(401)).await;
+        assert_eq!(page, longest[..401], "{mode:?}");
     }
 }
 

@@ -144,7 +144,7 @@ impl World {
             let collection = Collection { name: world.collection(&model.slug), dims: DIMS };
             world.view.collections().ensure(&collection).await.unwrap();
         }
-        models::ensure_active(&world.pool, &world.letters[0].slug, DIMS).await.unwrap();
+        models::begin_with(&world.pool, &world.letters[0].slug, DIMS).await.unwrap();
         for slug in slugs.iter().skip(1) {
             world.set_state(slug, "filling").await;
         }
@@ -275,7 +275,7 @@ impl World {
             Point {
                 id: PointId::of(place.guild(), place.channel(), id(first), model, number),
                 dense: Letters::vector(&text),
-                bm25: bm25::document(&text),
+                bm25: bm25::document(&text, bm25::Language::None),
                 payload: Payload {
                     guild_id: place.guild(),
                     channel_id: place.channel(),
@@ -323,7 +323,9 @@ impl World {
             all.extend(points);
         }
         self.view.upsert(&self.collection(model), all).await.unwrap();
-        sessions::record(&self.pool, &records, model).await.unwrap();
+        sessions::record(&self.pool, &records, model, &models::kept(&self.pool).await.unwrap())
+            .await
+            .unwrap();
     }
 
     /// Stores a session and indexes it as one chunk.

@@ -1,4 +1,5 @@
 //! A guild, its servers, and parts that can be watched, held up and made to fail.
+#![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -584,6 +585,16 @@ impl World {
 
     pub async fn points(&self) -> Vec<Point> {
         self.points_in(&self.collection).await
+    }
+
+    /// The active model's collection.
+    pub fn collection(&self) -> &CollectionName {
+        &self.collection
+    }
+
+    /// The active model.
+    pub fn model_slug(&self) -> &ModelSlug {
+        self.model.slug()
     }
 
     /// The points for the next model; none where it has no collection.
