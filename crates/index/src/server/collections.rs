@@ -11,8 +11,9 @@ use qdrant_client::qdrant::{
 };
 
 use super::client::{Client, completed};
-use super::schema::{self, DENSE, INDEXED_FROM_KB, Index, Mend, NEVER_INDEXED};
-use super::{convert, fault};
+use super::differences::Mend;
+use super::schema::{self, DENSE, INDEXED_FROM_KB, Index, NEVER_INDEXED};
+use super::{convert, differences, fault};
 use crate::{Bulk, Collection, CollectionName, Difference, Ensured, Error, Identity};
 
 /// Under which key of a collection's metadata its identity is.
@@ -44,7 +45,7 @@ pub(super) async fn ensure(client: &Client, wanted: &Collection) -> Result<Ensur
 }
 
 async fn accept(client: &Client, wanted: &Collection, info: &CollectionInfo) -> Result<Ensured, Error> {
-    let found = schema::differences(info, wanted, client.config.quantization);
+    let found = differences::differences(info, wanted, client.config.quantization);
     if let Some((difference, _)) = found.iter().find(|(_, mend)| *mend == Mend::Nothing) {
         let difference = difference.to_string();
         return Err(Error::Mismatch { collection: wanted.name.clone(), difference });
@@ -69,7 +70,7 @@ async fn make_index(client: &Client, collection: &CollectionName, index: &Index)
 
 pub(super) async fn differences(client: &Client, wanted: &Collection) -> Result<Vec<Difference>, Error> {
     let info = client.info(&wanted.name).await?;
-    let found = schema::differences(&info, wanted, client.config.quantization);
+    let found = differences::differences(&info, wanted, client.config.quantization);
     Ok(found.into_iter().map(|(difference, _)| difference).collect())
 }
 
@@ -79,7 +80,7 @@ pub(super) async fn amend(client: &Client, wanted: &Collection) -> Result<Vec<Di
     let mut change = UpdateCollection::default();
     let mut dense = VectorParamsDiff::default();
     let mut fields = vec![];
-    for (_, mend) in schema::differences(&info, wanted, quantization) {
+    for (_, mend) in differences::differences(&info, wanted, quantization) {
         match mend {
             Mend::Graphs => {
                 change.hnsw_config = Some(schema::graphs());
