@@ -131,7 +131,7 @@ async fn compare(other: &dyn VectorIndex) {
     }
     let known: HashMap<PointId, &Point> = points.iter().map(|point| (point.id, point)).collect();
     let name = &collection.name;
-    let run = |(scope, query): (Scope, Query)| {
+    let ask = |(scope, query): (Scope, Query)| {
         let ranked = |mode| Query { mode, min_score: None, limit: points.len(), ..query.clone() };
         let (ours, theirs, by_dense, by_words) = futures::executor::block_on(async {
             futures::try_join!(
@@ -146,7 +146,8 @@ async fn compare(other: &dyn VectorIndex) {
         agree(&ours, &theirs)
     };
     let config = Config { cases: 200, failure_persistence: None, ..Config::default() };
-    tokio::task::block_in_place(|| TestRunner::new(config).run(&questions(), run)).unwrap();
+    let run = || TestRunner::new(config).run(&questions(), ask).map_err(|failed| failed.to_string());
+    tokio::task::block_in_place(run).unwrap();
 
     // The same changes leave the same points.
     let old: Vec<_> = points.iter().map(|p| (p.payload.session_id, Revision::from(2))).collect();

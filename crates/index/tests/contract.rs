@@ -1,6 +1,6 @@
 //! What every [`VectorIndex`] holds, whatever is behind it: each test gets an index and a collection that is
 //! empty and its own. It runs against the embedded engine, against a stand-in for a server, and against a real
-//! server where the environment names one (`QDRANT_URL`, and `QDRANT_API_KEY` if it wants one).
+//! server where the environment names one (`QDRANT_URL`, with `QDRANT_API_KEY` and `QDRANT_HTTP_URL` if need be).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests may panic")]
 
 #[path = "contract/collections.rs"]

@@ -19,6 +19,9 @@ use crate::{CollectionName, Error};
 /// The oldest server that knows conditional upserts and collections' metadata.
 const OLDEST: &str = "1.16";
 
+/// How many times as long as others a call may take that changes a whole collection.
+const CHANGE: u32 = 6;
+
 pub(super) struct Client {
     pub(super) config: ServerConfig,
     pub(super) http_url: Url,
@@ -71,7 +74,19 @@ impl Client {
             .map_err(|fault| self.told(collection, fault))
     }
 
-    /// A call about a collection that may take long: it builds or copies something.
+    /// A call that changes a whole collection: the server waits for what works on it.
+    pub(super) async fn change<'a, T, F>(
+        &'a self,
+        collection: &CollectionName,
+        call: impl FnOnce(&'a Qdrant) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, QdrantError>>,
+    {
+        self.patient(self.config.timeout * CHANGE, collection, call).await
+    }
+
+    /// A call that builds or copies something: [`ServerConfig::LONG`].
     pub(super) async fn long_call<'a, T, F>(
         &'a self,
         collection: &CollectionName,
@@ -80,8 +95,20 @@ impl Client {
     where
         F: Future<Output = Result<T, QdrantError>>,
     {
+        self.patient(ServerConfig::LONG, collection, call).await
+    }
+
+    async fn patient<'a, T, F>(
+        &'a self,
+        deadline: Duration,
+        collection: &CollectionName,
+        call: impl FnOnce(&'a Qdrant) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, QdrantError>>,
+    {
         self.check_version().await?;
-        self.within(ServerConfig::LONG, call(&self.slow)).await.map_err(|fault| self.told(collection, fault))
+        self.within(deadline, call(&self.slow)).await.map_err(|fault| self.told(collection, fault))
     }
 
     /// A write, which has to be over when it is answered.

@@ -11,8 +11,9 @@ use qdrant_client::qdrant::{
 };
 
 use super::client::{Client, completed};
-use super::schema::{self, DENSE, INDEXED_FROM_KB, Index, Mend, NEVER_INDEXED};
-use super::{convert, fault};
+use super::differences::Mend;
+use super::schema::{self, DENSE, INDEXED_FROM_KB, Index, NEVER_INDEXED};
+use super::{convert, differences, fault};
 use crate::{Bulk, Collection, CollectionName, Difference, Ensured, Error, Identity};
 
 /// Under which key of a collection's metadata its identity is.
@@ -22,7 +23,8 @@ const IDENTITY: &str = "guildex";
 const POLL: Duration = Duration::from_millis(200);
 
 /// Makes the collection, or accepts one that is there. Several workers may do so at once: one makes it, all of
-/// them make its payload indexes, and the server makes each of these once.
+/// them make its payload indexes, and the server makes each of these once. Whoever made it may die before it says
+/// so: the next finds one that is nobody's.
 pub(super) async fn ensure(client: &Client, wanted: &Collection) -> Result<Ensured, Error> {
     match client.info(&wanted.name).await {
         Ok(info) => return accept(client, wanted, &info).await,
@@ -31,7 +33,7 @@ pub(super) async fn ensure(client: &Client, wanted: &Collection) -> Result<Ensur
     }
     let request = schema::creation(wanted, client.config.quantization);
     let made = client
-        .long_call(&wanted.name, |qdrant| async {
+        .change(&wanted.name, |qdrant| async {
             match qdrant.create_collection(request).await {
                 Err(error) if fault::is_there_already(&error) => Ok(false),
                 outcome => outcome.map(|_| true),
@@ -43,7 +45,7 @@ pub(super) async fn ensure(client: &Client, wanted: &Collection) -> Result<Ensur
 }
 
 async fn accept(client: &Client, wanted: &Collection, info: &CollectionInfo) -> Result<Ensured, Error> {
-    let found = schema::differences(info, wanted, client.config.quantization);
+    let found = differences::differences(info, wanted, client.config.quantization);
     if let Some((difference, _)) = found.iter().find(|(_, mend)| *mend == Mend::Nothing) {
         let difference = difference.to_string();
         return Err(Error::Mismatch { collection: wanted.name.clone(), difference });
@@ -68,7 +70,7 @@ async fn make_index(client: &Client, collection: &CollectionName, index: &Index)
 
 pub(super) async fn differences(client: &Client, wanted: &Collection) -> Result<Vec<Difference>, Error> {
     let info = client.info(&wanted.name).await?;
-    let found = schema::differences(&info, wanted, client.config.quantization);
+    let found = differences::differences(&info, wanted, client.config.quantization);
     Ok(found.into_iter().map(|(difference, _)| difference).collect())
 }
 
@@ -78,7 +80,7 @@ pub(super) async fn amend(client: &Client, wanted: &Collection) -> Result<Vec<Di
     let mut change = UpdateCollection::default();
     let mut dense = VectorParamsDiff::default();
     let mut fields = vec![];
-    for (_, mend) in schema::differences(&info, wanted, quantization) {
+    for (_, mend) in differences::differences(&info, wanted, quantization) {
         match mend {
             Mend::Graphs => {
                 change.hnsw_config = Some(schema::graphs());
@@ -112,7 +114,7 @@ pub(super) async fn amend(client: &Client, wanted: &Collection) -> Result<Vec<Di
 
 async fn update(client: &Client, collection: &CollectionName, change: UpdateCollection) -> Result<(), Error> {
     let change = UpdateCollection { collection_name: collection.to_string(), ..change };
-    client.long_call(collection, |qdrant| qdrant.update_collection(change)).await.map(drop)
+    client.change(collection, |qdrant| qdrant.update_collection(change)).await.map(drop)
 }
 
 pub(super) async fn identity(
@@ -150,7 +152,7 @@ async fn set_metadata(
 
 pub(super) async fn drop_collection(client: &Client, collection: &CollectionName) -> Result<(), Error> {
     client.forget(collection);
-    match client.long_call(collection, |qdrant| qdrant.delete_collection(collection.as_str())).await {
+    match client.change(collection, |qdrant| qdrant.delete_collection(collection.as_str())).await {
         Ok(_) | Err(Error::NoCollection(_)) => Ok(()),
         Err(error) => Err(error),
     }

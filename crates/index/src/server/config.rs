@@ -14,8 +14,8 @@ pub struct ServerConfig {
     pub http_url: Option<String>,
     /// What it wants to see before it answers.
     pub api_key: Option<ApiKey>,
-    /// How long a call may take, its one repetition included. Those that build or copy something get
-    /// [`LONG`](Self::LONG).
+    /// How long a call may take, its one repetition included. Those that change a whole collection get six times
+    /// that, and those that build or copy something [`LONG`](Self::LONG).
     pub timeout: Duration,
     /// How long connecting may take.
     pub connect_timeout: Duration,

@@ -4,6 +4,7 @@ mod client;
 mod collections;
 mod config;
 mod convert;
+mod differences;
 mod fault;
 mod filter;
 mod http;

@@ -117,7 +117,7 @@ async fn download(
 async fn tidy(client: &Client, collection: &CollectionName, name: &str) {
     let request =
         DeleteSnapshotRequest { collection_name: collection.to_string(), snapshot_name: name.to_owned() };
-    let deleted = client.long_call(collection, |qdrant| qdrant.delete_snapshot(request)).await;
+    let deleted = client.change(collection, |qdrant| qdrant.delete_snapshot(request)).await;
     if let Err(error) = deleted {
         tracing::debug!(%collection, snapshot = name, %error, "a snapshot is not on the server to delete");
     }

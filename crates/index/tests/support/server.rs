@@ -33,7 +33,9 @@ pub struct Server {
 pub fn named() -> Option<Server> {
     let url = std::env::var("QDRANT_URL").ok()?;
     let api_key = std::env::var("QDRANT_API_KEY").ok().map(Into::into);
-    let config = ServerConfig { url, api_key, timeout: Duration::from_secs(60), ..ServerConfig::default() };
+    let http_url = std::env::var("QDRANT_HTTP_URL").ok();
+    let timeout = Duration::from_secs(60);
+    let config = ServerConfig { url, http_url, api_key, timeout, ..ServerConfig::default() };
     Some(Server { config })
 }
 
