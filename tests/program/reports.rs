@@ -16,7 +16,9 @@ async fn the_status_counts_what_is_stored_waiting_and_indexed() {
     world.import(&write(world.path("talk.json"), &export(CHANNEL, &messages)));
     let row = || {
         let table = world.ok(&["status"]).stdout;
-        let lines: Vec<&str> = table.lines().collect();
+        let (guilds, models) = table.split_once("\n\n").unwrap();
+        assert!(models.starts_with("no model yet") || models.contains("all-minilm-l6-v2-fp32"), "{table}");
+        let lines: Vec<&str> = guilds.lines().collect();
         assert_eq!(lines.len(), 2, "{table}");
         for name in ["guild", "messages", "eligible", "indexed", "pending", "dead", "oldest pending"] {
             assert!(lines[0].contains(name), "{table}");
@@ -33,6 +35,11 @@ async fn the_status_counts_what_is_stored_waiting_and_indexed() {
     assert_eq!(one["guilds"][0]["guild_id"], guild);
     let none = world.ok(&["status", "--guild", "4711", "--json"]).json();
     assert_eq!(none["guilds"], json!([]));
+    let model = &one["models"][0];
+    assert_eq!(
+        (&model["state"], &model["indexed"], &model["missing"]),
+        (&json!("active"), &json!(6), &json!(0))
+    );
     let refused = world.fails(&["status", "--guild", "4711"]);
     assert!(refused.stderr.contains("guild 4711 is not known"), "{refused}");
 }

@@ -1,5 +1,10 @@
 //! Rankings of points and their fusion.
 
+#![cfg_attr(
+    not(any(feature = "edge", feature = "server")),
+    allow(dead_code, reason = "rankings come out of an engine")
+)]
+
 use std::collections::HashMap;
 
 use guildex_types::PointId;
@@ -59,11 +64,6 @@ impl Fusion {
 pub(crate) fn rank(mut scored: Vec<Scored>) -> Vec<Scored> {
     scored.sort_unstable_by(|(a_id, a), (b_id, b)| b.total_cmp(a).then(a_id.cmp(b_id)));
     scored
-}
-
-/// What a place in a ranking, from 0, adds to the score of fused results of weight 1: `1 / (60 + rank)`.
-pub fn reciprocal_rank(place: usize) -> f32 {
-    1.0 / (Fusion::default().k + 1.0 + place as f32)
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ pub use collections::{Bulk, Collections, Difference, Ensured, Identity};
 #[cfg(feature = "edge")]
 pub use edge::EdgeIndex;
 pub use error::Error;
-pub use fusion::{Fusion, reciprocal_rank};
+pub use fusion::Fusion;
 pub use index::VectorIndex;
 pub use point::{Payload, Point, Preview};
 pub use query::{Filter, Hit, MAX_LIMIT, Mode, Page, Query, Scope};

@@ -57,6 +57,16 @@ impl Targets {
         Self { ingest, index, base, seen: Mutex::default() }
     }
 
+    /// Looks after the models for ever: makes, names and removes collections while there are no jobs.
+    pub(crate) async fn watch(&self) {
+        loop {
+            tokio::time::sleep(2 * FRESH).await;
+            if let Err(error) = self.current().await {
+                tracing::debug!(%error, "the models could not be looked after");
+            }
+        }
+    }
+
     /// The targets of now, or of a moment ago.
     pub(crate) async fn current(&self) -> Result<Current, AdoptError> {
         let mut seen = self.seen.lock().await;

@@ -56,6 +56,10 @@ impl Worker {
         let finisher = finish::start(pool.clone(), claims.clone(), base, max);
         let tasks = self.tasks(&stop);
 
+        // Models come and go where no job does, too.
+        let targets = tasks.targets.clone();
+        let watch = async move { targets.watch().await };
+
         let mut intakes = JoinSet::new();
         let consumers = join_all(JobClass::ALL.map(|class| {
             let (arrived, arrivals) = mpsc::channel(self.config.batch_size.max(1));
@@ -67,6 +71,7 @@ impl Worker {
         tokio::select! {
             _ = consumers => {}
             () = claims.keep_alive(&pool, self.config.lease) => {}
+            () = watch => {}
         }
         // A claim that was under way at the stop is noted before what is left is given back. Where the database
         // is away nothing can be given back, either.

@@ -177,6 +177,9 @@ async fn a_retired_models_collection_only_shrinks(pool: PgPool) {
         world.settle().await;
         fill(world).await;
         assert_eq!(switch(world, false).await, Switched::Yes);
+        // One that ran before the switch may still write the old collection, for a second.
+        worker.stop().await;
+        let worker = world.start_worker();
 
         world.delete(1, &[1]).await;
         let [question, _] = exchange(2, "my address is a secret");
@@ -203,12 +206,9 @@ async fn a_dropped_model_leaves_no_collection_and_no_books(pool: PgPool) {
         assert_eq!(switch(world, false).await, Switched::Yes);
         assert_eq!(models::drop_unused(&world.pool).await.unwrap(), [world.model.slug().clone()]);
 
-        // The next job makes a worker look at the models.
-        world.ingest(&exchange(2, "is the press free")).await;
-        world.settle().await;
-        world.ingest(&exchange(3, "is the press free")).await;
+        // No job is there to make a worker look.
         let gone = async || models::kept(&world.pool).await.unwrap().len() == 1;
-        world.until("the end of the old model", gone).await;
+        until("the end of the old model", gone).await;
         let books: i64 = sqlx::query_scalar("SELECT count(*) FROM indexed_sessions WHERE model = $1")
             .bind(world.model.slug().as_str())
             .fetch_one(&world.pool)

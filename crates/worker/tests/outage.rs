@@ -15,9 +15,7 @@ async fn an_index_that_is_away_costs_no_attempts_and_pauses_claiming(pool: PgPoo
         world.ingest(&exchange(1, "does the glue hold")).await;
         let worker = world.start_worker();
         let refused = async |times: usize| {
-            while world.view.refused.load(Ordering::SeqCst) < times {
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-            }
+            until("refusals", async || world.view.refused.load(Ordering::SeqCst) >= times).await;
         };
         // More often than a job may fail.
         refused(1).await;
@@ -44,9 +42,7 @@ async fn a_worker_stops_while_the_index_is_away_and_gives_its_jobs_back(pool: Pg
         world.view.away.store(true, Ordering::SeqCst);
         world.ingest(&exchange(1, "does the glue hold")).await;
         let worker = world.start_worker();
-        while world.view.refused.load(Ordering::SeqCst) == 0 {
-            tokio::task::yield_now().await;
-        }
+        until("a refusal", async || world.view.refused.load(Ordering::SeqCst) > 0).await;
         worker.stop().await;
         assert_eq!(world.count("state = 'pending' AND attempts = 0").await, 1);
 

@@ -436,6 +436,18 @@ pub struct JobRow {
     pub error: Option<String>,
 }
 
+/// Looks again and again until it is so.
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let looking = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    if timeout(PATIENCE, looking).await.is_err() {
+        panic!("waited in vain for {what}");
+    }
+}
+
 impl World {
     async fn new(pool: PgPool, queues: Queues) -> Self {
         // Tells of every change to the ledger, and refuses to have a session recorded as it no longer is.
