@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use guildex_types::{ChannelId, GuildId};
 
 use crate::config::key_value;
@@ -122,6 +122,9 @@ pub struct Status {
 pub enum Eval {
     /// Compare sessions with conversations that people marked
     Sessions(EvalSessions),
+    /// Ask the first message of each marked conversation, and see whether searches find the rest
+    #[cfg(feature = "edge")]
+    Retrieval(EvalRetrieval),
 }
 
 /// See [`Eval::Sessions`].
@@ -136,4 +139,65 @@ pub struct EvalSessions {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// See [`Eval::Retrieval`].
+#[cfg(feature = "edge")]
+#[derive(Debug, Args)]
+pub struct EvalRetrieval {
+    /// The folder of exports (NAME.json or NAME.json.gz): all channels are one guild
+    #[arg(long, value_name = "DIR")]
+    pub exports: PathBuf,
+    /// The folder of annotations (NAME.json)
+    #[arg(long, value_name = "DIR")]
+    pub gold: PathBuf,
+    /// A folder with the configured model in int8, to compare the two (`scripts/model int8` makes one)
+    #[arg(long, value_name = "DIR", env = "GUILDEX_INT8_MODEL_DIR")]
+    pub int8: Option<PathBuf>,
+    /// Precisions to compare [default: all that are at hand]
+    #[arg(long, value_name = "NAME", value_enum, value_delimiter = ',')]
+    pub models: Vec<Precision>,
+    /// Ways to make sessions
+    #[arg(long, value_name = "NAME", value_enum, value_delimiter = ',', default_values_t = [SessionMethod::Sessionizer, SessionMethod::Plain, SessionMethod::Gap])]
+    pub methods: Vec<SessionMethod>,
+    /// Ways to rank
+    #[arg(long, value_name = "NAME", value_enum, value_delimiter = ',', default_values_t = [SearchMode::Dense, SearchMode::Sparse, SearchMode::Hybrid])]
+    pub modes: Vec<SearchMode>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which of a model's two forms.
+#[cfg(feature = "edge")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Precision {
+    /// As it is configured
+    Configured,
+    /// With weights of eight bits, from the folder of --int8
+    Int8,
+}
+
+/// A way to make sessions.
+#[cfg(feature = "edge")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SessionMethod {
+    /// The one in use
+    Sessionizer,
+    /// Replies, mentions within 60 minutes, else the author's own last message within 5
+    Plain,
+    /// A new session after each pause of 30 minutes
+    Gap,
+}
+
+/// What ranks the points.
+#[cfg(feature = "edge")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SearchMode {
+    /// Vectors alone
+    Dense,
+    /// Words alone
+    Sparse,
+    /// Both, fused
+    Hybrid,
 }

@@ -88,7 +88,8 @@ pub async fn open(app: &App, pool: &PgPool, purpose: Purpose) -> anyhow::Result<
     Ok(OpenIndex { embedder: Arc::new(embedder), index: Arc::new(index), collection: collection.name })
 }
 
-fn local(model: &Model) -> LocalConfig {
+/// How the configured model is loaded.
+pub fn local(model: &Model) -> LocalConfig {
     let defaults = LocalConfig::new(model.name.clone());
     LocalConfig {
         model_dir: model.dir.clone(),

@@ -1,4 +1,4 @@
-//! What the model and the index get to see of a session.
+//! What the model and the index get to see of a session: `eval` measures with this very code.
 
 use guildex_embed::{Split, Tokenizer, TokenizerError};
 use guildex_index::{Payload, Point, Preview, SparseVector, bm25};
@@ -11,12 +11,13 @@ const TEMPLATE: &str = "1";
 
 /// A session as text: a line that says where, and one for each message.
 #[derive(Clone)]
-pub(crate) struct Enriched {
+pub struct Enriched {
     header: String,
     lines: Vec<String>,
 }
 
 impl Enriched {
+    /// The text of a session as it is.
     pub fn of(session: &Session) -> Self {
         Self {
             header: format!("Conversation in #{}:", session.channel_name),
@@ -42,6 +43,9 @@ impl Enriched {
     }
 
     /// Cuts the text into chunks that the model reads whole.
+    ///
+    /// # Errors
+    /// If the tokenizer fails.
     pub fn split(&self, tokenizer: &Tokenizer) -> Result<Split, TokenizerError> {
         guildex_embed::split(tokenizer, &self.header, &self.lines)
     }
@@ -57,7 +61,8 @@ fn line(message: &SessionMessage) -> String {
 }
 
 /// A chunk that waits for its vector.
-pub(crate) struct Draft {
+pub struct Draft {
+    /// What is embedded.
     pub text: String,
     bm25: SparseVector,
     payload: Payload,
