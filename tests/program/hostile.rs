@@ -138,7 +138,7 @@ async fn messages_of_every_kind_are_indexed_whole_and_what_is_no_message_is_left
     let giant_id = guildex_types::MessageId::try_from(id(&giant)).unwrap();
     let chunks: Vec<_> = points.values().filter(|p| p.payload.message_ids.contains(&giant_id)).collect();
     assert!(chunks.len() > 1, "one chunk of a giant");
-    let asked = guildex_index::bm25::query(&long);
+    let asked = guildex_index::bm25::query(&long, guildex_index::bm25::Language::None);
     for word in asked.indices() {
         assert!(chunks.iter().any(|chunk| chunk.bm25.indices().contains(word)), "a word was cut off");
     }

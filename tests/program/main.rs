@@ -7,9 +7,12 @@ mod points;
 mod world;
 
 mod backfill;
+mod backup;
 mod crashes;
 mod hostile;
 mod index_folder;
+mod init;
+mod models;
 mod order;
 mod privacy;
 mod removal;

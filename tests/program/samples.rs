@@ -8,10 +8,10 @@ use uuid::Uuid;
 
 use crate::world::World;
 
-const MAKERS: i64 = 1_100_000_000_000_000_001;
+pub const MAKERS: i64 = 1_100_000_000_000_000_001;
 const ORCHARD: i64 = 1_100_000_000_000_000_002;
 
-fn samples() -> &'static Path {
+pub fn samples() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../samples"))
 }
 

@@ -8,8 +8,17 @@ mod server;
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 pub use client::{Client, ClientError};
 pub use server::{ServeError, serve};
+
+/// What [`Client::backup`] asks for.
+#[derive(Debug, Serialize, Deserialize)]
+struct BackUp {
+    /// Absolute: the two processes may stand in different folders.
+    folder: PathBuf,
+}
 
 /// Where the process that holds a data folder listens.
 pub fn socket_path(data_dir: &Path) -> PathBuf {

@@ -2,12 +2,15 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::BackUp;
 use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use guildex_search::{Request, SearchError, Searcher};
+use guildex_upkeep::backup::{self, backup};
 use serde_json::json;
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +36,7 @@ pub async fn serve(path: &Path, searcher: Searcher, stop: CancellationToken) -> 
     let app = Router::new()
         .route("/health", get(async || "ok\n"))
         .route("/search", post(search))
+        .route("/backup", post(back_up))
         .with_state(searcher);
     let served = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await;
     let _ = std::fs::remove_file(path);
@@ -49,15 +53,40 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-async fn search(State(searcher): State<Searcher>, Json(request): Json<Request>) -> Response {
+async fn search(State(searcher): State<Searcher>, request: Result<Json<Request>, JsonRejection>) -> Response {
+    let Json(request) = match request {
+        Ok(request) => request,
+        Err(rejection) => return refuse(StatusCode::UNPROCESSABLE_ENTITY, rejection.body_text()),
+    };
     match searcher.search(&request).await {
         Ok(results) => Json(results).into_response(),
-        Err(error) => {
-            let status = match error {
-                SearchError::EmptyQuery | SearchError::LongQuery => StatusCode::UNPROCESSABLE_ENTITY,
-                _ => StatusCode::SERVICE_UNAVAILABLE,
-            };
-            (status, Json(json!({ "error": error.to_string() }))).into_response()
-        }
+        Err(error) => refuse(status(&error), error.to_string()),
     }
+}
+
+/// Only who may use the socket gets here, and so may write where this process may.
+async fn back_up(State(searcher): State<Searcher>, request: Result<Json<BackUp>, JsonRejection>) -> Response {
+    let Json(BackUp { folder }) = match request {
+        Ok(request) => request,
+        Err(rejection) => return refuse(StatusCode::UNPROCESSABLE_ENTITY, rejection.body_text()),
+    };
+    let Searcher { pool, index, base, .. } = &searcher;
+    match backup(pool, index.as_ref(), base, &folder).await {
+        Ok(models) => Json(models).into_response(),
+        Err(error @ backup::Error::Folder(_)) => refuse(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
+        Err(error) => refuse(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+    }
+}
+
+/// What the asker can do about it: ask otherwise, ask again with more patience, or wait.
+fn status(error: &SearchError) -> StatusCode {
+    match error {
+        SearchError::Request(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        SearchError::Deadline { .. } => StatusCode::GATEWAY_TIMEOUT,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+fn refuse(status: StatusCode, error: String) -> Response {
+    (status, Json(json!({ "error": error }))).into_response()
 }

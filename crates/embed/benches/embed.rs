@@ -111,7 +111,7 @@ fn prepare(variant: Variant) -> Run {
 fn embedder(sessions: usize, budget: usize) -> LocalEmbedder {
     let slug = "bench".parse().unwrap();
     LocalEmbedder::load(LocalConfig {
-        model_dir: Some(folder()),
+        source: Some(folder()).into(),
         sessions,
         max_batch_tokens: budget,
         ..LocalConfig::new(slug)

@@ -1,10 +1,12 @@
 //! What an embedding model is to the rest of the program.
 
+use std::time::Duration;
+
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use guildex_types::ModelSlug;
 
-use crate::local::LoadError;
+use crate::error::LoadError;
 use crate::tokenizer::{Tokenizer, TokenizerError};
 
 /// A model that turns texts into vectors. Shared by all tasks of a process, usually as `Arc<dyn Embedder>`.
@@ -26,7 +28,8 @@ pub trait Embedder: Send + Sync {
     ///
     /// # Errors
     /// If the model fails on any of the texts: the call then gives no vectors at all. Other calls are not
-    /// affected, so a caller finds the culprit by trying its texts one by one.
+    /// affected, so a caller finds the culprit by trying its texts one by one, unless the error
+    /// [`is_away`](EmbedError::is_away): then no text is at fault.
     fn embed(&self, texts: Vec<String>) -> BoxFuture<'_, Result<Vec<Vec<f32>>, EmbedError>>;
 
     /// Embeds a question, for a search among what [`embed`](Self::embed) made. Some models read the two
@@ -60,4 +63,19 @@ pub enum EmbedError {
     /// All of the model's threads are gone.
     #[error("the embedding model has stopped")]
     Stopped,
+    /// The service that runs the model is away, busy, or refuses everybody: the key or another setting is wrong.
+    #[error("the embedding service is unavailable: {reason}")]
+    Unavailable {
+        /// Which service, what it did, and which setting to check if one may be wrong.
+        reason: String,
+        /// How long it asked to be left alone, where it did.
+        retry_after: Option<Duration>,
+    },
+}
+
+impl EmbedError {
+    /// Whether no text is at fault: whoever asked should wait and ask again, and count no attempt.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
 }

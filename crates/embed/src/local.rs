@@ -2,12 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::{fs, io, mem, thread};
+use std::{fs, mem, thread};
 
 use fastembed::{
-    EmbeddingModel, InitOptionsUserDefined, Pooling, TextEmbedding, TextInitOptions, TokenizerFiles,
-    UserDefinedEmbeddingModel,
+    InitOptionsUserDefined, TextEmbedding, TextInitOptions, TokenizerFiles, UserDefinedEmbeddingModel,
 };
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
@@ -15,9 +13,12 @@ use guildex_types::ModelSlug;
 
 use crate::batch::plan;
 use crate::embedder::{EmbedError, Embedder};
+use crate::error::LoadError;
+use crate::reader::{Measured, Reader};
 use crate::runtime;
 use crate::sessions::{Load, Model, Sessions};
-use crate::tokenizer::{Tokenizer, TokenizerError};
+use crate::source::{self, LocalSource, Pooling};
+use crate::tokenizer::Tokenizer;
 
 /// More sessions than this cost memory (each holds the weights) and bring little.
 const MAX_DEFAULT_SESSIONS: usize = 8;
@@ -27,17 +28,20 @@ const MAX_DEFAULT_SESSIONS: usize = 8;
 pub struct LocalConfig {
     /// The model's name, its precision included.
     pub slug: ModelSlug,
-    /// The folder with `model.onnx`, `tokenizer.json`, `config.json`, `special_tokens_map.json` and
-    /// `tokenizer_config.json` of a model with mean pooling. `None` downloads all-MiniLM-L6-v2 at first use.
-    pub model_dir: Option<PathBuf>,
+    /// Where its files come from. The default downloads all-MiniLM-L6-v2 at first use.
+    pub source: LocalSource,
     /// Where a downloaded model is kept. `HF_HOME`, where set, overrides it.
     pub cache_dir: PathBuf,
     /// ONNX Runtime's shared library, 1.24 or later. `None` takes `ORT_DYLIB_PATH`, else the system's.
     pub onnx_runtime: Option<PathBuf>,
     /// The length of the model's vectors.
     pub dimensions: usize,
-    /// The tokens that the model reads of a text, the special ones included.
+    /// The tokens that the model reads of a text, prefix and special ones included.
     pub window: usize,
+    /// What the model wants before a text that is stored, as e5 wants `"passage: "`. Usually empty.
+    pub passage_prefix: String,
+    /// What the model wants before a question, as e5 wants `"query: "`. Usually empty.
+    pub query_prefix: String,
     /// The most tokens in a batch, padding included.
     pub max_batch_tokens: usize,
     /// Copies of the model, each of one thread; at least one.
@@ -51,73 +55,17 @@ impl LocalConfig {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         Self {
             slug,
-            model_dir: None,
+            source: LocalSource::default(),
             cache_dir: fastembed::get_cache_dir().into(),
             onnx_runtime: None,
             dimensions: 384,
             window: 256,
+            passage_prefix: String::new(),
+            query_prefix: String::new(),
             max_batch_tokens: 1024,
             sessions: cores.min(MAX_DEFAULT_SESSIONS),
         }
     }
-}
-
-/// Why a model could not be loaded: the message names what is wrong, the sources tell the reasons.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// ONNX Runtime is missing, too old or something else.
-    #[error(
-        "cannot load ONNX Runtime from {path}: point ORT_DYLIB_PATH to libonnxruntime 1.{minor} or later, or run \
-         scripts/setup",
-        path = path.display(), minor = ort::MINOR_VERSION
-    )]
-    Runtime {
-        /// The library tried.
-        path: PathBuf,
-        /// What was wrong with it.
-        source: Box<ort::LoadDynamicError>,
-    },
-    /// A file of the model's folder cannot be read.
-    #[error("cannot read {path} of the model", path = path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The files were read and are not a model.
-    #[error("cannot load the model {origin}")]
-    Model {
-        /// The folder, or the model to download.
-        origin: String,
-        /// fastembed's reason.
-        source: Box<fastembed::Error>,
-    },
-    /// The model reads fewer tokens than configured.
-    #[error("the model reads at most {limit} tokens, fewer than the configured window of {window}")]
-    Window {
-        /// As configured.
-        window: usize,
-        /// What `tokenizer_config.json` allows.
-        limit: usize,
-    },
-    /// The configured window cannot be, or the tokenizer fails.
-    #[error(transparent)]
-    Tokenizer(#[from] TokenizerError),
-    /// The model does not embed a trial text.
-    #[error("the model fails on a trial text: {0}")]
-    Trial(String),
-    /// The model's vectors have another length than configured.
-    #[error("the model's vectors have {found} dimensions, not the configured {expected}")]
-    Dimensions {
-        /// As configured.
-        expected: usize,
-        /// As the model gives.
-        found: usize,
-    },
-    /// No thread could be started.
-    #[error("cannot start a thread for the model")]
-    Thread(#[source] io::Error),
 }
 
 /// A model loaded into this process, in one or more sessions.
@@ -125,9 +73,8 @@ pub struct LocalEmbedder {
     slug: ModelSlug,
     dimensions: usize,
     max_batch_tokens: usize,
-    tokenizer: Tokenizer,
+    reader: Reader,
     sessions: Sessions,
-    truncated: AtomicU64,
 }
 
 impl LocalEmbedder {
@@ -142,6 +89,7 @@ impl LocalEmbedder {
 
         let mut first = open(&config)?;
         let tokenizer = tokenizer_of(&first, config.window)?;
+        let reader = Reader::new(tokenizer, config.passage_prefix.clone(), config.query_prefix.clone())?;
         try_out(&mut first, config.dimensions)?;
 
         let LocalConfig { slug, dimensions, max_batch_tokens, sessions, .. } = config.clone();
@@ -151,37 +99,15 @@ impl LocalEmbedder {
             models.push(load()?);
         }
         let sessions = Sessions::start(models, &load).map_err(LoadError::Thread)?;
-        Ok(Self { slug, dimensions, max_batch_tokens, tokenizer, sessions, truncated: AtomicU64::new(0) })
+        Ok(Self { slug, dimensions, max_batch_tokens, reader, sessions })
     }
 
-    /// The texts and how many tokens the model reads of each. Counts on a thread that may block.
-    async fn measure(&self, texts: Vec<String>) -> Result<(Vec<String>, Vec<usize>), EmbedError> {
-        let tokenizer = self.tokenizer.clone();
-        let counting = tokio::task::spawn_blocking(move || {
-            let counts = tokenizer.counts(texts.iter().map(String::as_str).collect())?;
-            Ok::<_, TokenizerError>((texts, counts))
-        });
-        let (texts, mut counts) = counting.await.map_err(|_| EmbedError::Panicked)??;
-
-        let window = self.tokenizer.window();
-        let mut cut = 0;
-        for tokens in counts.iter_mut().filter(|tokens| **tokens > window) {
-            *tokens = window;
-            cut += 1;
-        }
-        if cut > 0 {
-            self.truncated.fetch_add(cut, Ordering::Relaxed);
-            tracing::warn!(texts = cut, window, "texts beyond the model's window are cut");
-        }
-        Ok((texts, counts))
-    }
-
-    async fn embed_all(&self, texts: Vec<String>) -> Result<Vec<Vec<f32>>, EmbedError> {
-        let (mut texts, counts) = self.measure(texts).await?;
-        let batches = plan(&counts, self.max_batch_tokens);
+    async fn run(&self, measured: Measured) -> Result<Vec<Vec<f32>>, EmbedError> {
+        let Measured { mut texts, tokens } = measured;
+        let batches = plan(&tokens, self.max_batch_tokens);
         tracing::debug!(
             texts = texts.len(),
-            tokens = counts.iter().sum::<usize>(),
+            tokens = tokens.iter().sum::<usize>(),
             batches = batches.len(),
             "embedding"
         );
@@ -211,28 +137,37 @@ impl Embedder for LocalEmbedder {
     }
 
     fn tokenizer(&self) -> &Tokenizer {
-        &self.tokenizer
+        self.reader.tokenizer()
     }
 
     /// Wants a tokio runtime.
     fn embed(&self, texts: Vec<String>) -> BoxFuture<'_, Result<Vec<Vec<f32>>, EmbedError>> {
-        self.embed_all(texts).boxed()
+        async move { self.run(self.reader.passages(texts).await?).await }.boxed()
+    }
+
+    /// Wants a tokio runtime.
+    fn embed_query(&self, question: String) -> BoxFuture<'_, Result<Vec<f32>, EmbedError>> {
+        async move {
+            let mut vectors = self.run(self.reader.question(question).await?).await?;
+            Ok(vectors.pop().unwrap_or_default())
+        }
+        .boxed()
     }
 
     fn truncated(&self) -> u64 {
-        self.truncated.load(Ordering::Relaxed)
+        self.reader.truncated()
     }
 }
 
 /// Opens one session of one thread: on few cores, sessions side by side beat threads in one session.
 fn open(config: &LocalConfig) -> Result<TextEmbedding, LoadError> {
-    match &config.model_dir {
-        Some(folder) => open_folder(folder, config.window),
-        None => download(&config.cache_dir, config.window),
+    match &config.source {
+        LocalSource::Folder { path, pooling } => open_folder(path, *pooling, config.window),
+        LocalSource::Named(name) => download(name, config),
     }
 }
 
-fn open_folder(folder: &Path, window: usize) -> Result<TextEmbedding, LoadError> {
+fn open_folder(folder: &Path, pooling: Pooling, window: usize) -> Result<TextEmbedding, LoadError> {
     let read = |name: &str| {
         let path = folder.join(name);
         fs::read(&path).map_err(|source| LoadError::File { path, source })
@@ -244,22 +179,25 @@ fn open_folder(folder: &Path, window: usize) -> Result<TextEmbedding, LoadError>
         tokenizer_config_file: read("tokenizer_config.json")?,
     };
     let model =
-        UserDefinedEmbeddingModel::new(read("model.onnx")?, tokenizer_files).with_pooling(Pooling::Mean);
+        UserDefinedEmbeddingModel::new(read("model.onnx")?, tokenizer_files).with_pooling(pooling.into());
     let options = InitOptionsUserDefined::new().with_max_length(window).with_intra_threads(1);
     TextEmbedding::try_new_from_user_defined(model, options)
         .map_err(|source| LoadError::Model { origin: folder.display().to_string(), source: Box::new(source) })
 }
 
-fn download(cache_dir: &Path, window: usize) -> Result<TextEmbedding, LoadError> {
-    let options = TextInitOptions::new(EmbeddingModel::AllMiniLML6V2)
-        .with_cache_dir(cache_dir.to_owned())
-        .with_max_length(window)
+/// fastembed pools as the model wants it.
+fn download(name: &str, config: &LocalConfig) -> Result<TextEmbedding, LoadError> {
+    let model = source::resolve(name)?;
+    if model.dim != config.dimensions {
+        return Err(LoadError::Dimensions { expected: config.dimensions, found: model.dim });
+    }
+    let options = TextInitOptions::new(model.model)
+        .with_cache_dir(config.cache_dir.clone())
+        .with_max_length(config.window)
         .with_intra_threads(1)
         .with_show_download_progress(false);
-    TextEmbedding::try_new(options).map_err(|source| LoadError::Model {
-        origin: "all-MiniLM-L6-v2".to_owned(),
-        source: Box::new(source),
-    })
+    TextEmbedding::try_new(options)
+        .map_err(|source| LoadError::Model { origin: name.to_owned(), source: Box::new(source) })
 }
 
 /// fastembed's own tokenizer, so that both count alike.

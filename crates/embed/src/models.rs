@@ -7,13 +7,27 @@ use guildex_types::ModelSlug;
 use tokio::sync::OnceCell;
 
 use crate::embedder::Embedder;
-use crate::local::{LoadError, LocalConfig, LocalEmbedder};
+use crate::error::LoadError;
+use crate::http::{HttpConfig, HttpEmbedder};
+use crate::local::{LocalConfig, LocalEmbedder};
 
 /// Where a model's vectors come from.
 #[derive(Debug, Clone)]
 pub enum Provider {
     /// This machine's cores.
     Local(LocalConfig),
+    /// A service.
+    Http(HttpConfig),
+}
+
+impl Provider {
+    /// Blocks.
+    fn load(self) -> Result<Arc<dyn Embedder>, LoadError> {
+        Ok(match self {
+            Self::Local(config) => Arc::new(LocalEmbedder::load(config)?),
+            Self::Http(config) => Arc::new(HttpEmbedder::new(config)?),
+        })
+    }
 }
 
 /// The models at hand, each loaded once a process. Shared as `Arc<Models>`.
@@ -77,18 +91,81 @@ impl Models {
         let unknown = || ModelError::Unknown { model: model.clone(), known: self.names() };
         let entry = self.known.get(model).ok_or_else(unknown)?;
         let load = || async {
-            match entry.provider.clone().ok_or_else(unknown)? {
-                Provider::Local(config) => tokio::task::spawn_blocking(move || LocalEmbedder::load(config))
-                    .await
-                    .map_err(|_| ModelError::Panicked(model.clone()))?
-                    .map(|loaded| Arc::new(loaded) as Arc<dyn Embedder>)
-                    .map_err(|source| ModelError::Load { model: model.clone(), source }),
-            }
+            let provider = entry.provider.clone().ok_or_else(unknown)?;
+            tokio::task::spawn_blocking(|| provider.load())
+                .await
+                .map_err(|_| ModelError::Panicked(model.clone()))?
+                .map_err(|source| ModelError::Load { model: model.clone(), source })
         };
         entry.loaded.get_or_try_init(load).await.cloned()
     }
 
     fn names(&self) -> String {
         self.known.keys().map(ModelSlug::to_string).collect::<Vec<_>>().join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+    use std::fs;
+    use std::path::PathBuf;
+
+    use futures::future::try_join_all;
+
+    use super::*;
+
+    fn http(slug: &str, tokenizer: Option<PathBuf>) -> (ModelSlug, Provider) {
+        let slug: ModelSlug = slug.parse().unwrap();
+        let base_url = "http://127.0.0.1:9/v1".parse().unwrap();
+        let config = HttpConfig { tokenizer, ..HttpConfig::new(slug.clone(), base_url, "m".into(), 4) };
+        (slug, Provider::Http(config))
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_model_is_loaded_once_however_many_ask() {
+        let (slug, provider) = http("a", None);
+        let models = Arc::new(Models::new([(slug.clone(), provider)]));
+        let asking = (0..32).map(|_| {
+            let (models, slug) = (models.clone(), slug.clone());
+            tokio::spawn(async move { models.get(&slug).await.unwrap() })
+        });
+        let given = try_join_all(asking).await.unwrap();
+        let first = models.get(&slug).await.unwrap();
+        assert!(given.iter().all(|model| Arc::ptr_eq(model, &first)));
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_told_and_not_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tokenizer.json");
+        let (slug, provider) = http("a", Some(file.clone()));
+        let models = Models::new([(slug.clone(), provider)]);
+
+        let Err(error) = models.get(&slug).await else { panic!("it was loaded") };
+        assert_eq!(error.to_string(), "the model a cannot be loaded");
+        assert!(error.source().unwrap().to_string().contains("tokenizer.json"));
+
+        fs::write(&file, "no tokenizer").unwrap();
+        assert!(models.get(&slug).await.is_err());
+        fs::write(&file, crate::tokenizer::letters_file()).unwrap();
+        assert!(models.get(&slug).await.unwrap().tokenizer().is_exact());
+    }
+
+    #[tokio::test]
+    async fn an_unknown_model_is_told_which_are_known() {
+        let models = Models::new([http("a-model", None), http("b-model", None)]);
+        let Err(error) = models.get(&"c-model".parse().unwrap()).await else { panic!("it was loaded") };
+        let told = "the model c-model is not configured: give it a section [models.c-model] (a-model, b-model are known)";
+        assert_eq!(error.to_string(), told);
+        assert_eq!(models.slugs().count(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_model_that_is_ready_is_given_as_it_is() {
+        let (slug, provider) = http("a", None);
+        let model = provider.load().unwrap();
+        let models = Models::ready([model.clone()]);
+        assert!(Arc::ptr_eq(&models.get(&slug).await.unwrap(), &model));
     }
 }

@@ -6,7 +6,7 @@
 use std::env::{self, consts};
 use std::path::{Path, PathBuf};
 
-use crate::local::LoadError;
+use crate::error::LoadError;
 
 /// Loads ONNX Runtime from `path`, else from where `ORT_DYLIB_PATH` points, else from where the system looks
 /// for libraries. A process that has loaded it keeps what it has, whatever the path.

@@ -9,7 +9,7 @@ use async_channel::{Receiver, Sender};
 use tokio::sync::oneshot;
 
 use crate::embedder::EmbedError;
-use crate::local::LoadError;
+use crate::error::LoadError;
 
 /// A loaded model: one vector a text, in order. Blocks.
 pub(crate) type Model = Box<dyn FnMut(&[String]) -> Vectors + Send>;

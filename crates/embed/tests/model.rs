@@ -7,16 +7,28 @@ use std::sync::{Arc, OnceLock};
 
 use futures::future::{join_all, try_join_all};
 use futures::poll;
-use guildex_embed::{Embedder, LoadError, LocalConfig, LocalEmbedder, split};
+use guildex_embed::{
+    Embedder, LoadError, LocalConfig, LocalEmbedder, LocalSource, Pooling, Tokenizer, split,
+};
 use proptest::prelude::*;
 use serde_json::Value;
 
+fn variable(name: &str) -> PathBuf {
+    std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set: run scripts/test")).into()
+}
+
+fn model_dir() -> PathBuf {
+    variable("GUILDEX_MODEL_DIR")
+}
+
+fn folder(path: PathBuf) -> LocalSource {
+    LocalSource::Folder { path, pooling: Pooling::Mean }
+}
+
 fn config() -> LocalConfig {
-    let variable =
-        |name| std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set: run scripts/test"));
     LocalConfig {
-        model_dir: Some(PathBuf::from(variable("GUILDEX_MODEL_DIR"))),
-        onnx_runtime: Some(PathBuf::from(variable("ORT_DYLIB_PATH"))),
+        source: folder(model_dir()),
+        onnx_runtime: Some(variable("ORT_DYLIB_PATH")),
         sessions: 2,
         ..LocalConfig::new("all-minilm-l6-v2-fp32".parse().unwrap())
     }
@@ -140,6 +152,54 @@ fn the_tokenizer_counts_as_the_model_does() {
     assert_eq!(tokenizer.count(&"word ".repeat(1000)).unwrap(), 1002, "it cut or padded");
 }
 
+#[tokio::test]
+async fn a_model_with_prefixes_reads_them_before_the_texts() {
+    let config = LocalConfig {
+        sessions: 1,
+        window: 64,
+        passage_prefix: "passage: ".into(),
+        query_prefix: "query: ".into(),
+        ..config()
+    };
+    let prefixed = LocalEmbedder::load(config).unwrap();
+    let found = [
+        prefixed.embed(vec!["tea".into()]).await.unwrap().remove(0),
+        prefixed.embed_query("tea".into()).await.unwrap(),
+    ];
+    for (found, expected) in found.iter().zip(embed(&["passage: tea", "query: tea"]).await) {
+        assert!(furthest(found, &expected) < 1e-6);
+    }
+    assert_eq!(
+        prefixed.tokenizer().count("tea").unwrap(),
+        model().tokenizer().count("passage: tea").unwrap()
+    );
+
+    let lines = vec!["word ".repeat(50); 20];
+    let chunks = split(prefixed.tokenizer(), "#general", &lines).unwrap().chunks;
+    let fits = |text: &str| model().tokenizer().count(&format!("passage: {text}")).unwrap() <= 64;
+    assert!(chunks.len() >= 20 && chunks.iter().all(|chunk| fits(&chunk.text)));
+    prefixed.embed(chunks.into_iter().map(|chunk| chunk.text).collect()).await.unwrap();
+    assert_eq!(prefixed.truncated(), 0);
+}
+
+#[tokio::test]
+async fn a_folder_is_pooled_as_configured() {
+    let source = LocalSource::Folder { path: model_dir(), pooling: Pooling::Cls };
+    let first = LocalEmbedder::load(LocalConfig { sessions: 1, source, ..config() }).unwrap();
+    let (first, mean) = (first.embed(vec!["tea".into()]).await.unwrap(), embed(&["tea"]).await);
+    assert!(furthest(&first[0], &mean[0]) > 1e-2, "both are pooled alike");
+}
+
+#[test]
+fn a_name_that_leads_nowhere_is_refused_with_those_near_it() {
+    let source = LocalSource::Named("all-MiniLM-L6".into());
+    let error = refusal(LocalConfig { source, ..config() });
+    assert!(error.contains("did you mean") && error.contains("all-minilm-l6-v2"), "{error}");
+    let source = LocalSource::Named("bge-m3".into());
+    let error = refusal(LocalConfig { source, ..config() });
+    assert_eq!(error, "the model's vectors have 1024 dimensions, not the configured 384");
+}
+
 fn line() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => r"\[[a-z]{3,8} @ 2024-05-01 12:3[0-9]\]: [a-zA-Z .,!?']{0,120}",
@@ -177,6 +237,25 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn a_guess_is_never_far_below_the_truth(line in line()) {
+        let guess = Tokenizer::approximate(256).unwrap().count(&line).unwrap();
+        let truth = model().tokenizer().count(&line).unwrap();
+        prop_assert!(guess * 2 >= truth, "{guess} for {truth}");
+    }
+
+    #[test]
+    fn a_guess_is_above_the_truth_for_chat(
+        words in prop::collection::vec("(the|weather|server|release|deploy|lol|update|database|because|tomorrow|i'll|v2\\.0|\\?|https://example\\.com/a1)", 1..40),
+    ) {
+        let line = format!("[someone @ 2024-05-01 12:30]: {}", words.join(" "));
+        let guess = Tokenizer::approximate(256).unwrap().count(&line).unwrap();
+        let truth = model().tokenizer().count(&line).unwrap();
+        prop_assert!(guess >= truth && guess <= truth * 2, "{guess} for {truth}");
+    }
+}
+
 /// The error of loading, with its sources.
 fn refusal(config: LocalConfig) -> String {
     let Err(error) = LocalEmbedder::load(config) else { panic!("it was loaded") };
@@ -189,17 +268,17 @@ fn refusal(config: LocalConfig) -> String {
 fn spoilt(change: impl FnOnce(&std::path::Path)) -> String {
     let folder = tempfile::tempdir().unwrap();
     for name in ["tokenizer.json", "config.json", "special_tokens_map.json", "tokenizer_config.json"] {
-        std::fs::copy(config().model_dir.unwrap().join(name), folder.path().join(name)).unwrap();
+        std::fs::copy(model_dir().join(name), folder.path().join(name)).unwrap();
     }
-    let model = config().model_dir.unwrap().join("model.onnx");
+    let model = model_dir().join("model.onnx");
     std::os::unix::fs::symlink(model, folder.path().join("model.onnx")).unwrap();
     change(folder.path());
-    refusal(LocalConfig { model_dir: Some(folder.path().to_owned()), ..config() })
+    refusal(LocalConfig { source: self::folder(folder.path().to_owned()), ..config() })
 }
 
 #[test]
 fn a_missing_folder_or_file_is_named() {
-    let error = refusal(LocalConfig { model_dir: Some("/no/such/folder".into()), ..config() });
+    let error = refusal(LocalConfig { source: folder("/no/such/folder".into()), ..config() });
     assert!(error.contains("/no/such/folder/tokenizer.json"), "{error}");
     let error = spoilt(|folder| std::fs::remove_file(folder.join("model.onnx")).unwrap());
     assert!(error.contains("model.onnx of the model: No such file"), "{error}");

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use guildex_embed::{EmbedError, Embedder, TokenizerError};
+use guildex_index::bm25::{self, Language};
 use guildex_index::{
     Bulk, Collection, CollectionName, EdgeIndex, Filter, Fusion, InvalidCollectionName, Mode, Query, Scope,
-    SparseVector, VectorIndex, bm25,
+    SparseVector, VectorIndex,
 };
 use guildex_producer::eval;
 use guildex_store::sessions::Session;
@@ -62,6 +63,8 @@ pub struct Bench {
     pub modes: Vec<Mode>,
     /// Which sessions are indexed.
     pub eligible: Eligibility,
+    /// The language of the guild's words.
+    pub language: Language,
     /// How the ranks of both vectors become one.
     pub fusion: Fusion,
 }
@@ -96,10 +99,10 @@ impl Bench {
         let index = EdgeIndex::open(folder.path())?;
         let mut rows = Vec::new();
         for embedder in &self.models {
-            let questions = embed_questions(corpus, embedder.as_ref()).await?;
+            let questions = self.embed_questions(corpus, embedder.as_ref()).await?;
             for method in &self.methods {
                 let name = CollectionName::new(&format!("eval-{}", name_of(method)), embedder.slug())?;
-                let sessions = corpus.sessions(method, self.eligible);
+                let sessions = corpus.sessions(method, self.eligible, self.language);
                 let points = fill(&index, &name, embedder, sessions, &mut |done, total| {
                     on_stage(Stage { model: embedder.slug(), method: name_of(method), done, total });
                 })
@@ -147,17 +150,19 @@ impl Bench {
         }
         Ok(tally.scores())
     }
-}
 
-async fn embed_questions(
-    corpus: &Corpus,
-    embedder: &dyn Embedder,
-) -> Result<Vec<(Vec<f32>, SparseVector)>, EmbedError> {
-    let mut vectors = Vec::with_capacity(corpus.questions().len());
-    for question in corpus.questions() {
-        vectors.push((embedder.embed_query(question.text.clone()).await?, bm25::query(&question.text)));
+    async fn embed_questions(
+        &self,
+        corpus: &Corpus,
+        embedder: &dyn Embedder,
+    ) -> Result<Vec<(Vec<f32>, SparseVector)>, EmbedError> {
+        let mut vectors = Vec::with_capacity(corpus.questions().len());
+        for question in corpus.questions() {
+            let words = bm25::query(&question.text, self.language);
+            vectors.push((embedder.embed_query(question.text.clone()).await?, words));
+        }
+        Ok(vectors)
     }
-    Ok(vectors)
 }
 
 /// Makes a collection of the sessions; returns how many points it has.

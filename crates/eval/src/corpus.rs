@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use guildex_producer::eval::{self, Channel, Method};
+use guildex_index::bm25::Language;
 use guildex_store::sessions::{Session, SessionMessage};
 use guildex_types::{Eligibility, GuildId, Message, MessageId, Revision, SessionId};
 
@@ -65,8 +66,8 @@ impl Corpus {
     }
 
     /// The sessions worth a place in the index, as the store would give them to a worker.
-    pub fn sessions(&self, method: &Method, eligible: Eligibility) -> Vec<Session> {
-        let of_channel = |channel| sessions(self.guild, channel, method);
+    pub fn sessions(&self, method: &Method, eligible: Eligibility, language: Language) -> Vec<Session> {
+        let of_channel = |channel| sessions(self.guild, channel, method, language);
         let is_eligible = |session: &Session| {
             let messages = u32::try_from(session.messages.len()).unwrap_or(u32::MAX);
             let words = session.messages.iter().fold(0_u32, |sum, m| sum.saturating_add(m.words));
@@ -99,7 +100,7 @@ fn withhold(channel: &mut Channel) -> Vec<Question> {
     questions
 }
 
-fn sessions(guild: GuildId, channel: &Channel, method: &Method) -> Vec<Session> {
+fn sessions(guild: GuildId, channel: &Channel, method: &Method, language: Language) -> Vec<Session> {
     let mut places: HashMap<MessageId, usize> = HashMap::new();
     let mut sessions: Vec<Session> = Vec::new();
     for (message, first) in channel.messages.iter().zip(method.partition(&channel.messages)) {
@@ -110,6 +111,7 @@ fn sessions(guild: GuildId, channel: &Channel, method: &Method) -> Vec<Session> 
                 guild_id: guild,
                 channel_id: channel.channel_id,
                 channel_name: channel.channel_name.clone(),
+                language: Some(language.to_string()),
                 first_message_id: first,
                 revision: Revision::NONE,
                 messages: Vec::new(),
@@ -201,7 +203,7 @@ mod tests {
         let corpus = Corpus::of(vec![channel(messages, &[])]).unwrap();
         let all = Eligibility { min_messages: 1, lone_message_min_words: 0 };
         let ids = |method, eligible| {
-            let sessions = corpus.sessions(&method, eligible);
+            let sessions = corpus.sessions(&method, eligible, Language::None);
             let ids = |s: &Session| (s.first_message_id, s.messages.iter().map(|m| m.id).collect::<Vec<_>>());
             sessions.iter().map(ids).collect::<Vec<_>>()
         };

@@ -1,8 +1,11 @@
 //! Wiring: the configuration turned into the parts of the program.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
+use guildex_embed::Models;
+use guildex_index::{QdrantServer, ServerConfig, VectorIndex};
 use guildex_producer::dispatcher::{Dispatcher, DispatcherConfig};
 use guildex_producer::ingest::{Ingest, IngestConfig};
 use guildex_queue::Queues;
@@ -11,8 +14,9 @@ use guildex_types::ModelSlug;
 use guildex_worker::{Concurrency, Worker, WorkerConfig};
 use sqlx::PgPool;
 
+use crate::catalogue;
 use crate::config::Config;
-use crate::open::OpenIndex;
+use crate::config::schema::Index;
 
 /// The program's parts, made as they are needed.
 pub struct App {
@@ -86,21 +90,73 @@ impl App {
         )
     }
 
-    /// The active model's name.
-    pub fn model(&self) -> &ModelSlug {
-        &self.config.model.name
+    /// The model that a new database begins with, and the length of its vectors.
+    pub fn first_model(&self) -> (&ModelSlug, usize) {
+        let Config { model, models, .. } = &self.config;
+        let named = models.get(model.name.as_str());
+        (&model.name, named.map_or(catalogue::DIMENSIONS, |named| named.dimensions))
+    }
+
+    /// The models that the configuration names.
+    pub fn models(&self) -> anyhow::Result<Arc<Models>> {
+        Ok(Arc::new(catalogue::models(&self.config)?))
+    }
+
+    /// The length of a configured model's vectors.
+    pub fn dimensions(&self, model: &ModelSlug) -> anyhow::Result<usize> {
+        let (first, dimensions) = self.first_model();
+        if let Some(named) = self.config.models.get(model.as_str()) {
+            return Ok(named.dimensions);
+        }
+        let known =
+            || self.config.models.keys().cloned().chain([first.to_string()]).collect::<Vec<_>>().join(", ");
+        ensure!(
+            model == first,
+            "the model {model} is not configured: give it a section [models.{model}] ({} are known)",
+            known()
+        );
+        Ok(dimensions)
+    }
+
+    /// A client of the Qdrant server.
+    pub fn server(&self) -> anyhow::Result<QdrantServer> {
+        let index = &self.config.index;
+        let server = &index.server;
+        let config = ServerConfig {
+            url: index.server_url()?.expose().to_owned(),
+            http_url: server.http_url.as_ref().map(|url| url.expose().to_owned()),
+            api_key: server.api_key.as_ref().map(|key| key.expose().to_owned().into()),
+            timeout: server.timeout,
+            connect_timeout: server.connect_timeout,
+            pool: server.connections,
+            batch: server.batch,
+            streams: server.streams,
+            quantization: server.quantization,
+        };
+        QdrantServer::connect(config).context("the Qdrant server cannot be used (index.server)")
+    }
+
+    /// The folder of the embedded index.
+    pub fn index_folder(&self) -> PathBuf {
+        self.config.data_dir.join("index")
     }
 
     /// A worker on an open index.
-    pub fn worker(&self, ingest: Ingest, queues: Queues, open: &OpenIndex) -> Worker {
-        let Config { worker, sessions, index, .. } = &self.config;
+    pub fn worker(
+        &self,
+        ingest: Ingest,
+        queues: Queues,
+        models: Arc<Models>,
+        index: Arc<dyn VectorIndex>,
+    ) -> Worker {
+        let Config { worker, sessions, index: Index { collection, preview, .. }, .. } = &self.config;
         Worker {
             name: worker_name(),
             ingest,
             queues,
-            embedder: open.embedder.clone(),
-            index: open.index.clone(),
-            collection: open.collection.clone(),
+            models,
+            index,
+            base: collection.clone(),
             config: WorkerConfig {
                 concurrency: Concurrency {
                     delete: worker.concurrency.delete,
@@ -113,19 +169,15 @@ impl App {
                 backoff_base: worker.backoff_base,
                 backoff_max: worker.backoff_max,
                 eligible: sessions.eligibility(),
-                previews: index.preview,
+                previews: *preview,
             },
         }
     }
 
-    /// A searcher on an open index.
-    pub fn searcher(&self, pool: PgPool, open: &OpenIndex) -> Searcher {
-        Searcher {
-            pool,
-            embedder: open.embedder.clone(),
-            index: open.index.clone(),
-            collection: open.collection.clone(),
-        }
+    /// A searcher of an index.
+    pub fn searcher(&self, pool: PgPool, models: Arc<Models>, index: Arc<dyn VectorIndex>) -> Searcher {
+        let base = self.config.index.collection.clone();
+        Searcher { pool, models, index, base, config: self.config.search.searches() }
     }
 
     /// Where the process that holds the data folder answers searches.

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use guildex_types::{ChannelId, GuildId};
+use guildex_index::{Mode, bm25};
+use guildex_types::{ChannelId, GuildId, ModelSlug, UserId};
 
 use crate::config::key_value;
 
@@ -36,12 +38,22 @@ pub enum Command {
     Import(Import),
     /// Run every role in one process: dispatcher, worker, and search for other processes of this machine
     Up(Up),
+    /// Make the collections of the index and check them against what they ought to be
+    Init(Init),
     /// Run jobs: embed sessions and keep the index in step
     Worker,
     /// Move due jobs from Postgres into Redis; one is enough, more are safe
     Dispatcher,
     /// Bring whole channels in step: messages that are in no session, sessions that are not indexed
     Backfill(Backfill),
+    /// Change the embedding model: fill its collection while the old one serves, then switch
+    Reindex(Reindex),
+    /// Show or set the language of a guild's words, so that inflected ones are found
+    Language(Language),
+    /// Copy the index, with what the database knows of it, into a folder
+    Backup(Backup),
+    /// Put a backup in the index's place; what was deleted or changed since stays so
+    Restore(Backup),
     /// Search a guild's conversations
     Search(Search),
     /// Show what is stored, indexed, waiting and dead, by guild
@@ -79,6 +91,64 @@ pub struct Backfill {
     #[arg(long, value_name = "ID")]
     pub channel: Option<ChannelId>,
     /// Write the jobs down and return, instead of watching them until all is done
+    #[arg(long, conflicts_with = "bulk")]
+    pub detach: bool,
+    /// Let a Qdrant server build its graphs at the end, in one go; searches are slower until then
+    #[arg(long)]
+    pub bulk: bool,
+}
+
+/// See [`Command::Language`].
+#[derive(Debug, Args)]
+pub struct Language {
+    /// The guild's id
+    #[arg(long, value_name = "ID")]
+    pub guild: GuildId,
+    /// Such as english; `none` for guilds of many languages [default: show it]
+    #[arg(value_name = "LANGUAGE")]
+    pub language: Option<bm25::Language>,
+}
+
+/// See [`Command::Backup`] and [`Command::Restore`].
+#[derive(Debug, Args)]
+pub struct Backup {
+    /// The backup's folder; a new one for a backup
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+}
+
+/// See [`Command::Init`].
+#[derive(Debug, Args)]
+pub struct Init {
+    /// Change nothing; tell of each difference, and fail if there is one
+    #[arg(long)]
+    pub validate: bool,
+    /// Drop the collections and make them anew; all sessions are indexed again
+    #[arg(long, conflicts_with = "validate")]
+    pub recreate: bool,
+}
+
+/// See [`Command::Reindex`].
+#[derive(Debug, Args)]
+#[group(skip)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["to", "drop_old"]))]
+pub struct Reindex {
+    /// The model to change to: model.name or one of [models.NAME]
+    #[arg(long, value_name = "MODEL")]
+    pub to: Option<ModelSlug>,
+    /// Drop the collections of models that are no longer in use
+    #[arg(long, conflicts_with_all = ["no_switch", "keep_old", "allow_missing", "detach"])]
+    pub drop_old: bool,
+    /// Fill the collection and keep it in step, and let searches stay with the model they have
+    #[arg(long)]
+    pub no_switch: bool,
+    /// Keep the old model's collection in step after the switch, at the price of embedding everything twice
+    #[arg(long)]
+    pub keep_old: bool,
+    /// Switch even if some sessions cannot be embedded
+    #[arg(long)]
+    pub allow_missing: bool,
+    /// Begin and return; run it again to switch
     #[arg(long)]
     pub detach: bool,
 }
@@ -92,15 +162,69 @@ pub struct Search {
     /// A channel or thread to look in; repeatable [default: all]
     #[arg(long = "channel", value_name = "ID")]
     pub channels: Vec<ChannelId>,
+    /// A member who speaks in the conversation; repeatable [default: anybody]
+    #[arg(long = "author", value_name = "ID")]
+    pub authors: Vec<UserId>,
+    /// Conversations that went on then or later: 2024-09-04 (UTC), or 2024-09-04T17:02:00+02:00
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub since: Option<DateTime<Utc>>,
+    /// Conversations that began before
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub until: Option<DateTime<Utc>>,
+    /// What ranks: meaning, words, or both [default: search.mode]
+    #[arg(long)]
+    pub mode: Option<SearchMode>,
+    /// Leave out what scores less, on the mode's own scale
+    #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
+    pub min_score: Option<f32>,
     /// How many conversations to show
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub limit: u32,
+    /// How many conversations to pass over first; with --limit at most 200
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub offset: u32,
+    /// How many messages to show before and after what was found
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=20))]
+    pub neighbours: u32,
+    /// Search with a model that is being filled, to compare it [default: the active one]
+    #[arg(long, value_name = "SLUG")]
+    pub model: Option<ModelSlug>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
     /// What to look for, in any words
     #[arg(required = true, value_name = "QUERY")]
     pub query: Vec<String>,
+}
+
+/// What ranks in a search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SearchMode {
+    /// Both, fused
+    Hybrid,
+    /// Meaning alone
+    Dense,
+    /// Words alone
+    Sparse,
+}
+
+impl From<SearchMode> for Mode {
+    fn from(mode: SearchMode) -> Self {
+        match mode {
+            SearchMode::Hybrid => Self::Hybrid,
+            SearchMode::Dense => Self::Dense,
+            SearchMode::Sparse => Self::Sparse,
+        }
+    }
+}
+
+/// A point in time, as RFC 3339 has it; a date alone is its midnight in UTC.
+fn time(text: &str) -> Result<DateTime<Utc>, String> {
+    let midnight = || Some(text.parse::<NaiveDate>().ok()?.and_time(NaiveTime::MIN).and_utc());
+    let moment = DateTime::parse_from_rfc3339(text).map(|moment| moment.to_utc()).ok();
+    moment
+        .or_else(midnight)
+        .ok_or_else(|| "write a date or a time, as in 2024-09-04 or 2024-09-04T17:02:00Z".to_owned())
 }
 
 /// See [`Command::Status`].
@@ -151,31 +275,24 @@ pub struct EvalRetrieval {
     /// The folder of annotations (NAME.json)
     #[arg(long, value_name = "DIR")]
     pub gold: PathBuf,
-    /// A folder with the configured model in int8, to compare the two (`scripts/model int8` makes one)
+    /// Models of the configuration to compare [default: model.name]
+    #[arg(long, value_name = "MODEL,...", value_delimiter = ',')]
+    pub models: Vec<ModelSlug>,
+    /// A folder with model.name in int8, to compare the two; `scripts/model int8` makes one
     #[arg(long, value_name = "DIR", env = "GUILDEX_INT8_MODEL_DIR")]
     pub int8: Option<PathBuf>,
-    /// Precisions to compare [default: all that are at hand]
-    #[arg(long, value_name = "NAME", value_enum, value_delimiter = ',')]
-    pub models: Vec<Precision>,
     /// Ways to make sessions
-    #[arg(long, value_name = "NAME", value_enum, value_delimiter = ',', default_values_t = [SessionMethod::Sessionizer, SessionMethod::Plain, SessionMethod::Gap])]
+    #[arg(long, value_name = "METHOD,...", value_delimiter = ',', default_value = "sessionizer,plain,gap")]
     pub methods: Vec<SessionMethod>,
     /// Ways to rank
-    #[arg(long, value_name = "NAME", value_enum, value_delimiter = ',', default_values_t = [SearchMode::Dense, SearchMode::Sparse, SearchMode::Hybrid])]
+    #[arg(long, value_name = "MODE,...", value_delimiter = ',', default_value = "dense,sparse,hybrid")]
     pub modes: Vec<SearchMode>,
+    /// The guild's language, whose words are reduced to their stems [default: none]
+    #[arg(long)]
+    pub language: Option<bm25::Language>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-}
-
-/// Which of a model's two forms.
-#[cfg(feature = "edge")]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Precision {
-    /// As it is configured
-    Configured,
-    /// With weights of eight bits, from the folder of --int8
-    Int8,
 }
 
 /// A way to make sessions.
@@ -186,18 +303,22 @@ pub enum SessionMethod {
     Sessionizer,
     /// Replies, mentions within 60 minutes, else the author's own last message within 5
     Plain,
-    /// A new session after each pause of 30 minutes
+    /// A new session after each pause of more than 30 minutes
     Gap,
 }
 
-/// What ranks the points.
-#[cfg(feature = "edge")]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum SearchMode {
-    /// Vectors alone
-    Dense,
-    /// Words alone
-    Sparse,
-    /// Both, fused
-    Hybrid,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_a_date_or_a_moment() {
+        let utc = |text| time(text).map(|time| time.to_rfc3339());
+        assert_eq!(utc("2024-09-04").unwrap(), "2024-09-04T00:00:00+00:00");
+        assert_eq!(utc("2024-09-04T17:02:00+02:00").unwrap(), "2024-09-04T15:02:00+00:00");
+        assert_eq!(utc("2024-09-04T17:02:00.5Z").unwrap(), "2024-09-04T17:02:00.500+00:00");
+        for wrong in ["", "yesterday", "2024-13-01", "2024-09-04T17:02:00", "1725469320"] {
+            assert!(time(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -1,8 +1,12 @@
 //! One module a subcommand, and the way to them.
 
 mod backfill;
+mod backup;
 mod eval;
 mod import;
+mod init;
+mod language;
+mod reindex;
 mod roles;
 mod search;
 mod status;
@@ -30,9 +34,14 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Migrate => roles::migrate(&app).await?,
         Command::Import(args) => return import::run(&app, args).await,
         Command::Up(args) => roles::up(&app, args.until_idle).await?,
+        Command::Init(args) => return init::run(&app, args).await,
         Command::Worker => roles::worker(&app).await?,
         Command::Dispatcher => roles::dispatcher(&app).await?,
         Command::Backfill(args) => backfill::run(&app, args).await?,
+        Command::Reindex(args) => reindex::run(&app, args).await?,
+        Command::Language(args) => language::run(&app, args).await?,
+        Command::Backup(args) => backup::back_up(&app, args).await?,
+        Command::Restore(args) => backup::restore(&app, args).await?,
         Command::Search(args) => search::run(&app, args).await?,
         Command::Status(args) => status::run(&app, args).await?,
         Command::Eval(Eval::Sessions(args)) => eval::sessions(&app, args).await?,

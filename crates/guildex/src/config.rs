@@ -7,6 +7,7 @@
 mod error;
 mod keys;
 mod layers;
+pub mod models;
 mod rules;
 pub mod schema;
 pub mod secret;
@@ -21,7 +22,7 @@ use std::path::Path;
 
 pub use error::{ConfigError, Origin};
 pub use layers::key_value;
-pub use schema::{Config, Log, LogFormat, Model};
+pub use schema::{Backend, Config, Log, LogFormat};
 
 use keys::Keys;
 
@@ -41,8 +42,7 @@ impl Loaded {
 }
 
 impl Config {
-    /// Reads the configuration: defaults, then the plain variables (`DATABASE_URL`, `REDIS_URL`,
-    /// `ORT_DYLIB_PATH`), then the file, then `GUILDEX_*` variables, then `overrides` as dotted keys with
+    /// Reads the configuration: defaults, then the plain variables (`DATABASE_URL` and its like), then the file, then `GUILDEX_*` variables, then `overrides` as dotted keys with
     /// their values. The later wins.
     ///
     /// The file is `file`, or what `GUILDEX_CONFIG` names, or `guildex.toml` in the working directory, or
@@ -57,12 +57,13 @@ impl Config {
         env: impl Iterator<Item = (String, String)>,
         overrides: &[(String, String)],
     ) -> Result<Loaded, ConfigError> {
-        let keys = Keys::new();
         // An empty variable is no variable: compose files and unit files pass on what is not set as empty.
         let env: BTreeMap<_, _> = env.filter(|(_, value)| !value.trim().is_empty()).collect();
+        let file = layers::find_file(file, &env, &layers::FILES.map(Path::new));
+        let keys = Keys::new(layers::models(file.as_deref(), overrides));
 
         let mut layers = layers::plain_variables(&keys, &env);
-        if let Some(path) = layers::find_file(file, &env, &layers::FILES.map(Path::new)) {
+        if let Some(path) = file {
             layers.extend(layers::file(&keys, &path)?);
         }
         layers.extend(layers::variables(&keys, &env));

@@ -1,6 +1,7 @@
 //! The guildex command: a Discord community's memory, searchable. Every role is a subcommand.
 
 mod app;
+mod catalogue;
 mod cli;
 mod commands;
 mod config;

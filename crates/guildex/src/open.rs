@@ -1,108 +1,55 @@
-//! Opening the model and the embedded index, and making sure that the index is this database's.
-//!
-//! Database and index remember each other: the database names the index that its books tell of, and the index's
-//! folder names both in [`IDENTITY`]. So an index of another database is refused, and so is one that another has
-//! replaced; and an index that is gone is noticed, and made anew.
+//! Opening the index and the models that the database names.
 
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+#[cfg(feature = "edge")]
+use std::path::Path;
 use std::sync::Arc;
+#[cfg(feature = "edge")]
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+#[cfg(feature = "edge")]
 use backon::{ConstantBuilder, Retryable};
-use guildex_embed::{Embedder, LocalConfig, LocalEmbedder};
-use guildex_index::{Collection, CollectionName, EdgeIndex, VectorIndex};
-use guildex_producer::backfill;
-use guildex_store::models;
-use serde::{Deserialize, Serialize};
+#[cfg(feature = "edge")]
+use guildex_index::EdgeIndex;
+use guildex_index::{Bulk, VectorIndex};
+use guildex_producer::ingest::Ingest;
+use guildex_store::models::{self, Kept};
+use guildex_types::ModelSlug;
+use guildex_upkeep::adopt::{adopt, verify};
 use sqlx::PgPool;
-use uuid::Uuid;
 
 use crate::app::App;
-use crate::config::Model;
+use crate::config::Backend;
 
-/// The length of the default model's vectors.
-const DIMENSIONS: usize = 384;
-/// The file in the index's folder that says whose it is.
-const IDENTITY: &str = "identity.json";
 /// How often a folder that is in use is tried again: a `search` holds it for a moment.
+#[cfg(feature = "edge")]
 const PATIENCE: (Duration, usize) = (Duration::from_millis(250), 20);
 
-/// A model and its collection, held by this process.
-pub struct OpenIndex {
-    /// The model.
-    pub embedder: Arc<dyn Embedder>,
-    /// The index.
-    pub index: Arc<dyn VectorIndex>,
-    /// The model's collection in it.
-    pub collection: CollectionName,
+/// The index, as this process holds it.
+pub async fn index(app: &App) -> anyhow::Result<Arc<dyn VectorIndex>> {
+    match app.config().index.backend {
+        #[cfg(feature = "edge")]
+        Backend::Embedded => Ok(Arc::new(hold(&app.index_folder()).await?)),
+        #[cfg(not(feature = "edge"))]
+        Backend::Embedded => bail!("this build has no embedded index: set index.backend to \"server\""),
+        Backend::Server => Ok(Arc::new(app.server()?)),
+    }
 }
 
-/// What the index is opened for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// To be kept in step: it is made if there is none.
-    Keep,
-    /// To be read: there must be one.
-    Read,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Identity {
-    database: Uuid,
-    index: Uuid,
-}
-
-/// Loads the model and opens its collection.
-pub async fn open(app: &App, pool: &PgPool, purpose: Purpose) -> anyhow::Result<OpenIndex> {
-    let folder = app.config().data_dir.join("index");
-    if purpose == Purpose::Read && !folder.join(IDENTITY).exists() {
+/// The index, for somebody who only reads: there must be one.
+pub async fn existing_index(app: &App) -> anyhow::Result<Arc<dyn VectorIndex>> {
+    let folder = app.index_folder();
+    if app.config().index.backend == Backend::Embedded && !folder.exists() {
         bail!(
             "there is no index in {}: `guildex up` makes one, or set data_dir to where it is",
             folder.display()
         );
     }
-    let model = app.config().model.clone();
-    let embedder = tokio::task::spawn_blocking(move || LocalEmbedder::load(local(&model))).await??;
-    models::ensure_active(pool, embedder.slug(), embedder.dimensions()).await?;
-
-    let index = hold(&folder).await?;
-    let name = CollectionName::new(&app.config().index.collection, embedder.slug())?;
-    let collection = Collection { name, dims: embedder.dimensions() };
-    let database = guildex_store::installation(pool).await?;
-    match read(&folder)?.filter(|_| folder.join(collection.name.as_str()).exists()) {
-        Some(identity) => {
-            check(app, pool, &folder, database, identity).await?;
-            index.collections().ensure(&collection).await?;
-        }
-        None if purpose == Purpose::Read => {
-            bail!("the index in {} is not complete: run `guildex up`", folder.display())
-        }
-        None => {
-            forget(&folder)?;
-            index.collections().ensure(&collection).await?;
-            start_over(app, pool, &folder, database).await?;
-        }
-    }
-    Ok(OpenIndex { embedder: Arc::new(embedder), index: Arc::new(index), collection: collection.name })
-}
-
-/// How the configured model is loaded.
-pub fn local(model: &Model) -> LocalConfig {
-    let defaults = LocalConfig::new(model.name.clone());
-    LocalConfig {
-        model_dir: model.dir.clone(),
-        onnx_runtime: model.onnxruntime.clone(),
-        window: model.window,
-        max_batch_tokens: model.max_batch_tokens,
-        dimensions: DIMENSIONS,
-        sessions: if model.sessions == 0 { defaults.sessions } else { model.sessions },
-        ..defaults
-    }
+    index(app).await
 }
 
 /// Another process may hold the folder for the moment of a search.
+#[cfg(feature = "edge")]
 async fn hold(folder: &Path) -> anyhow::Result<EdgeIndex> {
     let open = || async {
         let folder = folder.to_owned();
@@ -115,59 +62,40 @@ async fn hold(folder: &Path) -> anyhow::Result<EdgeIndex> {
     open.retry(ConstantBuilder::default().with_delay(pause).with_max_times(tries)).when(in_use).await
 }
 
-async fn check(
-    app: &App,
-    pool: &PgPool,
-    folder: &Path,
-    database: Uuid,
-    identity: Identity,
-) -> anyhow::Result<()> {
-    let folder = folder.display();
-    if identity.database != database {
-        bail!(
-            "the index in {folder} was made from another database: set data_dir to another folder, or delete it"
-        );
+/// The model that searches read. A new database begins with the configured one.
+pub async fn active_model(app: &App, pool: &PgPool) -> anyhow::Result<Kept> {
+    let (configured, dimensions) = app.first_model();
+    let active = models::begin_with(pool, configured, dimensions).await?;
+    if active != *configured {
+        tracing::info!(%active, %configured, "model.name is not in use: `guildex reindex --to` changes the model");
     }
-    if models::index_id(pool, app.model()).await? != Some(identity.index) {
-        bail!(
-            "the index in {folder} is out of date, since another took its place: set data_dir to that, or delete this"
-        );
-    }
-    Ok(())
+    let kept = models::kept(pool).await?;
+    kept.into_iter().find(|model| model.slug == active).context("the active model has just been dropped")
 }
 
-/// The collection is new: what the books say of an older one is void, and is indexed again. The identity comes
-/// last: until it is written, the folder counts as new.
-async fn start_over(app: &App, pool: &PgPool, folder: &Path, database: Uuid) -> anyhow::Result<()> {
-    let identity = Identity { database, index: Uuid::new_v4() };
-    let lost = backfill::start_over(&app.ingest(pool.clone()), app.model(), identity.index).await?;
-    if lost > 0 {
-        tracing::warn!(
-            sessions = lost,
-            "the index is new, but the database knows of an older one: indexing all again"
-        );
-    }
-    let path = folder.join(IDENTITY);
-    std::fs::write(&path, serde_json::to_vec(&identity)?)
-        .with_context(|| format!("cannot write {}", path.display()))
-}
-
-fn read(folder: &Path) -> anyhow::Result<Option<Identity>> {
-    let path: PathBuf = folder.join(IDENTITY);
-    match std::fs::read(&path) {
-        // What was cut short by a crash counts as not written.
-        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+/// Makes sure that the active model's collection is there and this database's. One that cannot be asked is for the
+/// search to tell of.
+pub async fn check_active(app: &App, pool: &PgPool, index: &dyn VectorIndex) -> anyhow::Result<()> {
+    let active = active_model(app, pool).await?;
+    let ingest = app.ingest(pool.clone());
+    match verify(&ingest, index, &app.config().index.collection, &active).await {
+        Err(error) if error.is_away() => Ok(()),
+        outcome => Ok(drop(outcome?)),
     }
 }
 
-fn forget(folder: &Path) -> anyhow::Result<()> {
-    let path = folder.join(IDENTITY);
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", path.display()))
-        }
-        _ => Ok(()),
+/// On a server that any process can reach, tells it that much is about to be written to the model's collection, or
+/// that it has been. The embedded index looks after itself.
+pub async fn bulk(app: &App, ingest: &Ingest, model: &ModelSlug, bulk: Bulk) -> anyhow::Result<()> {
+    if app.config().index.backend == Backend::Embedded {
+        return Ok(());
     }
+    let index = index(app).await?;
+    let kept = models::kept(ingest.pool()).await?;
+    let model = kept.iter().find(|kept| kept.slug == *model).context("the model has just been dropped")?;
+    let collection = adopt(ingest, index.as_ref(), &app.config().index.collection, model).await?;
+    if bulk == Bulk::End {
+        tracing::info!(%collection, "the server builds its graphs");
+    }
+    Ok(index.collections().bulk(&collection, bulk).await?)
 }

@@ -68,7 +68,7 @@ async fn searches(index: &EdgeIndex, collection: &Collection, when: &str) {
         for seed in 0..QUERIES {
             let query = Query {
                 dense: noise(seed ^ 0xabcd).take(DIMS).collect(),
-                bm25: bm25::query(&text(seed as usize)),
+                bm25: bm25::query(&text(seed as usize), bm25::Language::None),
                 mode,
                 fusion: Fusion::default(),
                 filter: Filter::default(),

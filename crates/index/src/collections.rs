@@ -24,6 +24,13 @@ pub trait Collections: Send + Sync {
     fn differences<'a>(&'a self, collection: &'a Collection)
     -> BoxFuture<'a, Result<Vec<Difference>, Error>>;
 
+    /// Mends what can be mended in place (payload indexes, graphs, thresholds, limits, quantization) and returns
+    /// the [`differences`](Self::differences) that are left. Searches go on meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::NoCollection`] if it is not there.
+    fn amend<'a>(&'a self, collection: &'a Collection) -> BoxFuture<'a, Result<Vec<Difference>, Error>>;
+
     /// Whose collection it is, as [`set_identity`](Self::set_identity) wrote it; `None` if nobody did.
     ///
     /// # Errors
@@ -33,7 +40,7 @@ pub trait Collections: Send + Sync {
         collection: &'a CollectionName,
     ) -> BoxFuture<'a, Result<Option<Identity>, Error>>;
 
-    /// Writes into the collection whose it is.
+    /// Writes into the collection whose it is, at once.
     ///
     /// # Errors
     /// [`Error::NoCollection`] if it is not there.
@@ -62,7 +69,8 @@ pub trait Collections: Send + Sync {
     /// is idle; searches are right before, during and after, while writes may wait.
     fn optimize<'a>(&'a self, collection: &'a CollectionName) -> BoxFuture<'a, Result<(), Error>>;
 
-    /// Writes the collection as it is at one moment into `folder`, which is there and empty.
+    /// Writes the collection as it is at one moment into `folder`, which is there and empty. Searches go on
+    /// meanwhile, writes may wait. Nothing of a snapshot that was not finished can be restored.
     ///
     /// # Errors
     /// [`Error::NoCollection`] if it is not there; [`Error::Io`] if the folder cannot be written.
@@ -73,10 +81,13 @@ pub trait Collections: Send + Sync {
     ) -> BoxFuture<'a, Result<(), Error>>;
 
     /// Puts a collection that [`snapshot`](Self::snapshot) wrote in the place of the one named, which may or may
-    /// not be there.
+    /// not be there. It is neither the one that was there nor the one that was copied: say whose it is with
+    /// [`set_identity`](Self::set_identity). The snapshot stays as it is; until the end, there has to be room for
+    /// a second copy.
     ///
     /// # Errors
-    /// If it is not a snapshot of such a collection; what was there is as it was then.
+    /// [`Error::NotASnapshot`] or [`Error::Mismatch`] if it is no snapshot of such a collection, and whatever
+    /// prevents it; what was there is as it was then.
     fn restore<'a>(
         &'a self,
         collection: &'a Collection,

@@ -15,7 +15,7 @@ pub enum Error {
         /// The process id, or what is known of it.
         holder: String,
     },
-    /// No such collection: call [`ensure`](crate::VectorIndex::ensure) first.
+    /// No such collection: call [`ensure`](crate::Collections::ensure) first.
     #[error("there is no collection {0}")]
     NoCollection(CollectionName),
     /// The collection holds other vectors than wanted.
@@ -33,6 +33,14 @@ pub enum Error {
     )]
     Damaged {
         /// The collection's folder.
+        folder: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// What was to be restored is not a whole snapshot.
+    #[error("{} holds no snapshot that can be restored: {reason}", folder.display())]
+    NotASnapshot {
+        /// The snapshot's folder.
         folder: PathBuf,
         /// What is wrong.
         reason: String,
@@ -59,6 +67,19 @@ pub enum Error {
     /// The index does not answer, or not in time: the call may be repeated, and fits once it answers again.
     #[error("the index is away: {0}")]
     Unavailable(String),
+    /// The index has no room left on its disk: deletions and searches may go on, writes fit once there is some.
+    #[error(
+        "the index is out of disk space ({0}): free some or give it more; what was refused is tried again"
+    )]
+    Full(String),
+    /// The index server is too old for what is asked of it.
+    #[error("the index server is version {found}; {needed} or later is needed")]
+    Outdated {
+        /// What it says of itself.
+        found: String,
+        /// The oldest that will do.
+        needed: &'static str,
+    },
     /// The engine failed; the call may be repeated.
     #[error("the index engine failed: {0}")]
     Engine(String),
@@ -68,8 +89,10 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the index is away: whatever was asked of it is not at fault.
+    /// Whether the index is away: whatever was asked of it is not at fault, and asking for something else now
+    /// would end the same way. One without room takes no writes from anybody, so it counts as away, and nobody
+    /// loses attempts to it.
     pub fn is_away(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
+        matches!(self, Self::Unavailable(_) | Self::Full(_) | Self::Outdated { .. })
     }
 }

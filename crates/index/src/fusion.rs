@@ -5,11 +5,24 @@ use std::collections::HashMap;
 use guildex_types::PointId;
 use serde::{Deserialize, Serialize};
 
+use crate::MAX_LIMIT;
+
 /// A point with its score; the higher the better.
 pub(crate) type Scored = (PointId, f32);
 
+/// How many points each ranking gives to a search for `limit` hits. Fusion has to see the same rankings whatever
+/// the page, so that a short list is the beginning of a longer one: that holds for up to 400 hits, and for more
+/// among themselves. Of 10,000 points, a ranking of 300 took 0.3 ms longer than one of 50, and one of 1,000 a
+/// millisecond.
+pub(crate) fn depth(limit: usize) -> usize {
+    if limit <= SHALLOW { SHALLOW } else { MAX_LIMIT }
+}
+
+const SHALLOW: usize = 400;
+
 /// How two rankings become one: a point scores `weight / (k + rank)` in each ranking that has it, ranks from 1,
-/// and the sums rank anew. Equal weights are reciprocal rank fusion.
+/// and the sums rank anew. Equal weights are reciprocal rank fusion; what a ranking of weight 0 alone has is not
+/// found.
 ///
 /// Cormack, Clarke and Büttcher, "Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning
 /// Methods", SIGIR 2009. The engine has it too, but leaves ties to chance, within rankings and after.
@@ -33,7 +46,8 @@ impl Fusion {
     /// Fuses the ranking by dense vectors with that by words.
     pub(crate) fn fuse(&self, dense: Vec<Scored>, bm25: Vec<Scored>) -> Vec<Scored> {
         let mut sums: HashMap<PointId, f32> = HashMap::new();
-        for (weight, ranking) in [(self.dense, dense), (self.bm25, bm25)] {
+        let rankings = [(self.dense, dense), (self.bm25, bm25)];
+        for (weight, ranking) in rankings.into_iter().filter(|(weight, _)| *weight != 0.0) {
             for (place, (id, _)) in ranking.into_iter().enumerate() {
                 *sums.entry(id).or_default() += weight / (self.k + 1.0 + place as f32);
             }

@@ -5,7 +5,8 @@
 //! [`Payload`] that says where it belongs and which [`Revision`](guildex_types::Revision) of the session it
 //! shows. A search ranks by both vectors under the same tenant filter and fuses the two ranks.
 //!
-//! With the feature `edge` there is `EdgeIndex`, the engine embedded in the process.
+//! With the feature `edge` there is `EdgeIndex`, the engine embedded in the process; with the feature `server`
+//! there is `QdrantServer`, one that any number of processes share.
 
 pub mod bm25;
 mod collection;
@@ -17,6 +18,8 @@ mod fusion;
 mod index;
 mod point;
 mod query;
+#[cfg(feature = "server")]
+mod server;
 mod sparse;
 
 pub use collection::{Collection, CollectionName, InvalidCollectionName};
@@ -28,4 +31,6 @@ pub use fusion::{Fusion, reciprocal_rank};
 pub use index::VectorIndex;
 pub use point::{Payload, Point, Preview};
 pub use query::{Filter, Hit, MAX_LIMIT, Mode, Page, Query, Scope};
+#[cfg(feature = "server")]
+pub use server::{ApiKey, InvalidServerConfig, QdrantServer, Quantization, ServerConfig};
 pub use sparse::SparseVector;

@@ -48,7 +48,8 @@ impl Scope {
     }
 }
 
-/// What to look at within a scope. The default leaves nothing out.
+/// What to look at within a scope. The default leaves nothing out. Times are compared in whole microseconds, what
+/// is finer being cut off; Discord's are in milliseconds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Points in which any of these members speaks; `None` for whoever speaks, an empty list for nothing.
@@ -121,4 +122,38 @@ pub struct Page {
     pub points: Vec<Point>,
     /// Behind which point the next page begins; `None` on the last page.
     pub next: Option<PointId>,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn channels(ids: &[i64]) -> Vec<ChannelId> {
+        ids.iter().map(|&id| id.try_into().unwrap()).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn a_narrowed_scope_never_widens(
+            lists in prop::collection::vec(prop::collection::vec(1..8i64, 0..5), 1..4),
+            place in (1..3i64, 1..8i64),
+        ) {
+            let (guild, channel): (GuildId, ChannelId) = (place.0.try_into().unwrap(), place.1.try_into().unwrap());
+            let mut scope = Scope::guild(1.try_into().unwrap());
+            prop_assert_eq!(scope.admits(guild, channel), place.0 == 1);
+            for list in &lists {
+                let before = scope.clone();
+                scope = scope.only(channels(list));
+                prop_assert_eq!(scope.tenant(), before.tenant());
+                let admitted = before.admits(guild, channel) && list.contains(&place.1);
+                prop_assert_eq!(scope.admits(guild, channel), admitted);
+            }
+            // What it lists, sorted and each once, is what it admits.
+            let listed = scope.channels().unwrap();
+            prop_assert!(listed.is_sorted_by(|a, b| a < b));
+            prop_assert_eq!(scope.admits(guild, channel), place.0 == 1 && listed.contains(&channel));
+        }
+    }
 }

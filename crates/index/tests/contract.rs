@@ -1,48 +1,29 @@
 //! What every [`VectorIndex`] holds, whatever is behind it: each test gets an index and a collection that is
-//! empty and its own.
-#![cfg(feature = "edge")]
+//! empty and its own. It runs against the embedded engine, against a stand-in for a server, and against a real
+//! server where the environment names one (`QDRANT_URL`, and `QDRANT_API_KEY` if it wants one).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests may panic")]
 
+#[path = "contract/collections.rs"]
+mod collections;
+#[path = "contract/filters.rs"]
+mod filters;
 mod support;
 
 use std::collections::BTreeSet;
 
-use guildex_index::{Collection, CollectionName, EdgeIndex, Ensured, Error, Mode, Scope, VectorIndex};
+use collections::*;
+use filters::*;
+use guildex_index::{Collection, CollectionName, Ensured, Error, Mode, Scope, VectorIndex};
 use guildex_types::PointId;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use support::*;
 
-/// Runs the named tests of the contract against one implementation.
-macro_rules! holds_for {
-    ($implementation:ident: $home:expr; $($test:ident),* $(,)?) => {
-        mod $implementation {
-            use guildex_index::VectorIndex;
-
-            $(
-                #[tokio::test(flavor = "multi_thread")]
-                async fn $test() {
-                    let home = $home;
-                    let index = super::$implementation(&home);
-                    let collection = super::collection();
-                    index.collections().ensure(&collection).await.unwrap();
-                    super::$test(&index, &collection).await;
-                }
-            )*
-        }
-    };
-}
-
-fn edge(dir: &tempfile::TempDir) -> EdgeIndex {
-    EdgeIndex::open(dir.path()).unwrap()
-}
-
-fn collection() -> Collection {
-    Collection { name: CollectionName::new("test", &model()).unwrap(), dims: DIMS }
-}
-
-holds_for! {
-    edge: tempfile::tempdir().unwrap();
+/// Gives every test of the contract to a macro.
+macro_rules! the_contract {
+    ($run:ident!($($how:tt)*)) => {
+        $run! {
+    $($how)*;
     points_come_back_as_they_went,
     upserting_twice_is_upserting_once,
     an_older_revision_changes_nothing,
@@ -61,6 +42,81 @@ holds_for! {
     a_collection_is_made_once_and_never_bent,
     an_exact_search_is_brute_force,
     optimizing_changes_no_answer,
+    authors_are_any_of_those_named,
+    times_hold_at_the_edges,
+    filters_narrow_every_mode,
+    a_score_that_is_too_low_is_left_out,
+    weights_decide_between_the_rankings,
+    a_page_is_the_beginning_of_a_longer_one,
+    no_deletion_leaves_its_guild,
+    an_identity_is_read_as_it_was_written,
+    a_dropped_collection_is_made_anew,
+    a_snapshot_brings_back_what_was_there,
+    a_snapshot_becomes_a_collection_that_was_not_there,
+    what_is_no_snapshot_changes_nothing,
+    bulk_changes_no_answer,
+    a_new_collection_differs_nowhere,
+    a_living_index_answers,
+        }
+    };
+}
+
+/// Runs each test by itself, with an implementation that it makes in a place that it makes.
+#[cfg(any(feature = "edge", feature = "server"))]
+macro_rules! each_on {
+    ($implementation:ident, $home:expr; $($test:ident),* $(,)?) => {
+        mod $implementation {
+            use guildex_index::VectorIndex;
+
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $test() {
+                    let home = $home;
+                    let index = super::$implementation(&home);
+                    let collection = super::collection();
+                    index.collections().ensure(&collection).await.unwrap();
+                    super::$test(&index, &collection).await;
+                }
+            )*
+        }
+    };
+}
+
+/// Runs all tests side by side on a server that others may use too, and clears up after each.
+#[cfg(feature = "server")]
+macro_rules! all_on_server {
+    ($server:expr; $($test:ident),* $(,)?) => {
+        $server.hold(vec![$((stringify!($test), |index, collection| Box::pin($test(index, collection)))),*]).await
+    };
+}
+
+fn collection() -> Collection {
+    Collection { name: CollectionName::new("test", &model()).unwrap(), dims: DIMS }
+}
+
+#[cfg(feature = "edge")]
+the_contract!(each_on!(edge, tempfile::tempdir().unwrap()));
+
+#[cfg(feature = "edge")]
+fn edge(dir: &tempfile::TempDir) -> guildex_index::EdgeIndex {
+    guildex_index::EdgeIndex::open(dir.path()).unwrap()
+}
+
+#[cfg(feature = "server")]
+the_contract!(each_on!(stand_in, crate::support::standin::StandIn::start().await));
+
+#[cfg(feature = "server")]
+fn stand_in(server: &standin::StandIn) -> guildex_index::QdrantServer {
+    server.index()
+}
+
+#[cfg(feature = "server")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_tested_where_qdrant_url_is_set() {
+    match server::named() {
+        Some(server) => the_contract!(all_on_server!(server)),
+        None => server::say_that_none_is_named(),
+    }
 }
 
 async fn points_come_back_as_they_went(index: &dyn VectorIndex, collection: &Collection) {

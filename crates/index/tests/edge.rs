@@ -8,8 +8,11 @@ use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use guildex_index::{Collection, CollectionName, EdgeIndex, Ensured, Error, Mode, Scope, VectorIndex};
+use guildex_index::{
+    Collection, CollectionName, Difference, EdgeIndex, Ensured, Error, Identity, Mode, Scope, VectorIndex,
+};
 use guildex_types::PointId;
 use support::*;
 
@@ -122,6 +125,296 @@ async fn a_collection_that_was_never_finished_is_made_anew() {
     let index = EdgeIndex::open(dir.path()).unwrap();
     assert_eq!(index.collections().ensure(&collection()).await.unwrap(), Ensured::Created);
     upsert(&index, &collection(), &[Chunk::default()]).await;
+}
+
+/// How a folder may have been left in the middle of a change of a whole collection.
+struct Story<'a> {
+    what: &'a str,
+    /// What lies under names that no collection can have.
+    beside: &'a [(&'a str, &'a Path)],
+    home: Option<&'a Path>,
+    /// Which chunk ought to be there in the end.
+    left: Option<i64>,
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+fn names(dir: &Path) -> HashSet<String> {
+    let entries = std::fs::read_dir(dir).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// The folder of a collection that holds the chunk.
+async fn holding(chunk: &Chunk<'_>) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let index = opened(dir.path()).await;
+    upsert(&index, &collection(), std::slice::from_ref(chunk)).await;
+    dir
+}
+
+#[tokio::test]
+async fn a_crash_at_any_point_leaves_the_old_collection_or_the_new_one() {
+    let chunk = |first| Chunk { first, ..Chunk::default() };
+    let (old, new) = (holding(&chunk(1)).await, holding(&chunk(2)).await);
+    let name = collection().name;
+    let (old, new) = (&*old.path().join(name.as_str()), &*new.path().join(name.as_str()));
+    let half = tempfile::tempdir().unwrap();
+    std::fs::write(half.path().join("half"), "written").unwrap();
+    let half = half.path();
+
+    let story = |what, beside, home, left| Story { what, beside, home, left };
+    for Story { what, beside, home, left } in [
+        story("a snapshot was copied in part", &[(".next-", half)], Some(old), Some(1)),
+        story("a snapshot was copied", &[(".next-", new)], Some(old), Some(1)),
+        story("the old one was put aside", &[(".next-", new), (".old-", old)], None, Some(1)),
+        story("the new one was put in its place", &[(".old-", old)], Some(new), Some(2)),
+        story("the old one was removed in part", &[(".old-", half)], Some(new), Some(2)),
+        story("it was dropped", &[(".gone-", old)], None, None),
+        story("it was dropped and removed in part", &[(".gone-", half)], None, None),
+        story("it was dropped and made again in part", &[(".gone-", half), (".new-", half)], None, None),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        for (prefix, like) in beside {
+            copy(like, &dir.path().join(format!("{prefix}{name}")));
+        }
+        if let Some(like) = home {
+            copy(like, &dir.path().join(name.as_str()));
+        }
+        let index = EdgeIndex::open(dir.path()).unwrap();
+        let tidy: HashSet<_> =
+            left.map(|_| name.to_string()).into_iter().chain(["lock".to_owned()]).collect();
+        assert_eq!(names(dir.path()), tidy, "{what}");
+        let ensured = index.collections().ensure(&collection()).await.unwrap();
+        assert_eq!(ensured == Ensured::Existing, left.is_some(), "{what}");
+        let expected = left.map(|first| chunk(first).id()).into_iter().collect();
+        assert_eq!(stored(&index).await, expected, "{what}");
+        upsert(&index, &collection(), &[chunk(3)]).await;
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_left_lying_about_when_collections_come_and_go() {
+    let dir = holding(&Chunk::default()).await;
+    let index = opened(dir.path()).await;
+    let name = &collection().name;
+    let (good, empty) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    index.collections().snapshot(name, good.path()).await.unwrap();
+    index.collections().restore(&collection(), empty.path()).await.unwrap_err();
+    index.collections().restore(&collection(), good.path()).await.unwrap();
+    assert_eq!(names(dir.path()), HashSet::from([name.to_string(), "lock".to_owned()]));
+    index.collections().drop_collection(name).await.unwrap();
+    assert_eq!(names(dir.path()), HashSet::from(["lock".to_owned()]));
+}
+
+#[tokio::test]
+async fn a_restored_collection_is_nobodys() {
+    let dir = holding(&Chunk::default()).await;
+    let index = opened(dir.path()).await;
+    let (collections, name) = (index.collections(), &collection().name);
+    let identity = Identity { database: uuid::Uuid::new_v4(), index: uuid::Uuid::new_v4() };
+    collections.set_identity(name, identity).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    collections.snapshot(name, folder.path()).await.unwrap();
+    collections.restore(&collection(), folder.path()).await.unwrap();
+    assert_eq!(collections.identity(name).await.unwrap(), None);
+
+    collections.set_identity(name, identity).await.unwrap();
+    drop(index);
+    let index = EdgeIndex::open(dir.path()).unwrap();
+    assert_eq!(index.collections().identity(name).await.unwrap(), Some(identity));
+}
+
+#[tokio::test]
+async fn a_snapshot_with_any_file_changed_is_refused() {
+    let dir = holding(&Chunk::default()).await;
+    let index = opened(dir.path()).await;
+    let whole = tempfile::tempdir().unwrap();
+    index.collections().snapshot(&collection().name, whole.path()).await.unwrap();
+    let again = index.collections().snapshot(&collection().name, whole.path()).await;
+    assert!(matches!(&again, Err(Error::Io { .. })), "it was written into a folder with something in it");
+
+    let refused = async |damage: &str, path: &Path| {
+        let refused = index.collections().restore(&collection(), whole.path()).await;
+        assert!(matches!(&refused, Err(Error::NotASnapshot { .. })), "{damage} {path:?}: {refused:?}");
+    };
+    // Some of each kind of file, and what says which there are.
+    let some = files(whole.path()).into_iter().step_by(17).chain([whole.path().join("snapshot.json")]);
+    for path in some {
+        let aside = dir.path().join("aside");
+        std::fs::rename(&path, &aside).unwrap();
+        refused("missing", &path).await;
+        let mut bytes = std::fs::read(&aside).unwrap();
+        if let Some(byte) = bytes.last_mut() {
+            *byte ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+            refused("changed", &path).await;
+        }
+        std::fs::rename(&aside, &path).unwrap();
+    }
+    let more = whole.path().join("segments").join("more");
+    std::fs::write(&more, "than there was").unwrap();
+    refused("more", &more).await;
+    std::fs::remove_file(&more).unwrap();
+    assert_eq!(stored(&index).await, HashSet::from([Chunk::default().id()]));
+    index.collections().restore(&collection(), whole.path()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_write_falls_into_a_snapshot() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = opened(dir.path()).await;
+    // Each write gives both points one revision.
+    let pair = |number| [1, 2].map(|first| Chunk { first, revision: number, ..Chunk::default() });
+    let done = AtomicBool::new(false);
+    let write = async {
+        let mut number = 0;
+        while !done.load(Ordering::Relaxed) {
+            number += 1;
+            upsert(&index, &collection(), &pair(number)).await;
+        }
+    };
+    let take = async {
+        let mut folders = vec![];
+        for _ in 0..5 {
+            let folder = tempfile::tempdir().unwrap();
+            index.collections().snapshot(&collection().name, folder.path()).await.unwrap();
+            folders.push(folder);
+        }
+        done.store(true, Ordering::Relaxed);
+        folders
+    };
+    let ((), folders) = tokio::join!(write, take);
+    for folder in folders {
+        index.collections().restore(&collection(), folder.path()).await.unwrap();
+        let points = all(&index, &collection(), guild(7)).await;
+        let revisions: HashSet<_> = points.iter().map(|point| point.payload.revision).collect();
+        assert!(revisions.len() <= 1, "half of a write is in it: {revisions:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_see_the_old_or_the_new_collection_while_one_is_restored() {
+    let dir = holding(&Chunk { first: 1, ..Chunk::default() }).await;
+    let index = opened(dir.path()).await;
+    let (name, chunk) = (&collection().name, |first| Chunk { first, ..Chunk::default() });
+    let folder = tempfile::tempdir().unwrap();
+    index.collections().snapshot(name, folder.path()).await.unwrap();
+    let one = HashSet::from([chunk(1).id()]);
+    let two = HashSet::from([chunk(1).id(), chunk(2).id()]);
+
+    let done = AtomicBool::new(false);
+    let read = async {
+        let mut reads = 0;
+        while !done.load(Ordering::Relaxed) || reads == 0 {
+            let query = query(Mode::Hybrid, &USUAL, "hello");
+            let hits = index.search(name, &Scope::guild(guild(7)), query).await.unwrap();
+            let found: HashSet<_> = ids(&hits).into_iter().collect();
+            assert!(found == one || found == two, "{found:?}");
+            reads += 1;
+        }
+    };
+    let restore = async {
+        for _ in 0..5 {
+            upsert(&index, &collection(), &[chunk(2)]).await;
+            assert_eq!(stored(&index).await, two);
+            index.collections().restore(&collection(), folder.path()).await.unwrap();
+            assert_eq!(stored(&index).await, one);
+        }
+        done.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(read, read_again(&index, &done), restore);
+}
+
+/// Counts until it is done: whatever happens to the collection, it is there.
+async fn read_again(index: &EdgeIndex, done: &AtomicBool) {
+    while !done.load(Ordering::Relaxed) {
+        let count = index.count(&collection().name, guild(7)).await.unwrap();
+        assert!((1..=2).contains(&count), "{count}");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_collection_is_replaced_by_a_snapshot() {
+    let dir = holding(&Chunk::default()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let index = opened(dir.path()).await;
+    index.collections().snapshot(&collection().name, folder.path()).await.unwrap();
+    drop(index);
+    std::fs::remove_dir_all(dir.path().join(collection().name.as_str()).join("segments")).unwrap();
+
+    let index = EdgeIndex::open(dir.path()).unwrap();
+    let refused = index.collections().ensure(&collection()).await;
+    assert!(matches!(&refused, Err(Error::Damaged { .. })), "{refused:?}");
+    index.collections().restore(&collection(), folder.path()).await.unwrap();
+    assert_eq!(stored(&index).await, HashSet::from([Chunk::default().id()]));
+}
+
+#[tokio::test]
+async fn a_collection_of_another_make_says_where_it_differs() {
+    use qdrant_edge::{Distance, EdgeConfig, EdgeShard, EdgeSparseVectorParams, EdgeVectorParams};
+    let made = |config: EdgeConfig| {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join(collection().name.as_str());
+        std::fs::create_dir(&folder).unwrap();
+        drop(EdgeShard::new(&folder, config).unwrap());
+        dir
+    };
+    let differences = async |dir: &Path| {
+        let index = EdgeIndex::open(dir).unwrap();
+        let ensured = index.collections().ensure(&collection()).await;
+        (index.collections().differences(&collection()).await.unwrap(), ensured.is_ok())
+    };
+    let fatal = |found: &[Difference]| -> Vec<String> {
+        found.iter().filter(|difference| difference.fatal).map(|difference| difference.what.clone()).collect()
+    };
+
+    let dense = EdgeVectorParams::builder(DIMS + 1, Distance::Dot).build();
+    let sparse = EdgeSparseVectorParams::builder().build();
+    let dir = made(EdgeConfig::builder().vector("dense", dense).sparse_vector("bm25", sparse).build());
+    let (found, fits) = differences(dir.path()).await;
+    assert!(!fits);
+    let expected = [
+        "the number of dimensions",
+        "the comparison of dense vectors",
+        "the weight of words",
+        "the payload index guild_id",
+    ];
+    assert_eq!(fatal(&found), expected);
+    assert_eq!(found.len(), expected.len() + 3 + 7, "three slow settings and seven slow filters: {found:#?}");
+
+    let dir = made(EdgeConfig::builder().build());
+    let (found, fits) = differences(dir.path()).await;
+    assert!(!fits);
+    let expected = ["the dense vectors", "the vectors of words", "the payload index guild_id"];
+    assert_eq!(fatal(&found), expected);
+}
+
+#[tokio::test]
+async fn ties_beyond_every_page_are_broken_by_id_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = opened(dir.path()).await;
+    // More equals than any ranking gives, the lowest ids last.
+    let mut chunks: Vec<_> =
+        (1..=2_500).map(|first| Chunk { first, text: "hello", ..Chunk::default() }).collect();
+    chunks.sort_by_key(|chunk| std::cmp::Reverse(chunk.id()));
+    for some in chunks.chunks(500) {
+        upsert(&index, &collection(), some).await;
+    }
+    chunks.reverse();
+    for mode in MODES {
+        let hits = search(&index, &collection(), 7, query(mode, &USUAL, "hello")).await;
+        let expected: Vec<_> = chunks[..10].iter().map(Chunk::id).collect();
+        assert_eq!(ids(&hits), expected, "{mode:?}");
+    }
 }
 
 #[tokio::test]

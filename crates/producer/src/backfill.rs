@@ -63,8 +63,8 @@ pub async fn start_over(ingest: &Ingest, model: &ModelSlug, index_id: Uuid) -> R
     Ok(lost)
 }
 
-/// The work of one backfill job: places what is in no session, then asks for every session that the model's
-/// collection lacks.
+/// The work of one backfill job: places what is in no session, then asks for every session that the collection of
+/// one of the models lacks.
 ///
 /// # Errors
 /// If Postgres fails; what was done until then stays done.
@@ -72,12 +72,14 @@ pub async fn run(
     ingest: &Ingest,
     guild: GuildId,
     channel: ChannelId,
-    model: &ModelSlug,
+    models: &[ModelSlug],
 ) -> Result<(), IngestError> {
     while ingest.place_stored(guild, channel, MESSAGE_PAGE).await? > 0 {}
-    let mut after = None;
-    while let Some(last) = ask_for_missing(ingest, guild, channel, model, after).await? {
-        after = Some(last);
+    for model in models {
+        let mut after = None;
+        while let Some(last) = ask_for_missing(ingest, guild, channel, model, after).await? {
+            after = Some(last);
+        }
     }
     Ok(())
 }

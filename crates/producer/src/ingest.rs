@@ -233,7 +233,7 @@ impl Ingest {
     }
 
     /// A job under this configuration's debounce; removals do not wait.
-    pub(crate) fn job(&self, guild_id: GuildId, task: Task, class: JobClass, wanted: Revision) -> NewJob {
+    pub fn job(&self, guild_id: GuildId, task: Task, class: JobClass, wanted: Revision) -> NewJob {
         let debounce = if class == JobClass::Delete { Duration::ZERO } else { self.config.debounce };
         NewJob { job: Job { guild_id, task }, class, wanted, debounce }
     }

@@ -7,6 +7,7 @@
 //! - [`eval`]: how well the sessionizer does.
 //! - [`dispatcher`]: due jobs from Postgres into Redis.
 //! - [`backfill`]: whole channels.
+//! - [`reindex`]: a new model's collection, for all of them.
 
 pub mod backfill;
 pub mod dispatcher;
@@ -14,4 +15,5 @@ pub mod eval;
 pub mod export;
 pub mod import;
 pub mod ingest;
+pub mod reindex;
 pub mod sessionizer;

@@ -87,8 +87,8 @@ impl Place {
     }
 
     async fn backfill(&self) {
-        models::ensure_active(self.pool(), &model(), 384).await.unwrap();
-        backfill::run(&self.ingest, self.guild(), self.channel.id, &model()).await.unwrap();
+        models::begin_with(self.pool(), &model(), 384).await.unwrap();
+        backfill::run(&self.ingest, self.guild(), self.channel.id, &[model()]).await.unwrap();
     }
 
     /// Another program stores messages: without sessions, words or reasons to skip them.
@@ -859,7 +859,7 @@ async fn a_backfill_runs_beside_live_messages_and_another_backfill(pool: PgPool)
     let (live, stored): (Vec<Message>, Vec<Message>) =
         long_talk().into_iter().partition(|message| message.id.get() % 3 == 0);
     place.store_elsewhere(&stored).await;
-    models::ensure_active(&pool, &model(), 384).await.unwrap();
+    models::begin_with(&pool, &model(), 384).await.unwrap();
 
     let barrier = Arc::new(Barrier::new(3));
     let mut tasks = tokio::task::JoinSet::new();
@@ -892,7 +892,7 @@ async fn a_backfill_asks_for_what_the_collection_lacks_and_nothing_else(pool: Pg
     let later = [say(900, 1, "is it dry"), reply(900, say(901, 2, "not yet"))];
     place.ingest(&exchange()).await;
     place.ingest(&later).await;
-    models::ensure_active(&pool, &model(), 384).await.unwrap();
+    models::begin_with(&pool, &model(), 384).await.unwrap();
     sqlx::query(
         "INSERT INTO indexed_sessions (session_id, model, point_revision, indexed_revision, points)
          SELECT id, $1, revision, revision, 1 FROM sessions WHERE first_message_id = 1",

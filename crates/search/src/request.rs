@@ -1,21 +1,65 @@
-//! What is asked and what is answered, as it also goes over the wire.
+//! What is asked, as it also goes over the wire, and what cannot be.
 
 use chrono::{DateTime, Utc};
-use guildex_types::{ChannelId, GuildId, MessageId, SessionId};
+use guildex_index::{Filter, Mode, Scope};
+use guildex_types::{ChannelId, GuildId, ModelSlug, SearchText, UserId};
 use serde::{Deserialize, Serialize};
+
+/// The most sessions of one answer.
+pub const MAX_LIMIT: usize = 100;
+/// The most sessions that pages reach in all: whoever has not found it by then should ask otherwise.
+pub const MAX_DEPTH: usize = 200;
+/// The most messages shown on each side of a find.
+pub const MAX_NEIGHBOURS: usize = 20;
+/// The longest query, in characters: as long as the longest message.
+pub const MAX_QUERY: usize = 4_000;
+
+const DEFAULT_LIMIT: usize = 10;
 
 /// A question to one guild's memory.
 #[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Request {
     /// The tenant. Nothing of another guild is ever found.
     pub guild_id: GuildId,
-    /// The channels and threads to look in; `None` for all of the guild's.
+    /// The channels and threads to look in, such as those that the asker may see; `None` for all of the guild's,
+    /// an empty list for nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channels: Option<Vec<ChannelId>>,
-    /// The question, in anybody's words.
+    /// Conversations in which any of these members speaks; `None` for whoever speaks, an empty list for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authors: Option<Vec<UserId>>,
+    /// Conversations whose last message was sent then or later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<DateTime<Utc>>,
+    /// Conversations whose first message was sent before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<DateTime<Utc>>,
+    /// The question, in anybody's words: at most [`MAX_QUERY`] characters.
     pub query: String,
-    /// How many sessions to find, at most 100.
+    /// What ranks; `None` as the configuration says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// Leaves out what scores less. What a score means depends on the mode: see [`Found`](crate::Found).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_score: Option<f32>,
+    /// How many sessions to find, 1 to [`MAX_LIMIT`]. Default: 10.
+    #[serde(default = "default_limit")]
     pub limit: usize,
+    /// How many to pass over first: pages of an unchanged guild, joined, are one list. With `limit` at most
+    /// [`MAX_DEPTH`].
+    #[serde(default)]
+    pub offset: usize,
+    /// How many messages to show before and after each find, at most [`MAX_NEIGHBOURS`]. Default: none.
+    #[serde(default)]
+    pub neighbours: usize,
+    /// A model whose collection is kept in step, to compare it with the active one; `None` for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelSlug>,
+}
+
+fn default_limit() -> usize {
+    DEFAULT_LIMIT
 }
 
 /// Who asks what is private: a debug print leaves the question out.
@@ -24,42 +68,219 @@ impl std::fmt::Debug for Request {
         f.debug_struct("Request")
             .field("guild_id", &self.guild_id)
             .field("channels", &self.channels)
+            .field("authors", &self.authors)
+            .field("since", &self.since)
+            .field("until", &self.until)
+            .field("mode", &self.mode)
+            .field("min_score", &self.min_score)
             .field("limit", &self.limit)
+            .field("offset", &self.offset)
+            .field("neighbours", &self.neighbours)
+            .field("model", &self.model)
             .finish_non_exhaustive()
     }
 }
 
-/// What was found, best first.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Results {
-    /// The sessions, each once.
-    pub results: Vec<Found>,
+/// A request that cannot be answered, and what to ask instead.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum InvalidRequest {
+    /// There is nothing to look for.
+    #[error("the query is empty: say what to search for")]
+    EmptyQuery,
+    /// Nobody asks that much.
+    #[error("the query has more than {MAX_QUERY} characters: a sentence or two find more")]
+    LongQuery,
+    /// Too few or too many sessions at a time.
+    #[error("a limit of {0} is out of range: use 1 to {MAX_LIMIT}")]
+    Limit(usize),
+    /// Too far down.
+    #[error(
+        "offset {offset} and limit {limit} reach beyond the first {MAX_DEPTH} sessions: narrow the search"
+    )]
+    Depth {
+        /// As asked.
+        offset: usize,
+        /// As asked.
+        limit: usize,
+    },
+    /// Too many neighbours.
+    #[error("{0} neighbours are too many: use 0 to {MAX_NEIGHBOURS}")]
+    Neighbours(usize),
+    /// Infinity and NaN compare with no score.
+    #[error("min_score has to be a finite number")]
+    MinScore,
+    /// A time that is over before it begins.
+    #[error("there is no time between since and until: since has to be before until")]
+    Times,
+    /// A model whose collection is not kept in step.
+    #[error("the model {model} has no collection that is kept in step; these have: {kept}")]
+    Model {
+        /// As asked.
+        model: ModelSlug,
+        /// Those that could be named, by comma.
+        kept: String,
+    },
 }
 
-/// A session that answers the question.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Found {
-    /// How well it fits: the sum of the reciprocal ranks of its best chunk, by vectors and by words, and of one
-    /// more first place where somebody said exactly what is asked. Comparable within one answer only.
-    pub score: f32,
-    /// The session.
-    pub session_id: SessionId,
-    /// The tenant.
-    pub guild_id: GuildId,
-    /// The channel or thread.
-    pub channel_id: ChannelId,
-    /// Its name, without the `#`.
-    pub channel_name: String,
-    /// When the first message was sent.
-    pub start_time: DateTime<Utc>,
-    /// When the last message was sent.
-    pub end_time: DateTime<Utc>,
-    /// Messages in the session.
-    pub message_count: usize,
-    /// The first message of the session that still stands.
-    pub first_message_id: MessageId,
-    /// Opens the first message in Discord.
-    pub link: String,
-    /// The lines that fit the question best, from Postgres, cut at about 300 characters.
-    pub preview: String,
+impl Request {
+    /// A question to all of a guild, for the ten best sessions.
+    pub fn new(guild_id: GuildId, query: impl Into<String>) -> Self {
+        Self {
+            guild_id,
+            channels: None,
+            authors: None,
+            since: None,
+            until: None,
+            query: query.into(),
+            mode: None,
+            min_score: None,
+            limit: DEFAULT_LIMIT,
+            offset: 0,
+            neighbours: 0,
+            model: None,
+        }
+    }
+
+    /// The request as a search goes by it.
+    pub(crate) fn check(&self, default_mode: Mode) -> Result<Ask, InvalidRequest> {
+        let Self { limit, offset, neighbours, .. } = *self;
+        if self.query.chars().count() > MAX_QUERY {
+            return Err(InvalidRequest::LongQuery);
+        }
+        let query = SearchText::from_parts([self.query.as_str()]);
+        if query.is_empty() {
+            return Err(InvalidRequest::EmptyQuery);
+        }
+        if !(1..=MAX_LIMIT).contains(&limit) {
+            return Err(InvalidRequest::Limit(limit));
+        }
+        if offset.saturating_add(limit) > MAX_DEPTH {
+            return Err(InvalidRequest::Depth { offset, limit });
+        }
+        if neighbours > MAX_NEIGHBOURS {
+            return Err(InvalidRequest::Neighbours(neighbours));
+        }
+        if self.min_score.is_some_and(|score| !score.is_finite()) {
+            return Err(InvalidRequest::MinScore);
+        }
+        if let (Some(since), Some(until)) = (self.since, self.until)
+            && since >= until
+        {
+            return Err(InvalidRequest::Times);
+        }
+        let scope = Scope::guild(self.guild_id);
+        Ok(Ask {
+            scope: match self.channels.clone() {
+                Some(channels) => scope.only(channels),
+                None => scope,
+            },
+            filter: Filter {
+                authors: self.authors.clone(),
+                since: self.since.map(storable),
+                until: self.until.map(storable),
+            },
+            query,
+            mode: self.mode.unwrap_or(default_mode),
+            min_score: self.min_score,
+            limit,
+            offset,
+            neighbours,
+            model: self.model.clone(),
+        })
+    }
+}
+
+/// The nearest time that messages can be sent at, by the schema: Postgres does not take all that chrono does.
+fn storable(time: DateTime<Utc>) -> DateTime<Utc> {
+    /// 2201-01-01, in seconds of Unix time.
+    const END: i64 = 7_289_654_400;
+    time.clamp(DateTime::UNIX_EPOCH, DateTime::from_timestamp(END, 0).unwrap_or(DateTime::UNIX_EPOCH))
+}
+
+/// A request that can be answered. Its scope is made here, once, and bounds all that follows.
+pub(crate) struct Ask {
+    pub scope: Scope,
+    pub filter: Filter,
+    pub query: SearchText,
+    pub mode: Mode,
+    pub min_score: Option<f32>,
+    pub limit: usize,
+    pub offset: usize,
+    pub neighbours: usize,
+    pub model: Option<ModelSlug>,
+}
+
+impl Ask {
+    /// The page that was asked for, of all that was found, best first.
+    pub fn page<T>(&self, found: Vec<T>) -> Vec<T> {
+        found.into_iter().take(MAX_DEPTH).skip(self.offset).take(self.limit).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> Request {
+        Request::new(1.try_into().unwrap(), "my secret question")
+    }
+
+    fn refusal(change: impl FnOnce(&mut Request)) -> InvalidRequest {
+        let mut request = request();
+        change(&mut request);
+        request.check(Mode::Hybrid).err().expect("this request was taken")
+    }
+
+    #[test]
+    fn what_cannot_be_answered_is_refused_by_name() {
+        use InvalidRequest::*;
+        for blank in ["", " \t\n", "\u{0}\u{7}"] {
+            assert_eq!(refusal(|r| r.query = blank.to_owned()), EmptyQuery);
+        }
+        assert_eq!(refusal(|r| r.query = "é".repeat(MAX_QUERY + 1)), LongQuery);
+        assert_eq!(refusal(|r| r.limit = 0), Limit(0));
+        assert_eq!(refusal(|r| r.limit = 101), Limit(101));
+        assert_eq!(refusal(|r| r.offset = 191), Depth { offset: 191, limit: 10 });
+        assert_eq!(refusal(|r| r.offset = usize::MAX), Depth { offset: usize::MAX, limit: 10 });
+        assert_eq!(refusal(|r| r.neighbours = 21), Neighbours(21));
+        assert_eq!(refusal(|r| r.min_score = Some(f32::NAN)), MinScore);
+        let now = Utc::now();
+        assert_eq!(refusal(|r| (r.since, r.until) = (Some(now), Some(now))), Times);
+    }
+
+    #[test]
+    fn the_ends_of_the_ranges_are_inside() {
+        let mut widest = request();
+        (widest.limit, widest.offset, widest.neighbours) = (MAX_LIMIT, MAX_DEPTH - MAX_LIMIT, MAX_NEIGHBOURS);
+        widest.query = "é".repeat(MAX_QUERY);
+        (widest.since, widest.until) = (Some(DateTime::<Utc>::MIN_UTC), Some(DateTime::<Utc>::MAX_UTC));
+        let ask = widest.check(Mode::Dense).ok().unwrap();
+        assert_eq!(ask.filter.since, Some(DateTime::UNIX_EPOCH));
+        assert_eq!(ask.filter.until.unwrap().to_rfc3339(), "2201-01-01T00:00:00+00:00");
+        assert_eq!(ask.mode, Mode::Dense);
+    }
+
+    #[test]
+    fn a_guild_and_a_query_are_enough_and_what_is_unknown_is_refused() {
+        let least: Request = serde_json::from_str(r#"{"guild_id": "1", "query": "x"}"#).unwrap();
+        assert_eq!((least.limit, least.offset, least.neighbours), (10, 0, 0));
+        assert!(least.check(Mode::Hybrid).is_ok());
+        let text = serde_json::to_string(&least).unwrap();
+        assert_eq!(serde_json::from_str::<Request>(&text).unwrap().limit, 10);
+        for wrong in [
+            r#"{"query": "x"}"#,
+            r#"{"guild_id": "1", "query": "x", "channel": "2"}"#,
+            r#"{"guild_id": 1, "query": "x"}"#,
+            r#"{"guild_id": "1", "query": "x", "mode": "best"}"#,
+            r#"{"guild_id": "1", "query": "x", "model": "../x"}"#,
+            r#"{"guild_id": "1", "query": "x", "limit": -1}"#,
+        ] {
+            assert!(serde_json::from_str::<Request>(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_debug_print_does_not_show_the_question() {
+        assert!(!format!("{:?}", request()).contains("secret"));
+    }
 }

@@ -1,7 +1,7 @@
 //! Guilds and their channels, by name.
 
 use guildex_types::{ChannelId, GuildId};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgExecutor};
 
 use crate::StoreError;
 
@@ -50,6 +50,48 @@ pub async fn upsert(db: &mut PgConnection, channel: &Channel) -> Result<(), Stor
             .await?;
     }
     Ok(())
+}
+
+/// The language of the guild's words, for stemming; `None` where it has none or is not known.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn language(db: impl PgExecutor<'_>, guild: GuildId) -> Result<Option<String>, StoreError> {
+    let language: Option<Option<String>> = sqlx::query_scalar("SELECT language FROM guilds WHERE id = $1")
+        .bind(guild.get())
+        .fetch_optional(db)
+        .await?;
+    Ok(language.flatten())
+}
+
+/// Gives the guild's words a language, or none. All its sessions get a new revision, since their words in the index
+/// are others now. Returns how many sessions that is; `None` if there is no such guild or nothing changes.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn set_language(
+    tx: &mut PgConnection,
+    guild: GuildId,
+    language: Option<&str>,
+) -> Result<Option<u64>, StoreError> {
+    let changed =
+        sqlx::query("UPDATE guilds SET language = $2 WHERE id = $1 AND language IS DISTINCT FROM $2")
+            .bind(guild.get())
+            .bind(language)
+            .execute(&mut *tx)
+            .await?;
+    if changed.rows_affected() == 0 {
+        return Ok(None);
+    }
+    let sessions = sqlx::query(
+        "WITH all_of_it AS (
+             SELECT id FROM sessions WHERE guild_id = $1 AND deleted_at IS NULL ORDER BY id FOR UPDATE)
+         UPDATE sessions s SET revision = nextval('session_revisions') FROM all_of_it a WHERE a.id = s.id",
+    )
+    .bind(guild.get())
+    .execute(tx)
+    .await?;
+    Ok(Some(sessions.rows_affected()))
 }
 
 /// The channels of a guild, by id.

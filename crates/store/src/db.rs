@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use guildex_types::{ChannelId, GuildId, InvalidId};
+use guildex_types::{ChannelId, GuildId, InvalidId, ModelSlug};
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
@@ -30,15 +30,13 @@ pub enum StoreError {
     /// A row holds what this program never writes.
     #[error("the database holds an impossible value: {0}")]
     Corrupt(String),
-    /// Another embedding model is the active one.
-    #[error(
-        "the index holds vectors of model {active}, but the configuration names {configured}: set model.name to {active}"
-    )]
-    OtherModel {
-        /// The model whose collection search reads.
-        active: String,
-        /// The model that was asked for.
-        configured: String,
+    /// What was asked of a model does not fit what it is.
+    #[error("the model {model} {problem}")]
+    Model {
+        /// The model.
+        model: ModelSlug,
+        /// What does not fit, and what to do.
+        problem: &'static str,
     },
 }
 
@@ -111,10 +109,18 @@ pub async fn check_schema(pool: &PgPool) -> Result<(), StoreError> {
     if !exists {
         return Err(StoreError::OldSchema);
     }
+    let latest = MIGRATOR.iter().map(|migration| migration.version).max();
+    if Some(schema_version(pool).await?) >= latest { Ok(()) } else { Err(StoreError::OldSchema) }
+}
+
+/// The newest migration that the schema has.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn schema_version(pool: &PgPool) -> Result<i64, StoreError> {
     let applied: Option<i64> =
         sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success").fetch_one(pool).await?;
-    let latest = MIGRATOR.iter().map(|migration| migration.version).max();
-    if applied >= latest { Ok(()) } else { Err(StoreError::OldSchema) }
+    Ok(applied.unwrap_or(0))
 }
 
 /// The name of this database's content, made when its schema was: an index remembers from which it was built.

@@ -491,6 +491,16 @@ pub async fn unfinished(pool: &PgPool, guild: Option<GuildId>) -> Result<u64, St
     Ok(u64::try_from(count).unwrap_or(0))
 }
 
+/// How many jobs workers hold.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn running(pool: &PgPool) -> Result<u64, StoreError> {
+    let count: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM jobs WHERE state = 'running'").fetch_one(pool).await?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
 /// How many backfills are not finished, of one channel or of all of a guild's.
 ///
 /// # Errors

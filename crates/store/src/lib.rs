@@ -1,18 +1,23 @@
 //! The truth in Postgres.
 //!
-//! One module an aggregate: [`channels`], [`messages`], [`sessions`], [`models`], and [`jobs`], the ledger.
+//! One module an aggregate: [`channels`], [`messages`], [`sessions`], [`models`], their [`books`], and [`jobs`],
+//! the ledger; what a search reads of them is in [`search`].
 //! Every call that reads or deletes a tenant's data takes its [`GuildId`](guildex_types::GuildId); only the
 //! ledger's own machinery (dispatch, claim, sweep) works across guilds, on job ids.
 //!
 //! Functions take a [`PgConnection`](sqlx::PgConnection) where the caller owns the transaction, and a
 //! [`PgPool`](sqlx::PgPool) where they are a whole step of their own.
 
+pub mod books;
 pub mod channels;
 mod db;
 pub mod jobs;
 pub mod messages;
 pub mod models;
+pub mod search;
 pub mod sessions;
 pub mod status;
 
-pub use db::{MIGRATOR, StoreError, check_schema, connect, installation, lock_channel, migrate};
+pub use db::{
+    MIGRATOR, StoreError, check_schema, connect, installation, lock_channel, migrate, schema_version,
+};

@@ -1,6 +1,6 @@
 //! The embedding models whose collections are kept.
 
-use guildex_types::{InvalidModelSlug, ModelSlug};
+use guildex_types::{Eligibility, InvalidModelSlug, ModelSlug};
 use serde::Serialize;
 use sqlx::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
@@ -18,6 +18,15 @@ pub enum ModelState {
     Filling,
     /// Only shrinks: what changes is taken out of it.
     Retired,
+    /// A worker is about to remove it.
+    Dropping,
+}
+
+impl ModelState {
+    /// Whether changed sessions are embedded for it.
+    pub fn is_kept_in_step(self) -> bool {
+        matches!(self, Self::Active | Self::Filling)
+    }
 }
 
 /// A model with a collection.
@@ -63,26 +72,152 @@ pub async fn active(db: impl PgExecutor<'_>) -> Result<Option<ModelSlug>, StoreE
     Ok(kept(db).await?.into_iter().find(|model| model.state == ModelState::Active).map(|model| model.slug))
 }
 
-/// Makes `model` the active one if none is yet.
+/// Makes `model` the active one if none is yet; returns the one that is.
 ///
 /// # Errors
-/// If another model is active, or Postgres fails.
-pub async fn ensure_active(pool: &PgPool, model: &ModelSlug, dimensions: usize) -> Result<(), StoreError> {
-    let dimensions = i32::try_from(dimensions).map_err(|e| StoreError::Corrupt(e.to_string()))?;
+/// If Postgres fails.
+pub async fn begin_with(
+    pool: &PgPool,
+    model: &ModelSlug,
+    dimensions: usize,
+) -> Result<ModelSlug, StoreError> {
+    let none_yet = active(pool).await?;
+    if let Some(active) = none_yet {
+        return Ok(active);
+    }
     sqlx::query(
         "INSERT INTO models (slug, dimensions, state) VALUES ($1, $2, 'active') ON CONFLICT DO NOTHING",
     )
     .bind(model.as_str())
-    .bind(dimensions)
+    .bind(as_integer(dimensions)?)
     .execute(pool)
     .await?;
-    let active: String =
-        sqlx::query_scalar("SELECT slug FROM models WHERE state = 'active'").fetch_one(pool).await?;
-    if active == model.as_str() {
+    // Another process may have been faster, with another model.
+    active(pool).await?.ok_or_else(|| StoreError::Corrupt("no model is active".to_owned()))
+}
+
+/// From now on the model's collection is filled, beside the active one's; what a retired one still holds counts.
+///
+/// # Errors
+/// [`StoreError::Model`] if its collection is being dropped at the moment or had other dimensions; if Postgres
+/// fails.
+pub async fn fill(pool: &PgPool, model: &ModelSlug, dimensions: usize) -> Result<(), StoreError> {
+    let filled = sqlx::query(
+        "INSERT INTO models AS m (slug, dimensions, state) VALUES ($1, $2, 'filling')
+         ON CONFLICT (slug) DO UPDATE SET state = CASE m.state WHEN 'active' THEN 'active' ELSE 'filling' END
+         WHERE m.dimensions = $2 AND m.state <> 'dropping'",
+    )
+    .bind(model.as_str())
+    .bind(as_integer(dimensions)?)
+    .execute(pool)
+    .await?;
+    if filled.rows_affected() == 1 {
         Ok(())
     } else {
-        Err(StoreError::OtherModel { active, configured: model.to_string() })
+        let problem =
+            "is being dropped, or has a collection of other dimensions, which must be dropped first";
+        Err(StoreError::Model { model: model.clone(), problem })
     }
+}
+
+/// What [`switch`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Switched {
+    /// Searches read the model from now on.
+    Yes,
+    /// So many sessions are found through the active model and would not be through this one.
+    Missing(u64),
+}
+
+/// Lets searches read the model, at once, if it lacks nothing that they find now, or if `anyway`. The model before
+/// it is retired, or kept in step where `keep` says so.
+///
+/// Whoever records what a collection holds reads the models' states in the same transaction (see
+/// [`record`](crate::sessions::record)): what is being indexed at this moment is recorded for both models before
+/// the switch, or is indexed again for the new one.
+///
+/// # Errors
+/// [`StoreError::Model`] if the model is not being filled; if Postgres fails.
+pub async fn switch(
+    pool: &PgPool,
+    model: &ModelSlug,
+    eligible: Eligibility,
+    keep: bool,
+    anyway: bool,
+) -> Result<Switched, StoreError> {
+    let mut tx = pool.begin().await?;
+    sqlx::query("SELECT FROM models ORDER BY slug FOR UPDATE").execute(&mut *tx).await?;
+    let states = kept(&mut *tx).await?;
+    match states.iter().find(|kept| kept.slug == *model).map(|kept| kept.state) {
+        Some(ModelState::Active) => return Ok(Switched::Yes),
+        Some(ModelState::Filling) => {}
+        _ => return Err(StoreError::Model { model: model.clone(), problem: "is not being filled" }),
+    }
+    let missing: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM indexed_sessions a
+         JOIN models m ON m.slug = a.model AND m.state = 'active'
+         JOIN sessions s ON s.id = a.session_id AND s.deleted_at IS NULL
+              AND is_eligible(s.message_count, s.word_count, $2, $3)
+              AND a.indexed_revision >= s.removed_revision
+         LEFT JOIN indexed_sessions f ON f.session_id = a.session_id AND f.model = $1
+              AND f.indexed_revision >= a.indexed_revision
+         WHERE f.session_id IS NULL",
+    )
+    .bind(model.as_str())
+    .bind(i64::from(eligible.min_messages))
+    .bind(i64::from(eligible.lone_message_min_words))
+    .fetch_one(&mut *tx)
+    .await?;
+    if missing > 0 && !anyway {
+        return Ok(Switched::Missing(u64::try_from(missing).unwrap_or(0)));
+    }
+    sqlx::query(
+        "UPDATE models SET state = CASE WHEN $1 THEN 'filling' ELSE 'retired' END WHERE state = 'active'",
+    )
+    .bind(keep)
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query("UPDATE models SET state = 'active' WHERE slug = $1")
+        .bind(model.as_str())
+        .execute(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    Ok(Switched::Yes)
+}
+
+/// Takes the lock of those who make collections, until the transaction ends.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn lock(tx: &mut PgConnection) -> Result<(), StoreError> {
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('guildex/models', 0))").execute(tx).await?;
+    Ok(())
+}
+
+/// Gives up models that no search reads; workers remove their collections. Returns which.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn drop_unused(pool: &PgPool) -> Result<Vec<ModelSlug>, StoreError> {
+    sqlx::query("UPDATE models SET state = 'dropping' WHERE state = 'retired'").execute(pool).await?;
+    let kept = kept(pool).await?;
+    Ok(kept.into_iter().filter(|model| model.state == ModelState::Dropping).map(|model| model.slug).collect())
+}
+
+/// Strikes a model whose collection is gone out of the books.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn dropped(pool: &PgPool, model: &ModelSlug) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM models WHERE slug = $1 AND state = 'dropping'")
+        .bind(model.as_str())
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+fn as_integer(dimensions: usize) -> Result<i32, StoreError> {
+    i32::try_from(dimensions).map_err(|error| StoreError::Corrupt(error.to_string()))
 }
 
 /// The index that holds the model's collection; `None` before there is one.

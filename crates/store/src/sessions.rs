@@ -1,4 +1,4 @@
-//! Sessions: their revisions, what the indexer reads and records, and what the search shows.
+//! Sessions: their revisions, and what the indexer reads and records.
 
 use chrono::{DateTime, Utc};
 use guildex_types::{
@@ -8,6 +8,7 @@ use sqlx::{FromRow, PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::StoreError;
+use crate::models::{Kept, ModelState, kept};
 
 /// A change to a session: what was there before and what is there now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +119,8 @@ pub struct Session {
     pub channel_id: ChannelId,
     /// The channel's name.
     pub channel_name: String,
+    /// The language of the guild's words, if it has one.
+    pub language: Option<String>,
     /// The message that names it.
     pub first_message_id: MessageId,
     /// The state that was read.
@@ -168,12 +171,13 @@ pub async fn load(
 ) -> Result<Vec<Session>, StoreError> {
     let (guilds, ids): (Vec<i64>, Vec<Uuid>) = wanted.iter().map(|(g, s)| (g.get(), s.get())).unzip();
     let rows: Vec<LoadedRow> = sqlx::query_as(
-        "SELECT s.id, s.guild_id, s.channel_id, c.name AS channel_name, s.first_message_id, s.revision,
+        "SELECT s.id, s.guild_id, s.channel_id, c.name AS channel_name, g.language, s.first_message_id, s.revision,
                 i.point_revision, i.content_hash, i.points,
                 m.id AS message_id, m.author_id, m.author_name, m.sent_at, m.text, m.words
          FROM UNNEST($1::bigint[], $2::uuid[]) AS u (guild_id, id)
          JOIN sessions s ON s.id = u.id AND s.guild_id = u.guild_id
          JOIN channels c ON c.guild_id = s.guild_id AND c.id = s.channel_id
+         JOIN guilds g ON g.id = s.guild_id
          LEFT JOIN indexed_sessions i ON i.session_id = s.id AND i.model = $3
          LEFT JOIN messages m ON m.guild_id = s.guild_id AND m.channel_id = s.channel_id
               AND m.session_first = s.first_message_id AND m.deleted_at IS NULL AND m.text <> ''
@@ -202,6 +206,7 @@ struct LoadedRow {
     guild_id: i64,
     channel_id: i64,
     channel_name: String,
+    language: Option<String>,
     first_message_id: i64,
     revision: i64,
     point_revision: Option<i64>,
@@ -222,6 +227,7 @@ impl LoadedRow {
             guild_id: self.guild_id.try_into()?,
             channel_id: self.channel_id.try_into()?,
             channel_name: self.channel_name.clone(),
+            language: self.language.clone(),
             first_message_id: self.first_message_id.try_into()?,
             revision: self.revision.into(),
             messages: Vec::new(),
@@ -300,16 +306,42 @@ pub struct Record {
     pub points: u32,
 }
 
-/// Records what the collection holds, for each session that still is at the revision that was read; the
-/// others moved on and are left as they are, for the job that follows them.
+/// What [`record`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recorded {
+    /// The books know.
+    Yes,
+    /// The books know, but there is a model now that the work did not reckon with: it is to be done again, for all
+    /// that there are.
+    ModelAdded,
+}
+
+/// Records what the model's collection holds, for each session that still is at the revision that was read; the
+/// others moved on and are left as they are, for the job that follows them. `models` are those that there were
+/// when the work began, as [`models::kept`](crate::models::kept) gives them.
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn record(pool: &PgPool, records: &[Record], model: &ModelSlug) -> Result<(), StoreError> {
+pub async fn record(
+    pool: &PgPool,
+    records: &[Record],
+    model: &ModelSlug,
+    models: &[Kept],
+) -> Result<Recorded, StoreError> {
     if records.is_empty() {
-        return Ok(());
+        return Ok(Recorded::Yes);
     }
     let mut tx = pool.begin().await?;
+    // Held until the end: a switch of models waits for this, or this for it.
+    sqlx::query("SELECT FROM models ORDER BY slug FOR SHARE").execute(&mut *tx).await?;
+    let now = kept(&mut *tx).await?;
+    let known = |new: &Kept| models.iter().any(|old| old.slug == new.slug && old.state.is_kept_in_step());
+    let added = now.iter().any(|new| new.state.is_kept_in_step() && !known(new));
+    let outcome = if added { Recorded::ModelAdded } else { Recorded::Yes };
+    // One that is being dropped has no books any more.
+    if !now.iter().any(|kept| kept.slug == *model && kept.state != ModelState::Dropping) {
+        return Ok(outcome);
+    }
     let (gone, kept): (Vec<&Record>, Vec<&Record>) = records.iter().partition(|r| r.points == 0);
     if !kept.is_empty() {
         sqlx::query(
@@ -350,7 +382,7 @@ pub async fn record(pool: &PgPool, records: &[Record], model: &ModelSlug) -> Res
         .await?;
     }
     tx.commit().await?;
-    Ok(())
+    Ok(outcome)
 }
 
 /// Locks sessions that ought to be in the model's collection and are not, at their latest revision, and
@@ -387,83 +419,6 @@ pub async fn missing(
     .fetch_all(tx)
     .await?;
     Ok(rows.into_iter().map(|(id, revision)| (id.into(), revision.into())).collect())
-}
-
-/// A session as a search shows it.
-#[derive(Debug, Clone)]
-pub struct Shown {
-    /// The session.
-    pub id: SessionId,
-    /// Its channel or thread.
-    pub channel_id: ChannelId,
-    /// The channel's name.
-    pub channel_name: String,
-    /// The revision that its points carry.
-    pub point_revision: Revision,
-    /// When its first and last messages were sent.
-    pub span: (DateTime<Utc>, DateTime<Utc>),
-    /// Its live messages with text, in order.
-    pub messages: Vec<SessionMessage>,
-}
-
-/// A hit that asks to be shown: a session, and the revision of the point that was hit.
-pub type HitKey = (SessionId, Revision);
-
-/// Joins hits with the truth: returns those sessions of the guild (and, where given, of the channels) that are
-/// live, whose point is of exactly the recorded revision, and from which nothing was removed since.
-///
-/// # Errors
-/// If Postgres fails.
-pub async fn show(
-    pool: &PgPool,
-    guild: GuildId,
-    channels: Option<&[ChannelId]>,
-    hits: &[HitKey],
-    model: &ModelSlug,
-) -> Result<Vec<Shown>, StoreError> {
-    let (ids, revisions): (Vec<Uuid>, Vec<i64>) = hits.iter().map(|(s, r)| (s.get(), r.get())).unzip();
-    let channels: Option<Vec<i64>> = channels.map(|ids| ids.iter().map(|id| id.get()).collect());
-    let rows: Vec<LoadedRow> = sqlx::query_as(
-        "SELECT s.id, s.guild_id, s.channel_id, c.name AS channel_name, s.first_message_id, s.revision,
-                i.point_revision, i.content_hash, i.points,
-                m.id AS message_id, m.author_id, m.author_name, m.sent_at, m.text, m.words
-         FROM (SELECT DISTINCT * FROM UNNEST($2::uuid[], $3::bigint[])) AS u (id, revision)
-         JOIN sessions s ON s.id = u.id AND s.guild_id = $1 AND s.deleted_at IS NULL
-              AND ($4::bigint[] IS NULL OR s.channel_id = ANY($4))
-         JOIN channels c ON c.guild_id = s.guild_id AND c.id = s.channel_id
-         JOIN indexed_sessions i ON i.session_id = s.id AND i.model = $5
-              AND i.point_revision = u.revision AND i.indexed_revision >= s.removed_revision
-         JOIN messages m ON m.guild_id = s.guild_id AND m.channel_id = s.channel_id
-              AND m.session_first = s.first_message_id AND m.deleted_at IS NULL AND m.text <> ''
-         ORDER BY s.id, m.sent_at, m.id",
-    )
-    .bind(guild.get())
-    .bind(ids)
-    .bind(revisions)
-    .bind(channels)
-    .bind(model.as_str())
-    .fetch_all(pool)
-    .await?;
-    let mut shown: Vec<Shown> = Vec::new();
-    for row in rows {
-        let session = row.session()?;
-        let Some(message) = row.message()? else { continue };
-        match shown.last_mut().filter(|last| last.id == session.id) {
-            Some(last) => {
-                last.span.1 = message.sent_at;
-                last.messages.push(message);
-            }
-            None => shown.push(Shown {
-                id: session.id,
-                point_revision: session.indexed.map_or(Revision::NONE, |indexed| indexed.point_revision),
-                channel_id: session.channel_id,
-                channel_name: session.channel_name,
-                span: (message.sent_at, message.sent_at),
-                messages: vec![message],
-            }),
-        }
-    }
-    Ok(shown)
 }
 
 /// The next number of the revisions' sequence, higher than all that were given.

@@ -5,6 +5,7 @@ use serde::Serialize;
 use sqlx::{FromRow, PgPool};
 
 use crate::StoreError;
+use crate::models::{ModelState, kept};
 
 /// A guild's numbers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -139,5 +140,75 @@ pub async fn backlog(
     .bind(i64::from(eligible.lone_message_min_words))
     .fetch_one(pool)
     .await?;
-    Ok((u64::try_from(messages).unwrap_or(0), u64::try_from(sessions).unwrap_or(0)))
+    Ok((unsigned(messages), unsigned(sessions)))
+}
+
+/// How a model stands, over all guilds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ModelStatus {
+    /// Its name.
+    pub model: ModelSlug,
+    /// What becomes of its collection.
+    pub state: ModelState,
+    /// The length of its vectors.
+    pub dimensions: usize,
+    /// Sessions that its collection holds at their latest revision.
+    pub indexed: u64,
+    /// Sessions that are worth a place in it and that it lacks at their latest revision.
+    pub missing: u64,
+    /// Points that the books know.
+    pub points: u64,
+}
+
+/// Every model with a collection, by name.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn models(pool: &PgPool, eligible: Eligibility) -> Result<Vec<ModelStatus>, StoreError> {
+    let mut found = Vec::new();
+    for model in kept(pool).await? {
+        let (wanted, missing) = of_model(pool, &model.slug, eligible).await?;
+        let points: i64 = sqlx::query_scalar(
+            "SELECT coalesce(sum(points), 0)::bigint FROM indexed_sessions WHERE model = $1",
+        )
+        .bind(model.slug.as_str())
+        .fetch_one(pool)
+        .await?;
+        found.push(ModelStatus {
+            model: model.slug,
+            state: model.state,
+            dimensions: model.dimensions,
+            indexed: wanted - missing,
+            missing,
+            points: unsigned(points),
+        });
+    }
+    Ok(found)
+}
+
+/// How many sessions are worth a place in a model's collection, and how many of them it lacks at their latest
+/// revision.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn of_model(
+    pool: &PgPool,
+    model: &ModelSlug,
+    eligible: Eligibility,
+) -> Result<(u64, u64), StoreError> {
+    let (wanted, missing): (i64, i64) = sqlx::query_as(
+        "SELECT count(*), count(*) FILTER (WHERE i.indexed_revision IS DISTINCT FROM s.revision)
+         FROM sessions s LEFT JOIN indexed_sessions i ON i.session_id = s.id AND i.model = $1
+         WHERE s.deleted_at IS NULL AND is_eligible(s.message_count, s.word_count, $2, $3)",
+    )
+    .bind(model.as_str())
+    .bind(i64::from(eligible.min_messages))
+    .bind(i64::from(eligible.lone_message_min_words))
+    .fetch_one(pool)
+    .await?;
+    Ok((unsigned(wanted), unsigned(missing)))
+}
+
+fn unsigned(count: i64) -> u64 {
+    u64::try_from(count).unwrap_or(0)
 }

@@ -8,8 +8,9 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use guildex_store::channels::{self, Channel};
-use guildex_store::sessions::{self, Changed, Record, Shown};
-use guildex_store::{MIGRATOR, messages, models};
+use guildex_store::search::{self, Shown};
+use guildex_store::sessions::{self, Changed, Record, Recorded};
+use guildex_store::{MIGRATOR, StoreError, messages, models};
 use guildex_types::{
     Author, ChannelId, Eligibility, GuildId, Links, Message, MessageId, MessageKind, ModelSlug, Revision,
     SearchText, SessionId,
@@ -44,7 +45,7 @@ impl Place {
     }
 
     async fn at(pool: &PgPool, guild: i64, channel: i64) -> Self {
-        models::ensure_active(pool, &model(), 384).await.unwrap();
+        models::begin_with(pool, &model(), 384).await.unwrap();
         let place = Self {
             pool: pool.clone(),
             guild: guild.try_into().unwrap(),
@@ -128,7 +129,7 @@ impl Place {
     }
 
     async fn record(&self, first: i64, revision: Revision) {
-        sessions::record(&self.pool, &[self.record_of(first, revision)], &model()).await.unwrap();
+        record(&self.pool, &[self.record_of(first, revision)]).await.unwrap();
     }
 
     async fn load(&self, first: i64) -> sessions::Session {
@@ -142,8 +143,7 @@ impl Place {
 
     async fn show_in(&self, channels: Option<&[ChannelId]>, first: i64, revision: Revision) -> Option<Shown> {
         let hit = (self.session(first), revision);
-        let mut shown =
-            sessions::show(&self.pool, self.guild, channels, &[hit, hit], &model()).await.unwrap();
+        let mut shown = search::show(&self.pool, self.guild, channels, &[hit, hit], &model()).await.unwrap();
         assert!(shown.len() <= 1, "a session is shown once");
         shown.pop()
     }
@@ -158,6 +158,11 @@ async fn books(pool: &PgPool) -> Vec<(i64, i64)> {
 }
 
 // Revisions.
+
+/// Records for the model, which there is.
+async fn record(pool: &PgPool, records: &[Record]) -> Result<Recorded, StoreError> {
+    sessions::record(pool, records, &model(), &models::kept(pool).await?).await
+}
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_touch_counts_the_live_messages_that_have_text(pool: PgPool) {
@@ -279,7 +284,7 @@ async fn only_what_is_still_as_it_was_read_is_recorded(pool: PgPool) {
     let other = place.conversation(11).await.revision;
     let latest = place.add_to(1).await.revision;
     let both = [place.record_of(1, read), place.record_of(11, other)];
-    sessions::record(&pool, &both, &model()).await.unwrap();
+    record(&pool, &both).await.unwrap();
     assert_eq!(books(&pool).await, [(other.get(), other.get())], "one moved on, the other did not");
 
     place.record(1, Revision::from(latest.get() + 1)).await;
@@ -296,7 +301,7 @@ async fn a_record_waits_for_a_change_in_flight_and_gives_way_to_it(pool: PgPool)
     sessions::touch(&mut change, place.guild, place.channel, &[(id(1), true)]).await.unwrap();
     let recording = tokio::spawn({
         let (pool, record) = (pool.clone(), place.record_of(1, read));
-        async move { sessions::record(&pool, &[record], &model()).await }
+        async move { record(&pool, &[record]).await }
     });
     until_blocked(&pool, 1).await;
     change.commit().await.unwrap();
@@ -309,7 +314,7 @@ async fn a_tombstone_and_another_guilds_session_are_never_recorded(pool: PgPool)
     let (one, two) = (Place::at(&pool, 1, 9).await, Place::at(&pool, 2, 8).await);
     let revision = one.conversation(1).await.revision;
     let stolen = Record { guild_id: two.guild, ..one.record_of(1, revision) };
-    sessions::record(&pool, &[stolen], &model()).await.unwrap();
+    record(&pool, &[stolen]).await.unwrap();
     assert_eq!(books(&pool).await, []);
 
     one.bury(1).await;
@@ -326,9 +331,9 @@ async fn a_session_without_points_leaves_the_books(pool: PgPool) {
     place.record(1, old).await;
     let latest = place.take_from(1).await.revision;
     let none = |revision| Record { points: 0, ..place.record_of(1, revision) };
-    sessions::record(&pool, &[none(old)], &model()).await.unwrap();
+    record(&pool, &[none(old)]).await.unwrap();
     assert_eq!(books(&pool).await.len(), 1, "who read an old revision has no say");
-    sessions::record(&pool, &[none(latest)], &model()).await.unwrap();
+    record(&pool, &[none(latest)]).await.unwrap();
     assert_eq!(books(&pool).await, []);
 }
 
@@ -376,7 +381,7 @@ async fn a_hit_is_shown_as_the_truth_has_it(pool: PgPool) {
         (shown.id, shown.channel_id, shown.channel_name.as_str()),
         (place.session(1), place.channel, "channel-9")
     );
-    assert_eq!((shown.point_revision, shown.span), (revision, (minute(1), minute(2))));
+    assert_eq!((shown.guild_id, shown.span), (place.guild, (minute(1), minute(2))));
     let said: Vec<_> = shown.messages.iter().map(|m| m.text.as_str()).collect();
     assert_eq!(said, ["hello there", "hello you"]);
 }
@@ -417,7 +422,7 @@ async fn what_was_taken_away_hides_a_session_until_it_is_indexed_again(pool: PgP
 
     // The content turned out to be what the points show: they stay, and are up to date again.
     let same = Record { point_revision: indexed, ..place.record_of(1, added) };
-    sessions::record(&pool, &[same], &model()).await.unwrap();
+    record(&pool, &[same]).await.unwrap();
     assert!(place.show(1, indexed).await.is_some());
 }
 
@@ -445,11 +450,11 @@ async fn nothing_of_another_guild_or_channel_is_ever_shown(pool: PgPool) {
     let channels = |ids: &[ChannelId]| {
         let (pool, hits, ids) = (pool.clone(), hits.clone(), ids.to_vec());
         async move {
-            let shown = sessions::show(&pool, here.guild, Some(&ids), &hits, &model()).await.unwrap();
+            let shown = search::show(&pool, here.guild, Some(&ids), &hits, &model()).await.unwrap();
             shown.iter().map(|shown| shown.id).collect::<Vec<_>>()
         }
     };
-    let whole: Vec<_> = sessions::show(&pool, here.guild, None, &hits, &model()).await.unwrap();
+    let whole: Vec<_> = search::show(&pool, here.guild, None, &hits, &model()).await.unwrap();
     let whole: BTreeSet<_> = whole.iter().map(|shown| shown.id).collect();
     assert_eq!(whole, BTreeSet::from([here.session(1), there.session(1)]));
     assert_eq!(channels(&[there.channel]).await, [there.session(1)]);
@@ -464,7 +469,7 @@ async fn a_model_shows_its_own_points_alone(pool: PgPool) {
     place.record(1, revision).await;
     let hits = [(place.session(1), revision)];
     let other = "other-fp32".parse().unwrap();
-    assert!(sessions::show(&pool, place.guild, None, &hits, &other).await.unwrap().is_empty());
+    assert!(search::show(&pool, place.guild, None, &hits, &other).await.unwrap().is_empty());
 }
 
 // What is missing.

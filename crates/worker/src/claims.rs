@@ -46,7 +46,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.tell(if std::thread::panicking() { Outcome::Panicked } else { Outcome::LetGo });
+        self.tell(Outcome::of_dropped());
     }
 }
 

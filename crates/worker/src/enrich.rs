@@ -1,7 +1,8 @@
 //! What the model and the index get to see of a session: `eval` measures with this very code.
 
 use guildex_embed::{Split, Tokenizer, TokenizerError};
-use guildex_index::{Payload, Point, Preview, SparseVector, bm25};
+use guildex_index::bm25::{self, Language};
+use guildex_index::{Payload, Point, Preview, SparseVector};
 use guildex_store::sessions::{Session, SessionMessage};
 use guildex_types::{ModelSlug, PointId};
 use sha2::{Digest, Sha256};
@@ -35,6 +36,7 @@ impl Enriched {
         part(TEMPLATE);
         part(model.as_str());
         part(&self.header);
+        part(session.language.as_deref().unwrap_or_default());
         for (line, message) in self.lines.iter().zip(&session.messages) {
             part(line);
             part(&message.id.to_string());
@@ -49,6 +51,13 @@ impl Enriched {
     pub fn split(&self, tokenizer: &Tokenizer) -> Result<Split, TokenizerError> {
         guildex_embed::split(tokenizer, &self.header, &self.lines)
     }
+}
+
+/// The language of the session's words.
+fn language(session: &Session) -> Language {
+    let named = session.language.as_deref().unwrap_or_default();
+    // A name that only a later release knows: words are what they are then.
+    named.parse().unwrap_or_default()
 }
 
 fn line(message: &SessionMessage) -> String {
@@ -98,7 +107,7 @@ impl Draft {
         // Words are looked for in what was said, not in names and dates.
         let said: Vec<&str> = messages.iter().map(|m| m.text.as_str()).collect();
         Some(Self {
-            bm25: bm25::document(&said.join("\n")),
+            bm25: bm25::document(&said.join("\n"), language(session)),
             id: PointId::of(session.guild_id, session.channel_id, session.first_message_id, model, chunk),
             payload: Payload {
                 guild_id: session.guild_id,

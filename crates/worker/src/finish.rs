@@ -19,8 +19,25 @@ pub(crate) enum Outcome {
     Failed(String),
     /// It panicked, or something that shared its batch did.
     Panicked,
-    /// It was not tried to the end, since the worker stops.
+    /// It was not tried to the end, since the worker stops or something has to come first.
     LetGo,
+}
+
+impl Outcome {
+    /// Of what was dropped without a word.
+    pub fn of_dropped() -> Self {
+        if std::thread::panicking() { Self::Panicked } else { Self::LetGo }
+    }
+
+    /// What two parts of one job come to.
+    pub fn worse(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Panicked, _) | (_, Self::Panicked) => Self::Panicked,
+            (Self::Failed(error), _) | (_, Self::Failed(error)) => Self::Failed(error),
+            (Self::LetGo, _) | (_, Self::LetGo) => Self::LetGo,
+            (Self::Done(one), Self::Done(two)) => Self::Done(one.min(two)),
+        }
+    }
 }
 
 /// A job with the outcome of its attempt.
@@ -35,6 +52,9 @@ pub(crate) struct Ended {
 
 /// How many outcomes are written at a time, at most.
 const BATCH: usize = 256;
+
+/// How long a job that was let go rests, so that it does not go round in circles.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Takes outcomes; the slots bound how many wait.
 #[derive(Clone)]
@@ -79,7 +99,7 @@ async fn write(pool: &PgPool, batch: &[Ended], base: Duration, max: Duration) {
         let _ = until_stored("completing jobs", || jobs::complete(pool, &done)).await;
     }
     if !let_go.is_empty() {
-        let _ = until_stored("giving jobs back", || jobs::give_back(pool, &let_go, Duration::ZERO)).await;
+        let _ = until_stored("giving jobs back", || jobs::give_back(pool, &let_go, PAUSE)).await;
     }
 }
 

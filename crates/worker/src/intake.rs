@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::breaker::Breaker;
 use crate::claims::{Claims, Held, Receipt};
 use crate::config::WorkerConfig;
 use crate::finish::Finisher;
@@ -30,6 +31,8 @@ pub(crate) struct Intake {
     pub slots: Arc<Semaphore>,
     pub config: WorkerConfig,
     pub finisher: Finisher,
+    /// While it is open nothing is claimed.
+    pub breaker: Breaker,
     /// Cancelled when nothing more is to be claimed.
     pub stop: CancellationToken,
 }
@@ -39,6 +42,7 @@ impl Intake {
     /// nothing is claimed: what still arrives is pending again.
     pub async fn run(self, mut arrived: mpsc::Receiver<Arrived>, batches: mpsc::Sender<Vec<Held>>) {
         while let Some(first) = arrived.recv().await {
+            self.breaker.closed().await;
             let batch = self.gather(first, &mut arrived).await;
             if self.stop.is_cancelled() {
                 self.refuse(&batch).await;

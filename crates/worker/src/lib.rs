@@ -10,13 +10,16 @@
 //! The order of things within an index job, and why a crash between any two of them does no harm, is told in
 //! `docs/protocol.md`.
 
+mod breaker;
 mod claims;
 mod config;
 pub mod enrich;
 mod finish;
 mod intake;
+mod parts;
 mod pipeline;
 mod retry;
+mod targets;
 mod tasks;
 mod worker;
 

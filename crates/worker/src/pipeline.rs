@@ -11,8 +11,8 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures::{FutureExt, StreamExt};
-use guildex_embed::Embedder;
-use guildex_index::{CollectionName, Point, VectorIndex};
+use guildex_embed::Models;
+use guildex_index::{Point, VectorIndex};
 use guildex_store::sessions::Session;
 use guildex_types::Eligibility;
 use sqlx::PgPool;
@@ -20,29 +20,32 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::claims::Held;
+use crate::breaker::Breaker;
 use crate::enrich::Draft;
+use crate::parts::Part;
+use crate::targets::Target;
 
 /// Batches that a stage works on at a time. Two: while one waits for I/O or for the last text of its batch,
 /// the other goes on.
 const OVERLAP: usize = 2;
 
-/// What the stages work with.
+/// What the stages of one model work with.
 pub(crate) struct Parts {
     pub pool: PgPool,
-    pub embedder: Arc<dyn Embedder>,
+    pub models: Arc<Models>,
     pub index: Arc<dyn VectorIndex>,
-    pub collection: CollectionName,
+    pub target: Target,
+    pub breaker: Breaker,
     pub eligible: Eligibility,
     pub previews: bool,
     /// Cancelled when no more work is to be begun: batches are let go before they are read or embedded.
     pub stop: CancellationToken,
 }
 
-/// A job with the session that it is about, as it was read, and what is to be done: `D` to have points
+/// A model's part of a job with the session that it is about, as it was read, and what is to be done: `D` to have points
 /// written, which are drafts before the embedding and whole after it.
 struct Work<D> {
-    held: Held,
+    part: Part,
     session: Session,
     plan: Plan<D>,
 }
@@ -59,8 +62,8 @@ enum Plan<D> {
 type Drafted = Vec<Work<Draft>>;
 type Embedded = Vec<Work<Point>>;
 
-/// The stages of one job class.
-pub(crate) struct Pipeline(mpsc::Sender<Vec<Held>>);
+/// The stages of one job class and model.
+pub(crate) struct Pipeline(mpsc::Sender<Vec<Part>>);
 
 impl Pipeline {
     /// Starts the stages; they end when the pipeline is dropped and everything in it is done.
@@ -76,7 +79,7 @@ impl Pipeline {
         Self(batches)
     }
 
-    pub async fn push(&self, batch: Vec<Held>) {
+    pub async fn push(&self, batch: Vec<Part>) {
         let _ = self.0.send(batch).await;
     }
 }

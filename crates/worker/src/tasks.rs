@@ -1,50 +1,119 @@
-//! The jobs that are not about one session.
+//! From claimed jobs to what does them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use guildex_index::{CollectionName, VectorIndex};
+use guildex_embed::Models;
+use guildex_index::{Error, VectorIndex};
 use guildex_producer::backfill;
 use guildex_producer::ingest::Ingest;
-use guildex_types::{GuildId, MessageId, ModelSlug, Revision, Task};
+use guildex_types::{Eligibility, GuildId, MessageId, ModelSlug, Revision, Task};
+use guildex_upkeep::adopt::AdoptError;
+use tokio_util::sync::CancellationToken;
 
+use crate::breaker::{Breaker, Stopped};
 use crate::claims::Held;
 use crate::finish::Outcome;
-use crate::pipeline::Pipeline;
+use crate::parts::Part;
+use crate::pipeline::{Parts, Pipeline};
+use crate::targets::{Current, Target, Targets, kept_in_step};
 
-/// What they work on.
+/// What all jobs of a worker work on.
 #[derive(Clone)]
 pub(crate) struct Tasks {
     pub ingest: Ingest,
+    pub models: Arc<Models>,
     pub index: Arc<dyn VectorIndex>,
-    pub collection: CollectionName,
-    pub model: ModelSlug,
+    pub targets: Arc<Targets>,
+    pub breaker: Breaker,
+    pub eligible: Eligibility,
+    pub previews: bool,
+    pub stop: CancellationToken,
 }
 
-impl Tasks {
-    /// Sends sessions through the pipeline, and runs everything else on its own.
-    pub async fn route(&self, batch: Vec<Held>, pipeline: &Pipeline) {
+/// The jobs of one class: each has its own pipelines, so that a removal never stands behind an embedding.
+pub(crate) struct Route {
+    tasks: Tasks,
+    pipelines: BTreeMap<ModelSlug, (Target, Pipeline)>,
+}
+
+impl Route {
+    pub fn new(tasks: Tasks) -> Self {
+        Self { tasks, pipelines: BTreeMap::new() }
+    }
+
+    /// Sends sessions through the pipelines of all models, and runs everything else on its own. While the index is
+    /// away all of them wait.
+    pub async fn take(&mut self, batch: Vec<Held>) {
+        let current = match self.tasks.current().await {
+            Ok(Ok(current)) => current,
+            Ok(Err(error)) => {
+                tracing::error!(%error, jobs = batch.len(), "jobs wait for their collections");
+                return;
+            }
+            Err(Stopped) => return,
+        };
         let (sessions, others): (Vec<Held>, Vec<Held>) = batch.into_iter().partition(|held| {
             matches!(held.job.task, Task::IndexSession { .. } | Task::DeleteSession { .. })
         });
         for held in others {
-            let tasks = self.clone();
+            let (tasks, targets) = (self.tasks.clone(), current.targets.clone());
             // A panic ends the task alone; dropping the job tells of it.
-            tokio::spawn(async move { tasks.run(held).await });
+            tokio::spawn(async move { tasks.run(held, &targets).await });
         }
         if !sessions.is_empty() {
-            pipeline.push(sessions).await;
+            self.index(sessions, &current).await;
         }
     }
 
-    async fn run(&self, held: Held) {
+    async fn index(&mut self, batch: Vec<Held>, current: &Current) {
+        self.pipelines.retain(|_, (target, _)| current.targets.contains(target));
+        let mut shares: Vec<Vec<Part>> = current.targets.iter().map(|_| Vec::new()).collect();
+        for held in batch {
+            let parts = Part::of(held, current.kept.clone(), shares.len());
+            shares.iter_mut().zip(parts).for_each(|(share, part)| share.push(part));
+        }
+        for (target, share) in current.targets.iter().zip(shares) {
+            let start = || (target.clone(), Pipeline::start(Arc::new(self.tasks.parts(target))));
+            let (_, pipeline) = self.pipelines.entry(target.model.clone()).or_insert_with(start);
+            pipeline.push(share).await;
+        }
+    }
+}
+
+impl Tasks {
+    async fn current(&self) -> Result<Result<Current, AdoptError>, Stopped> {
+        self.breaker.guard("the index", || self.targets.current(), AdoptError::is_away).await
+    }
+
+    fn parts(&self, target: &Target) -> Parts {
+        Parts {
+            pool: self.ingest.pool().clone(),
+            models: self.models.clone(),
+            index: self.index.clone(),
+            target: target.clone(),
+            breaker: self.breaker.clone(),
+            eligible: self.eligible,
+            previews: self.previews,
+            stop: self.stop.clone(),
+        }
+    }
+
+    async fn run(&self, held: Held, targets: &[Target]) {
         let guild = held.job.guild_id;
         let outcome = match &held.job.task {
             Task::DeleteMessages { message_ids, .. } => {
-                self.delete_messages(guild, message_ids, held.wanted).await
+                match self.delete_messages(guild, message_ids, held.wanted, targets).await {
+                    Ok(outcome) => outcome.map_err(|error| error.to_string()),
+                    Err(Stopped) => return,
+                }
             }
-            Task::BackfillChannel { channel_id } => {
-                backfill::run(&self.ingest, guild, *channel_id, &self.model).await.map_err(|e| e.to_string())
-            }
+            Task::BackfillChannel { channel_id } => match kept_in_step(&self.ingest).await {
+                Ok(models) => backfill::run(&self.ingest, guild, *channel_id, &models)
+                    .await
+                    .map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            },
             Task::IndexSession { .. } | Task::DeleteSession { .. } => Ok(()),
         };
         let outcome = match outcome {
@@ -61,10 +130,14 @@ impl Tasks {
         guild: GuildId,
         messages: &[MessageId],
         latest: Revision,
-    ) -> Result<(), String> {
-        self.index
-            .delete_messages(&self.collection, guild, messages, latest)
-            .await
-            .map_err(|error| error.to_string())
+        targets: &[Target],
+    ) -> Result<Result<(), Error>, Stopped> {
+        for Target { collection, .. } in targets {
+            let delete = || self.index.delete_messages(collection, guild, messages, latest);
+            if let Err(error) = self.breaker.guard("the index", delete, Error::is_away).await? {
+                return Ok(Err(error));
+            }
+        }
+        Ok(Ok(()))
     }
 }

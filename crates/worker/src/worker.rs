@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use guildex_embed::Embedder;
-use guildex_index::{CollectionName, VectorIndex};
+use guildex_embed::Models;
+use guildex_index::VectorIndex;
 use guildex_producer::ingest::Ingest;
 use guildex_queue::{Delivery, Queues};
 use guildex_store::jobs;
@@ -16,12 +16,13 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::breaker::Breaker;
 use crate::claims::{Claims, Held};
 use crate::config::WorkerConfig;
 use crate::finish::{self, Finisher};
 use crate::intake::{Arrived, Intake};
-use crate::pipeline::{Parts, Pipeline};
-use crate::tasks::Tasks;
+use crate::targets::Targets;
+use crate::tasks::{Route, Tasks};
 
 /// How long the last claims may take when a worker stops.
 const CLOSING: Duration = Duration::from_secs(5);
@@ -34,12 +35,12 @@ pub struct Worker {
     pub ingest: Ingest,
     /// Where deliveries come from.
     pub queues: Queues,
-    /// The model.
-    pub embedder: Arc<dyn Embedder>,
+    /// The models at hand.
+    pub models: Arc<Models>,
     /// The view of the truth that is kept in step.
     pub index: Arc<dyn VectorIndex>,
-    /// The model's collection in it.
-    pub collection: CollectionName,
+    /// What the names of its collections begin with.
+    pub base: String,
     /// How to go about it.
     pub config: WorkerConfig,
 }
@@ -53,12 +54,13 @@ impl Worker {
         let slots = Arc::new(Semaphore::new(self.config.concurrency.total()));
         let (base, max) = (self.config.backoff_base, self.config.backoff_max);
         let finisher = finish::start(pool.clone(), claims.clone(), base, max);
+        let tasks = self.tasks(&stop);
 
         let mut intakes = JoinSet::new();
         let consumers = join_all(JobClass::ALL.map(|class| {
             let (arrived, arrivals) = mpsc::channel(self.config.batch_size.max(1));
-            let batches = self.start_pipeline(&stop);
-            let intake = self.intake(&claims, &slots, &finisher, &stop);
+            let batches = start_route(tasks.clone());
+            let intake = self.intake(&claims, &slots, &finisher, &tasks);
             intakes.spawn(intake.run(arrivals, batches));
             self.consume(class, arrived, stop.clone())
         }));
@@ -77,7 +79,7 @@ impl Worker {
         claims: &Arc<Claims>,
         slots: &Arc<Semaphore>,
         finisher: &Finisher,
-        stop: &CancellationToken,
+        tasks: &Tasks,
     ) -> Intake {
         Intake {
             pool: self.ingest.pool().clone(),
@@ -86,34 +88,23 @@ impl Worker {
             slots: slots.clone(),
             config: self.config.clone(),
             finisher: finisher.clone(),
-            stop: stop.clone(),
+            breaker: tasks.breaker.clone(),
+            stop: tasks.stop.clone(),
         }
     }
 
-    /// Starts the pipeline of one class: each has its own, so that a removal never stands behind an embedding.
-    fn start_pipeline(&self, stop: &CancellationToken) -> mpsc::Sender<Vec<Held>> {
-        let (batches, mut claimed) = mpsc::channel::<Vec<Held>>(1);
-        let pipeline = Pipeline::start(Arc::new(Parts {
-            pool: self.ingest.pool().clone(),
-            embedder: self.embedder.clone(),
-            index: self.index.clone(),
-            collection: self.collection.clone(),
+    fn tasks(&self, stop: &CancellationToken) -> Tasks {
+        let (ingest, index) = (self.ingest.clone(), self.index.clone());
+        Tasks {
+            targets: Arc::new(Targets::new(ingest.clone(), index.clone(), self.base.clone())),
+            ingest,
+            models: self.models.clone(),
+            index,
+            breaker: Breaker::new(stop.clone()),
             eligible: self.config.eligible,
             previews: self.config.previews,
             stop: stop.clone(),
-        }));
-        let tasks = Tasks {
-            ingest: self.ingest.clone(),
-            index: self.index.clone(),
-            collection: self.collection.clone(),
-            model: self.embedder.slug().clone(),
-        };
-        tokio::spawn(async move {
-            while let Some(batch) = claimed.recv().await {
-                tasks.route(batch, &pipeline).await;
-            }
-        });
-        batches
+        }
     }
 
     /// A delivery is acknowledged when its job's outcome is in the ledger.
@@ -146,6 +137,17 @@ impl Worker {
             tracing::warn!(%error, "could not give jobs back; they return when their lease is over");
         }
     }
+}
+
+fn start_route(tasks: Tasks) -> mpsc::Sender<Vec<Held>> {
+    let (batches, mut claimed) = mpsc::channel::<Vec<Held>>(1);
+    tokio::spawn(async move {
+        let mut route = Route::new(tasks);
+        while let Some(batch) = claimed.recv().await {
+            route.take(batch).await;
+        }
+    });
+    batches
 }
 
 async fn bury(pool: &PgPool, class: JobClass, raw: &[u8]) {

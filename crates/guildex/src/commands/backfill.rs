@@ -1,13 +1,17 @@
 use std::time::Duration;
 
 use anyhow::bail;
+use guildex_index::Bulk;
 use guildex_producer::backfill;
+use guildex_producer::ingest::Ingest;
+use guildex_types::{ChannelId, GuildId, ModelSlug};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::cli::Backfill;
 use crate::progress::{Progress, Unit};
-use crate::shutdown;
+use crate::{open, shutdown};
 
 const POLL: Duration = Duration::from_millis(500);
 /// After so long without progress, a hint is due.
@@ -17,8 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub async fn run(app: &App, args: Backfill) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
     let ingest = app.ingest(app.database().await?);
-    let Backfill { guild, channel, detach } = args;
-    let before = backfill::remaining(&ingest, guild, channel, app.model()).await?;
+    let Backfill { guild, channel, detach, bulk } = args;
+    let model = open::active_model(app, ingest.pool()).await?.slug;
+    let before = backfill::remaining(&ingest, guild, channel, &model).await?;
     let channels = backfill::plan(&ingest, guild, channel).await?;
     if channels == 0 {
         match channel {
@@ -31,10 +36,27 @@ pub async fn run(app: &App, args: Backfill) -> anyhow::Result<()> {
         return Ok(());
     }
 
+    if bulk {
+        open::bulk(app, &ingest, &model, Bulk::Begin).await?;
+    }
+    watch(&ingest, guild, channel, &model, &stop).await?;
+    if bulk {
+        open::bulk(app, &ingest, &model, Bulk::End).await?;
+    }
+    Ok(())
+}
+
+async fn watch(
+    ingest: &Ingest,
+    guild: GuildId,
+    channel: Option<ChannelId>,
+    model: &ModelSlug,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
     let mut progress = Progress::new("backfill", Unit::Things("messages and sessions"), 0);
-    let (mut most, mut last, mut since) = (0, None, Instant::now());
+    let (mut most, mut stall) = (0, Stall::new());
     loop {
-        let left = backfill::remaining(&ingest, guild, channel, app.model()).await?;
+        let left = backfill::remaining(ingest, guild, channel, model).await?;
         let waiting = left.messages + left.sessions;
         most = most.max(waiting);
         progress.update(most - waiting, most, &format!("{} messages to place", left.messages));
@@ -46,18 +68,36 @@ pub async fn run(app: &App, args: Backfill) -> anyhow::Result<()> {
             });
             return Ok(());
         }
-        if last != Some(left) {
-            (last, since) = (Some(left), Instant::now());
-        } else if since.elapsed() > PATIENCE {
-            tracing::warn!("nothing moves: is a worker running? `guildex up` runs one, and a dispatcher");
-            since = Instant::now();
-        }
+        stall.watch(left);
         tokio::select! {
             () = stop.cancelled() => {
                 progress.finish("no longer watched; the jobs stay planned");
                 return Ok(());
             }
             () = tokio::time::sleep(POLL) => {}
+        }
+    }
+}
+
+/// Notices that nothing moves.
+pub struct Stall<T> {
+    last: Option<T>,
+    since: Instant,
+}
+
+impl<T: PartialEq> Stall<T> {
+    /// Begins to watch.
+    pub fn new() -> Self {
+        Self { last: None, since: Instant::now() }
+    }
+
+    /// Gives a hint if what is left has been the same for long.
+    pub fn watch(&mut self, left: T) {
+        if self.last.as_ref() != Some(&left) {
+            (self.last, self.since) = (Some(left), Instant::now());
+        } else if self.since.elapsed() > PATIENCE {
+            tracing::warn!("nothing moves: is a worker running? `guildex up` runs one, and a dispatcher");
+            self.since = Instant::now();
         }
     }
 }

@@ -25,39 +25,35 @@ mod retrieval {
     use std::path::Path;
     use std::sync::Arc;
 
-    use anyhow::{Context, bail};
-    use guildex_embed::{Embedder, LocalConfig, LocalEmbedder};
+    use guildex_embed::Embedder;
     use guildex_eval::{Bench, Corpus, Method, Stage};
-    use guildex_index::{Fusion, Mode};
     use guildex_types::ModelSlug;
 
     use super::super::print;
     use crate::app::App;
-    use crate::cli::{EvalRetrieval, Precision, SearchMode, SessionMethod};
-    use crate::open::local;
+    use crate::catalogue;
+    use crate::cli::{EvalRetrieval, SessionMethod};
+    use crate::config::Config;
+    use crate::config::models::NamedModel;
     use crate::progress::{Progress, Unit};
 
     /// Scores searches: does the first message of a marked conversation find the rest?
     pub async fn retrieval(app: &App, args: EvalRetrieval) -> anyhow::Result<()> {
-        let sessions = &app.config().sessions;
+        let config = app.config();
         let (exports, gold) = (args.exports.clone(), args.gold.clone());
         let corpus = tokio::task::spawn_blocking(move || Corpus::read(&exports, &gold)).await??;
         let method = |method: &SessionMethod| match method {
-            SessionMethod::Sessionizer => Method::Sessionizer(sessions.rules()),
+            SessionMethod::Sessionizer => Method::Sessionizer(config.sessions.rules()),
             SessionMethod::Plain => Method::Plain,
             SessionMethod::Gap => Method::Gap,
         };
-        let mode = |mode: &SearchMode| match mode {
-            SearchMode::Dense => Mode::Dense,
-            SearchMode::Sparse => Mode::Sparse,
-            SearchMode::Hybrid => Mode::Hybrid,
-        };
         let bench = Bench {
-            models: models(app, &args).await?,
+            models: models(config, &args).await?,
             methods: args.methods.iter().map(method).collect(),
-            modes: args.modes.iter().map(mode).collect(),
-            eligible: sessions.eligibility(),
-            fusion: Fusion::default(),
+            modes: args.modes.iter().map(|mode| (*mode).into()).collect(),
+            eligible: config.sessions.eligibility(),
+            language: args.language.unwrap_or_default(),
+            fusion: config.search.searches().fusion,
         };
         let mut progress: Option<Progress> = None;
         let report = bench.run(&corpus, &mut |stage| show(&mut progress, stage)).await?;
@@ -80,33 +76,34 @@ mod retrieval {
         }
     }
 
-    async fn models(app: &App, args: &EvalRetrieval) -> anyhow::Result<Vec<Arc<dyn Embedder>>> {
-        let wanted = |precision| args.models.is_empty() || args.models.contains(&precision);
-        let configured = local(&app.config().model);
-        let mut configs = Vec::new();
-        match &args.int8 {
-            Some(folder) if wanted(Precision::Int8) => configs.push(in_int8(&configured, folder)?),
-            None if args.models.contains(&Precision::Int8) => bail!(
-                "where is the model in int8? Name its folder with --int8; `scripts/model int8` makes one"
-            ),
-            _ => {}
+    async fn models(config: &Config, args: &EvalRetrieval) -> anyhow::Result<Vec<Arc<dyn Embedder>>> {
+        let mut config = config.clone();
+        let mut wanted = match args.models.is_empty() {
+            true => vec![config.model.name.clone()],
+            false => args.models.clone(),
+        };
+        if let Some(folder) = &args.int8 {
+            wanted.push(add_int8(&mut config, folder)?);
         }
-        if wanted(Precision::Configured) {
-            configs.insert(0, configured);
+        let models = catalogue::models(&config)?;
+        let mut loaded = Vec::with_capacity(wanted.len());
+        for model in wanted {
+            loaded.push(models.get(&model).await?);
         }
-        let mut models: Vec<Arc<dyn Embedder>> = Vec::with_capacity(configs.len());
-        for config in configs {
-            let slug = config.slug.clone();
-            let loaded = tokio::task::spawn_blocking(move || LocalEmbedder::load(config)).await?;
-            models.push(Arc::new(loaded.with_context(|| format!("cannot load the model {slug}"))?));
-        }
-        Ok(models)
+        Ok(loaded)
     }
 
-    /// The configured model from another folder, under a name that tells the precision.
-    fn in_int8(configured: &LocalConfig, folder: &Path) -> anyhow::Result<LocalConfig> {
-        let name = configured.slug.as_str();
+    /// Adds the configured model from another folder, under a name that tells the precision.
+    fn add_int8(config: &mut Config, folder: &Path) -> anyhow::Result<ModelSlug> {
+        let name = config.model.name.as_str();
         let slug: ModelSlug = format!("{}-int8", name.strip_suffix("-fp32").unwrap_or(name)).parse()?;
-        Ok(LocalConfig { slug, model_dir: Some(folder.to_owned()), ..configured.clone() })
+        let model = NamedModel {
+            dir: Some(folder.to_owned()),
+            window: config.model.window,
+            dimensions: catalogue::DIMENSIONS,
+            ..NamedModel::default()
+        };
+        config.models.insert(slug.to_string(), model);
+        Ok(slug)
     }
 }

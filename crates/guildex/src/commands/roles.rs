@@ -1,17 +1,20 @@
 //! The long-running roles.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use guildex_embed::Models;
+use guildex_index::VectorIndex;
 use guildex_store::jobs;
 use sqlx::PgPool;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::open::{OpenIndex, Purpose, open};
+use crate::config::Backend;
 use crate::progress::{Progress, Unit};
-use crate::shutdown;
+use crate::{open, shutdown};
 
 /// How often `--until-idle` looks.
 const IDLE_POLL: Duration = Duration::from_millis(250);
@@ -34,11 +37,11 @@ pub async fn worker(app: &App) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
     let pool = app.database().await?;
     let queues = app.queues().await?;
-    let open = open(app, &pool, Purpose::Keep).await?;
+    let (index, models) = open(app, &pool).await?;
     let ended = CancellationToken::new();
-    let searches = serve(app, &pool, &open, ended.clone());
-    let worker = app.worker(app.ingest(pool), queues, &open);
-    tracing::info!(model = %app.model(), "working");
+    let searches = serve(app, &pool, &models, &index, ended.clone()).await?;
+    let worker = app.worker(app.ingest(pool), queues, models, index);
+    tracing::info!("working");
     worker.run(stop).await;
     ended.cancel();
     searches.await?
@@ -49,13 +52,13 @@ pub async fn up(app: &App, until_idle: bool) -> anyhow::Result<()> {
     let pool = app.connect().await?;
     guildex_store::migrate(&pool).await?;
     let queues = app.queues().await?;
-    let open = open(app, &pool, Purpose::Keep).await?;
+    let (index, models) = open(app, &pool).await?;
 
     let ended = CancellationToken::new();
-    let searches = serve(app, &pool, &open, ended.clone());
+    let searches = serve(app, &pool, &models, &index, ended.clone()).await?;
     let dispatcher = app.dispatcher(pool.clone(), queues.clone());
-    let worker = app.worker(app.ingest(pool.clone()), queues, &open);
-    tracing::info!(model = %app.model(), "up");
+    let worker = app.worker(app.ingest(pool.clone()), queues, models, index);
+    tracing::info!("up");
     tokio::join!(dispatcher.run(stop.clone()), worker.run(stop.clone()), async {
         if until_idle && let Err(error) = watch(&pool, &stop).await {
             tracing::error!(%error, "cannot tell whether anything is pending");
@@ -71,17 +74,31 @@ pub async fn up(app: &App, until_idle: bool) -> anyhow::Result<()> {
     searches.await?
 }
 
-/// Answers searches of other processes on this machine, since this one holds the index.
-fn serve(
+/// The index and the models. The active one is loaded at once, so that what is wrong with it is told at the start.
+async fn open(app: &App, pool: &PgPool) -> anyhow::Result<(Arc<dyn VectorIndex>, Arc<Models>)> {
+    let (models, active) = (app.models()?, open::active_model(app, pool).await?);
+    models.get(&active.slug).await?;
+    Ok((open::index(app).await?, models))
+}
+
+/// Answers searches of other processes on this machine. Whoever holds the embedded index does; beside a server
+/// the first process of a data folder does, and the others need not.
+async fn serve(
     app: &App,
     pool: &PgPool,
-    open: &OpenIndex,
+    models: &Arc<Models>,
+    index: &Arc<dyn VectorIndex>,
     stop: CancellationToken,
-) -> JoinHandle<anyhow::Result<()>> {
-    let (path, searcher) = (app.socket(), app.searcher(pool.clone(), open));
-    tokio::spawn(
-        async move { guildex_api::serve(&path, searcher, stop).await.context("search is not served") },
-    )
+) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
+    let (path, searcher) = (app.socket(), app.searcher(pool.clone(), models.clone(), index.clone()));
+    let shared = app.config().index.backend == Backend::Server;
+    std::fs::create_dir_all(&app.config().data_dir).context("cannot make the data folder (data_dir)")?;
+    if shared && guildex_api::Client::connect(&path, app.config().search.deadline).await?.is_some() {
+        return Ok(tokio::spawn(async { Ok(()) }));
+    }
+    Ok(tokio::spawn(async move {
+        guildex_api::serve(&path, searcher, stop).await.context("search is not served")
+    }))
 }
 
 /// Shows the jobs going down to nothing; ends then, or at `stop`.

@@ -1,35 +1,52 @@
 use std::fmt::Write;
 
-use guildex_search::{Request, Results};
+use guildex_search::{Neighbour, Request, Results};
 
 use super::print;
 use crate::app::App;
 use crate::cli::Search;
-use crate::open::{Purpose, open};
+use crate::open;
 
 /// Searches through the process that holds the index, if one does, and else directly.
 pub async fn run(app: &App, args: Search) -> anyhow::Result<()> {
-    let Search { guild, channels, limit, json, query } = args;
-    let request = Request {
-        guild_id: guild,
-        channels: (!channels.is_empty()).then_some(channels),
-        query: query.join(" "),
-        limit: usize::try_from(limit)?,
-    };
-    let results = match guildex_api::Client::connect(&app.socket()).await? {
+    let json = args.json;
+    let request = request(args)?;
+    let deadline = app.config().search.deadline;
+    let results = match guildex_api::Client::connect(&app.socket(), deadline).await? {
         Some(holder) => holder.search(&request).await?,
         None => {
             let pool = app.database().await?;
-            let open = open(app, &pool, Purpose::Read).await?;
-            app.searcher(pool, &open).search(&request).await?
+            let index = open::existing_index(app).await?;
+            open::check_active(app, &pool, index.as_ref()).await?;
+            app.searcher(pool, app.models()?, index).search(&request).await?
         }
     };
+    if results.degraded {
+        let reason = results.reason.as_deref().unwrap_or("the index is away");
+        eprintln!("warning: answered from Postgres by words alone: {reason}");
+    }
     if json {
         print(&format!("{}\n", serde_json::to_string_pretty(&results)?))?;
     } else {
         print(&text(&results))?;
     }
     Ok(())
+}
+
+fn request(args: Search) -> anyhow::Result<Request> {
+    Ok(Request {
+        channels: (!args.channels.is_empty()).then_some(args.channels),
+        authors: (!args.authors.is_empty()).then_some(args.authors),
+        since: args.since,
+        until: args.until,
+        mode: args.mode.map(Into::into),
+        min_score: args.min_score,
+        limit: args.limit.try_into()?,
+        offset: args.offset.try_into()?,
+        neighbours: args.neighbours.try_into()?,
+        model: args.model,
+        ..Request::new(args.guild, args.query.join(" "))
+    })
 }
 
 fn text(results: &Results) -> String {
@@ -47,10 +64,23 @@ fn text(results: &Results) -> String {
             found.channel_name,
             if messages == 1 { "" } else { "s" },
         );
+        let neighbours = found.neighbours.clone().unwrap_or_default();
+        for line in neighbours.before.iter().map(beside) {
+            let _ = writeln!(text, "{line}");
+        }
         for line in found.preview.lines() {
             let _ = writeln!(text, "   {line}");
         }
-        let _ = writeln!(text, "   {}\n", found.link);
+        for line in neighbours.after.iter().map(beside) {
+            let _ = writeln!(text, "{line}");
+        }
+        let _ = writeln!(text, "   {}\n", found.chunk.link);
     }
     text
+}
+
+/// A neighbour's line, marked if it is of another conversation.
+fn beside(neighbour: &Neighbour) -> String {
+    let mark = if neighbour.in_session { '|' } else { ':' };
+    format!(" {mark} {}: {}", neighbour.author_name, neighbour.text.replace('\n', " "))
 }

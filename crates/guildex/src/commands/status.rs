@@ -4,7 +4,8 @@ use std::time::Duration;
 use anyhow::bail;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
-use guildex_store::status::{self, GuildStatus};
+use guildex_store::models::{self, ModelState};
+use guildex_store::status::{self, GuildStatus, ModelStatus};
 use serde::Serialize;
 
 use super::print;
@@ -17,6 +18,7 @@ const REFRESH: Duration = Duration::from_secs(2);
 #[derive(Serialize)]
 struct Report<'a> {
     model: &'a str,
+    models: Vec<ModelStatus>,
     guilds: Vec<GuildStatus>,
 }
 
@@ -24,12 +26,15 @@ pub async fn run(app: &App, args: Status) -> anyhow::Result<()> {
     let pool = app.database().await?;
     let eligible = app.config().sessions.eligibility();
     loop {
-        let guilds = status::guilds(&pool, args.guild, app.model(), eligible).await?;
+        // Searches read another model after a switch.
+        let model = models::active(&pool).await?.unwrap_or_else(|| app.first_model().0.clone());
+        let guilds = status::guilds(&pool, args.guild, &model, eligible).await?;
+        let models = status::models(&pool, eligible).await?;
         if let (Some(guild), true) = (args.guild, guilds.is_empty() && !args.json) {
             bail!("guild {guild} is not known: import something of it first, or check the id");
         }
         if args.json {
-            let report = Report { model: app.model().as_str(), guilds };
+            let report = Report { model: model.as_str(), models, guilds };
             let json = if args.watch {
                 serde_json::to_string(&report)?
             } else {
@@ -42,6 +47,7 @@ pub async fn run(app: &App, args: Status) -> anyhow::Result<()> {
                 print("\x1b[2J\x1b[H")?;
             }
             print(&format!("{}\n", table(&guilds)))?;
+            print(&format!("\n{}\n", models_table(&models)))?;
         }
         if !args.watch {
             return Ok(());
@@ -80,6 +86,34 @@ fn table(guilds: &[GuildStatus]) -> String {
             guild.pending.to_string(),
             guild.dead.to_string(),
             guild.oldest_pending_seconds.map_or_else(|| "-".to_owned(), |age| format!("{age:.0} s")),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(2) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.trim_fmt()
+}
+
+fn models_table(models: &[ModelStatus]) -> String {
+    if models.is_empty() {
+        return "no model yet: `guildex up` or `guildex init` brings one".to_owned();
+    }
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(["model", "state", "dimensions", "indexed", "missing", "points"]);
+    for model in models {
+        let state = match model.state {
+            ModelState::Active => "active",
+            ModelState::Filling => "filling",
+            ModelState::Retired => "retired",
+            ModelState::Dropping => "dropping",
+        };
+        table.add_row([
+            model.model.to_string(),
+            state.to_owned(),
+            model.dimensions.to_string(),
+            model.indexed.to_string(),
+            model.missing.to_string(),
+            model.points.to_string(),
         ]);
     }
     for column in table.column_iter_mut().skip(2) {

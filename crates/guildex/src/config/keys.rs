@@ -2,6 +2,7 @@
 
 use toml::{Table, Value};
 
+use super::models::NamedModel;
 use super::schema::Config;
 
 /// Every key, in the order of the schema.
@@ -16,10 +17,11 @@ pub struct Key {
 }
 
 impl Keys {
-    /// The keys of [`Config`].
-    pub fn new() -> Self {
+    /// The keys of [`Config`], with a section for each of these models.
+    pub fn new(models: impl IntoIterator<Item = String>) -> Self {
         let mut keys = Vec::new();
-        collect("", &table_of(&Config::default()), &mut keys);
+        let sections = models.into_iter().map(|name| (name, NamedModel::default())).collect();
+        collect("", &table_of(&Config { models: sections, ..Config::default() }), &mut keys);
         Self(keys)
     }
 
@@ -47,7 +49,7 @@ impl Keys {
 impl Key {
     /// The environment variable that sets it: `GUILDEX_WORKER_BATCH_SIZE`.
     pub fn variable(&self) -> String {
-        format!("GUILDEX_{}", self.name.replace('.', "_").to_uppercase())
+        format!("GUILDEX_{}", self.name.replace(['.', '-'], "_").to_uppercase())
     }
 
     /// Reads a variable's or flag's text as a value of this key's kind. Lists are separated by commas.
@@ -58,6 +60,7 @@ impl Key {
         let text = text.trim();
         let value = match &self.default {
             Value::Integer(_) => text.parse().ok().map(Value::Integer),
+            Value::Float(_) => text.parse().ok().map(Value::Float),
             Value::Boolean(_) => text.parse().ok().map(Value::Boolean),
             Value::Array(_) => {
                 let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
@@ -75,6 +78,8 @@ impl Key {
     pub fn check_kind(&self, value: &Value) -> Result<(), String> {
         let fits = match (&self.default, value) {
             (Value::Array(_), Value::Array(items)) => items.iter().all(Value::is_str),
+            // Nobody means another number by 60 than by 60.0.
+            (Value::Float(_), Value::Integer(_)) => true,
             (default, value) => default.same_type(value),
         };
         if fits { Ok(()) } else { Err(self.expected()) }
@@ -84,6 +89,7 @@ impl Key {
     pub fn expected(&self) -> String {
         match &self.default {
             Value::Integer(default) => format!("expected a whole number, such as {default}"),
+            Value::Float(default) => format!("expected a number, such as {default:?}"),
             Value::Boolean(_) => "expected true or false".to_owned(),
             Value::Array(_) => "expected a list of texts, such as [\"123\", \"456\"]".to_owned(),
             Value::String(default) if !default.is_empty() => {

@@ -1,7 +1,7 @@
 //! The four places that values come from. Each gives its settings, or what is wrong with them; the first of
 //! them is the weakest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -29,10 +29,17 @@ pub type Layer = Vec<Result<Setting, Problem>>;
 pub const FILES: [&str; 2] = ["guildex.toml", "/etc/guildex/guildex.toml"];
 
 /// Variables that other programs share, and the keys that they set.
-pub const PLAIN: [(&str, &str); 3] =
-    [("DATABASE_URL", "database.url"), ("REDIS_URL", "redis.url"), ("ORT_DYLIB_PATH", "model.onnxruntime")];
+pub const PLAIN: [(&str, &str); 5] = [
+    ("DATABASE_URL", "database.url"),
+    ("REDIS_URL", "redis.url"),
+    ("ORT_DYLIB_PATH", "model.onnxruntime"),
+    ("QDRANT_URL", "index.server.url"),
+    ("QDRANT_API_KEY", "index.server.api_key"),
+];
 
 const PREFIX: &str = "GUILDEX_";
+/// The section whose sections have names of the user's choice.
+const MODELS: &str = "models";
 
 /// `GUILDEX_*` names that are no keys. Scripts and tests use the first four. Kubernetes puts the others into
 /// every pod beside a service called `guildex`.
@@ -54,6 +61,17 @@ pub fn find_file(named: Option<&Path>, env: &Environment, places: &[&Path]) -> O
     let is_there = |place: &Path| place.try_exists().unwrap_or(true);
     let found = || places.iter().find(|place| is_there(place)).map(|place| place.to_path_buf());
     named.map(Path::to_path_buf).or_else(variable).or_else(found)
+}
+
+/// The models that have a section in the file or are spoken of in flags. What is wrong with the file is told when
+/// it is read for its values.
+pub fn models(file: Option<&Path>, overrides: &[(String, String)]) -> BTreeSet<String> {
+    let text = file.and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
+    let table = text.parse::<toml::Table>().unwrap_or_default();
+    let sections = table.get("models").and_then(Value::as_table);
+    let named = sections.into_iter().flatten().filter(|(_, section)| section.is_table());
+    let flags = overrides.iter().filter_map(|(key, _)| key.strip_prefix("models.")?.split_once('.'));
+    named.map(|(name, _)| name.clone()).chain(flags.map(|(name, _)| name.to_owned())).collect()
 }
 
 /// Splits a flag's `KEY=VALUE`.
@@ -126,6 +144,7 @@ fn collect(
         let here = origin(name.span().start);
         let problem = |message: String| Problem { key: key.clone(), origin: here.clone(), message };
         match (keys.get(&key), value.get_ref()) {
+            (None, DeValue::Table(inner)) if key == MODELS => collect(keys, &key, inner, origin, layer),
             (None, DeValue::Table(inner)) if is_section => collect(keys, &key, inner, origin, layer),
             (None, _) if is_section => {
                 layer.push(Err(problem(format!("a section: write [{key}] and its keys below"))));

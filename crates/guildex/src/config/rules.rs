@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
+use super::models::{NamedModel, Provider};
 use super::schema::{Config, duration};
 use super::secret::SecretUrl;
 
@@ -17,7 +18,7 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 /// One rule, and whether a configuration keeps it.
 pub struct Rule {
     /// The dotted key that is at fault if it is broken.
-    pub key: &'static str,
+    pub key: String,
     /// What stands there. Of a secret it is not even the scheme, which is the secret itself if somebody puts a
     /// bare password in the URL's place.
     pub found: String,
@@ -36,10 +37,23 @@ impl Rule {
 
 /// All rules, for this configuration.
 pub fn rules(config: &Config) -> Vec<Rule> {
-    let Config { data_dir, database, redis, index, model, sessions, worker, dispatcher, log, optout: _ } =
-        config;
+    let Config {
+        data_dir,
+        database,
+        redis,
+        index,
+        model,
+        models,
+        sessions,
+        worker,
+        dispatcher,
+        search,
+        log,
+        optout: _,
+    } = config;
+    let server = &index.server;
     let concurrency = &worker.concurrency;
-    vec![
+    let mut rules = vec![
         rule(
             "data_dir",
             format_args!("{data_dir:?}"),
@@ -47,10 +61,18 @@ pub fn rules(config: &Config) -> Vec<Rule> {
             !data_dir.as_os_str().is_empty(),
         ),
         scheme("database.url", database.url.as_ref(), &["postgres", "postgresql"]),
-        number("database.max_connections", database.max_connections, 1..=1000),
+        // One for a lock, one for the work.
+        number("database.max_connections", database.max_connections, 2..=1000),
         scheme("redis.url", redis.url.as_ref(), &["redis", "rediss"]),
         name("redis.prefix", &redis.prefix),
         name("index.collection", &index.collection),
+        scheme("index.server.url", server.url.as_ref(), &["http", "https"]),
+        scheme("index.server.http_url", server.http_url.as_ref(), &["http", "https"]),
+        time("index.server.timeout", server.timeout, 100 * MILLISECOND..=10 * MINUTE),
+        time("index.server.connect_timeout", server.connect_timeout, 100 * MILLISECOND..=MINUTE),
+        number("index.server.connections", server.connections, 1..=64),
+        number("index.server.batch", server.batch, 1..=1024),
+        number("index.server.streams", server.streams, 1..=16),
         number("model.sessions", model.sessions, 0..=256),
         number("model.max_batch_tokens", model.max_batch_tokens, 16..=65_536),
         rule(
@@ -102,26 +124,80 @@ pub fn rules(config: &Config) -> Vec<Rule> {
         time("dispatcher.poll", dispatcher.poll, 10 * MILLISECOND..=MINUTE),
         time("dispatcher.queued_lease", dispatcher.queued_lease, 5 * SECOND..=HOUR),
         time("dispatcher.keep_done", dispatcher.keep_done, Duration::ZERO..=365 * 24 * HOUR),
+        time("search.deadline", search.deadline, 100 * MILLISECOND..=MINUTE),
+        number("search.fusion.k", search.fusion.k, 0.0..=1000.0),
+        number("search.fusion.dense", search.fusion.dense, 0.0..=1000.0),
+        number("search.fusion.bm25", search.fusion.bm25, 0.0..=1000.0),
+        rule(
+            "search.fusion.bm25",
+            search.fusion.bm25,
+            "more than 0 if search.fusion.dense is 0",
+            search.fusion.bm25 > 0.0 || search.fusion.dense > 0.0,
+        ),
         rule(
             "log.level",
             format_args!("{:?}", log.level),
             "off, error, warn, info, debug, trace or target=level, by comma",
             is_filter(&log.level),
         ),
-    ]
+    ];
+    models.iter().for_each(|(name, model)| of_model(name, model, &mut rules));
+    rules
 }
 
-fn rule(key: &'static str, found: impl Display, allowed: impl Into<String>, kept: bool) -> Rule {
-    Rule { key, found: found.to_string(), allowed: allowed.into(), kept }
+/// What has to hold for a model of the user's choice.
+fn of_model(name: &str, model: &NamedModel, rules: &mut Vec<Rule>) {
+    let key = |field| format!("models.{name}.{field}");
+    let known = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b);
+    let is_slug = (1..=64).contains(&name.len())
+        && name.bytes().all(known)
+        && name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+    rules.push(rule(
+        format!("models.{name}"),
+        format_args!("{name:?}"),
+        "a name of 1 to 64 of a-z, 0-9, - and _, a letter or digit first",
+        is_slug,
+    ));
+    rules.extend([
+        number(key("dimensions"), model.dimensions, 1..=65_536),
+        number(key("window"), model.window, 32..=8192),
+        number(key("max_batch_texts"), model.max_batch_texts, 1..=4096),
+        number(key("max_batch_tokens"), model.max_batch_tokens, 32..=1_048_576),
+        rule(
+            key("max_batch_tokens"),
+            model.max_batch_tokens,
+            format!("at least models.{name}.window, so that every text fits a call"),
+            model.max_batch_tokens >= model.window,
+        ),
+        number(key("concurrency"), model.concurrency, 1..=256),
+        time(key("timeout"), model.timeout, 100 * MILLISECOND..=10 * MINUTE),
+        scheme(key("base_url"), model.base_url.as_ref(), &["http", "https"]),
+    ]);
+    match model.provider {
+        Provider::Local => rules.push(rule(
+            key("dir"),
+            "nothing",
+            format!("the model's folder, or models.{name}.source"),
+            model.dir.is_some() || model.source.is_some(),
+        )),
+        Provider::Http => rules.extend([
+            rule(key("base_url"), "nothing", "the server's URL", model.base_url.is_some()),
+            rule(key("model"), "nothing", "the model's name at the server", model.model.is_some()),
+        ]),
+    }
 }
 
-fn number<T: Display + PartialOrd>(key: &'static str, found: T, range: RangeInclusive<T>) -> Rule {
+fn rule(key: impl Into<String>, found: impl Display, allowed: impl Into<String>, kept: bool) -> Rule {
+    Rule { key: key.into(), found: found.to_string(), allowed: allowed.into(), kept }
+}
+
+fn number<T: Display + PartialOrd>(key: impl Into<String>, found: T, range: RangeInclusive<T>) -> Rule {
     let allowed = format!("{} to {}", range.start(), range.end());
     let kept = range.contains(&found);
     rule(key, found, allowed, kept)
 }
 
-fn time(key: &'static str, found: Duration, range: RangeInclusive<Duration>) -> Rule {
+fn time(key: impl Into<String>, found: Duration, range: RangeInclusive<Duration>) -> Rule {
     let allowed = format!("{} to {}", duration::text(range.start()), duration::text(range.end()));
     rule(key, duration::text(&found), allowed, range.contains(&found))
 }
@@ -133,7 +209,7 @@ fn name(key: &'static str, found: &str) -> Rule {
     rule(key, format_args!("{found:?}"), "1 to 64 of a-z, 0-9, - and _", kept)
 }
 
-fn scheme(key: &'static str, found: Option<&SecretUrl>, schemes: &[&str]) -> Rule {
+fn scheme(key: impl Into<String>, found: Option<&SecretUrl>, schemes: &[&str]) -> Rule {
     let kept = found.is_none_or(|url| schemes.contains(&url.scheme()));
     let allowed: Vec<_> = schemes.iter().map(|scheme| format!("{scheme}://")).collect();
     rule(key, "this kind of URL", allowed.join(" or "), kept)

@@ -1,18 +1,22 @@
 //! Every key, with its meaning, unit and default. A new field here is a new key everywhere.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use guildex_index::{Mode, Quantization};
 use guildex_producer::sessionizer::Rules;
+use guildex_search::{Fallback, SearchConfig};
 use guildex_types::{ChannelId, Eligibility, ModelSlug, UserId};
 use serde::{Deserialize, Serialize};
 
 use super::error::ConfigError;
-use super::secret::SecretUrl;
+use super::models::NamedModel;
+use super::secret::{Secret, SecretUrl};
 
 /// The whole configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The folder of the embedded index, its lock and its socket. Default: `data`, in the working directory.
@@ -23,8 +27,10 @@ pub struct Config {
     pub redis: Redis,
     /// The vector index.
     pub index: Index,
-    /// The embedding model.
+    /// The embedding model that a new database begins with, and how local models run.
     pub model: Model,
+    /// Further models, by name. Default: none.
+    pub models: BTreeMap<String, NamedModel>,
     /// How messages become sessions.
     pub sessions: Sessions,
     /// Who is left out.
@@ -33,6 +39,8 @@ pub struct Config {
     pub worker: Worker,
     /// The dispatcher.
     pub dispatcher: Dispatcher,
+    /// Searches.
+    pub search: Search,
     /// The log.
     pub log: Log,
 }
@@ -67,9 +75,53 @@ pub struct Index {
     pub collection: String,
     /// Whether points carry a preview of their text, for other readers of the collection. Default: `true`.
     pub preview: bool,
+    /// What holds the vectors. Default: `embedded`.
+    pub backend: Backend,
+    /// The Qdrant server, where that is the backend.
+    pub server: Server,
 }
 
-/// The embedding model and how it runs.
+/// What holds the vectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// Qdrant's engine in this process, on `data_dir`: for one machine.
+    Embedded,
+    /// A Qdrant server that any number of workers share.
+    Server,
+}
+
+/// A Qdrant server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// Where it answers gRPC: `http://host:6334`, or `https://`. Secret; not set by default.
+    #[serde(with = "blank")]
+    pub url: Option<SecretUrl>,
+    /// Where it answers HTTP, for backups. Not set by default: the same host, port 6333.
+    #[serde(with = "blank")]
+    pub http_url: Option<SecretUrl>,
+    /// Its API key. Secret; not set by default.
+    #[serde(with = "blank")]
+    pub api_key: Option<Secret>,
+    /// How long one request may take. Default: 10 s.
+    #[serde(with = "duration")]
+    pub timeout: Duration,
+    /// How long connecting may take. Default: 5 s.
+    #[serde(with = "duration")]
+    pub connect_timeout: Duration,
+    /// Connections of one process. Default: 3.
+    pub connections: usize,
+    /// Points of one request. Default: 128.
+    pub batch: usize,
+    /// Requests of one batch of sessions that run side by side. Default: 2.
+    pub streams: usize,
+    /// How vectors are compressed in memory. Default: `none`.
+    pub quantization: Quantization,
+}
+
+/// The embedding model that a new database begins with, and how local models run. Which model is in use later is
+/// for the database to say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Model {
@@ -190,6 +242,33 @@ pub struct Dispatcher {
     pub keep_done: Duration,
 }
 
+/// Searches.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Search {
+    /// What ranks where a search does not say. Default: `hybrid`.
+    pub mode: Mode,
+    /// How long a search may take before it is an error. Default: 5 s.
+    #[serde(with = "duration")]
+    pub deadline: Duration,
+    /// Who answers while the index or the model is away. Default: `none`.
+    pub fallback: Fallback,
+    /// How the rankings by vectors and by words become one.
+    pub fusion: Fusion,
+}
+
+/// A chunk scores `weight / (k + rank)` in each ranking. The defaults are those of [`guildex_index::Fusion`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Fusion {
+    /// How little the top of a ranking counts over what follows. Default: 60.
+    pub k: f64,
+    /// What the ranking by vectors counts. Default: 1.
+    pub dense: f64,
+    /// What the ranking by words counts. Default: 1.
+    pub bm25: f64,
+}
+
 /// The log, on standard error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -218,10 +297,12 @@ impl Default for Config {
             redis: Redis::default(),
             index: Index::default(),
             model: Model::default(),
+            models: BTreeMap::new(),
             sessions: Sessions::default(),
             optout: OptOut::default(),
             worker: Worker::default(),
             dispatcher: Dispatcher::default(),
+            search: Search::default(),
             log: Log::default(),
         }
     }
@@ -241,7 +322,28 @@ impl Default for Redis {
 
 impl Default for Index {
     fn default() -> Self {
-        Self { collection: "guildex".into(), preview: true }
+        Self {
+            collection: "guildex".into(),
+            preview: true,
+            backend: Backend::Embedded,
+            server: Server::default(),
+        }
+    }
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            url: None,
+            http_url: None,
+            api_key: None,
+            timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(5),
+            connections: 3,
+            batch: 128,
+            streams: 2,
+            quantization: Quantization::None,
+        }
     }
 }
 
@@ -304,6 +406,20 @@ impl Default for Dispatcher {
     }
 }
 
+impl Default for Search {
+    fn default() -> Self {
+        let SearchConfig { mode, fusion: _, deadline, fallback } = SearchConfig::default();
+        Self { mode, deadline, fallback, fusion: Fusion::default() }
+    }
+}
+
+impl Default for Fusion {
+    fn default() -> Self {
+        let guildex_index::Fusion { k, dense, bm25 } = guildex_index::Fusion::default();
+        Self { k: k.into(), dense: dense.into(), bm25: bm25.into() }
+    }
+}
+
 impl Default for Log {
     fn default() -> Self {
         Self { level: "info".into(), format: LogFormat::Text }
@@ -330,6 +446,17 @@ impl Config {
     }
 }
 
+impl Index {
+    /// The Qdrant server's URL, for a command that needs it.
+    ///
+    /// # Errors
+    /// [`ConfigError::Missing`] if nobody set it.
+    pub fn server_url(&self) -> Result<&SecretUrl, ConfigError> {
+        let variables = ["GUILDEX_INDEX_SERVER_URL", "QDRANT_URL"];
+        self.server.url.as_ref().ok_or(ConfigError::Missing { key: "index.server.url", variables })
+    }
+}
+
 impl Sessions {
     /// Which sessions are worth a place in the index.
     pub fn eligibility(&self) -> Eligibility {
@@ -352,9 +479,22 @@ impl Sessions {
     }
 }
 
+impl Search {
+    /// How searches are answered.
+    pub fn searches(&self) -> SearchConfig {
+        let Fusion { k, dense, bm25 } = self.fusion;
+        SearchConfig {
+            mode: self.mode,
+            fusion: guildex_index::Fusion { k: k as f32, dense: dense as f32, bm25: bm25 as f32 },
+            deadline: self.deadline,
+            fallback: self.fallback,
+        }
+    }
+}
+
 /// An optional value, written as an empty text when it is not set: TOML has no null, and every key is to be
 /// seen in the serialised defaults.
-mod blank {
+pub(super) mod blank {
     use serde::de::value::StringDeserializer;
     use serde::de::{Deserialize, Deserializer, IntoDeserializer};
     use serde::ser::{Serialize, Serializer};

@@ -1,10 +1,39 @@
-//! Connection URLs, which hold passwords.
+//! What nobody is to see: keys, and connection URLs, which hold passwords.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use url::Url;
+
+/// A key. `Display`, `Debug` and `Serialize` show nothing of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The key: for the client that needs it, and nobody else.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(***)")
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("***")
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(String::deserialize(deserializer)?.trim().to_owned()))
+    }
+}
 
 /// Query parameters that are shown; all others may be a password, or a piece of one.
 const SHOWN: [&str; 6] = ["application_name", "db", "dbname", "protocol", "sslmode", "sslrootcert"];

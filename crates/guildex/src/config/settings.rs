@@ -59,8 +59,8 @@ fn unreadable(setting: Setting, message: &str) -> Problem {
 fn broken_rules(loaded: &Loaded) -> impl Iterator<Item = Problem> {
     let broken = rules(&loaded.config).into_iter().filter(|rule| !rule.kept);
     broken.map(|rule| Problem {
-        key: rule.key.to_owned(),
-        origin: loaded.origin(rule.key).clone(),
         message: rule.message(&rule.found),
+        origin: loaded.origin(&rule.key).clone(),
+        key: rule.key,
     })
 }

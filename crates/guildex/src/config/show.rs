@@ -25,6 +25,7 @@ impl Loaded {
         for (name, value) in table {
             let key = join(section, name);
             match (value, self.origin(&key)) {
+                (Value::Table(inner), _) if inner.is_empty() => {}
                 (Value::Table(inner), _) => self.write_section(&key, inner, out),
                 (value, Origin::Default) => {
                     let _ = writeln!(out, "{name} = {value}");

@@ -32,7 +32,7 @@ fn error(file: &str, env: &[(&str, &str)], flags: &[(&str, &str)]) -> String {
 fn nothing_set_means_defaults() {
     let loaded = load("", &[], &[]).unwrap();
     assert_eq!(loaded.config, Config::default());
-    assert!(Keys::new().iter().all(|key| *loaded.origin(&key.name) == Origin::Default));
+    assert!(Keys::new([]).iter().all(|key| *loaded.origin(&key.name) == Origin::Default));
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn values_of_every_kind_are_read_from_file_variable_and_flag() {
         ("worker.concurrency.live", " 3 "),
         ("log.format", "json"),
     ];
-    let variables = text.map(|(key, value)| (Keys::new().get(key).unwrap().variable(), value));
+    let variables = text.map(|(key, value)| (Keys::new([]).get(key).unwrap().variable(), value));
     let variables: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), *value)).collect();
 
     let from_file = load(file, &[], &[]).unwrap().config;
@@ -99,7 +99,7 @@ fn values_of_every_kind_are_read_from_file_variable_and_flag() {
 
 #[test]
 fn every_key_has_a_variable_of_its_own() {
-    let keys = Keys::new();
+    let keys = Keys::new([]);
     let names: BTreeSet<_> = keys.iter().map(|key| key.variable()).collect();
     assert_eq!(names.len(), keys.iter().count());
     for name in
@@ -302,6 +302,38 @@ fn a_url_is_missed_only_by_who_needs_it() {
 }
 
 #[test]
+fn models_have_sections_and_variables_of_their_own() {
+    let file = "[models.e5-small]\nsource = 'multilingual-e5-small'\nquery_prefix = 'query: '\n
+                [models.far]\nprovider = 'http'\nbase_url = 'http://h/v1'\nmodel = 'm'\ndimensions = 8";
+    let env = [("GUILDEX_MODELS_FAR_API_KEY", "hunter2"), ("GUILDEX_MODELS_E5_SMALL_WINDOW", "512")];
+    let loaded = load(file, &env, &[("models.far.concurrency", "2")]).unwrap();
+    let [near, far] = ["e5-small", "far"].map(|name| &loaded.config.models[name]);
+    assert_eq!((near.source.as_deref(), near.window), (Some("multilingual-e5-small"), 512));
+    assert_eq!((far.dimensions, far.concurrency), (8, 2));
+    assert_eq!(far.api_key.as_ref().unwrap().expose(), "hunter2");
+    for shown in [loaded.to_toml(), format!("{loaded:?}")] {
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+}
+
+#[test]
+fn a_model_that_cannot_be_is_refused() {
+    let file = "[models.Near]\nwindow = 9000\n[models.far]\nprovider = 'http'\nmodels = 'x'\ndimensions = 0";
+    insta::assert_snapshot!(error(file, &[], &[]), @r#"
+    the configuration cannot be used:
+      models.far.models (guildex.toml line 5): no such setting; did you mean models.far.model?
+      models.Near (default): "Near" is not allowed; use a name of 1 to 64 of a-z, 0-9, - and _, a letter or digit first
+      models.Near.window (guildex.toml line 2): 9000 is not allowed; use 32 to 8192
+      models.Near.max_batch_tokens (default): 8192 is not allowed; use at least models.Near.window, so that every text fits a call
+      models.Near.dir (default): nothing is not allowed; use the model's folder, or models.Near.source
+      models.far.dimensions (guildex.toml line 6): 0 is not allowed; use 1 to 65536
+      models.far.base_url (default): nothing is not allowed; use the server's URL
+      models.far.model (default): nothing is not allowed; use the model's name at the server
+    "#);
+    assert!(error("models = 3", &[], &[]).contains("models (guildex.toml line 1)"));
+}
+
+#[test]
 fn a_url_for_another_kind_of_server_is_refused() {
     let env = [("DATABASE_URL", "mysql://me:hunter2@db/x"), ("REDIS_URL", "localhost:6379")];
     insta::assert_snapshot!(error("", &env, &[]), @r"
@@ -336,6 +368,7 @@ fn what_is_in_force_is_shown_with_its_origins() {
     [redis]
     url = "redis://:***@cache:6379/1" # guildex.toml line 2
     [index]
+    [index.server]
     [model]
     [sessions]
     [optout]
@@ -345,6 +378,8 @@ fn what_is_in_force_is_shown_with_its_origins() {
     [worker.concurrency]
     live = 4 # command line
     [dispatcher]
+    [search]
+    [search.fusion]
     [log]
     "#);
 }
@@ -369,7 +404,7 @@ fn the_example_lists_every_key_with_its_default() {
 
     let mut example = Vec::new();
     names("", &text.parse().unwrap(), &mut example);
-    let keys: Vec<_> = Keys::new().iter().map(|key| key.name.clone()).collect();
+    let keys: Vec<_> = Keys::new([]).iter().map(|key| key.name.clone()).collect();
     assert_eq!(example, keys);
 }
 
@@ -390,7 +425,7 @@ fn the_documentation_lists_every_key_with_its_default_and_range() {
         .filter(|line| line.starts_with("| `"))
         .map(|line| line.split('|').map(|cell| cell.trim().trim_matches('`')).collect())
         .collect();
-    let keys = Keys::new();
+    let keys = Keys::new([]);
     let documented: Vec<_> = rows.iter().map(|row| row[1]).collect();
     assert_eq!(documented, keys.iter().map(|key| key.name.as_str()).collect::<Vec<_>>());
 
@@ -416,15 +451,18 @@ fn the_documentation_lists_every_key_with_its_default_and_range() {
 
 #[test]
 fn rules_name_keys_and_every_number_and_duration_has_one() {
-    let keys = Keys::new();
+    let keys = Keys::new([]);
     let rules = rules::rules(&Config::default());
     for rule in &rules {
-        assert!(keys.get(rule.key).is_some(), "{}", rule.key);
+        assert!(keys.get(&rule.key).is_some(), "{}", rule.key);
         assert!(rule.kept, "the default of {} breaks its rule", rule.key);
     }
     let is_duration =
         |value: &Value| value.as_str().is_some_and(|text| text.starts_with(|c: char| c.is_ascii_digit()));
-    for key in keys.iter().filter(|key| key.default.is_integer() || is_duration(&key.default)) {
+    for key in keys
+        .iter()
+        .filter(|key| key.default.is_integer() || key.default.is_float() || is_duration(&key.default))
+    {
         assert!(rules.iter().any(|rule| rule.key == key.name), "{}", key.name);
     }
 }
@@ -502,7 +540,7 @@ proptest! {
 
     #[test]
     fn any_text_for_any_key_is_taken_or_refused_by_name(text in "[ -~]{1,12}|-?[0-9]{1,20}", pick: prop::sample::Index) {
-        let keys: Vec<_> = Keys::new().iter().map(|key| (key.name.clone(), key.variable())).collect();
+        let keys: Vec<_> = Keys::new([]).iter().map(|key| (key.name.clone(), key.variable())).collect();
         let (key, variable) = &keys[pick.index(keys.len())];
         if let Err(error) = load("", &[(variable, &text)], &[]) {
             // A pair of keys that do not go together is told under one of them, and names both.

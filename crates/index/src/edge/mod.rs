@@ -1,9 +1,14 @@
 //! The embedded engine: Qdrant's, in this process, on a folder of its own.
 
+mod convert;
+mod engine;
+mod files;
+mod identity;
 mod lock;
 mod schema;
 mod shard;
 mod shelf;
+mod snapshot;
 mod writer;
 
 use std::path::Path;
@@ -21,7 +26,7 @@ use crate::{
 };
 use shard::Shard;
 use shelf::Shelf;
-use writer::{Change, Request};
+use writer::{Change, Request, Whole};
 
 /// A [`VectorIndex`] in a folder that one process holds at a time.
 ///
@@ -67,10 +72,19 @@ impl EdgeIndex {
     fn read<'a, T: Send + 'static>(
         &'a self,
         collection: &CollectionName,
-        read: impl FnOnce(&Shard) -> Result<T, Error> + Send + 'static,
+        read: impl Fn(&Shard) -> Result<T, Error> + Send + 'static,
     ) -> BoxFuture<'a, Result<T, Error>> {
         let collection = collection.clone();
-        blocking(Arc::clone(&self.shelf), move |shelf| read(&*shelf.shard(&collection)?))
+        blocking(Arc::clone(&self.shelf), move |shelf| {
+            loop {
+                let shard = shelf.shard(&collection)?;
+                let outcome = read(&shard);
+                // Dropped or replaced under the read: what is there now has the answer.
+                if outcome.is_ok() || !shard.is_closed() {
+                    return outcome;
+                }
+            }
+        })
     }
 }
 
@@ -111,6 +125,15 @@ impl Collections for EdgeIndex {
         self.read(&collection.name, move |shard| shard.differences(dims))
     }
 
+    fn amend<'a>(&'a self, collection: &'a Collection) -> BoxFuture<'a, Result<Vec<Difference>, Error>> {
+        let dims = collection.dims;
+        async move {
+            self.write(&collection.name, Change::Whole(Whole::Amend)).await?;
+            self.read(&collection.name, move |shard| shard.differences(dims)).await
+        }
+        .boxed()
+    }
+
     fn identity<'a>(
         &'a self,
         collection: &'a CollectionName,
@@ -129,7 +152,7 @@ impl Collections for EdgeIndex {
     }
 
     fn drop_collection<'a>(&'a self, collection: &'a CollectionName) -> BoxFuture<'a, Result<(), Error>> {
-        self.write(collection, Change::Drop)
+        self.write(collection, Change::Whole(Whole::Drop))
     }
 
     fn point_alias<'a>(
@@ -141,11 +164,11 @@ impl Collections for EdgeIndex {
     }
 
     fn bulk<'a>(&'a self, collection: &'a CollectionName, bulk: Bulk) -> BoxFuture<'a, Result<(), Error>> {
-        self.write(collection, Change::Bulk(bulk))
+        self.write(collection, Change::Whole(Whole::Bulk(bulk)))
     }
 
     fn optimize<'a>(&'a self, collection: &'a CollectionName) -> BoxFuture<'a, Result<(), Error>> {
-        self.write(collection, Change::Optimize)
+        self.write(collection, Change::Whole(Whole::Optimize))
     }
 
     fn snapshot<'a>(
@@ -153,7 +176,7 @@ impl Collections for EdgeIndex {
         collection: &'a CollectionName,
         folder: &'a Path,
     ) -> BoxFuture<'a, Result<(), Error>> {
-        self.write(collection, Change::Snapshot(folder.to_owned()))
+        self.write(collection, Change::Whole(Whole::Snapshot(folder.to_owned())))
     }
 
     fn restore<'a>(
@@ -161,7 +184,7 @@ impl Collections for EdgeIndex {
         collection: &'a Collection,
         folder: &'a Path,
     ) -> BoxFuture<'a, Result<(), Error>> {
-        self.write(&collection.name, Change::Restore(collection.dims, folder.to_owned()))
+        self.write(&collection.name, Change::Whole(Whole::Restore(collection.dims, folder.to_owned())))
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), Error>> {

@@ -2,33 +2,34 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::files::Folders;
 use super::lock::lock;
 use super::shard::Shard;
-use crate::{Collection, CollectionName, Ensured, Error, Identity};
-
-/// The file in a collection's folder that says whose it is.
-const IDENTITY: &str = "identity.json";
+use super::{identity, snapshot};
+use crate::{Collection, CollectionName, Difference, Ensured, Error, Identity};
 
 pub(super) struct Shelf {
-    dir: PathBuf,
-    shards: Mutex<HashMap<CollectionName, Arc<Shard>>>,
+    folders: Folders,
+    shards: Mutex<Shards>,
     /// Last, so that it outlives the shards.
     _lock: File,
 }
 
+type Shards = HashMap<CollectionName, Arc<Shard>>;
+
 impl Shelf {
     pub(super) fn open(dir: &Path) -> Result<Self, Error> {
         fs::create_dir_all(dir).map_err(|source| Error::Io { path: dir.to_owned(), source })?;
-        Ok(Self { dir: dir.to_owned(), _lock: lock(dir)?, shards: Mutex::default() })
+        let lock = lock(dir)?;
+        Ok(Self { folders: Folders::open(dir)?, shards: Mutex::default(), _lock: lock })
     }
 
     /// The collection, if it is there.
     pub(super) fn shard(&self, name: &CollectionName) -> Result<Arc<Shard>, Error> {
-        self.find(&mut self.shards(), name)?.ok_or_else(|| Error::NoCollection(name.clone()))
+        self.existing(&mut self.shards(), name)
     }
 
     /// All collections that are open.
@@ -39,88 +40,105 @@ impl Shelf {
     pub(super) fn ensure(&self, wanted: &Collection) -> Result<Ensured, Error> {
         let mut shards = self.shards();
         if let Some(shard) = self.find(&mut shards, &wanted.name)? {
-            return match shard.difference(wanted.dims)? {
+            return match shard.mismatch(wanted.dims)? {
                 None => Ok(Ensured::Existing),
-                Some(difference) => Err(Error::Mismatch { collection: wanted.name.clone(), difference }),
+                Some(difference) => Err(mismatch(wanted, &difference)),
             };
         }
-        let shard = Arc::new(self.create(wanted)?);
-        shards.insert(wanted.name.clone(), shard);
+        // Made elsewhere and renamed when it is whole: a process that dies here leaves nothing that looks like
+        // a collection.
+        Shard::create(&self.folders.draft(&wanted.name)?, wanted.dims)?;
+        self.folders.place(&wanted.name)?;
+        self.existing(&mut shards, &wanted.name)?;
         Ok(Ensured::Created)
     }
 
     /// Whose the collection is.
     pub(super) fn identity(&self, name: &CollectionName) -> Result<Option<Identity>, Error> {
-        self.shard(name)?;
-        let path = self.dir.join(name.as_str()).join(IDENTITY);
-        match fs::read(&path) {
-            // What was cut short by a crash counts as not written.
-            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(Error::Io { path, source }),
-        }
+        let mut shards = self.shards();
+        self.existing(&mut shards, name)?;
+        identity::read(&self.folders.home(name))
     }
 
     pub(super) fn set_identity(&self, name: &CollectionName, identity: Identity) -> Result<(), Error> {
-        self.shard(name)?;
-        let path = self.dir.join(name.as_str()).join(IDENTITY);
-        let text = serde_json::to_vec(&identity).map_err(|error| Error::Engine(error.to_string()))?;
-        fs::write(&path, text).map_err(|source| Error::Io { path, source })
+        let mut shards = self.shards();
+        self.existing(&mut shards, name)?;
+        identity::write(&self.folders.home(name), identity)
     }
 
-    /// Closes the collection and removes its folder. Reads that run still end well or with an error.
+    /// Closes the collection and removes its folder.
     pub(super) fn remove(&self, name: &CollectionName) -> Result<(), Error> {
         let mut shards = self.shards();
-        shards.remove(name);
-        let folder = self.dir.join(name.as_str());
-        absent_is_fine(fs::remove_dir_all(&folder)).map_err(|source| Error::Io { path: folder, source })
+        close(&mut shards, name);
+        self.folders.take(name)?;
+        drop(shards);
+        self.folders.clear(name);
+        Ok(())
     }
 
-    /// Puts a collection from another folder in the place of the one named.
+    /// Puts the collection that a snapshot holds in the place of the one named. Reads go on until the folders
+    /// are renamed, which nothing but damage that the opening of a copy did not show makes fail.
     pub(super) fn restore(&self, wanted: &Collection, from: &Path) -> Result<(), Error> {
-        let _ = (wanted, from);
-        Err(Error::Engine("cannot restore".to_owned()))
+        let restored = self.bring_in(wanted, from).and_then(|()| self.exchange(&wanted.name));
+        self.folders.clear(&wanted.name);
+        restored
     }
 
-    fn find(
-        &self,
-        shards: &mut HashMap<CollectionName, Arc<Shard>>,
-        name: &CollectionName,
-    ) -> Result<Option<Arc<Shard>>, Error> {
+    /// Copies the snapshot beside the collection and tries it.
+    fn bring_in(&self, wanted: &Collection, from: &Path) -> Result<(), Error> {
+        let next = self.folders.next(&wanted.name)?;
+        snapshot::read(from, &next)?;
+        let copy = Shard::load(next).map_err(|error| match error {
+            Error::Damaged { reason, .. } => Error::NotASnapshot { folder: from.to_owned(), reason },
+            other => other,
+        })?;
+        match copy.mismatch(wanted.dims)? {
+            None => Ok(()),
+            Some(difference) => Err(mismatch(wanted, &difference)),
+        }
+        // The copy closes here: the engine does not follow when its folder is renamed.
+    }
+
+    fn exchange(&self, name: &CollectionName) -> Result<(), Error> {
+        let mut shards = self.shards();
+        close(&mut shards, name);
+        self.folders.swap(name)?;
+        if let Err(error) = self.existing(&mut shards, name) {
+            self.folders.swap_back(name)?;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    fn existing(&self, shards: &mut Shards, name: &CollectionName) -> Result<Arc<Shard>, Error> {
+        self.find(shards, name)?.ok_or_else(|| Error::NoCollection(name.clone()))
+    }
+
+    fn find(&self, shards: &mut Shards, name: &CollectionName) -> Result<Option<Arc<Shard>>, Error> {
         if let Some(shard) = shards.get(name) {
             return Ok(Some(Arc::clone(shard)));
         }
-        let folder = self.dir.join(name.as_str());
-        if !folder.exists() {
+        let home = self.folders.home(name);
+        if !home.exists() {
             return Ok(None);
         }
-        let shard = Arc::new(Shard::load(folder)?);
+        let shard = Arc::new(Shard::load(home)?);
         shards.insert(name.clone(), Arc::clone(&shard));
         Ok(Some(shard))
     }
 
-    /// Makes the collection under a name that no collection can have and renames it when it is whole, so that
-    /// a process that dies here leaves nothing that looks like a collection.
-    fn create(&self, wanted: &Collection) -> Result<Shard, Error> {
-        let folder = self.dir.join(wanted.name.as_str());
-        let draft = self.dir.join(format!(".new-{}", wanted.name));
-        let io = |source| Error::Io { path: draft.clone(), source };
-        absent_is_fine(fs::remove_dir_all(&draft)).map_err(io)?;
-        fs::create_dir(&draft).map_err(io)?;
-        Shard::create(&draft, wanted.dims)?;
-        fs::rename(&draft, &folder).map_err(io)?;
-        File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(io)?;
-        Shard::load(folder)
-    }
-
-    fn shards(&self) -> MutexGuard<'_, HashMap<CollectionName, Arc<Shard>>> {
+    fn shards(&self) -> MutexGuard<'_, Shards> {
         self.shards.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn absent_is_fine(outcome: io::Result<()>) -> io::Result<()> {
-    match outcome {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
+/// Closes the collection if it is open. Whoever still has it finds that out, and looks here again.
+fn close(shards: &mut Shards, name: &CollectionName) {
+    if let Some(shard) = shards.remove(name) {
+        shard.close();
     }
+}
+
+fn mismatch(wanted: &Collection, difference: &Difference) -> Error {
+    Error::Mismatch { collection: wanted.name.clone(), difference: difference.to_string() }
 }

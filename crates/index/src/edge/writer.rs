@@ -26,7 +26,13 @@ pub(super) enum Change {
     Upsert(Vec<Point>),
     DeleteBelow(GuildId, Vec<(SessionId, Revision)>),
     DeleteMessages(GuildId, Vec<MessageId>, Revision),
+    /// Of the collection as a whole.
+    Whole(Whole),
+}
+
+pub(super) enum Whole {
     Optimize,
+    Amend,
     Bulk(Bulk),
     Snapshot(PathBuf),
     /// A collection of so many dimensions, from a folder.
@@ -45,24 +51,26 @@ pub(super) fn run(shelf: &Shelf, mut requests: mpsc::Receiver<Request>) {
     }
 }
 
-/// Applies the group's changes in their order, flushes each collection once, and only then answers.
+/// Applies the group's changes in their order, flushes each collection once, and only then answers. Changes of
+/// a whole collection stand alone: those before them are flushed and answered first.
 fn commit(shelf: &Shelf, group: impl Iterator<Item = Request>) {
     let mut applied: BTreeMap<CollectionName, (Arc<Shard>, Vec<oneshot::Sender<_>>)> = BTreeMap::new();
     for Request { collection, change, done } in group {
-        let change = match change {
-            Change::Drop => {
+        let outcome = match change {
+            Change::Whole(change) => {
                 applied.remove(&collection).into_iter().for_each(|(shard, waiting)| flush(&shard, waiting));
-                answer(done, shelf.remove(&collection));
+                answer(done, change_whole(shelf, collection, change));
                 continue;
             }
-            Change::Restore(dims, folder) => {
-                applied.remove(&collection).into_iter().for_each(|(shard, waiting)| flush(&shard, waiting));
-                answer(done, shelf.restore(&Collection { name: collection, dims }, &folder));
-                continue;
+            Change::Upsert(points) => apply(shelf, &collection, |shard| shard.upsert(points)),
+            Change::DeleteBelow(guild, sessions) => {
+                apply(shelf, &collection, |shard| shard.delete_below(guild, sessions))
             }
-            change => change,
+            Change::DeleteMessages(guild, messages, below) => {
+                apply(shelf, &collection, |shard| shard.delete_messages(guild, &messages, below))
+            }
         };
-        match shelf.shard(&collection).and_then(|shard| apply(&shard, change).map(|()| shard)) {
+        match outcome {
             Ok(shard) => applied.entry(collection).or_insert_with(|| (shard, vec![])).1.push(done),
             Err(error) => answer(done, Err(error)),
         }
@@ -77,16 +85,23 @@ fn flush(shard: &Shard, waiting: Vec<oneshot::Sender<Result<(), Error>>>) {
     }
 }
 
-fn apply(shard: &Shard, change: Change) -> Result<(), Error> {
+fn apply(
+    shelf: &Shelf,
+    collection: &CollectionName,
+    change: impl FnOnce(&Shard) -> Result<(), Error>,
+) -> Result<Arc<Shard>, Error> {
+    let shard = shelf.shard(collection)?;
+    change(&shard).map(|()| shard)
+}
+
+fn change_whole(shelf: &Shelf, name: CollectionName, change: Whole) -> Result<(), Error> {
     match change {
-        Change::Upsert(points) => shard.upsert(points),
-        Change::DeleteBelow(guild, sessions) => shard.delete_below(guild, sessions),
-        Change::DeleteMessages(guild, messages, below) => shard.delete_messages(guild, &messages, below),
-        Change::Optimize => shard.optimize(),
-        Change::Bulk(bulk) => shard.bulk(bulk),
-        Change::Snapshot(folder) => shard.snapshot(&folder),
-        // These are about the folder, not what is in it.
-        Change::Drop | Change::Restore(..) => Ok(()),
+        Whole::Optimize => shelf.shard(&name)?.optimize(),
+        Whole::Amend => shelf.shard(&name)?.amend(),
+        Whole::Bulk(bulk) => shelf.shard(&name)?.bulk(bulk),
+        Whole::Snapshot(folder) => shelf.shard(&name)?.snapshot(&folder),
+        Whole::Restore(dims, folder) => shelf.restore(&Collection { name, dims }, &folder),
+        Whole::Drop => shelf.remove(&name),
     }
 }
 

@@ -1,11 +1,17 @@
 //! Points and questions for the tests of indexes.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-use chrono::DateTime;
+#[cfg(feature = "server")]
+pub mod server;
+#[cfg(feature = "server")]
+pub mod standin;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use guildex_index::bm25::{self, Language};
 use guildex_index::{
-    Collection, Filter, Fusion, Hit, Mode, Payload, Point, Preview, Query, SparseVector, VectorIndex, bm25,
+    Collection, Filter, Fusion, Hit, Mode, Payload, Point, Preview, Query, Scope, SparseVector, VectorIndex,
 };
-use guildex_types::{ChannelId, GuildId, ModelSlug, PointId, Revision, SessionId};
+use guildex_types::{ChannelId, GuildId, ModelSlug, PointId, Revision, SessionId, UserId};
 
 pub const DIMS: usize = 4;
 
@@ -21,6 +27,9 @@ pub struct Chunk<'a> {
     pub revision: i64,
     pub dense: Vec<f32>,
     pub text: &'a str,
+    pub authors: Vec<i64>,
+    /// When the first message was sent; the last one follows five minutes later.
+    pub start: DateTime<Utc>,
 }
 
 impl Default for Chunk<'_> {
@@ -32,8 +41,10 @@ impl Default for Chunk<'_> {
             chunk: 0,
             messages: 2,
             revision: 1,
-            dense: vec![1.0, 0.0, 0.0, 0.0],
+            dense: USUAL.to_vec(),
             text: "hello there",
+            authors: vec![1, i64::MAX],
+            start: DateTime::from_timestamp_nanos(1_700_000_000_123_456_789),
         }
     }
 }
@@ -49,6 +60,10 @@ impl Chunk<'_> {
         SessionId::of(guild, channel, first)
     }
 
+    pub fn end(&self) -> DateTime<Utc> {
+        self.start + TimeDelta::minutes(5)
+    }
+
     fn names(&self) -> (GuildId, ChannelId, guildex_types::MessageId) {
         let Self { guild, channel, first, .. } = *self;
         (guild.try_into().unwrap(), channel.try_into().unwrap(), first.try_into().unwrap())
@@ -56,23 +71,27 @@ impl Chunk<'_> {
 
     pub fn point(&self) -> Point {
         let (guild_id, channel_id, _) = self.names();
-        let start_time = DateTime::from_timestamp_nanos(1_700_000_000_123_456_789);
         let payload = Payload {
             guild_id,
             channel_id,
-            author_ids: vec![1.try_into().unwrap(), i64::MAX.try_into().unwrap()],
+            author_ids: self.authors.iter().map(|&id| author(id)).collect(),
             message_ids: (0..i64::from(self.messages))
                 .map(|n| (self.first + n).try_into().unwrap())
                 .collect(),
-            start_time,
-            end_time: start_time + chrono::TimeDelta::minutes(5),
+            start_time: self.start,
+            end_time: self.end(),
             session_id: self.session(),
             chunk: self.chunk,
             revision: self.revision.into(),
             message_count: self.messages,
             preview: Some(Preview::of(self.text)),
         };
-        Point { id: self.id(), dense: self.dense.clone(), bm25: bm25::document(self.text), payload }
+        Point {
+            id: self.id(),
+            dense: self.dense.clone(),
+            bm25: bm25::document(self.text, Language::None),
+            payload,
+        }
     }
 }
 
@@ -88,6 +107,10 @@ pub fn channel(id: i64) -> ChannelId {
     id.try_into().unwrap()
 }
 
+pub fn author(id: i64) -> UserId {
+    id.try_into().unwrap()
+}
+
 pub fn revision(number: i64) -> Revision {
     number.into()
 }
@@ -96,7 +119,7 @@ pub fn revision(number: i64) -> Revision {
 pub fn query(mode: Mode, dense: &[f32], text: &str) -> Query {
     Query {
         dense: dense.to_vec(),
-        bm25: bm25::query(text),
+        bm25: bm25::query(text, Language::None),
         mode,
         fusion: Fusion::default(),
         filter: Filter::default(),
@@ -108,6 +131,17 @@ pub fn query(mode: Mode, dense: &[f32], text: &str) -> Query {
 
 pub fn dense_query(dense: &[f32], limit: usize) -> Query {
     Query { bm25: SparseVector::default(), limit, exact: true, ..query(Mode::Dense, dense, "") }
+}
+
+/// The vector that a chunk has if its test does not care.
+pub const USUAL: [f32; DIMS] = [1.0, 0.0, 0.0, 0.0];
+
+pub const MODES: [Mode; 3] = [Mode::Dense, Mode::Sparse, Mode::Hybrid];
+
+/// What a whole guild has for the query.
+pub async fn search(index: &dyn VectorIndex, collection: &Collection, guild: i64, query: Query) -> Vec<Hit> {
+    let scope = Scope::guild(guild.try_into().unwrap());
+    index.search(&collection.name, &scope, query).await.unwrap()
 }
 
 pub fn ids(hits: &[Hit]) -> Vec<PointId> {

@@ -1,6 +1,11 @@
 //! Second stage: drafts get their vectors.
 
+use std::sync::Arc;
+
+use guildex_embed::{EmbedError, Embedder, ModelError};
+
 use super::{Drafted, Embedded, Parts, Plan, Work};
+use crate::breaker::Stopped;
 use crate::enrich::Draft;
 use crate::finish::Outcome;
 
@@ -9,27 +14,52 @@ pub(super) async fn embed(parts: &Parts, batch: Drafted) -> Embedded {
         return Vec::new();
     }
     let texts: Vec<String> = batch.iter().flat_map(|work| texts(&work.plan)).collect();
-    match parts.embedder.embed(texts).await {
-        Ok(vectors) => {
+    if texts.is_empty() {
+        return batch.into_iter().map(|work| with_vectors(work, &mut std::iter::empty())).collect();
+    }
+    let embedder = match parts.models.get(&parts.target.model).await {
+        Ok(embedder) => embedder,
+        Err(error) => return without_model(batch, &error),
+    };
+    match vectors(parts, &embedder, &texts).await {
+        Ok(Ok(vectors)) => {
             let mut vectors = vectors.into_iter();
             batch.into_iter().map(|work| with_vectors(work, &mut vectors)).collect()
         }
-        Err(error) => {
+        Ok(Err(error)) => {
             tracing::warn!(%error, sessions = batch.len(), "a batch could not be embedded; trying one by one");
-            one_by_one(parts, batch).await
+            one_by_one(parts, &embedder, batch).await
         }
+        Err(Stopped) => Vec::new(),
     }
 }
 
-async fn one_by_one(parts: &Parts, batch: Drafted) -> Embedded {
+/// Waits for a model that is elsewhere and away.
+async fn vectors(
+    parts: &Parts,
+    embedder: &Arc<dyn Embedder>,
+    texts: &[String],
+) -> Result<Result<Vec<Vec<f32>>, EmbedError>, Stopped> {
+    parts.breaker.guard("the embedding model", || embedder.embed(texts.to_vec()), EmbedError::is_away).await
+}
+
+async fn one_by_one(parts: &Parts, embedder: &Arc<dyn Embedder>, batch: Drafted) -> Embedded {
     let mut embedded = Vec::with_capacity(batch.len());
     for work in batch {
-        match parts.embedder.embed(texts(&work.plan)).await {
-            Ok(vectors) => embedded.push(with_vectors(work, &mut vectors.into_iter())),
-            Err(error) => work.held.end(Outcome::Failed(error.to_string())),
+        match vectors(parts, embedder, &texts(&work.plan)).await {
+            Ok(Ok(vectors)) => embedded.push(with_vectors(work, &mut vectors.into_iter())),
+            Ok(Err(error)) => work.part.end(Outcome::Failed(error.to_string())),
+            // The rest is let go as well.
+            Err(Stopped) => return embedded,
         }
     }
     embedded
+}
+
+/// It was loaded a moment ago, to count tokens.
+fn without_model(batch: Drafted, error: &ModelError) -> Embedded {
+    batch.into_iter().for_each(|work| work.part.end(Outcome::Failed(error.to_string())));
+    Vec::new()
 }
 
 fn texts(plan: &Plan<Draft>) -> Vec<String> {
@@ -52,5 +82,5 @@ fn with_vectors(
             content_hash,
         },
     };
-    Work { held: work.held, session: work.session, plan }
+    Work { part: work.part, session: work.session, plan }
 }

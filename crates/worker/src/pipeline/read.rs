@@ -4,17 +4,18 @@ use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use guildex_embed::Embedder;
 use guildex_store::StoreError;
 use guildex_store::sessions::{self, Session};
 use guildex_types::{SessionId, Task};
 
 use super::{Drafted, Parts, Plan, Work};
-use crate::claims::Held;
 use crate::enrich::{Draft, Enriched};
 use crate::finish::Outcome;
+use crate::parts::Part;
 use crate::retry::until_stored;
 
-pub(super) async fn read(parts: &Arc<Parts>, batch: Vec<Held>) -> Drafted {
+pub(super) async fn read(parts: &Arc<Parts>, batch: Vec<Part>) -> Drafted {
     if parts.stop.is_cancelled() {
         return Vec::new();
     }
@@ -27,43 +28,43 @@ pub(super) async fn read(parts: &Arc<Parts>, batch: Vec<Held>) -> Drafted {
     }
 }
 
-async fn one_by_one(parts: &Arc<Parts>, batch: Vec<Held>) -> Drafted {
+async fn one_by_one(parts: &Arc<Parts>, batch: Vec<Part>) -> Drafted {
     let mut drafted = Vec::with_capacity(batch.len());
-    for held in batch {
-        match load(parts, std::slice::from_ref(&held)).await {
-            Ok(loaded) => drafted.extend(draft(parts, vec![held], loaded).await),
-            Err(error) => held.end(Outcome::Failed(error.to_string())),
+    for part in batch {
+        match load(parts, std::slice::from_ref(&part)).await {
+            Ok(loaded) => drafted.extend(draft(parts, vec![part], loaded).await),
+            Err(error) => part.end(Outcome::Failed(error.to_string())),
         }
     }
     drafted
 }
 
-async fn load(parts: &Parts, batch: &[Held]) -> Result<Vec<Session>, StoreError> {
+async fn load(parts: &Parts, batch: &[Part]) -> Result<Vec<Session>, StoreError> {
     let wanted: Vec<_> =
-        batch.iter().filter_map(|held| Some((held.job.guild_id, session_of(held)?))).collect();
-    let model = parts.embedder.slug();
+        batch.iter().filter_map(|part| Some((part.job().guild_id, session_of(part)?))).collect();
+    let model = &parts.target.model;
     until_stored("reading sessions", || sessions::load(&parts.pool, &wanted, model)).await
 }
 
-async fn draft(parts: &Arc<Parts>, batch: Vec<Held>, loaded: Vec<Session>) -> Drafted {
+async fn draft(parts: &Arc<Parts>, batch: Vec<Part>, loaded: Vec<Session>) -> Drafted {
     let mut loaded: HashMap<SessionId, Session> = loaded.into_iter().map(|s| (s.id, s)).collect();
     let mut found = Vec::with_capacity(batch.len());
-    for held in batch {
-        match session_of(&held).and_then(|id| loaded.remove(&id)) {
-            Some(session) => found.push((held, session)),
+    for part in batch {
+        match session_of(&part).and_then(|id| loaded.remove(&id)) {
+            Some(session) => found.push((part, session)),
             // The guild never had such a session: there is nothing to be in step with.
             None => {
-                let wanted = held.wanted;
-                held.end(Outcome::Done(wanted));
+                let wanted = part.wanted();
+                part.end(Outcome::Done(wanted));
             }
         }
     }
 
     let mut drafted = Vec::with_capacity(found.len());
-    for (held, outcome) in plan_all(parts.clone(), found).await {
+    for (part, outcome) in plan_all(parts.clone(), found).await {
         match outcome {
-            Ok((session, plan)) => drafted.push(Work { held, session, plan }),
-            Err(error) => held.end(Outcome::Failed(error)),
+            Ok((session, plan)) => drafted.push(Work { part, session, plan }),
+            Err(outcome) => part.end(outcome),
         }
     }
 
@@ -77,58 +78,79 @@ async fn begin_rewrite(parts: &Parts, drafted: Drafted) -> Drafted {
         drafted.into_iter().partition(|work| matches!(work.plan, Plan::Keep));
     let sessions: Vec<_> =
         changing.iter().map(|w| (w.session.guild_id, w.session.id, w.session.revision)).collect();
-    let model = parts.embedder.slug();
+    let model = &parts.target.model;
     let begin = || sessions::begin_rewrite(&parts.pool, &sessions, model);
     let current = until_stored("announcing a rewrite", begin).await.map(HashSet::<SessionId>::from_iter);
     for work in changing {
         match &current {
             Ok(current) if current.contains(&work.session.id) => ready.push(work),
-            Ok(_) => work.held.end(Outcome::Done(work.session.revision)),
-            Err(error) => work.held.end(Outcome::Failed(error.to_string())),
+            Ok(_) => work.part.end(Outcome::Done(work.session.revision)),
+            Err(error) => work.part.end(Outcome::Failed(error.to_string())),
         }
     }
     ready
 }
 
-fn session_of(held: &Held) -> Option<SessionId> {
-    match held.job.task {
+fn session_of(part: &Part) -> Option<SessionId> {
+    match part.job().task {
         Task::IndexSession { session_id } | Task::DeleteSession { session_id } => Some(session_id),
         Task::DeleteMessages { .. } | Task::BackfillChannel { .. } => None,
     }
 }
 
-type Planned = Result<(Session, Plan<Draft>), String>;
+type Planned = Result<(Session, Plan<Draft>), Outcome>;
 
 /// Tokenising takes a core for a while, so it does not happen on the runtime's threads.
-async fn plan_all(parts: Arc<Parts>, found: Vec<(Held, Session)>) -> Vec<(Held, Planned)> {
-    let (held, sessions): (Vec<Held>, Vec<Session>) = found.into_iter().unzip();
+async fn plan_all(parts: Arc<Parts>, found: Vec<(Part, Session)>) -> Vec<(Part, Planned)> {
+    let embedder = match parts.target.state.is_kept_in_step() {
+        true => parts.models.get(&parts.target.model).await.map(Some),
+        false => Ok(None),
+    };
+    let (jobs, sessions): (Vec<Part>, Vec<Session>) = found.into_iter().unzip();
     let planned = tokio::task::spawn_blocking(move || {
-        let plan = |session| catch_unwind(AssertUnwindSafe(|| plan(&parts, session)));
-        let panicked = |_| Err("tokenising panicked".to_owned());
+        let embedder = embedder.inspect_err(|error| {
+            tracing::error!(error = report(error), "sessions wait for their model");
+        });
+        let reads = |session| match &embedder {
+            Ok(embedder) => plan(&parts, embedder.as_deref(), session),
+            // It may be loaded elsewhere, or later.
+            Err(_) => Err(Outcome::LetGo),
+        };
+        let plan = |session| catch_unwind(AssertUnwindSafe(|| reads(session)));
+        let panicked = |_| Err(Outcome::Failed("tokenising panicked".to_owned()));
         sessions.into_iter().map(|session| plan(session).unwrap_or_else(panicked)).collect::<Vec<Planned>>()
     })
     .await;
     match planned {
-        Ok(planned) => held.into_iter().zip(planned).collect(),
+        Ok(planned) => jobs.into_iter().zip(planned).collect(),
         Err(error) => {
-            held.into_iter().map(|held| (held, Err(format!("tokenising stopped: {error}")))).collect()
+            let stopped = || Err(Outcome::Failed(format!("tokenising stopped: {error}")));
+            jobs.into_iter().map(|part| (part, stopped())).collect()
         }
     }
 }
 
-fn plan(parts: &Parts, session: Session) -> Planned {
+/// An error with its reasons, on one line.
+fn report(error: &dyn std::error::Error) -> String {
+    let reasons = std::iter::successors(error.source(), |reason| reason.source());
+    reasons.fold(error.to_string(), |told, reason| format!("{told}: {reason}"))
+}
+
+/// `embedder` is none where the collection only shrinks.
+fn plan(parts: &Parts, embedder: Option<&dyn Embedder>, session: Session) -> Planned {
     let messages = u32::try_from(session.messages.len()).unwrap_or(u32::MAX);
     let words = session.messages.iter().fold(0_u32, |sum, m| sum.saturating_add(m.words));
     if !parts.eligible.admits(messages, words) {
         return Ok((session, Plan::Remove));
     }
-    let model = parts.embedder.slug();
+    let model = &parts.target.model;
     let enriched = Enriched::of(&session);
     let content_hash = enriched.content_hash(&session, model);
     if session.indexed.as_ref().is_some_and(|indexed| indexed.content_hash.as_ref() == Some(&content_hash)) {
         return Ok((session, Plan::Keep));
     }
-    let split = enriched.split(parts.embedder.tokenizer()).map_err(|error| error.to_string())?;
+    let Some(embedder) = embedder else { return Ok((session, Plan::Remove)) };
+    let split = enriched.split(embedder.tokenizer()).map_err(|error| Outcome::Failed(error.to_string()))?;
     if split.header_cut > 0 {
         tracing::warn!(session = %session.id, tokens = split.header_cut, "the channel's name was cut");
     }

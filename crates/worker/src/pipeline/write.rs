@@ -4,28 +4,35 @@
 use std::collections::BTreeMap;
 
 use guildex_index::{Error, Point};
-use guildex_store::sessions::{self, Record};
+use guildex_store::sessions::{self, Record, Recorded};
 use guildex_types::{GuildId, Revision, SessionId};
 
 use super::{Embedded, Parts, Plan, Work};
+use crate::breaker::Stopped;
 use crate::finish::Outcome;
 use crate::retry::until_stored;
 
 pub(super) async fn write(parts: &Parts, mut batch: Embedded) {
-    if let Err(error) = sync(parts, &batch).await {
-        tracing::warn!(%error, sessions = batch.len(), "a batch could not be written; trying one by one");
-        batch = one_by_one(parts, batch).await;
+    match sync(parts, &batch).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(%error, sessions = batch.len(), "a batch could not be written; trying one by one");
+            batch = one_by_one(parts, batch).await;
+        }
+        Err(Stopped) => return,
     }
+    let Some(models) = batch.first().map(|work| work.part.models().to_vec()) else { return };
     let records: Vec<Record> = batch.iter().filter_map(record).collect();
-    let model = parts.embedder.slug();
+    let model = &parts.target.model;
     let recorded =
-        until_stored("recording sessions", || sessions::record(&parts.pool, &records, model)).await;
+        until_stored("recording sessions", || sessions::record(&parts.pool, &records, model, &models)).await;
     for work in batch {
         let outcome = match &recorded {
-            Ok(()) => Outcome::Done(work.session.revision),
+            Ok(Recorded::Yes) => Outcome::Done(work.session.revision),
+            Ok(Recorded::ModelAdded) => Outcome::LetGo,
             Err(error) => Outcome::Failed(error.to_string()),
         };
-        work.held.end(outcome);
+        work.part.end(outcome);
     }
 }
 
@@ -33,15 +40,23 @@ async fn one_by_one(parts: &Parts, batch: Embedded) -> Embedded {
     let mut synced = Vec::with_capacity(batch.len());
     for work in batch {
         match sync(parts, std::slice::from_ref(&work)).await {
-            Ok(()) => synced.push(work),
-            Err(error) => work.held.end(Outcome::Failed(error.to_string())),
+            Ok(Ok(())) => synced.push(work),
+            Ok(Err(error)) => work.part.end(Outcome::Failed(error.to_string())),
+            // The rest is let go as well.
+            Err(Stopped) => return synced,
         }
     }
     synced
 }
 
-/// Brings the index in step: new points in, then everything of lower revisions out.
-async fn sync(parts: &Parts, batch: &[Work<Point>]) -> Result<(), Error> {
+/// Brings the index in step, and waits for one that is away.
+async fn sync(parts: &Parts, batch: &[Work<Point>]) -> Result<Result<(), Error>, Stopped> {
+    parts.breaker.guard("the index", || write_points(parts, batch), Error::is_away).await
+}
+
+/// New points in, then everything of lower revisions out.
+async fn write_points(parts: &Parts, batch: &[Work<Point>]) -> Result<(), Error> {
+    let collection = &parts.target.collection;
     let mut points: Vec<Point> = Vec::new();
     let mut older: BTreeMap<GuildId, Vec<(SessionId, Revision)>> = BTreeMap::new();
     for Work { session, plan, .. } in batch {
@@ -53,10 +68,10 @@ async fn sync(parts: &Parts, batch: &[Work<Point>]) -> Result<(), Error> {
         older.entry(session.guild_id).or_default().push((session.id, session.revision));
     }
     if !points.is_empty() {
-        parts.index.upsert(&parts.collection, points).await?;
+        parts.index.upsert(collection, points).await?;
     }
     for (guild, sessions) in &older {
-        parts.index.delete_below(&parts.collection, *guild, sessions).await?;
+        parts.index.delete_below(collection, *guild, sessions).await?;
     }
     Ok(())
 }

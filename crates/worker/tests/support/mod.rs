@@ -1,24 +1,26 @@
 //! A guild, its servers, and parts that can be watched, held up and made to fail.
+#![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use guildex_embed::{EmbedError, Embedder, LocalConfig, LocalEmbedder, Tokenizer};
+use guildex_embed::{EmbedError, Embedder, LocalConfig, LocalEmbedder, Models, Tokenizer};
 use guildex_index::{
-    Collection, CollectionName, Collections, EdgeIndex, Error, Hit, Page, Point, Query, Scope, VectorIndex,
+    CollectionName, Collections, EdgeIndex, Error, Hit, Page, Point, Query, Scope, VectorIndex,
 };
 use guildex_producer::dispatcher::{Dispatcher, DispatcherConfig};
 use guildex_producer::ingest::{Ingest, IngestConfig};
 use guildex_queue::Queues;
 use guildex_queue::testing::{self, with_queues};
 use guildex_store::channels::Channel;
-use guildex_store::{models, sessions};
+use guildex_store::status::ModelStatus;
+use guildex_store::{models, search, status};
 use guildex_types::{
     Author, ChannelId, GuildId, Links, Message, MessageId, MessageKind, ModelSlug, PointId, Revision,
     SearchText, SessionId,
@@ -120,6 +122,7 @@ pub struct Embedding {
 
 /// The real model, watched.
 pub struct Model {
+    slug: ModelSlug,
     real: &'static LocalEmbedder,
     /// Every call passes here.
     pub calls: Gate,
@@ -131,13 +134,13 @@ pub struct Model {
 
 impl Model {
     /// One model for all tests of a process: loading takes a second.
-    fn load() -> Self {
+    fn load(slug: ModelSlug) -> Self {
         static REAL: OnceLock<LocalEmbedder> = OnceLock::new();
         let variable =
             |name| std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set: run scripts/test"));
         let real = REAL.get_or_init(|| {
             LocalEmbedder::load(LocalConfig {
-                model_dir: Some(PathBuf::from(variable("GUILDEX_MODEL_DIR"))),
+                source: Some(PathBuf::from(variable("GUILDEX_MODEL_DIR"))).into(),
                 onnx_runtime: Some(PathBuf::from(variable("ORT_DYLIB_PATH"))),
                 sessions: 1,
                 ..LocalConfig::new("all-minilm-l6-v2-fp32".parse().unwrap())
@@ -145,6 +148,7 @@ impl Model {
             .unwrap()
         });
         Self {
+            slug,
             real,
             calls: Gate::new(),
             clock: AtomicUsize::new(0),
@@ -195,7 +199,7 @@ impl Model {
 
 impl Embedder for Model {
     fn slug(&self) -> &ModelSlug {
-        self.real.slug()
+        &self.slug
     }
 
     fn dimensions(&self) -> usize {
@@ -228,6 +232,8 @@ pub struct View {
     pub upserts: Gate,
     failing_upserts: AtomicUsize,
     failing_removals: AtomicUsize,
+    /// Whether it answers nobody.
+    pub away: AtomicBool,
     /// How many calls were refused.
     pub refused: AtomicUsize,
     /// Outlives the index in it.
@@ -242,6 +248,7 @@ impl View {
             upserts: Gate::new(),
             failing_upserts: AtomicUsize::new(0),
             failing_removals: AtomicUsize::new(0),
+            away: AtomicBool::new(false),
             refused: AtomicUsize::new(0),
             _folder: folder,
         }
@@ -255,6 +262,10 @@ impl View {
     }
 
     fn fail(&self, left: &AtomicUsize) -> Result<(), Error> {
+        if self.away.load(Ordering::SeqCst) {
+            self.refused.fetch_add(1, Ordering::SeqCst);
+            return Err(Error::Unavailable("nobody answers".to_owned()));
+        }
         let spent =
             left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_err();
         if spent {
@@ -338,11 +349,13 @@ impl VectorIndex for View {
     }
 }
 
+/// What the names of collections begin with.
+const BASE: &str = "test";
+
 /// What a worker is made of, but for its connections.
 pub struct Parts {
-    model: Arc<Model>,
+    models: Arc<Models>,
     view: Arc<View>,
-    collection: CollectionName,
 }
 
 impl Parts {
@@ -351,9 +364,9 @@ impl Parts {
             name: "worker".to_owned(),
             ingest: Ingest::new(pool, ingest_config()),
             queues,
-            embedder: self.model.clone(),
+            models: self.models.clone(),
             index: self.view.clone(),
-            collection: self.collection.clone(),
+            base: BASE.to_owned(),
             config: WorkerConfig {
                 backoff_base: Duration::from_millis(1),
                 backoff_max: Duration::from_millis(10),
@@ -372,7 +385,11 @@ pub struct World {
     pub pool: PgPool,
     pub queues: Queues,
     pub ingest: Ingest,
+    /// The active model.
     pub model: Arc<Model>,
+    /// Another, which has no collection yet.
+    pub next: Arc<Model>,
+    models: Arc<Models>,
     pub view: Arc<View>,
     collection: CollectionName,
     changes: tokio::sync::Mutex<PgListener>,
@@ -442,12 +459,17 @@ impl World {
         let mut changes = PgListener::connect_with(&pool).await.unwrap();
         changes.listen("test_changes").await.unwrap();
 
-        let model = Arc::new(tokio::task::spawn_blocking(Model::load).await.unwrap());
+        let slug = |text: &str| text.parse::<ModelSlug>().unwrap();
+        let load = async |name| {
+            let slug = slug(name);
+            Arc::new(tokio::task::spawn_blocking(|| Model::load(slug)).await.unwrap())
+        };
+        let (model, next) = (load("all-minilm-l6-v2-fp32").await, load("next-model").await);
         let view = Arc::new(View::open());
-        let name = CollectionName::new("test", model.slug()).unwrap();
-        let collection = Collection { name, dims: model.dimensions() };
-        view.collections().ensure(&collection).await.unwrap();
-        models::ensure_active(&pool, model.slug(), model.dimensions()).await.unwrap();
+        let collection = CollectionName::new(BASE, model.slug()).unwrap();
+        let ready = [model.clone() as Arc<dyn Embedder>, next.clone()];
+        let models = Arc::new(Models::ready(ready));
+        models::begin_with(&pool, model.slug(), model.dimensions()).await.unwrap();
         let channel = Channel {
             guild_id: 1.try_into().unwrap(),
             guild_name: "Makers".to_owned(),
@@ -460,8 +482,10 @@ impl World {
             pool,
             queues,
             model,
+            next,
+            models,
             view,
-            collection: collection.name,
+            collection,
             changes: tokio::sync::Mutex::new(changes),
             channel,
         }
@@ -482,7 +506,7 @@ impl World {
     }
 
     pub fn parts(&self) -> Parts {
-        Parts { model: self.model.clone(), view: self.view.clone(), collection: self.collection.clone() }
+        Parts { models: self.models.clone(), view: self.view.clone() }
     }
 
     pub fn worker(&self, pool: PgPool, queues: Queues) -> Worker {
@@ -529,7 +553,7 @@ impl World {
     /// Until no task of any worker is left.
     pub async fn until_nobody_works(&self) {
         let wait = async {
-            while Arc::strong_count(&self.view) > 1 || Arc::strong_count(&self.model) > 1 {
+            while Arc::strong_count(&self.view) > 1 || Arc::strong_count(&self.models) > 1 {
                 tokio::task::yield_now().await;
             }
         };
@@ -560,7 +584,36 @@ impl World {
     }
 
     pub async fn points(&self) -> Vec<Point> {
-        self.view.scroll(&self.collection, self.guild(), None, 1_000).await.unwrap().points
+        self.points_in(&self.collection).await
+    }
+
+    /// The active model's collection.
+    pub fn collection(&self) -> &CollectionName {
+        &self.collection
+    }
+
+    /// The active model.
+    pub fn model_slug(&self) -> &ModelSlug {
+        self.model.slug()
+    }
+
+    /// The points for the next model; none where it has no collection.
+    pub async fn points_of_next(&self) -> Vec<Point> {
+        let collection = CollectionName::new(BASE, self.next.slug()).unwrap();
+        match self.view.collections().identity(&collection).await {
+            Err(Error::NoCollection(_)) => Vec::new(),
+            _ => self.points_in(&collection).await,
+        }
+    }
+
+    async fn points_in(&self, collection: &CollectionName) -> Vec<Point> {
+        self.view.scroll(collection, self.guild(), None, 1_000).await.unwrap().points
+    }
+
+    /// How a model stands.
+    pub async fn status_of(&self, model: &Model) -> ModelStatus {
+        let all = status::models(&self.pool, self.ingest.config().eligible).await.unwrap();
+        all.into_iter().find(|status| status.model == *model.slug()).unwrap()
     }
 
     pub async fn previews(&self) -> Vec<String> {
@@ -579,7 +632,7 @@ impl World {
             .iter()
             .map(|point| (point.payload.session_id, point.payload.revision))
             .collect();
-        sessions::show(&self.pool, self.guild(), None, &hits, self.model.slug()).await.unwrap().len()
+        search::show(&self.pool, self.guild(), None, &hits, self.model.slug()).await.unwrap().len()
     }
 
     /// Makes sure that index, books and truth agree: every session that is worth it is recorded at its latest
@@ -594,8 +647,9 @@ impl World {
         .await
         .unwrap();
         let books: Vec<(sqlx::types::Uuid, i64, i64, i32)> = sqlx::query_as(
-            "SELECT session_id, indexed_revision, point_revision, points FROM indexed_sessions",
+            "SELECT session_id, indexed_revision, point_revision, points FROM indexed_sessions WHERE model = $1",
         )
+        .bind(self.model.slug().as_str())
         .fetch_all(&self.pool)
         .await
         .unwrap();

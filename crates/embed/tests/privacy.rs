@@ -1,0 +1,66 @@
+//! Neither key nor texts reach the log, at whatever level and whoever writes it. In a file of its own: a process has
+//! one log.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod support;
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use guildex_embed::{Embedder, HttpConfig, HttpEmbedder};
+use support::{Asked, Service, refusal, vectors};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::util::SubscriberInitExt;
+
+const KEY: &str = "sk-very-hidden";
+const TEXT: &str = "confidential words";
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn neither_key_nor_texts_are_logged() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber =
+        tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_writer(move || writer.clone());
+    subscriber.finish().init();
+
+    let service = Service::start(async |asked: Asked| match asked.number {
+        0 => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        1 => vectors(&asked),
+        2 => refusal(StatusCode::BAD_REQUEST, &asked),
+        _ => refusal(StatusCode::UNAUTHORIZED, &asked),
+    })
+    .await;
+    let config = HttpConfig {
+        api_key: Some(KEY.into()),
+        window: 32,
+        ..HttpConfig::new("some-model".parse().unwrap(), service.base_url(), "m".into(), 4)
+    };
+    let embedder = HttpEmbedder::new(config).unwrap();
+    embedder.embed(vec![TEXT.repeat(10)]).await.unwrap();
+    embedder.embed(vec![TEXT.into()]).await.unwrap_err();
+    embedder.embed_query(TEXT.into()).await.unwrap_err();
+    assert!(service.asked().iter().all(|asked| asked.headers["authorization"] == format!("Bearer {KEY}")));
+    assert!(service.asked().len() >= 4);
+
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    for told in ["asking for embeddings again", "texts beyond the model's window are cut", "DEBUG"] {
+        assert!(log.contains(told), "{told} is not in the log:\n{log}");
+    }
+    assert!(!log.contains(KEY) && !log.contains("confidential"), "{log}");
+}

@@ -1,0 +1,89 @@
+//! The models of the configuration, as `embed` wants them.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use guildex_embed::{HttpConfig, LocalConfig, LocalSource, Models};
+use guildex_types::ModelSlug;
+
+use crate::config::Config;
+use crate::config::models::{NamedModel, Provider};
+
+/// The length of the default model's vectors.
+pub const DIMENSIONS: usize = 384;
+
+/// The model that `[model]` describes, unless a section of its own does, and those of `[models.NAME]`.
+///
+/// # Errors
+/// If a section is no model.
+pub fn models(config: &Config) -> anyhow::Result<Models> {
+    let mut providers = vec![(config.model.name.clone(), guildex_embed::Provider::Local(first(config)))];
+    for (name, model) in &config.models {
+        let slug: ModelSlug = name.parse()?;
+        let provider = named(config, &slug, model).with_context(|| format!("[models.{name}]"))?;
+        providers.push((slug, provider));
+    }
+    // Of two with one name the later counts.
+    Ok(Models::new(providers))
+}
+
+fn first(config: &Config) -> LocalConfig {
+    let model = &config.model;
+    LocalConfig {
+        source: LocalSource::from(model.dir.clone()),
+        window: model.window,
+        dimensions: DIMENSIONS,
+        ..local(config, model.name.clone())
+    }
+}
+
+/// What `[model]` says of all local models.
+fn local(config: &Config, slug: ModelSlug) -> LocalConfig {
+    let model = &config.model;
+    let defaults = LocalConfig::new(slug);
+    LocalConfig {
+        onnx_runtime: model.onnxruntime.clone(),
+        max_batch_tokens: model.max_batch_tokens,
+        sessions: if model.sessions == 0 { defaults.sessions } else { model.sessions },
+        ..defaults
+    }
+}
+
+fn named(config: &Config, slug: &ModelSlug, model: &NamedModel) -> anyhow::Result<guildex_embed::Provider> {
+    let NamedModel { dimensions, window, query_prefix, passage_prefix, .. } = model.clone();
+    Ok(match model.provider {
+        Provider::Local => guildex_embed::Provider::Local(LocalConfig {
+            source: source(model.dir.clone(), model),
+            dimensions,
+            window,
+            query_prefix,
+            passage_prefix,
+            ..local(config, slug.clone())
+        }),
+        Provider::Http => {
+            let base_url = model.base_url.as_ref().context("base_url is missing")?.expose().parse()?;
+            let name = model.model.clone().context("model is missing")?;
+            guildex_embed::Provider::Http(HttpConfig {
+                api_key: model.api_key.as_ref().map(|key| key.expose().to_owned().into()),
+                send_dimensions: model.send_dimensions,
+                window,
+                max_batch_texts: model.max_batch_texts,
+                max_batch_tokens: model.max_batch_tokens,
+                concurrency: model.concurrency,
+                timeout: model.timeout,
+                tokenizer: model.tokenizer.clone(),
+                query_prefix,
+                passage_prefix,
+                ..HttpConfig::new(slug.clone(), base_url, name, dimensions)
+            })
+        }
+    })
+}
+
+fn source(dir: Option<PathBuf>, model: &NamedModel) -> LocalSource {
+    match (dir, &model.source) {
+        (Some(path), _) => LocalSource::Folder { path, pooling: model.pooling },
+        (None, Some(name)) => LocalSource::Named(name.clone()),
+        (None, None) => LocalSource::default(),
+    }
+}

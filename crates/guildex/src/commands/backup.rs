@@ -1,0 +1,43 @@
+use anyhow::{Context, bail};
+use guildex_upkeep::backup::backup;
+use guildex_upkeep::restore;
+
+use super::print;
+use crate::app::App;
+use crate::cli::Backup;
+use crate::open;
+
+/// Copies the index, through the process that holds it, if one does.
+pub async fn back_up(app: &App, args: Backup) -> anyhow::Result<()> {
+    let folder = std::path::absolute(&args.folder).context("there is no working directory")?;
+    let models = match guildex_api::Client::connect(&app.socket(), app.config().search.deadline).await? {
+        Some(holder) => holder.backup(&folder).await?,
+        None => {
+            let pool = app.database().await?;
+            let index = open::existing_index(app).await?;
+            backup(&pool, index.as_ref(), &app.config().index.collection, &folder).await?
+        }
+    };
+    for model in models {
+        print(&format!("{model}: backed up in {}\n", folder.display()))?;
+    }
+    Ok(())
+}
+
+/// Puts a backup in the index's place.
+pub async fn restore(app: &App, args: Backup) -> anyhow::Result<()> {
+    if guildex_api::Client::connect(&app.socket(), app.config().search.deadline).await?.is_some() {
+        bail!("a process of this data folder is running: stop `guildex up` and all workers first");
+    }
+    let pool = app.database().await?;
+    let index = open::index(app).await?;
+    let base = &app.config().index.collection;
+    let restored = restore::restore(&app.ingest(pool), index.as_ref(), base, &args.folder).await?;
+    for (model, repaired) in restored {
+        print(&format!(
+            "{model}: restored; {} sessions as they were, {} to be indexed again, {} removed that are no more\n",
+            repaired.sound, repaired.broken, repaired.strays
+        ))?;
+    }
+    print("what changed since is indexed by the next `guildex up` or `guildex worker`\n")
+}

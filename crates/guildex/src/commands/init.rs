@@ -1,0 +1,72 @@
+use std::process::ExitCode;
+
+use guildex_index::VectorIndex;
+use guildex_producer::ingest::Ingest;
+use guildex_store::models::{self, Kept, ModelState};
+use guildex_upkeep::adopt::{adopt, collection_of, recreate};
+
+use super::print;
+use crate::app::App;
+use crate::cli::Init;
+use crate::open;
+
+/// Makes and mends the collections of all models, or only tells how they differ.
+pub async fn run(app: &App, args: Init) -> anyhow::Result<ExitCode> {
+    let pool = app.connect().await?;
+    if args.validate {
+        guildex_store::check_schema(&pool).await?;
+    } else {
+        guildex_store::migrate(&pool).await?;
+    }
+    let index = if args.validate { open::existing_index(app).await? } else { open::index(app).await? };
+    open::active_model(app, &pool).await?;
+    let ingest = app.ingest(pool.clone());
+    let mut sound = true;
+    for model in models::kept(&pool).await? {
+        if model.state != ModelState::Dropping {
+            sound &= one(app, &args, &ingest, index.as_ref(), &model).await?;
+        }
+    }
+    Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Returns whether the model's collection is as it ought to be.
+async fn one(
+    app: &App,
+    args: &Init,
+    ingest: &Ingest,
+    index: &dyn VectorIndex,
+    model: &Kept,
+) -> anyhow::Result<bool> {
+    let base = &app.config().index.collection;
+    let collection = collection_of(base, model)?;
+    let name = &collection.name;
+    if args.recreate {
+        let lost = recreate(ingest, index, base, model).await?;
+        print(&format!("{name}: made anew; {lost} sessions are to be indexed again\n"))?;
+        return Ok(true);
+    }
+    if !args.validate {
+        adopt(ingest, index, base, model).await?;
+        index.collections().amend(&collection).await?;
+    }
+    let differences = match index.collections().differences(&collection).await {
+        Err(guildex_index::Error::NoCollection(_)) => {
+            print(&format!("{name}: is not there; `guildex init` makes it\n"))?;
+            return Ok(false);
+        }
+        differences => differences?,
+    };
+    if differences.is_empty() {
+        print(&format!("{name}: as it ought to be\n"))?;
+    }
+    for difference in &differences {
+        let remedy = match (difference.fatal, args.validate) {
+            (true, _) => "`guildex init --recreate` makes it anew",
+            (false, true) => "`guildex init` mends it",
+            (false, false) => "it cannot be mended in place; `guildex init --recreate` makes it anew",
+        };
+        print(&format!("{name}: {difference}: {remedy}\n"))?;
+    }
+    Ok(differences.is_empty())
+}

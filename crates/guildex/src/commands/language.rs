@@ -1,0 +1,29 @@
+use anyhow::bail;
+use guildex_index::bm25;
+use guildex_producer::backfill;
+use guildex_store::channels;
+
+use super::print;
+use crate::app::App;
+use crate::cli::Language;
+
+/// Shows or sets the language of a guild's words. With another one all its sessions are indexed again.
+pub async fn run(app: &App, args: Language) -> anyhow::Result<()> {
+    let pool = app.database().await?;
+    let Some(wanted) = args.language else {
+        let language = channels::language(&pool, args.guild).await?;
+        return print(&format!("{}\n", language.as_deref().unwrap_or("none")));
+    };
+    let name = (wanted != bm25::Language::None).then(|| wanted.to_string());
+    let ingest = app.ingest(pool.clone());
+    let mut tx = pool.begin().await?;
+    let changed = channels::set_language(&mut tx, args.guild, name.as_deref()).await?;
+    tx.commit().await?;
+    if changed.is_none() && channels::language(&pool, args.guild).await? != name {
+        bail!("guild {} is not known: import something of it first, or check the id", args.guild);
+    }
+    // Asked for even where nothing changed: an earlier call may have been cut short between the two.
+    let channels = backfill::plan(&ingest, args.guild, None).await?;
+    tracing::info!(language = %wanted, sessions = changed.unwrap_or(0), channels, "set; what changed is being indexed again");
+    Ok(())
+}

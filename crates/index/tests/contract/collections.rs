@@ -1,0 +1,245 @@
+//! What happens to whole collections.
+
+use std::path::{Path, PathBuf};
+
+use guildex_index::{Bulk, Collection, CollectionName, Ensured, Error, Identity, Mode, VectorIndex};
+use uuid::Uuid;
+
+use crate::support::*;
+
+fn scattered(count: i64) -> Vec<Chunk<'static>> {
+    let mut noise = noise(11);
+    (1..=count)
+        .map(|first| Chunk {
+            guild: 1 + first % 2,
+            first,
+            dense: noise.by_ref().take(DIMS).collect(),
+            text: ["hello there", "the wide world"][(first % 2) as usize],
+            ..Chunk::default()
+        })
+        .collect()
+}
+
+/// All that can be asked of the scattered chunks' guilds. Scores are not: how rare a word is may go by points that
+/// were deleted and are not cleared away yet.
+async fn answers(
+    index: &dyn VectorIndex,
+    collection: &Collection,
+) -> impl PartialEq + std::fmt::Debug + use<> {
+    let mut points = vec![];
+    let mut hits = vec![];
+    for id in [1, 2] {
+        points.extend(all(index, collection, guild(id)).await);
+        for mode in MODES {
+            let query = query(mode, &[0.1, 0.2, 0.3, 0.4], "hello");
+            hits.push(ids(&search(index, collection, id, query).await));
+        }
+    }
+    (points, hits, index.guilds(&collection.name).await.unwrap())
+}
+
+fn new_identity() -> Identity {
+    Identity { database: Uuid::new_v4(), index: Uuid::new_v4() }
+}
+
+pub async fn an_identity_is_read_as_it_was_written(index: &dyn VectorIndex, collection: &Collection) {
+    let (collections, name) = (index.collections(), &collection.name);
+    assert_eq!(collections.identity(name).await.unwrap(), None);
+    for identity in [new_identity(), new_identity()] {
+        collections.set_identity(name, identity).await.unwrap();
+        assert_eq!(collections.identity(name).await.unwrap(), Some(identity));
+        assert_eq!(collections.ensure(collection).await.unwrap(), Ensured::Existing);
+        assert_eq!(collections.identity(name).await.unwrap(), Some(identity));
+    }
+    assert_eq!(index.guilds(name).await.unwrap(), [], "an identity is not a point");
+
+    let other: CollectionName = "test_other".parse().unwrap();
+    for outcome in [
+        collections.identity(&other).await.map(drop),
+        collections.set_identity(&other, new_identity()).await,
+        collections.differences(&Collection { name: other.clone(), dims: DIMS }).await.map(drop),
+    ] {
+        assert!(matches!(&outcome, Err(Error::NoCollection(name)) if *name == other), "{outcome:?}");
+    }
+}
+
+pub async fn a_dropped_collection_is_made_anew(index: &dyn VectorIndex, collection: &Collection) {
+    let (collections, name) = (index.collections(), &collection.name);
+    let neighbour = Collection { name: "test_neighbour".parse().unwrap(), dims: DIMS };
+    collections.ensure(&neighbour).await.unwrap();
+    for at in [collection, &neighbour] {
+        upsert(index, at, &[Chunk::default()]).await;
+    }
+    collections.set_identity(name, new_identity()).await.unwrap();
+    for _ in 0..2 {
+        collections.drop_collection(name).await.unwrap();
+        let gone = index.count(name, guild(7)).await;
+        assert!(matches!(&gone, Err(Error::NoCollection(_))), "{gone:?}");
+    }
+    assert_eq!(collections.ensure(collection).await.unwrap(), Ensured::Created);
+    assert_eq!(collections.identity(name).await.unwrap(), None);
+    assert_eq!(index.count(name, guild(7)).await.unwrap(), 0);
+    // An older revision than that of the point that went with the old collection.
+    upsert(index, collection, &[Chunk { revision: 0, ..Chunk::default() }]).await;
+    assert_eq!(index.count(name, guild(7)).await.unwrap(), 1);
+    assert_eq!(index.count(&neighbour.name, guild(7)).await.unwrap(), 1);
+}
+
+pub async fn a_snapshot_brings_back_what_was_there(index: &dyn VectorIndex, collection: &Collection) {
+    let (collections, name) = (index.collections(), &collection.name);
+    let mut chunks = scattered(60);
+    upsert(index, collection, &chunks).await;
+    let sessions = [(chunks[4].session(), revision(9))];
+    index.delete_below(name, guild(chunks[4].guild), &sessions).await.unwrap();
+    let before = answers(index, collection).await;
+    let folder = tempfile::tempdir().unwrap();
+    collections.snapshot(name, folder.path()).await.unwrap();
+    assert_eq!(answers(index, collection).await, before);
+
+    // Twice, since a snapshot is not used up.
+    for round in 0..2 {
+        for chunk in &mut chunks[..20] {
+            chunk.revision = 5 + round;
+            chunk.dense.reverse();
+        }
+        upsert(index, collection, &chunks[..20]).await;
+        upsert(index, collection, &[Chunk { guild: 3, ..Chunk::default() }]).await;
+        let gone: Vec<_> = chunks[30..].iter().map(|chunk| (chunk.session(), revision(9))).collect();
+        index.delete_below(name, guild(1), &gone).await.unwrap();
+        assert_ne!(answers(index, collection).await, before);
+
+        collections.restore(collection, folder.path()).await.unwrap();
+        assert_eq!(answers(index, collection).await, before);
+        let identity = new_identity();
+        collections.set_identity(name, identity).await.unwrap();
+        assert_eq!(collections.identity(name).await.unwrap(), Some(identity));
+    }
+
+    // It goes on living, from the revisions that it has.
+    chunks[0].revision = 2;
+    upsert(index, collection, &chunks[..1]).await;
+    let points = all(index, collection, guild(chunks[0].guild)).await;
+    let stored = points.iter().find(|point| point.id == chunks[0].id()).unwrap();
+    assert_eq!(stored.payload.revision, revision(2));
+    index.delete_below(name, guild(chunks[0].guild), &[(chunks[0].session(), revision(3))]).await.unwrap();
+    assert_eq!(index.count(name, guild(chunks[0].guild)).await.unwrap(), points.len() - 1);
+    collections.optimize(name).await.unwrap();
+    assert_eq!(index.count(name, guild(chunks[0].guild)).await.unwrap(), points.len() - 1);
+}
+
+pub async fn a_snapshot_becomes_a_collection_that_was_not_there(
+    index: &dyn VectorIndex,
+    collection: &Collection,
+) {
+    let collections = index.collections();
+    upsert(index, collection, &scattered(20)).await;
+    let before = answers(index, collection).await;
+    let folder = tempfile::tempdir().unwrap();
+    collections.snapshot(&collection.name, folder.path()).await.unwrap();
+
+    let twin = Collection { name: "test_twin".parse().unwrap(), dims: DIMS };
+    collections.restore(&twin, folder.path()).await.unwrap();
+    assert_eq!(collections.ensure(&twin).await.unwrap(), Ensured::Existing);
+    assert_eq!(answers(index, &twin).await, before);
+    upsert(index, &twin, &[Chunk { guild: 3, ..Chunk::default() }]).await;
+    assert_eq!(answers(index, collection).await, before, "they are two");
+
+    collections.drop_collection(&collection.name).await.unwrap();
+    collections.restore(collection, folder.path()).await.unwrap();
+    assert_eq!(answers(index, collection).await, before);
+}
+
+pub async fn what_is_no_snapshot_changes_nothing(index: &dyn VectorIndex, collection: &Collection) {
+    let collections = index.collections();
+    upsert(index, collection, &scattered(20)).await;
+    let identity = new_identity();
+    collections.set_identity(&collection.name, identity).await.unwrap();
+    let before = answers(index, collection).await;
+
+    let snapshot = async |of: &Collection| {
+        let folder = tempfile::tempdir().unwrap();
+        collections.snapshot(&of.name, folder.path()).await.unwrap();
+        folder
+    };
+    let empty = tempfile::tempdir().unwrap();
+    let rubbish = tempfile::tempdir().unwrap();
+    std::fs::write(rubbish.path().join("notes.txt"), "not a snapshot").unwrap();
+    let cut = snapshot(collection).await;
+    for path in files(cut.path()) {
+        let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+    }
+    let emptied = snapshot(collection).await;
+    files(emptied.path()).into_iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    let wide = Collection { name: "test_wide".parse().unwrap(), dims: DIMS + 1 };
+    collections.ensure(&wide).await.unwrap();
+    let other_dims = snapshot(&wide).await;
+
+    let missing = empty.path().join("missing");
+    let absent = Collection { name: "test_absent".parse().unwrap(), dims: DIMS };
+    for folder in [empty.path(), &missing, rubbish.path(), cut.path(), emptied.path(), other_dims.path()] {
+        for target in [collection, &absent] {
+            let refused = collections.restore(target, folder).await;
+            assert!(refused.is_err(), "{} was restored", folder.display());
+        }
+        assert_eq!(answers(index, collection).await, before);
+        assert_eq!(collections.identity(&collection.name).await.unwrap(), Some(identity));
+        let still = index.count(&absent.name, guild(1)).await;
+        assert!(matches!(&still, Err(Error::NoCollection(_))), "{still:?}");
+    }
+    upsert(index, collection, &[Chunk { guild: 3, ..Chunk::default() }]).await;
+    assert_eq!(index.count(&collection.name, guild(3)).await.unwrap(), 1);
+
+    let nothing = collections.snapshot(&absent.name, empty.path()).await;
+    assert!(matches!(&nothing, Err(Error::NoCollection(_))), "{nothing:?}");
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+pub async fn bulk_changes_no_answer(index: &dyn VectorIndex, collection: &Collection) {
+    let chunks = scattered(40);
+    let other = Collection { name: "test_other".parse().unwrap(), dims: DIMS };
+    index.collections().ensure(&other).await.unwrap();
+    upsert(index, &other, &chunks).await;
+    let expected = answers(index, &other).await;
+
+    // A begin may come twice, if whoever began died, and an end without one.
+    for bulk in [Bulk::End, Bulk::Begin, Bulk::Begin] {
+        index.collections().bulk(&collection.name, bulk).await.unwrap();
+    }
+    upsert(index, collection, &chunks).await;
+    assert_eq!(answers(index, collection).await, expected);
+    index.collections().bulk(&collection.name, Bulk::End).await.unwrap();
+    assert_eq!(answers(index, collection).await, expected);
+    upsert(index, collection, &chunks[..3]).await;
+    assert_eq!(answers(index, collection).await, expected);
+}
+
+pub async fn a_new_collection_differs_nowhere(index: &dyn VectorIndex, collection: &Collection) {
+    let collections = index.collections();
+    assert_eq!(collections.differences(collection).await.unwrap(), []);
+    upsert(index, collection, &scattered(20)).await;
+    collections.optimize(&collection.name).await.unwrap();
+    assert_eq!(collections.differences(collection).await.unwrap(), []);
+
+    let wider = Collection { dims: DIMS + 1, ..collection.clone() };
+    let differences = collections.differences(&wider).await.unwrap();
+    assert!(matches!(&differences[..], [one] if one.fatal), "{differences:?}");
+}
+
+pub async fn a_living_index_answers(index: &dyn VectorIndex, collection: &Collection) {
+    let collections = index.collections();
+    collections.ping().await.unwrap();
+    let other = Collection { name: "test_other".parse().unwrap(), dims: DIMS };
+    collections.ensure(&other).await.unwrap();
+    for target in [collection, &other, &other] {
+        collections.point_alias("test", &target.name).await.unwrap();
+    }
+    upsert(index, collection, &[Chunk::default()]).await;
+    let asked = query(Mode::Hybrid, &USUAL, "hello");
+    assert_eq!(search(index, collection, 7, asked).await.len(), 1);
+    assert_eq!(index.count(&other.name, guild(7)).await.unwrap(), 0);
+}

@@ -1,0 +1,256 @@
+//! A real server that others may use too: each test has a corner of its own, which is cleared when it ends.
+
+use std::io::Write;
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, stream};
+use guildex_index::{
+    Bulk, Collection, CollectionName, Collections, Difference, Ensured, Error, Hit, Identity, Page, Point,
+    QdrantServer, Query, Scope, ServerConfig, VectorIndex,
+};
+use guildex_types::{GuildId, MessageId, PointId, Revision, SessionId};
+use qdrant_client::Qdrant;
+use uuid::Uuid;
+
+use super::{DIMS, model};
+
+/// How many tests run at once.
+const AT_ONCE: usize = 4;
+
+/// A test of the contract.
+pub type Test = for<'a> fn(&'a dyn VectorIndex, &'a Collection) -> BoxFuture<'a, ()>;
+
+#[derive(Clone)]
+pub struct Server {
+    pub config: ServerConfig,
+}
+
+/// The server that the environment names.
+pub fn named() -> Option<Server> {
+    let url = std::env::var("QDRANT_URL").ok()?;
+    let api_key = std::env::var("QDRANT_API_KEY").ok().map(Into::into);
+    let config = ServerConfig { url, api_key, timeout: Duration::from_secs(60), ..ServerConfig::default() };
+    Some(Server { config })
+}
+
+/// Says in one line, past the test runner's capture, that there is none.
+pub fn say_that_none_is_named() {
+    let line = "QDRANT_URL is not set: no real Qdrant server is tested, the stand-in alone";
+    writeln!(std::io::stderr(), "{line}").unwrap();
+}
+
+impl Server {
+    /// Runs the tests and names those that fail.
+    pub async fn hold(self, tests: Vec<(&'static str, Test)>) {
+        let count = tests.len();
+        let server = Arc::new(self);
+        let run = |(name, test)| {
+            let server = Arc::clone(&server);
+            async move { (name, tokio::spawn(async move { server.run(test).await }).await.is_err()) }
+        };
+        let outcomes: Vec<(&str, bool)> =
+            stream::iter(tests).map(run).buffer_unordered(AT_ONCE).collect().await;
+        assert_eq!(outcomes.len(), count);
+        let failed: Vec<_> = outcomes.iter().filter(|(_, failed)| *failed).map(|(name, _)| name).collect();
+        assert!(failed.is_empty(), "on the server fail: {failed:?}");
+    }
+
+    /// Runs one test in a corner of its own.
+    pub async fn run(&self, test: Test) {
+        let corner = self.corner();
+        let collection = Collection { name: CollectionName::new("test", &model()).unwrap(), dims: DIMS };
+        let outcome = AssertUnwindSafe(async {
+            corner.ensure(&collection).await.unwrap();
+            test(&corner, &collection).await;
+        })
+        .catch_unwind()
+        .await;
+        corner.clear().await;
+        if let Err(panic) = outcome {
+            std::panic::resume_unwind(panic);
+        }
+    }
+
+    pub fn corner(&self) -> Corner {
+        Corner {
+            prefix: format!("t{}-", Uuid::new_v4().simple()),
+            index: QdrantServer::connect(self.config.clone()).unwrap(),
+            url: self.config.url.clone(),
+        }
+    }
+}
+
+/// The server, with a prefix before the name of everything.
+pub struct Corner {
+    prefix: String,
+    pub index: QdrantServer,
+    url: String,
+}
+
+impl Corner {
+    /// Removes all that is in it.
+    pub async fn clear(&self) {
+        let key = std::env::var("QDRANT_API_KEY").ok();
+        let client = Qdrant::from_url(&self.url).api_key(key).skip_compatibility_check().build().unwrap();
+        for collection in client.list_collections().await.unwrap().collections {
+            if collection.name.starts_with(&self.prefix) {
+                client.delete_collection(collection.name).await.unwrap();
+            }
+        }
+    }
+
+    pub fn name(&self, name: &CollectionName) -> CollectionName {
+        format!("{}{name}", self.prefix).parse().unwrap()
+    }
+
+    fn whole(&self, collection: &Collection) -> Collection {
+        Collection { name: self.name(&collection.name), dims: collection.dims }
+    }
+}
+
+/// Errors name what was asked for.
+fn outside<T>(name: &CollectionName, outcome: Result<T, Error>) -> Result<T, Error> {
+    outcome.map_err(|error| match error {
+        Error::NoCollection(_) => Error::NoCollection(name.clone()),
+        Error::Mismatch { difference, .. } => Error::Mismatch { collection: name.clone(), difference },
+        other => other,
+    })
+}
+
+impl Collections for Corner {
+    fn ensure<'a>(&'a self, collection: &'a Collection) -> BoxFuture<'a, Result<Ensured, Error>> {
+        async { outside(&collection.name, self.index.ensure(&self.whole(collection)).await) }.boxed()
+    }
+
+    fn differences<'a>(
+        &'a self,
+        collection: &'a Collection,
+    ) -> BoxFuture<'a, Result<Vec<Difference>, Error>> {
+        async { outside(&collection.name, self.index.differences(&self.whole(collection)).await) }.boxed()
+    }
+
+    fn amend<'a>(&'a self, collection: &'a Collection) -> BoxFuture<'a, Result<Vec<Difference>, Error>> {
+        async { outside(&collection.name, self.index.amend(&self.whole(collection)).await) }.boxed()
+    }
+
+    fn identity<'a>(&'a self, name: &'a CollectionName) -> BoxFuture<'a, Result<Option<Identity>, Error>> {
+        async { outside(name, self.index.identity(&self.name(name)).await) }.boxed()
+    }
+
+    fn set_identity<'a>(
+        &'a self,
+        name: &'a CollectionName,
+        identity: Identity,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        async move { outside(name, self.index.set_identity(&self.name(name), identity).await) }.boxed()
+    }
+
+    fn drop_collection<'a>(&'a self, name: &'a CollectionName) -> BoxFuture<'a, Result<(), Error>> {
+        async { outside(name, self.index.drop_collection(&self.name(name)).await) }.boxed()
+    }
+
+    fn point_alias<'a>(
+        &'a self,
+        alias: &'a str,
+        name: &'a CollectionName,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        let alias = format!("{}alias-{alias}", self.prefix);
+        async move { outside(name, self.index.point_alias(&alias, &self.name(name)).await) }.boxed()
+    }
+
+    fn bulk<'a>(&'a self, name: &'a CollectionName, bulk: Bulk) -> BoxFuture<'a, Result<(), Error>> {
+        async move { outside(name, self.index.bulk(&self.name(name), bulk).await) }.boxed()
+    }
+
+    fn optimize<'a>(&'a self, name: &'a CollectionName) -> BoxFuture<'a, Result<(), Error>> {
+        async { outside(name, self.index.optimize(&self.name(name)).await) }.boxed()
+    }
+
+    fn snapshot<'a>(
+        &'a self,
+        name: &'a CollectionName,
+        folder: &'a Path,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        async { outside(name, self.index.snapshot(&self.name(name), folder).await) }.boxed()
+    }
+
+    fn restore<'a>(
+        &'a self,
+        collection: &'a Collection,
+        folder: &'a Path,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        async { outside(&collection.name, self.index.restore(&self.whole(collection), folder).await) }.boxed()
+    }
+
+    fn ping(&self) -> BoxFuture<'_, Result<(), Error>> {
+        self.index.ping()
+    }
+}
+
+impl VectorIndex for Corner {
+    fn collections(&self) -> &dyn Collections {
+        self
+    }
+
+    fn upsert<'a>(
+        &'a self,
+        name: &'a CollectionName,
+        points: Vec<Point>,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        async { outside(name, self.index.upsert(&self.name(name), points).await) }.boxed()
+    }
+
+    fn delete_below<'a>(
+        &'a self,
+        name: &'a CollectionName,
+        guild: GuildId,
+        sessions: &'a [(SessionId, Revision)],
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        async move { outside(name, self.index.delete_below(&self.name(name), guild, sessions).await) }.boxed()
+    }
+
+    fn delete_messages<'a>(
+        &'a self,
+        name: &'a CollectionName,
+        guild: GuildId,
+        messages: &'a [MessageId],
+        below: Revision,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        async move {
+            let inside = self.name(name);
+            outside(name, self.index.delete_messages(&inside, guild, messages, below).await)
+        }
+        .boxed()
+    }
+
+    fn search<'a>(
+        &'a self,
+        name: &'a CollectionName,
+        scope: &'a Scope,
+        query: Query,
+    ) -> BoxFuture<'a, Result<Vec<Hit>, Error>> {
+        async { outside(name, self.index.search(&self.name(name), scope, query).await) }.boxed()
+    }
+
+    fn scroll<'a>(
+        &'a self,
+        name: &'a CollectionName,
+        guild: GuildId,
+        after: Option<PointId>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Page, Error>> {
+        async move { outside(name, self.index.scroll(&self.name(name), guild, after, limit).await) }.boxed()
+    }
+
+    fn count<'a>(&'a self, name: &'a CollectionName, guild: GuildId) -> BoxFuture<'a, Result<usize, Error>> {
+        async move { outside(name, self.index.count(&self.name(name), guild).await) }.boxed()
+    }
+
+    fn guilds<'a>(&'a self, name: &'a CollectionName) -> BoxFuture<'a, Result<Vec<GuildId>, Error>> {
+        async { outside(name, self.index.guilds(&self.name(name)).await) }.boxed()
+    }
+}

@@ -1,0 +1,111 @@
+//! A stand-in for a Qdrant server on loopback, for what a healthy one will not do on demand: it speaks the
+//! server's own protocol, keeps collections in memory, and fails as it is told.
+
+mod faults;
+mod filter;
+mod grpc;
+mod http;
+mod store;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use guildex_index::{QdrantServer, ServerConfig};
+use qdrant_client::qdrant::collections_server::CollectionsServer;
+use qdrant_client::qdrant::points_server::PointsServer;
+use qdrant_client::qdrant::qdrant_server::QdrantServer as HealthServer;
+use qdrant_client::qdrant::snapshots_server::SnapshotsServer;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tonic::Status;
+use tonic::transport::server::TcpIncoming;
+
+#[allow(unused_imports, reason = "each test binary uses its part")]
+pub use faults::{Fault, Faults};
+use store::Stored;
+
+/// Served until it is dropped.
+pub struct StandIn {
+    pub faults: Faults,
+    grpc: String,
+    http: String,
+    tasks: JoinSet<()>,
+}
+
+/// What the server knows.
+#[derive(Clone)]
+struct State {
+    memory: Arc<Mutex<Memory>>,
+    faults: Faults,
+}
+
+#[derive(Default)]
+struct Memory {
+    collections: HashMap<String, Stored>,
+    aliases: HashMap<String, String>,
+    snapshots: BTreeMap<(String, String), Vec<u8>>,
+}
+
+impl State {
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap()
+    }
+}
+
+impl Memory {
+    fn collection(&mut self, name: &str) -> Result<&mut Stored, Status> {
+        let name = self.aliases.get(name).map_or(name, String::as_str);
+        let missing = || Status::not_found(format!("Not found: Collection `{name}` doesn't exist!"));
+        self.collections.get_mut(name).ok_or_else(missing)
+    }
+}
+
+impl StandIn {
+    pub async fn start() -> Self {
+        let state = State { memory: Arc::default(), faults: Faults::default() };
+        let mut tasks = JoinSet::new();
+
+        let inside = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let inside_address = inside.local_addr().unwrap();
+        let services = tonic::transport::Server::builder()
+            .add_service(HealthServer::new(state.clone()))
+            .add_service(CollectionsServer::new(state.clone()))
+            .add_service(PointsServer::new(state.clone()).max_decoding_message_size(usize::MAX))
+            .add_service(SnapshotsServer::new(state.clone()))
+            .serve_with_incoming(TcpIncoming::from(inside));
+        tasks.spawn(async move { services.await.unwrap() });
+
+        // In front of it, so that connections can be cut under a request.
+        let outside = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let grpc = format!("http://{}", outside.local_addr().unwrap());
+        tasks.spawn(state.faults.clone().forward(outside, inside_address));
+
+        let rest = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let http = format!("http://{}", rest.local_addr().unwrap());
+        let routes = http::routes(state.clone());
+        tasks.spawn(async move { axum::serve(rest, routes).await.unwrap() });
+
+        Self { faults: state.faults, grpc, http, tasks }
+    }
+
+    /// How to reach it. Its calls are quick, so that faults are too.
+    pub fn config(&self) -> ServerConfig {
+        ServerConfig {
+            url: self.grpc.clone(),
+            http_url: Some(self.http.clone()),
+            timeout: Duration::from_secs(30),
+            ..ServerConfig::default()
+        }
+    }
+
+    pub fn index(&self) -> QdrantServer {
+        QdrantServer::connect(self.config()).unwrap()
+    }
+}
+
+impl Drop for StandIn {
+    fn drop(&mut self) {
+        self.tasks.abort_all();
+    }
+}

@@ -1,0 +1,47 @@
+//! The search in Postgres, while index or model is away.
+
+use guildex_store::search::{self, Words};
+use guildex_types::SessionId;
+
+use crate::error::{Part, SearchError};
+use crate::request::{Ask, MAX_DEPTH};
+use crate::results::Results;
+use crate::searcher::{Clock, Searcher};
+use crate::show::Pick;
+
+impl Searcher {
+    /// Answers from Postgres alone, in the same scope and under the same filters.
+    pub(crate) async fn by_words(
+        &self,
+        ask: &Ask,
+        clock: &Clock,
+        reason: String,
+    ) -> Result<Results, SearchError> {
+        let (guild, channels) = (ask.scope.tenant(), ask.scope.channels());
+        let words = Words {
+            guild,
+            channels,
+            authors: ask.filter.authors.as_deref(),
+            since: ask.filter.since,
+            until: ask.filter.until,
+            text: ask.query.as_str(),
+        };
+        // All pages are cut from one list, as in the index.
+        let depth = u32::try_from(MAX_DEPTH).unwrap_or(u32::MAX);
+        let matches = search::by_words(&self.pool, words, depth, clock.left(Part::Postgres));
+        let page = ask.page(clock.within(Part::Postgres, matches).await?);
+
+        let ids: Vec<SessionId> = page.iter().map(|found| found.session_id).collect();
+        let live = search::live(&self.pool, guild, channels, &ids);
+        let live = clock.within(Part::Postgres, live).await?;
+        let shown = live.into_iter().map(|session| (session.id, session)).collect();
+        let picks = page.into_iter().map(|found| Pick {
+            session_id: found.session_id,
+            score: found.score,
+            chunk: None,
+            message_ids: [found.message_id].into(),
+        });
+        let results = self.present(ask, clock, picks.collect(), &shown).await?;
+        Ok(Results { results, model: None, degraded: true, reason: Some(reason) })
+    }
+}

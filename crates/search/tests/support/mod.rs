@@ -1,0 +1,369 @@
+//! Guilds that talk, a model of words, and an index that can be watched, held up and made to fail or lie.
+#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests may panic")]
+
+mod view;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use guildex_embed::{EmbedError, Embedder, Models, Tokenizer};
+use guildex_index::{Collection, CollectionName, Payload, Point, VectorIndex, bm25};
+use guildex_search::{Fallback, Request, Results, SearchConfig, SearchError, Searcher};
+use guildex_store::channels::{self, Channel};
+use guildex_store::sessions::{self, Record};
+use guildex_store::{messages, models};
+use guildex_types::{
+    Author, ChannelId, GuildId, Links, Message, MessageId, MessageKind, ModelSlug, PointId, Revision,
+    SearchText, SessionId,
+};
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::TestRunner;
+use sqlx::PgPool;
+use tokio::time::timeout;
+
+pub use view::{Gate, Mood, View};
+
+/// Long enough for a busy machine; a test that works does not wait for it.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+const DIMS: usize = 32;
+
+/// A model that knows words by their letters: texts of the same words are near each other.
+pub struct Letters {
+    pub slug: ModelSlug,
+    tokenizer: Tokenizer,
+    /// Every question passes here.
+    pub questions: Gate,
+}
+
+impl Letters {
+    pub fn new(slug: &str) -> Self {
+        let words = tokenizers::Tokenizer::new(tokenizers::models::wordlevel::WordLevel::default());
+        let tokenizer = Tokenizer::new(words, 256).unwrap();
+        Self { slug: slug.parse().unwrap(), tokenizer, questions: Gate::default() }
+    }
+
+    pub fn vector(text: &str) -> Vec<f32> {
+        let mut vector = vec![0.05; DIMS];
+        for word in text.to_lowercase().split_whitespace() {
+            let place = word.bytes().fold(7_usize, |hash, byte| hash * 31 % 1_009 + usize::from(byte));
+            vector[place % DIMS] += 1.0;
+        }
+        vector
+    }
+}
+
+impl Embedder for Letters {
+    fn slug(&self) -> &ModelSlug {
+        &self.slug
+    }
+
+    fn dimensions(&self) -> usize {
+        DIMS
+    }
+
+    fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    fn embed(&self, texts: Vec<String>) -> BoxFuture<'_, Result<Vec<Vec<f32>>, EmbedError>> {
+        async move {
+            self.questions.pass().await;
+            Ok(texts.iter().map(|text| Self::vector(text)).collect())
+        }
+        .boxed()
+    }
+
+    fn truncated(&self) -> u64 {
+        0
+    }
+}
+
+/// A channel of a guild.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    pub guild: i64,
+    pub channel: i64,
+}
+
+impl Place {
+    pub fn guild(self) -> GuildId {
+        self.guild.try_into().unwrap()
+    }
+
+    pub fn channel(self) -> ChannelId {
+        self.channel.try_into().unwrap()
+    }
+
+    pub fn session(self, first: i64) -> SessionId {
+        SessionId::of(self.guild(), self.channel(), id(first))
+    }
+}
+
+pub const HERE: Place = Place { guild: 1, channel: 9 };
+
+pub fn id(number: i64) -> MessageId {
+    number.try_into().unwrap()
+}
+
+pub fn minute(number: i64) -> DateTime<Utc> {
+    DateTime::UNIX_EPOCH + TimeDelta::minutes(number)
+}
+
+/// A message to be said: its id, its author, the minute of it, and its text.
+pub type Said<'a> = (i64, i64, i64, &'a str);
+
+/// A database, an index of its own, and a model for each collection.
+pub struct World {
+    pub pool: PgPool,
+    pub view: Arc<View>,
+    pub letters: Vec<Arc<Letters>>,
+    pub config: SearchConfig,
+}
+
+impl World {
+    /// One active model, `letters`.
+    pub async fn new(pool: PgPool) -> Self {
+        Self::with_models(pool, &["letters"]).await
+    }
+
+    /// Models at hand, of which the first is the active one; each has an empty collection.
+    pub async fn with_models(pool: PgPool, slugs: &[&str]) -> Self {
+        let letters: Vec<_> = slugs.iter().map(|slug| Arc::new(Letters::new(slug))).collect();
+        let world = Self {
+            pool,
+            view: Arc::new(View::open()),
+            letters,
+            config: SearchConfig { deadline: PATIENCE, ..SearchConfig::default() },
+        };
+        for model in &world.letters {
+            let collection = Collection { name: world.collection(&model.slug), dims: DIMS };
+            world.view.collections().ensure(&collection).await.unwrap();
+        }
+        models::begin_with(&world.pool, &world.letters[0].slug, DIMS).await.unwrap();
+        for slug in slugs.iter().skip(1) {
+            world.set_state(slug, "filling").await;
+        }
+        world
+    }
+
+    /// The same, with Postgres to fall back on.
+    pub fn with_fallback(mut self) -> Self {
+        self.config.fallback = Fallback::Postgres;
+        self
+    }
+
+    pub fn collection(&self, model: &ModelSlug) -> CollectionName {
+        CollectionName::new("test", model).unwrap()
+    }
+
+    /// What becomes of a model.
+    pub async fn set_state(&self, slug: &str, state: &str) {
+        sqlx::query(
+            "INSERT INTO models (slug, dimensions, state) VALUES ($1, $2, $3)
+             ON CONFLICT (slug) DO UPDATE SET state = excluded.state",
+        )
+        .bind(slug)
+        .bind(DIMS as i32)
+        .bind(state)
+        .execute(&self.pool)
+        .await
+        .unwrap();
+    }
+
+    /// The first model's name.
+    pub fn slug(&self) -> ModelSlug {
+        self.letters[0].slug.clone()
+    }
+
+    pub fn searcher(&self) -> Searcher {
+        Searcher {
+            pool: self.pool.clone(),
+            models: Arc::new(Models::ready(
+                self.letters.iter().map(|model| Arc::clone(model) as Arc<dyn Embedder>),
+            )),
+            index: self.view.clone(),
+            base: "test".to_owned(),
+            config: self.config.clone(),
+        }
+    }
+
+    /// Searches, and waits no longer than a deadline may be.
+    pub async fn try_search(&self, request: &Request) -> Result<Results, SearchError> {
+        timeout(2 * PATIENCE, self.searcher().search(request)).await.expect("an answer in time")
+    }
+
+    pub async fn search(&self, request: &Request) -> Results {
+        self.try_search(request).await.unwrap()
+    }
+
+    /// The sessions found, best first.
+    pub async fn found(&self, request: &Request) -> Vec<SessionId> {
+        self.search(request).await.results.iter().map(|found| found.session_id).collect()
+    }
+
+    /// Stores a session, which is named after its first message.
+    pub async fn say(&self, place: Place, said: &[Said<'_>]) -> Revision {
+        let first = said[0].0;
+        self.add(place, first, said).await;
+        self.touch(place, first, false).await
+    }
+
+    /// Stores messages into the session that begins with `first`, without a word to the session.
+    async fn add(&self, place: Place, first: i64, said: &[Said<'_>]) {
+        let channel = Channel {
+            guild_id: place.guild(),
+            guild_name: format!("guild {}", place.guild),
+            id: place.channel(),
+            name: format!("channel-{}", place.channel),
+            parent_id: None,
+        };
+        let messages: Vec<_> = said.iter().map(|said| message(place, *said)).collect();
+        let all: Vec<_> = messages.iter().map(|message| (message, None)).collect();
+        let moves: Vec<_> = messages.iter().map(|message| (message.id, id(first))).collect();
+        let mut tx = self.pool.begin().await.unwrap();
+        channels::upsert(&mut tx, &channel).await.unwrap();
+        messages::write(&mut tx, place.guild(), place.channel(), &all).await.unwrap();
+        messages::place(&mut tx, place.guild(), place.channel(), &moves).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    /// More is said in a session.
+    pub async fn say_more(&self, place: Place, first: i64, said: &[Said<'_>]) -> Revision {
+        self.add(place, first, said).await;
+        self.touch(place, first, false).await
+    }
+
+    /// A message is edited.
+    pub async fn edit(&self, place: Place, first: i64, said: Said<'_>) {
+        let edited = Message { edited_at: Some(minute(said.2 + 1)), ..message(place, said) };
+        let mut tx = self.pool.begin().await.unwrap();
+        messages::write(&mut tx, place.guild(), place.channel(), &[(&edited, None)]).await.unwrap();
+        sessions::touch(&mut tx, place.guild(), place.channel(), &[(id(first), true)]).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    /// Messages of a session are deleted.
+    pub async fn delete(&self, place: Place, first: i64, gone: &[i64]) {
+        let gone: Vec<_> = gone.iter().map(|number| id(*number)).collect();
+        let mut tx = self.pool.begin().await.unwrap();
+        messages::bury(&mut tx, place.guild(), place.channel(), &gone).await.unwrap();
+        sessions::touch(&mut tx, place.guild(), place.channel(), &[(id(first), true)]).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    async fn touch(&self, place: Place, first: i64, removed: bool) -> Revision {
+        let mut tx = self.pool.begin().await.unwrap();
+        let changed =
+            sessions::touch(&mut tx, place.guild(), place.channel(), &[(id(first), removed)]).await.unwrap();
+        tx.commit().await.unwrap();
+        changed[0].revision
+    }
+
+    /// The session's points as it is now, in chunks of so many messages.
+    pub async fn points(&self, place: Place, first: i64, chunk: usize, model: &ModelSlug) -> Vec<Point> {
+        let wanted = [(place.guild(), place.session(first))];
+        let session = sessions::load(&self.pool, &wanted, model).await.unwrap().remove(0);
+        let chunks = session.messages.chunks(chunk).zip(0..);
+        let point = |(messages, number): (&[sessions::SessionMessage], u32)| {
+            let texts: Vec<_> = messages.iter().map(|message| message.text.as_str()).collect();
+            let text = texts.join(" ");
+            Point {
+                id: PointId::of(place.guild(), place.channel(), id(first), model, number),
+                dense: Letters::vector(&text),
+                bm25: bm25::document(&text, bm25::Language::None),
+                payload: Payload {
+                    guild_id: place.guild(),
+                    channel_id: place.channel(),
+                    author_ids: messages.iter().map(|message| message.author_id).collect(),
+                    message_ids: messages.iter().map(|message| message.id).collect(),
+                    start_time: messages[0].sent_at,
+                    end_time: messages[messages.len() - 1].sent_at,
+                    session_id: session.id,
+                    chunk: number,
+                    revision: session.revision,
+                    message_count: messages.len() as u32,
+                    preview: None,
+                },
+            }
+        };
+        chunks.map(point).collect()
+    }
+
+    /// Brings the session's points in step, in every collection, in chunks of so many messages.
+    pub async fn index(&self, place: Place, first: i64, chunk: usize) {
+        self.index_all(&[(place, first, chunk)]).await;
+    }
+
+    /// The same for many sessions, at one go.
+    pub async fn index_all(&self, wanted: &[(Place, i64, usize)]) {
+        for model in &self.letters {
+            self.index_with(wanted, &model.slug).await;
+        }
+    }
+
+    /// The same in the collection of one model.
+    pub async fn index_with(&self, wanted: &[(Place, i64, usize)], model: &ModelSlug) {
+        let (mut all, mut records) = (vec![], vec![]);
+        for (place, first, chunk) in wanted {
+            let points = self.points(*place, *first, *chunk, model).await;
+            let revision = points[0].payload.revision;
+            records.push(Record {
+                guild_id: place.guild(),
+                session_id: place.session(*first),
+                revision,
+                point_revision: revision,
+                content_hash: vec![7],
+                points: points.len() as u32,
+            });
+            all.extend(points);
+        }
+        self.view.upsert(&self.collection(model), all).await.unwrap();
+        sessions::record(&self.pool, &records, model, &models::kept(&self.pool).await.unwrap())
+            .await
+            .unwrap();
+    }
+
+    /// Stores a session and indexes it as one chunk.
+    pub async fn talk(&self, place: Place, said: &[Said<'_>]) -> SessionId {
+        self.say(place, said).await;
+        self.index(place, said[0].0, usize::MAX).await;
+        place.session(said[0].0)
+    }
+
+    /// Points that are no session's own, in every collection.
+    pub async fn plant(&self, points: impl Fn(&ModelSlug) -> Vec<Point>) {
+        for model in &self.letters {
+            self.view.upsert(&self.collection(&model.slug), points(&model.slug)).await.unwrap();
+        }
+    }
+}
+
+fn message(place: Place, (number, author, at, text): Said<'_>) -> Message {
+    Message {
+        guild_id: place.guild(),
+        channel_id: place.channel(),
+        id: id(number),
+        author: Author { id: author.try_into().unwrap(), name: format!("author {author}"), is_bot: false },
+        kind: MessageKind::Conversation,
+        sent_at: minute(at),
+        edited_at: None,
+        links: Links::default(),
+        text: SearchText::from_parts([text]),
+    }
+}
+
+/// A question to a guild.
+pub fn ask(guild: i64, query: &str) -> Request {
+    Request::new(guild.try_into().unwrap(), query)
+}
+
+/// So many cases of a strategy, new ones in every run.
+pub fn cases<S: Strategy>(count: usize, strategy: S) -> impl Iterator<Item = S::Value> {
+    let mut runner = TestRunner::default();
+    (0..count).map(move |_| strategy.new_tree(&mut runner).unwrap().current())
+}

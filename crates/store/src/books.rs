@@ -1,0 +1,138 @@
+//! The books: what each model's collection holds of a guild's sessions.
+
+use std::collections::HashSet;
+
+use guildex_types::{GuildId, ModelSlug, Revision, SessionId};
+use serde::{Deserialize, Serialize};
+use sqlx::{PgConnection, PgExecutor, PgPool};
+use uuid::Uuid;
+
+use crate::StoreError;
+
+/// What a collection holds of one session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Book {
+    /// The session.
+    pub session_id: SessionId,
+    /// The revision that its points carry.
+    pub point_revision: Revision,
+    /// The latest revision whose content they show.
+    pub indexed_revision: Revision,
+    /// Of what they were made from; `None` while they are being rewritten.
+    pub content_hash: Option<Vec<u8>>,
+    /// How many there are.
+    pub points: u32,
+}
+
+/// The guild's books, by session, from after `after` on; at most `limit`.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn of_guild(
+    db: impl PgExecutor<'_>,
+    guild: GuildId,
+    model: &ModelSlug,
+    after: Option<SessionId>,
+    limit: i64,
+) -> Result<Vec<Book>, StoreError> {
+    let rows: Vec<(Uuid, i64, i64, Option<Vec<u8>>, i32)> = sqlx::query_as(
+        "SELECT i.session_id, i.point_revision, i.indexed_revision, i.content_hash, i.points
+         FROM indexed_sessions i JOIN sessions s ON s.id = i.session_id
+         WHERE s.guild_id = $1 AND i.model = $2 AND ($3::uuid IS NULL OR i.session_id > $3)
+         ORDER BY i.session_id LIMIT $4",
+    )
+    .bind(guild.get())
+    .bind(model.as_str())
+    .bind(after.map(SessionId::get))
+    .bind(limit)
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|(session_id, point_revision, indexed_revision, content_hash, points)| Book {
+            session_id: session_id.into(),
+            point_revision: point_revision.into(),
+            indexed_revision: indexed_revision.into(),
+            content_hash,
+            points: u32::try_from(points).unwrap_or(0),
+        })
+        .collect())
+}
+
+/// Writes books of an earlier time for those of the guild's sessions that live, have none, and lost nothing since.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn put(pool: &PgPool, guild: GuildId, model: &ModelSlug, books: &[Book]) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO indexed_sessions (session_id, model, point_revision, indexed_revision, content_hash, points)
+         SELECT s.id, $2, u.point_revision, u.indexed_revision, u.content_hash, u.points
+         FROM UNNEST($3::uuid[], $4::bigint[], $5::bigint[], $6::bytea[], $7::int[])
+              AS u (id, point_revision, indexed_revision, content_hash, points)
+         JOIN sessions s ON s.id = u.id AND s.guild_id = $1 AND s.deleted_at IS NULL
+              AND u.indexed_revision BETWEEN s.removed_revision AND s.revision
+         ORDER BY s.id FOR SHARE OF s
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(guild.get())
+    .bind(model.as_str())
+    .bind(books.iter().map(|book| book.session_id.get()).collect::<Vec<_>>())
+    .bind(books.iter().map(|book| book.point_revision.get()).collect::<Vec<_>>())
+    .bind(books.iter().map(|book| book.indexed_revision.get()).collect::<Vec<_>>())
+    .bind(books.iter().map(|book| book.content_hash.as_deref()).collect::<Vec<_>>())
+    .bind(books.iter().map(|book| i32::try_from(book.points).unwrap_or(i32::MAX)).collect::<Vec<_>>())
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Takes sessions of the guild out of the model's books: nothing of them is found until they are indexed again.
+/// Returns those that live, with their revisions; their rows stay locked until the transaction ends.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn strike(
+    tx: &mut PgConnection,
+    guild: GuildId,
+    model: &ModelSlug,
+    sessions: &[SessionId],
+) -> Result<Vec<(SessionId, Revision)>, StoreError> {
+    let ids: Vec<Uuid> = sessions.iter().map(|session| session.get()).collect();
+    let live: Vec<(Uuid, i64)> = sqlx::query_as(
+        "SELECT id, revision FROM sessions
+         WHERE guild_id = $1 AND id = ANY($2) AND deleted_at IS NULL ORDER BY id FOR UPDATE",
+    )
+    .bind(guild.get())
+    .bind(&ids)
+    .fetch_all(&mut *tx)
+    .await?;
+    sqlx::query(
+        "DELETE FROM indexed_sessions i USING sessions s
+         WHERE s.id = i.session_id AND s.guild_id = $1 AND i.session_id = ANY($2) AND i.model = $3",
+    )
+    .bind(guild.get())
+    .bind(&ids)
+    .bind(model.as_str())
+    .execute(tx)
+    .await?;
+    Ok(live.into_iter().map(|(id, revision)| (id.into(), revision.into())).collect())
+}
+
+/// Which of these sessions of the guild live.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn living(
+    pool: &PgPool,
+    guild: GuildId,
+    sessions: &[SessionId],
+) -> Result<HashSet<SessionId>, StoreError> {
+    let ids: Vec<Uuid> = sqlx::query_scalar(
+        "SELECT id FROM sessions WHERE guild_id = $1 AND id = ANY($2) AND deleted_at IS NULL",
+    )
+    .bind(guild.get())
+    .bind(sessions.iter().map(|session| session.get()).collect::<Vec<_>>())
+    .fetch_all(pool)
+    .await?;
+    Ok(ids.into_iter().map(SessionId::from).collect())
+}

@@ -1,0 +1,117 @@
+//! Copies of the collections, each with what the books say of it.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use guildex_index::{CollectionName, InvalidCollectionName, VectorIndex};
+use guildex_store::books::{self, Book};
+use guildex_store::models::{self, Kept, ModelState};
+use guildex_store::{StoreError, channels, installation, schema_version};
+use guildex_types::{GuildId, ModelSlug};
+use serde::{Deserialize, Serialize};
+use sqlx::PgPool;
+
+pub use crate::manifest::BackupError;
+use crate::manifest::{self, Manifest, Saved};
+
+/// Books read at a time.
+const PAGE: i64 = 5_000;
+
+/// Why there is no backup.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The folder does not do.
+    #[error(transparent)]
+    Folder(#[from] BackupError),
+    /// A collection's name is none.
+    #[error(transparent)]
+    Name(#[from] InvalidCollectionName),
+    /// The index failed.
+    #[error(transparent)]
+    Index(#[from] guildex_index::Error),
+    /// Postgres failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// One line of a collection's books.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Line {
+    pub guild: GuildId,
+    pub book: Book,
+}
+
+/// Writes the collections of the models that are kept in step, and what the books say of them, into a new or empty
+/// folder. Jobs may go on: what they change between the two is indexed again after a restore. Returns which models.
+///
+/// # Errors
+/// If the folder is not empty or cannot be written, or index or Postgres fail. What was written until then is no
+/// backup.
+pub async fn backup(
+    pool: &PgPool,
+    index: &dyn VectorIndex,
+    base: &str,
+    folder: &Path,
+) -> Result<Vec<ModelSlug>, Error> {
+    make_empty(folder)?;
+    let mut saved = Vec::new();
+    for model in models::kept(pool).await? {
+        if model.state.is_kept_in_step() && model.state != ModelState::Dropping {
+            saved.push(save(pool, index, base, &model, folder).await?);
+        }
+    }
+    let models = saved.iter().map(|saved| saved.model.clone()).collect();
+    Manifest::new(installation(pool).await?, schema_version(pool).await?, saved).write(folder)?;
+    Ok(models)
+}
+
+async fn save(
+    pool: &PgPool,
+    index: &dyn VectorIndex,
+    base: &str,
+    model: &Kept,
+    folder: &Path,
+) -> Result<Saved, Error> {
+    let name = CollectionName::new(base, &model.slug)?;
+    let (points, books) = (manifest::points(folder, name.as_str()), manifest::books(folder, name.as_str()));
+    fs::create_dir(&points).map_err(|source| BackupError::Io { path: points.clone(), source })?;
+    write_books(pool, &model.slug, &books).await?;
+    index.collections().snapshot(&name, &points).await?;
+    Ok(Saved {
+        model: model.slug.clone(),
+        dimensions: model.dimensions,
+        books_sha256: manifest::hash(&books)?,
+        collection: name.to_string(),
+    })
+}
+
+async fn write_books(pool: &PgPool, model: &ModelSlug, path: &Path) -> Result<(), Error> {
+    let io = |source| BackupError::Io { path: path.to_owned(), source };
+    let mut file = BufWriter::new(File::create(path).map_err(io)?);
+    let mut db = pool.acquire().await.map_err(StoreError::from)?;
+    for guild in channels::guilds(&mut db).await? {
+        let mut after = None;
+        loop {
+            let page = books::of_guild(&mut *db, guild, model, after, PAGE).await?;
+            let Some(last) = page.last().map(|book| book.session_id) else { break };
+            for book in page {
+                serde_json::to_writer(&mut file, &Line { guild, book }).map_err(|error| io(error.into()))?;
+                file.write_all(b"\n").map_err(io)?;
+            }
+            after = Some(last);
+        }
+    }
+    let file = file.into_inner().map_err(|error| io(error.into_error()))?;
+    file.sync_all().map_err(io)?;
+    Ok(())
+}
+
+fn make_empty(folder: &Path) -> Result<(), BackupError> {
+    let io = |source| BackupError::Io { path: folder.to_owned(), source };
+    fs::create_dir_all(folder).map_err(io)?;
+    if folder.read_dir().map_err(io)?.next().is_some() {
+        return Err(BackupError::NotEmpty(folder.to_owned()));
+    }
+    Ok(())
+}

@@ -1,0 +1,12 @@
+//! Keeps the index's collections and the database's books together. Postgres is the truth; all of this can be done
+//! again at any time, and is safe beside itself.
+//!
+//! - [`adopt`]: whose a collection is, and what to do with one that is new or another's.
+//! - [`repair`]: compares a collection with the books, point by point, and asks for what does not agree.
+//! - [`backup`] and [`restore`]: copies of collections with their books, and their way back.
+
+pub mod adopt;
+pub mod backup;
+mod manifest;
+pub mod repair;
+pub mod restore;

@@ -1,0 +1,221 @@
+//! Several models: filling, switching, retiring, dropping.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use guildex_embed::Embedder;
+use guildex_producer::reindex;
+use guildex_store::models::{self, ModelState, Switched};
+use sqlx::PgPool;
+use support::*;
+
+/// Lets index jobs write the next model's collection, and waits until it lacks nothing.
+async fn fill(world: &World) {
+    reindex::begin(&world.ingest, world.next.slug(), world.next.dimensions()).await.unwrap();
+    world.settle().await;
+    // What a worker had in hand may have passed the new model by.
+    while world.status_of(&world.next).await.missing > 0 {
+        reindex::ask(&world.ingest).await.unwrap();
+        world.settle().await;
+    }
+}
+
+async fn switch(world: &World, keep: bool) -> Switched {
+    let eligible = world.ingest.config().eligible;
+    models::switch(&world.pool, world.next.slug(), eligible, keep, false).await.unwrap()
+}
+
+/// How often each text was embedded.
+fn counts(model: &Model) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    model.texts().into_iter().for_each(|text| *counts.entry(text).or_default() += 1);
+    counts
+}
+
+#[sqlx::test(migrator = "guildex_store::MIGRATOR")]
+async fn a_new_model_gets_what_it_lacks_and_the_old_one_embeds_nothing_again(pool: PgPool) {
+    world(pool, async |world| {
+        for day in 1..=4 {
+            world.ingest(&exchange(day, "does the glue hold")).await;
+        }
+        let worker = world.start_worker();
+        world.settle().await;
+        let before = world.points().await;
+
+        fill(world).await;
+        assert_eq!(world.points_of_next().await.len(), 4);
+        assert_eq!(world.points().await, before);
+        assert_eq!(world.model.texts().len(), 4, "the old model embedded something again");
+        assert!(counts(&world.next).values().all(|times| *times == 1));
+
+        // From now on both are kept in step.
+        world.ingest(&exchange(5, "is the press free")).await;
+        world.settle().await;
+        assert_eq!((world.points().await.len(), world.points_of_next().await.len()), (5, 5));
+        worker.stop().await;
+    })
+    .await;
+}
+
+#[sqlx::test(migrator = "guildex_store::MIGRATOR")]
+async fn a_filling_that_was_cut_short_is_taken_up_where_it_was(pool: PgPool) {
+    world(pool, async |world| {
+        for day in 1..=6 {
+            world.ingest(&exchange(day, "does the glue hold")).await;
+        }
+        let mut worker = world.worker(world.pool.clone(), world.queues.clone());
+        worker.config.batch_size = 2;
+        let worker = world.start(worker);
+        world.settle().await;
+
+        world.next.calls.close();
+        reindex::begin(&world.ingest, world.next.slug(), world.next.dimensions()).await.unwrap();
+        world.next.calls.until_waiting(1).await;
+        worker.stop.cancel();
+        world.next.calls.open();
+        worker.stop().await;
+        let embedded = world.next.texts().len();
+        assert!(embedded < 6, "nothing was cut short");
+
+        let another = world.start_worker();
+        fill(world).await;
+        assert_eq!(world.points_of_next().await.len(), 6);
+        assert_eq!(world.next.texts().len(), 6, "something was embedded twice");
+        another.stop().await;
+    })
+    .await;
+}
+
+#[sqlx::test(migrator = "guildex_store::MIGRATOR")]
+async fn the_switch_waits_until_nothing_that_is_found_is_missing(pool: PgPool) {
+    world(pool, async |world| {
+        world.ingest(&exchange(1, "does the glue hold")).await;
+        let worker = world.start_worker();
+        world.settle().await;
+        models::fill(&world.pool, world.next.slug(), world.next.dimensions()).await.unwrap();
+        assert_eq!(switch(world, false).await, Switched::Missing(1));
+        assert_eq!(models::active(&world.pool).await.unwrap().as_ref(), Some(world.model.slug()));
+
+        fill(world).await;
+        assert_eq!(switch(world, false).await, Switched::Yes);
+        assert_eq!(models::active(&world.pool).await.unwrap().as_ref(), Some(world.next.slug()));
+        assert_eq!(world.status_of(&world.model).await.state, ModelState::Retired);
+        assert_eq!(switch(world, false).await, Switched::Yes, "a second switch changes nothing");
+        worker.stop().await;
+    })
+    .await;
+}
+
+#[sqlx::test(migrator = "guildex_store::MIGRATOR")]
+async fn what_is_indexed_while_a_model_is_added_reaches_it_too(pool: PgPool) {
+    world(pool, async |world| {
+        world.ingest(&exchange(1, "does the glue hold")).await;
+        world.view.upserts.close();
+        let worker = world.start_worker();
+        world.view.upserts.until_waiting(1).await;
+        // The worker believes that there is one model.
+        models::fill(&world.pool, world.next.slug(), world.next.dimensions()).await.unwrap();
+        world.view.upserts.open();
+        world.settle().await;
+        assert_eq!(world.points_of_next().await.len(), 1);
+        assert_eq!(world.model.texts().len(), 1, "the first model embedded it twice");
+        assert_eq!(world.count("attempts > 1").await, 0);
+        worker.stop().await;
+    })
+    .await;
+}
+
+#[sqlx::test(migrator = "guildex_store::MIGRATOR")]
+async fn a_switch_in_the_midst_of_live_ingest_loses_nothing_and_embeds_nothing_twice(pool: PgPool) {
+    world(pool, async |world| {
+        let worker = world.start_worker();
+        for day in 1..=5 {
+            world.ingest(&exchange(day, "does the glue hold")).await;
+        }
+        world.settle().await;
+        reindex::begin(&world.ingest, world.next.slug(), world.next.dimensions()).await.unwrap();
+        let live = async {
+            for day in 6..=25 {
+                world.ingest(&exchange(day, "is the press free")).await;
+            }
+        };
+        let switching = async {
+            while switch(world, false).await != Switched::Yes {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::join!(live, async {
+            // It may need what passed it by to be asked for again, as the command does.
+            tokio::select! {
+                () = switching => {}
+                () = async { loop {
+                    world.settle().await;
+                    reindex::ask(&world.ingest).await.unwrap();
+                } } => {}
+            }
+        });
+        world.settle().await;
+        let next = world.status_of(&world.next).await;
+        assert_eq!((next.state, next.indexed, next.missing), (ModelState::Active, 25, 0));
+        for model in [&world.model, &world.next] {
+            assert!(counts(model).values().all(|times| *times == 1), "embedded twice: {:?}", counts(model));
+        }
+        worker.stop().await;
+    })
+    .await;
+}
+
+#[sqlx::test(migrator = "guildex_store::MIGRATOR")]
+async fn a_retired_models_collection_only_shrinks(pool: PgPool) {
+    world(pool, async |world| {
+        for day in 1..=3 {
+            world.ingest(&exchange(day, "my address is a secret")).await;
+        }
+        let worker = world.start_worker();
+        world.settle().await;
+        fill(world).await;
+        assert_eq!(switch(world, false).await, Switched::Yes);
+
+        world.delete(1, &[1]).await;
+        let [question, _] = exchange(2, "my address is a secret");
+        world.ingest(&[edited(1, "my address is none of your business", &question)]).await;
+        world.ingest(&exchange(4, "does the glue hold")).await;
+        world.settle().await;
+        let old: Vec<_> =
+            world.points().await.into_iter().map(|point| point.payload.message_ids[0]).collect();
+        assert_eq!(old, [exchange(3, "")[0].id], "it shows what was changed or deleted");
+        // The lone answer that is left of the first day is too short to be indexed.
+        assert_eq!(world.points_of_next().await.len(), 3);
+        worker.stop().await;
+    })
+    .await;
+}
+
+#[sqlx::test(migrator = "guildex_store::MIGRATOR")]
+async fn a_dropped_model_leaves_no_collection_and_no_books(pool: PgPool) {
+    world(pool, async |world| {
+        world.ingest(&exchange(1, "does the glue hold")).await;
+        let worker = world.start_worker();
+        world.settle().await;
+        fill(world).await;
+        assert_eq!(switch(world, false).await, Switched::Yes);
+        assert_eq!(models::drop_unused(&world.pool).await.unwrap(), [world.model.slug().clone()]);
+
+        // The next job makes a worker look at the models.
+        world.ingest(&exchange(2, "is the press free")).await;
+        world.settle().await;
+        world.ingest(&exchange(3, "is the press free")).await;
+        let gone = async || models::kept(&world.pool).await.unwrap().len() == 1;
+        world.until("the end of the old model", gone).await;
+        let books: i64 = sqlx::query_scalar("SELECT count(*) FROM indexed_sessions WHERE model = $1")
+            .bind(world.model.slug().as_str())
+            .fetch_one(&world.pool)
+            .await
+            .unwrap();
+        assert_eq!(books, 0);
+        worker.stop().await;
+    })
+    .await;
+}

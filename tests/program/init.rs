@@ -1,0 +1,27 @@
+//! Making and checking collections.
+
+use crate::samples::{MAKERS, samples};
+use crate::world::World;
+
+#[tokio::test]
+async fn init_makes_what_is_missing_and_then_finds_nothing_amiss() {
+    let world = World::new().await;
+    let outcome = world.fails(&["init", "--validate"]);
+    assert!(outcome.stderr.contains("there is no index"), "{outcome}");
+    world.ok(&["init"]);
+    let outcome = world.ok(&["init", "--validate"]);
+    assert!(outcome.stdout.contains("as it ought to be"), "{outcome}");
+}
+
+#[tokio::test]
+async fn a_recreated_collection_is_filled_again() {
+    let world = World::new().await;
+    world.import(samples());
+    world.settle();
+    let before = world.search(MAKERS, "stringing between printed towers");
+    let outcome = world.ok(&["init", "--recreate"]);
+    assert!(outcome.stdout.contains("sessions are to be indexed again"), "{outcome}");
+    assert!(world.search(MAKERS, "stringing between printed towers").is_empty());
+    world.settle();
+    assert_eq!(world.search(MAKERS, "stringing between printed towers"), before);
+}
