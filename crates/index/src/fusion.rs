@@ -12,8 +12,7 @@ pub(crate) type Scored = (PointId, f32);
 
 /// How many points each ranking gives to a search for `limit` hits. Fusion has to see the same rankings whatever
 /// the page, so that a short list is the beginning of a longer one: that holds for up to 400 hits, and for more
-/// among themselves. Of 10,000 points, a ranking of 300 took 0.3 ms longer than one of 50, and one of 1,000 a
-/// millisecond.
+/// among themselves.
 pub(crate) fn depth(limit: usize) -> usize {
     if limit <= SHALLOW { SHALLOW } else { MAX_LIMIT }
 }

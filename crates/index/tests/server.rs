@@ -227,6 +227,56 @@ async fn more_guilds_than_one_answer_holds_are_all_named() {
     assert_eq!(server.faults.calls("facet"), 2);
 }
 
+/// Set in a process that is to reach a server behind TLS: where it takes gRPC and HTTP.
+const BEHIND_TLS: &str = "GUILDEX_INDEX_BEHIND_TLS";
+
+#[tokio::test]
+async fn a_server_behind_tls_is_used_if_its_certificate_is_trusted() {
+    if let Ok(places) = std::env::var(BEHIND_TLS) {
+        let (url, http_url) = places.split_once(' ').unwrap();
+        let config = ServerConfig {
+            url: url.to_owned(),
+            http_url: Some(http_url.to_owned()),
+            ..ServerConfig::default()
+        };
+        return println!("it is {}", if_used(config).await);
+    }
+    let (server, certificate) = StandIn::start_with_tls().await;
+    let dir = tempfile::tempdir().unwrap();
+    let trusted = dir.path().join("trusted.pem");
+    std::fs::write(&trusted, certificate).unwrap();
+    let other = dir.path().join("other.pem");
+    std::fs::write(&other, StandIn::start_with_tls().await.1).unwrap();
+    let config = server.config();
+    for (certificates, outcome) in [(trusted, "it is used"), (other, "it is away")] {
+        // The variable is the process's, and this one has other tests in it.
+        let child = tokio::process::Command::new(std::env::current_exe().unwrap())
+            .args(["a_server_behind_tls_is_used_if_its_certificate_is_trusted", "--exact", "--nocapture"])
+            .env(BEHIND_TLS, format!("{} {}", config.url, config.http_url.as_ref().unwrap()))
+            .env("SSL_CERT_FILE", certificates)
+            .output()
+            .await
+            .unwrap();
+        let said = String::from_utf8_lossy(&child.stdout);
+        assert!(said.contains(outcome), "{said} {}", String::from_utf8_lossy(&child.stderr));
+    }
+}
+
+async fn if_used(config: ServerConfig) -> &'static str {
+    let (index, collection) = (QdrantServer::connect(config).unwrap(), collection());
+    match index.ensure(&collection).await {
+        Err(error) if error.is_away() => return "away",
+        ensured => assert_eq!(ensured.unwrap(), Ensured::Created),
+    }
+    upsert(&index, &collection, &chunks(3)).await;
+    let folder = tempfile::tempdir().unwrap();
+    index.snapshot(&collection.name, folder.path()).await.unwrap();
+    index.drop_collection(&collection.name).await.unwrap();
+    index.restore(&collection, folder.path()).await.unwrap();
+    assert_eq!(index.count(&collection.name, guild(7)).await.unwrap(), 3);
+    "used"
+}
+
 /// A server and a collection's name that nobody else uses.
 struct Place {
     config: ServerConfig,

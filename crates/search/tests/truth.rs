@@ -145,7 +145,7 @@ async fn out_of_date_points_do_not_crowd_out_the_others(pool: PgPool) {
             let mut point = stale[0].clone();
             point.id = uuid::Uuid::from_u128(number).into();
             point.dense = support::Letters::vector("ember");
-            point.bm25 = guildex_index::bm25::document("ember");
+            point.bm25 = guildex_index::bm25::document("ember", guildex_index::bm25::Language::None);
             point.payload.revision = 0.into();
             point
         })

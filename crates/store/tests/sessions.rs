@@ -300,8 +300,8 @@ async fn a_record_waits_for_a_change_in_flight_and_gives_way_to_it(pool: PgPool)
     let mut change = pool.begin().await.unwrap();
     sessions::touch(&mut change, place.guild, place.channel, &[(id(1), true)]).await.unwrap();
     let recording = tokio::spawn({
-        let (pool, record) = (pool.clone(), place.record_of(1, read));
-        async move { record(&pool, &[record]).await }
+        let (pool, old) = (pool.clone(), place.record_of(1, read));
+        async move { record(&pool, &[old]).await }
     });
     until_blocked(&pool, 1).await;
     change.commit().await.unwrap();

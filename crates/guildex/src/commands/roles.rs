@@ -7,6 +7,7 @@ use anyhow::Context;
 use guildex_embed::Models;
 use guildex_index::VectorIndex;
 use guildex_store::jobs;
+use guildex_upkeep::adopt::adopt;
 use sqlx::PgPool;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -74,11 +75,18 @@ pub async fn up(app: &App, until_idle: bool) -> anyhow::Result<()> {
     searches.await?
 }
 
-/// The index and the models. The active one is loaded at once, so that what is wrong with it is told at the start.
+/// The index and the models. What is wrong with the active one, or with its collection, is told at the start; an
+/// index that is away is waited for.
 async fn open(app: &App, pool: &PgPool) -> anyhow::Result<(Arc<dyn VectorIndex>, Arc<Models>)> {
     let (models, active) = (app.models()?, open::active_model(app, pool).await?);
     models.get(&active.slug).await?;
-    Ok((open::index(app).await?, models))
+    let index = open::index(app).await?;
+    let ingest = app.ingest(pool.clone());
+    match adopt(&ingest, index.as_ref(), &app.config().index.collection, &active).await {
+        Err(error) if error.is_away() => tracing::warn!(%error, "nothing is claimed until it is back"),
+        outcome => drop(outcome?),
+    }
+    Ok((index, models))
 }
 
 /// Answers searches of other processes on this machine. Whoever holds the embedded index does; beside a server

@@ -144,7 +144,8 @@ impl Shard {
     /// Makes the payload indexes that are missing.
     pub(super) fn amend(&self) -> Result<(), Error> {
         let indexes = schema::payload_indexes()?;
-        self.engine.with(|engine| indexes.into_iter().try_for_each(|index| engine.update(index)))
+        self.engine.with(|engine| indexes.into_iter().try_for_each(|index| engine.update(index)))?;
+        self.flush()
     }
 
     /// Puts reorganising off, or makes up for it.

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::client::Client;
 use super::schema::{BM25, DENSE, OVERSAMPLING};
 use super::{convert, filter};
-use crate::fusion::{DEPTH, Scored, rank};
+use crate::fusion::{Scored, depth, rank};
 use crate::{CollectionName, Error, Hit, MAX_LIMIT, Mode, Query, Scope};
 
 /// What a hit needs of the payload.
@@ -104,7 +104,7 @@ fn nearest(
             quantization: Some(quantization),
             ..SearchParams::default()
         }),
-        limit: Some(DEPTH as u64),
+        limit: Some(depth(query.limit) as u64),
         ..QueryPoints::default()
     }
 }

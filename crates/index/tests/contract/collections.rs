@@ -58,6 +58,7 @@ pub async fn an_identity_is_read_as_it_was_written(index: &dyn VectorIndex, coll
         collections.identity(&other).await.map(drop),
         collections.set_identity(&other, new_identity()).await,
         collections.differences(&Collection { name: other.clone(), dims: DIMS }).await.map(drop),
+        collections.amend(&Collection { name: other.clone(), dims: DIMS }).await.map(drop),
     ] {
         assert!(matches!(&outcome, Err(Error::NoCollection(name)) if *name == other), "{outcome:?}");
     }
@@ -225,9 +226,13 @@ pub async fn a_new_collection_differs_nowhere(index: &dyn VectorIndex, collectio
     collections.optimize(&collection.name).await.unwrap();
     assert_eq!(collections.differences(collection).await.unwrap(), []);
 
+    assert_eq!(collections.amend(collection).await.unwrap(), []);
+
     let wider = Collection { dims: DIMS + 1, ..collection.clone() };
     let differences = collections.differences(&wider).await.unwrap();
     assert!(matches!(&differences[..], [one] if one.fatal), "{differences:?}");
+    assert_eq!(collections.amend(&wider).await.unwrap(), differences, "dimensions cannot be mended");
+    assert_eq!(collections.differences(collection).await.unwrap(), []);
 }
 
 pub async fn a_living_index_answers(index: &dyn VectorIndex, collection: &Collection) {

@@ -40,7 +40,8 @@ pub fn named() -> Option<Server> {
 /// Says in one line, past the test runner's capture, that there is none.
 pub fn say_that_none_is_named() {
     let line = "QDRANT_URL is not set: no real Qdrant server is tested, the stand-in alone";
-    writeln!(std::io::stderr(), "{line}").unwrap();
+    let mut past_capture = std::io::stderr();
+    writeln!(past_capture, "{line}").unwrap();
 }
 
 impl Server {

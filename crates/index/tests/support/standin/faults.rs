@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 use tonic::{Code, Status};
 
 /// How a call fails.
@@ -130,17 +131,25 @@ impl Faults {
         Err(Status::new(Code::Unknown, "cut"))
     }
 
-    /// Passes bytes on until the connections are cut.
-    pub(super) async fn forward(self, outside: TcpListener, inside: SocketAddr) {
+    /// Passes bytes on, from TLS if it is wanted, until the connections are cut.
+    pub(super) async fn forward(self, outside: TcpListener, inside: SocketAddr, tls: Option<TlsAcceptor>) {
         loop {
             let Ok((mut client, _)) = outside.accept().await else { continue };
-            let mut cuts = self.cut.subscribe();
+            let (mut cuts, tls) = (self.cut.subscribe(), tls.clone());
             tokio::spawn(async move {
                 let mut server = TcpStream::connect(inside).await.unwrap();
+                let copied = async {
+                    match tls {
+                        None => tokio::io::copy_bidirectional(&mut client, &mut server).await,
+                        Some(tls) => {
+                            tokio::io::copy_bidirectional(&mut tls.accept(client).await?, &mut server).await
+                        }
+                    }
+                };
                 tokio::select! {
                     biased;
                     _ = cuts.changed() => {}
-                    _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+                    _ = copied => {}
                 }
             });
         }

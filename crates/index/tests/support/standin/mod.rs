@@ -16,8 +16,11 @@ use qdrant_client::qdrant::collections_server::CollectionsServer;
 use qdrant_client::qdrant::points_server::PointsServer;
 use qdrant_client::qdrant::qdrant_server::QdrantServer as HealthServer;
 use qdrant_client::qdrant::snapshots_server::SnapshotsServer;
+use rustls::crypto::ring;
+use rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 use tonic::Status;
 use tonic::transport::server::TcpIncoming;
 
@@ -63,11 +66,29 @@ impl Memory {
 
 impl StandIn {
     pub async fn start() -> Self {
+        Self::behind(None).await
+    }
+
+    /// Behind TLS, with a certificate that nobody has signed; the certificate too.
+    pub async fn start_with_tls() -> (Self, String) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key.into())
+            .unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        (Self::behind(Some(TlsAcceptor::from(Arc::new(config)))).await, made.cert.pem())
+    }
+
+    async fn behind(tls: Option<TlsAcceptor>) -> Self {
         let state = State { memory: Arc::default(), faults: Faults::default() };
         let mut tasks = JoinSet::new();
 
         let inside = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let inside_address = inside.local_addr().unwrap();
+        let grpc_inside = inside.local_addr().unwrap();
         let services = tonic::transport::Server::builder()
             .add_service(HealthServer::new(state.clone()))
             .add_service(CollectionsServer::new(state.clone()))
@@ -76,20 +97,25 @@ impl StandIn {
             .serve_with_incoming(TcpIncoming::from(inside));
         tasks.spawn(async move { services.await.unwrap() });
 
-        // In front of it, so that connections can be cut under a request.
-        let outside = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let grpc = format!("http://{}", outside.local_addr().unwrap());
-        tasks.spawn(state.faults.clone().forward(outside, inside_address));
-
-        let rest = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let http = format!("http://{}", rest.local_addr().unwrap());
+        let inside = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let http_inside = inside.local_addr().unwrap();
         let routes = http::routes(state.clone());
-        tasks.spawn(async move { axum::serve(rest, routes).await.unwrap() });
+        tasks.spawn(async move { axum::serve(inside, routes).await.unwrap() });
 
+        // Something in front of both, so that connections can be cut under a request.
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let mut addresses = vec![];
+        for inside in [grpc_inside, http_inside] {
+            let outside = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            addresses.push(format!("{scheme}://localhost:{}", outside.local_addr().unwrap().port()));
+            tasks.spawn(state.faults.clone().forward(outside, inside, tls.clone()));
+        }
+        let http = addresses.pop().unwrap();
+        let grpc = addresses.pop().unwrap();
         Self { faults: state.faults, grpc, http, tasks }
     }
 
-    /// How to reach it. Its calls are quick, so that faults are too.
+    /// How to reach it.
     pub fn config(&self) -> ServerConfig {
         ServerConfig {
             url: self.grpc.clone(),

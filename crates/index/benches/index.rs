@@ -1,5 +1,6 @@
-//! How fast the embedded engine takes points and finds them: `cargo bench -p guildex-index --features edge`,
-//! and behind `--` the number of points (default 10,000).
+//! How fast the index takes points and finds them: `cargo bench -p guildex-index --features edge,server --bench
+//! index`, and behind `--` the number of points (default 10,000). It is the embedded engine, or the server that
+//! `QDRANT_URL` names; there, searches are also compared with the server's own for dense vectors alone.
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
 #[path = "../tests/support/mod.rs"]
@@ -8,10 +9,11 @@ mod support;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use guildex_index::{
-    Collection, CollectionName, EdgeIndex, Filter, Fusion, Mode, Query, Scope, VectorIndex, bm25,
-};
-use support::{Chunk, guild, model, noise};
+use guildex_index::{Bulk, Collection, EdgeIndex, Filter, Fusion, Mode, Query, Scope, VectorIndex, bm25};
+use qdrant_client::Qdrant;
+use qdrant_client::qdrant::{Condition, Filter as ServerFilter, QueryPointsBuilder};
+use support::server::Corner;
+use support::{Chunk, guild, noise};
 
 const DIMS: usize = 384;
 const BATCH: usize = 64;
@@ -20,46 +22,83 @@ const QUERIES: u64 = 200;
 #[tokio::main]
 async fn main() {
     let count = std::env::args().filter_map(|arg| arg.parse().ok()).next().unwrap_or(10_000);
-    let dir = tempfile::tempdir().unwrap();
-    let collection = Collection { name: CollectionName::new("bench", &model()).unwrap(), dims: DIMS };
+    let collection = Collection { name: "bench".parse().unwrap(), dims: DIMS };
+    match support::server::named() {
+        Some(server) => {
+            let corner = server.corner();
+            load_and_search(&corner, &collection, count).await;
+            bare(&server.config.url, &corner, &collection).await;
+            corner.clear().await;
+        }
+        None => {
+            let dir = tempfile::tempdir().unwrap();
+            let index = EdgeIndex::open(dir.path()).unwrap();
+            load_and_search(&index, &collection, count).await;
+            open_and_close(index, dir.path(), &collection).await;
+        }
+    }
+}
 
-    let index = EdgeIndex::open(dir.path()).unwrap();
-    index.collections().ensure(&collection).await.unwrap();
+async fn load_and_search(index: &dyn VectorIndex, collection: &Collection, count: usize) {
+    index.collections().ensure(collection).await.unwrap();
     let texts: Vec<String> = (0..count).map(text).collect();
     let mut points: Vec<_> = (0..count).map(|n| chunk(n, &texts[n]).point()).collect();
 
+    index.collections().bulk(&collection.name, Bulk::Begin).await.unwrap();
     let started = Instant::now();
     while !points.is_empty() {
         let batch = points.split_off(points.len().saturating_sub(BATCH));
         index.upsert(&collection.name, batch).await.unwrap();
     }
-    rate("points/s, a flush a batch of 64", count, started.elapsed());
-    searches(&index, &collection, "before optimize").await;
+    rate("points/s in batches of 64, one after another", count, started.elapsed());
+    searches(index, collection, "before optimize").await;
 
     let started = Instant::now();
-    index.collections().optimize(&collection.name).await.unwrap();
+    index.collections().bulk(&collection.name, Bulk::End).await.unwrap();
     println!("{:>10.0} ms to optimize", millis(started.elapsed()));
-    searches(&index, &collection, "after optimize").await;
+    searches(index, collection, "after optimize").await;
 
     let again: Vec<_> = (0..count.min(16 * BATCH)).map(|n| chunk(n, &texts[n]).point()).collect();
     let started = Instant::now();
     let batches = again.chunks(BATCH).map(|batch| index.upsert(&collection.name, batch.to_vec()));
     futures::future::try_join_all(batches).await.unwrap();
     rate("points/s written again by 16 at once", again.len(), started.elapsed());
+}
 
+async fn open_and_close(index: EdgeIndex, dir: &Path, collection: &Collection) {
     let started = Instant::now();
     drop(index);
     println!("{:>10.1} ms to close", millis(started.elapsed()));
     let started = Instant::now();
-    let index = EdgeIndex::open(dir.path()).unwrap();
-    index.collections().ensure(&collection).await.unwrap();
+    let index = EdgeIndex::open(dir).unwrap();
+    index.collections().ensure(collection).await.unwrap();
     println!("{:>10.1} ms to open", millis(started.elapsed()));
     drop(index);
-    println!("{:>10.1} MiB on disk", size(dir.path()) as f64 / 1024.0 / 1024.0);
+    println!("{:>10.1} MiB on disk", size(dir) as f64 / 1024.0 / 1024.0);
+}
+
+/// What the server takes for the ten nearest dense vectors, asked for with nothing of ours in between.
+async fn bare(url: &str, corner: &Corner, collection: &Collection) {
+    let key = std::env::var("QDRANT_API_KEY").ok();
+    let client = Qdrant::from_url(url).api_key(key).skip_compatibility_check().build().unwrap();
+    let name = corner.name(&collection.name);
+    let mut times = vec![];
+    for seed in 0..QUERIES {
+        let request = QueryPointsBuilder::new(name.as_str())
+            .query(noise(seed ^ 0xabcd).take(DIMS).collect::<Vec<f32>>())
+            .using("dense")
+            .filter(ServerFilter::must([Condition::matches("guild_id", "1".to_owned())]))
+            .limit(10)
+            .with_payload(true);
+        let started = Instant::now();
+        assert_eq!(client.query(request).await.unwrap().result.len(), 10);
+        times.push(started.elapsed());
+    }
+    spread(times, "the server's own search by dense vectors");
 }
 
 /// Searches of each mode, in a guild with nine tenths of the points.
-async fn searches(index: &EdgeIndex, collection: &Collection, when: &str) {
+async fn searches(index: &dyn VectorIndex, collection: &Collection, when: &str) {
     let mut found = 0;
     for (mode, exact) in
         [(Mode::Dense, true), (Mode::Dense, false), (Mode::Sparse, false), (Mode::Hybrid, false)]
@@ -81,11 +120,15 @@ async fn searches(index: &EdgeIndex, collection: &Collection, when: &str) {
             times.push(started.elapsed());
             found += hits.len();
         }
-        times.sort_unstable();
-        let at = |share: f64| millis(times[(share * (times.len() - 1) as f64) as usize]);
-        println!("{:>10.2} ms median, {:.2} ms p99: {mode:?}, exact {exact}, {when}", at(0.5), at(0.99));
+        spread(times, &format!("{mode:?}, exact {exact}, {when}"));
     }
     assert!(found > 0, "nothing was found");
+}
+
+fn spread(mut times: Vec<Duration>, what: &str) {
+    times.sort_unstable();
+    let at = |share: f64| millis(times[(share * (times.len() - 1) as f64) as usize]);
+    println!("{:>10.2} ms median, {:.2} ms p99: {what}", at(0.5), at(0.99));
 }
 
 fn chunk(n: usize, text: &str) -> Chunk<'_> {
