@@ -17,5 +17,6 @@ mod order;
 mod privacy;
 mod removal;
 mod reports;
+mod retrieval;
 mod samples;
 mod serving;

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use guildex_producer::eval::{self, Channel, Method};
 use guildex_index::bm25::Language;
+use guildex_producer::eval::{self, Channel, Method};
 use guildex_store::sessions::{Session, SessionMessage};
 use guildex_types::{Eligibility, GuildId, Message, MessageId, Revision, SessionId};
 
