@@ -17,6 +17,7 @@ mod order;
 mod privacy;
 mod removal;
 mod reports;
+mod retrieval;
 mod samples;
 mod server;
 mod serving;

@@ -95,6 +95,13 @@ impl Tokenizer {
         Ok(Self { prefix: prefix.into(), prefix_tokens, ..self })
     }
 
+    /// Counts alike, for texts of at most `tokens` tokens, the special ones included and the prefix not. A window
+    /// that is smaller stays.
+    #[must_use]
+    pub fn at_most(&self, tokens: usize) -> Self {
+        Self { window: self.window.min(tokens.saturating_add(self.prefix_tokens)), ..self.clone() }
+    }
+
     /// The tokens of a text to come before others, the special ones not included.
     pub(crate) fn tokens_of_prefix(&self, prefix: &str) -> Result<usize, TokenizerError> {
         let own: usize = self.own_tokens(vec![prefix])?.iter().sum();
@@ -279,6 +286,14 @@ mod tests {
         let tokenizer = Tokenizer::new(cutting, 64).unwrap();
         assert_eq!(tokenizer.count("x").unwrap(), 3);
         assert_eq!(tokenizer.count(&"x ".repeat(100)).unwrap(), 102);
+    }
+
+    #[test]
+    fn a_window_can_be_narrowed_and_not_widened() {
+        let tokenizer = letters(64).with_passage_prefix("abc").unwrap();
+        assert_eq!(tokenizer.at_most(40).room(), 38);
+        assert_eq!(tokenizer.at_most(40).window(), 41);
+        assert_eq!(tokenizer.at_most(100).window(), 64);
     }
 
     #[test]

@@ -246,6 +246,9 @@ pub struct Status {
 pub enum Eval {
     /// Compare sessions with conversations that people marked
     Sessions(EvalSessions),
+    /// Ask the first message of each marked conversation, and see whether searches find the rest
+    #[cfg(feature = "edge")]
+    Retrieval(EvalRetrieval),
 }
 
 /// See [`Eval::Sessions`].
@@ -260,6 +263,48 @@ pub struct EvalSessions {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// See [`Eval::Retrieval`].
+#[cfg(feature = "edge")]
+#[derive(Debug, Args)]
+pub struct EvalRetrieval {
+    /// The folder of exports (NAME.json or NAME.json.gz): all channels are one guild
+    #[arg(long, value_name = "DIR")]
+    pub exports: PathBuf,
+    /// The folder of annotations (NAME.json)
+    #[arg(long, value_name = "DIR")]
+    pub gold: PathBuf,
+    /// Models of the configuration to compare [default: model.name]
+    #[arg(long, value_name = "MODEL,...", value_delimiter = ',')]
+    pub models: Vec<ModelSlug>,
+    /// A folder with model.name in int8, to compare the two; `scripts/model int8` makes one
+    #[arg(long, value_name = "DIR", env = "GUILDEX_INT8_MODEL_DIR")]
+    pub int8: Option<PathBuf>,
+    /// Ways to make sessions
+    #[arg(long, value_name = "METHOD,...", value_delimiter = ',', default_value = "sessionizer,plain,gap")]
+    pub methods: Vec<SessionMethod>,
+    /// Ways to rank
+    #[arg(long, value_name = "MODE,...", value_delimiter = ',', default_value = "dense,sparse,hybrid")]
+    pub modes: Vec<SearchMode>,
+    /// The guild's language, whose words are reduced to their stems [default: none]
+    #[arg(long)]
+    pub language: Option<bm25::Language>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A way to make sessions.
+#[cfg(feature = "edge")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SessionMethod {
+    /// The one in use
+    Sessionizer,
+    /// Replies, mentions within 60 minutes, else the author's own last message within 5
+    Plain,
+    /// A new session after each pause of more than 30 minutes
+    Gap,
 }
 
 #[cfg(test)]

@@ -45,6 +45,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Search(args) => search::run(&app, args).await?,
         Command::Status(args) => status::run(&app, args).await?,
         Command::Eval(Eval::Sessions(args)) => eval::sessions(&app, args).await?,
+        #[cfg(feature = "edge")]
+        Command::Eval(Eval::Retrieval(args)) => eval::retrieval(&app, args).await?,
         Command::Config => {}
     }
     Ok(ExitCode::SUCCESS)

@@ -3,86 +3,25 @@
 //! The partition itself is scored, before any rule on which sessions are worth indexing: it is made over all of
 //! a channel, bots included, and compared over the annotated messages.
 
-mod baseline;
+mod corpus;
 mod gold;
+mod method;
 mod score;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt;
-use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use guildex_types::{Message, MessageId, MessageKind};
+use guildex_types::MessageId;
 use serde::Serialize;
 
-use crate::export::{self, ExportError};
-use crate::sessionizer::{Rules, Sessionizer, Turn};
+use crate::sessionizer::Rules;
 
+pub use corpus::{Channel, EvalError, Pair, pairs};
+pub use method::Method;
 pub use score::{Scores, score};
 
-use gold::Gold;
 use score::Tally;
-
-/// Why an evaluation cannot be made.
-#[derive(Debug, thiserror::Error)]
-pub enum EvalError {
-    /// A file or folder cannot be read.
-    #[error("{}: {source}", .path.display())]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A folder holds nothing to evaluate.
-    #[error("{}: no conversations (*.json) in this folder", .0.display())]
-    NoGold(PathBuf),
-    /// A file of conversations is not laid out as one.
-    #[error("{}: not a file of conversations: {source}", .path.display())]
-    Gold {
-        /// The file.
-        path: PathBuf,
-        /// Where it fails.
-        source: serde_json::Error,
-    },
-    /// A message stands in two conversations.
-    #[error("{}: message {id} is in it twice", .path.display())]
-    Repeated {
-        /// The file of conversations.
-        path: PathBuf,
-        /// The message.
-        id: MessageId,
-    },
-    /// One of a pair of files is missing.
-    #[error("{}: there is no {missing} for it", .path.display())]
-    Unpaired {
-        /// The file that is there.
-        path: PathBuf,
-        /// The path of the one that is not.
-        missing: String,
-    },
-    /// The export cannot be read.
-    #[error(transparent)]
-    Export(#[from] ExportError),
-    /// The files of a pair are of different channels.
-    #[error("{}: is of another channel than {}", .gold.display(), .export.display())]
-    OtherChannel {
-        /// The file of conversations.
-        gold: PathBuf,
-        /// The export.
-        export: PathBuf,
-    },
-    /// An annotated message is not in the export, or is a system message there.
-    #[error("{}: message {id} is no conversation message of {}", .gold.display(), .export.display())]
-    NoSuchMessage {
-        /// The file of conversations.
-        gold: PathBuf,
-        /// The export.
-        export: PathBuf,
-        /// The message.
-        id: MessageId,
-    },
-}
 
 /// The figures of each channel and of all together.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -120,55 +59,13 @@ pub struct Figures {
 pub fn evaluate(exports: &Path, gold: &Path, rules: &Rules) -> Result<Report, EvalError> {
     let mut channels = Vec::new();
     let mut total = Count::default();
-    for (name, Pair { export, gold }) in pairs(exports, gold)? {
-        let count = Count::of(&export, &gold, rules)?;
+    for pair in pairs(exports, gold)? {
+        let channel = pair.read()?;
+        let count = Count::of(&channel, rules);
         total.add(&count);
-        channels.push(count.figures(name));
+        channels.push(count.figures(channel.name));
     }
     Ok(Report { channels, total: total.figures("total".to_owned()) })
-}
-
-struct Pair {
-    export: PathBuf,
-    gold: PathBuf,
-}
-
-/// The pairs of files, by name.
-fn pairs(exports: &Path, gold: &Path) -> Result<BTreeMap<String, Pair>, EvalError> {
-    let mut found = files(exports, &[".json.gz", ".json"])?;
-    let marked = files(gold, &[".json"])?;
-    if marked.is_empty() {
-        return Err(EvalError::NoGold(gold.to_owned()));
-    }
-    let mut pairs = BTreeMap::new();
-    for (name, path) in marked {
-        let Some(export) = found.remove(&name) else {
-            let missing = exports.join(format!("{name}.json[.gz]")).display().to_string();
-            return Err(EvalError::Unpaired { path, missing });
-        };
-        pairs.insert(name, Pair { export, gold: path });
-    }
-    match found.into_iter().next() {
-        Some((name, path)) => {
-            let missing = gold.join(format!("{name}.json")).display().to_string();
-            Err(EvalError::Unpaired { path, missing })
-        }
-        None => Ok(pairs),
-    }
-}
-
-/// The files of a folder whose names end in one of `endings`, by the rest of their names.
-fn files(folder: &Path, endings: &[&str]) -> Result<BTreeMap<String, PathBuf>, EvalError> {
-    let unreadable = |source| EvalError::Read { path: folder.to_owned(), source };
-    let mut files = BTreeMap::new();
-    for entry in folder.read_dir().map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if let Some(stem) = endings.iter().find_map(|ending| name.strip_suffix(ending)) {
-            files.insert(stem.to_owned(), path.clone());
-        }
-    }
-    Ok(files)
 }
 
 /// What is counted of one channel, or of several.
@@ -183,21 +80,21 @@ struct Count {
 }
 
 impl Count {
-    fn of(export: &Path, gold_path: &Path, rules: &Rules) -> Result<Self, EvalError> {
-        let gold = Gold::read(gold_path)?;
-        let messages = conversation(export, gold_path, &gold)?;
-        let tally = |sessions: Vec<MessageId>| {
+    fn of(channel: &Channel, rules: &Rules) -> Self {
+        let Channel { messages, conversations, .. } = channel;
+        let tally = |method: Method| {
+            let sessions = method.partition(messages);
             let of: HashMap<MessageId, MessageId> = messages.iter().map(|m| m.id).zip(sessions).collect();
-            Tally::of(&gold.conversations, |id| of.get(&id).copied())
+            Tally::of(conversations, |id| of.get(&id).copied())
         };
-        Ok(Self {
+        Self {
             messages: messages.len(),
-            annotated: gold.conversations.iter().map(Vec::len).sum(),
-            conversations: gold.conversations.len(),
-            sessionizer: tally(partition(&messages, rules)),
-            plain: tally(baseline::plain(&messages)),
-            gap: tally(baseline::gap(&messages)),
-        })
+            annotated: conversations.iter().map(Vec::len).sum(),
+            conversations: conversations.len(),
+            sessionizer: tally(Method::Sessionizer(rules.clone())),
+            plain: tally(Method::Plain),
+            gap: tally(Method::Gap),
+        }
     }
 
     fn add(&mut self, other: &Self) {
@@ -220,45 +117,6 @@ impl Count {
             gap: self.gap.scores(),
         }
     }
-}
-
-/// What was said in an export, in order, each message once; all that is annotated is among it.
-fn conversation(export: &Path, gold_path: &Path, gold: &Gold) -> Result<Vec<Message>, EvalError> {
-    let mut messages = BTreeMap::new();
-    let mut is_other = false;
-    export::read(export, 10_000, &mut |page| {
-        is_other =
-            page.messages.iter().any(|m| (m.guild_id, m.channel_id) != (gold.guild_id, gold.channel_id));
-        let said = page.messages.into_iter().filter(|m| m.kind == MessageKind::Conversation);
-        messages.extend(said.map(|message| (message.id, message)));
-        if is_other { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })?;
-    let paths = || (gold_path.to_owned(), export.to_owned());
-    if is_other {
-        let (gold, export) = paths();
-        return Err(EvalError::OtherChannel { gold, export });
-    }
-    if let Some(id) = gold.conversations.iter().flatten().find(|id| !messages.contains_key(id)) {
-        let (gold, export) = paths();
-        return Err(EvalError::NoSuchMessage { gold, export, id: *id });
-    }
-    let mut messages: Vec<Message> = messages.into_values().collect();
-    messages.sort_by_key(|message| (message.sent_at, message.id));
-    Ok(messages)
-}
-
-fn partition(messages: &[Message], rules: &Rules) -> Vec<MessageId> {
-    let mut sessionizer = Sessionizer::new(rules.clone());
-    let turn = |message: &Message| {
-        sessionizer.push(&Turn {
-            id: message.id,
-            author: message.author.id,
-            sent_at: message.sent_at,
-            reply_to: message.links.reply_to,
-            mentions: &message.links.mentions,
-        })
-    };
-    messages.iter().map(turn).collect()
 }
 
 /// The total, as a table for a terminal.
@@ -294,6 +152,7 @@ impl fmt::Display for Report {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::PathBuf;
 
     use serde_json::{Value, json};
     use tempfile::TempDir;

@@ -1,4 +1,4 @@
-//! What the model and the index get to see of a session.
+//! What the model and the index get to see of a session: `eval` measures with this very code.
 
 use guildex_embed::{Split, Tokenizer, TokenizerError};
 use guildex_index::bm25::{self, Language};
@@ -8,20 +8,30 @@ use guildex_types::{ModelSlug, PointId};
 use sha2::{Digest, Sha256};
 
 /// Raised whenever the text below is made differently, so that everything is embedded anew.
-const TEMPLATE: &str = "1";
+const TEMPLATE: &str = "2";
 
-/// A session as text: a line that says where, and one for each message.
+/// The most tokens of a chunk. Of 64 to 250, smaller chunks find more and show less of a conversation; this many
+/// is where both are good (`docs/retrieval.md`).
+const CHUNK_TOKENS: usize = 128;
+
+/// A session as text, in two ways.
+///
+/// What readers see says where, who and when: a line for the channel, and one for each message. The model gets what
+/// was said alone: with names and times in it, searches found a fifth less (`docs/retrieval.md`).
 #[derive(Clone)]
-pub(crate) struct Enriched {
+pub struct Enriched {
     header: String,
     lines: Vec<String>,
+    said: Vec<String>,
 }
 
 impl Enriched {
+    /// The text of a session as it is.
     pub fn of(session: &Session) -> Self {
         Self {
-            header: format!("Conversation in #{}:", session.channel_name),
+            header: header(session),
             lines: session.messages.iter().map(line).collect(),
+            said: session.messages.iter().map(|message| said(message).to_owned()).collect(),
         }
     }
 
@@ -43,17 +53,17 @@ impl Enriched {
         hash.finalize().to_vec()
     }
 
-    /// Cuts the text into chunks that the model reads whole.
+    /// Cuts what was said into chunks for the model.
+    ///
+    /// # Errors
+    /// If the tokenizer fails.
     pub fn split(&self, tokenizer: &Tokenizer) -> Result<Split, TokenizerError> {
-        guildex_embed::split(tokenizer, &self.header, &self.lines)
+        guildex_embed::split(&tokenizer.at_most(CHUNK_TOKENS), "", &self.said)
     }
 }
 
-/// The language of the session's words.
-fn language(session: &Session) -> Language {
-    let named = session.language.as_deref().unwrap_or_default();
-    // A name that only a later release knows: words are what they are then.
-    named.parse().unwrap_or_default()
+fn header(session: &Session) -> String {
+    format!("Conversation in #{}:", session.channel_name)
 }
 
 fn line(message: &SessionMessage) -> String {
@@ -65,8 +75,34 @@ fn line(message: &SessionMessage) -> String {
     )
 }
 
+/// What a message says, without the names at its beginning, which only tell to whom. One that holds nothing else
+/// is left as it is.
+fn said(message: &SessionMessage) -> &str {
+    let text = message.text.as_str();
+    let mut rest = text;
+    while rest.starts_with('@') || rest.starts_with("<@") {
+        let Some((_, after)) = rest.split_once(char::is_whitespace) else { return text };
+        rest = after.trim_start();
+    }
+    rest
+}
+
+/// The language of the session's words.
+fn language(session: &Session) -> Language {
+    let named = session.language.as_deref().unwrap_or_default();
+    // A name that only a later release knows: words are what they are then.
+    named.parse().unwrap_or_default()
+}
+
+/// Some messages of a session for readers.
+fn shown(session: &Session, messages: &[SessionMessage]) -> String {
+    let lines = messages.iter().map(line);
+    [header(session)].into_iter().chain(lines).collect::<Vec<_>>().join("\n")
+}
+
 /// A chunk that waits for its vector.
-pub(crate) struct Draft {
+pub struct Draft {
+    /// What is embedded.
     pub text: String,
     bm25: SparseVector,
     payload: Payload,
@@ -99,10 +135,10 @@ impl Draft {
         let mut author_ids: Vec<_> = messages.iter().map(|m| m.author_id).collect();
         author_ids.sort_unstable();
         author_ids.dedup();
-        // Words are looked for in what was said, not in names and dates.
-        let said: Vec<&str> = messages.iter().map(|m| m.text.as_str()).collect();
+        // Words are looked for in what was written, the names of members spoken to included.
+        let written: Vec<&str> = messages.iter().map(|m| m.text.as_str()).collect();
         Some(Self {
-            bm25: bm25::document(&said.join("\n"), language(session)),
+            bm25: bm25::document(&written.join("\n"), language(session)),
             id: PointId::of(session.guild_id, session.channel_id, session.first_message_id, model, chunk),
             payload: Payload {
                 guild_id: session.guild_id,
@@ -115,7 +151,7 @@ impl Draft {
                 chunk,
                 revision: session.revision,
                 message_count: u32::try_from(messages.len()).unwrap_or(u32::MAX),
-                preview: previews.then(|| Preview::of(&text)),
+                preview: previews.then(|| Preview::of(&shown(session, messages))),
             },
             text,
         })
@@ -124,5 +160,92 @@ impl Draft {
     /// The point, with the vector of its text.
     pub fn into_point(self, dense: Vec<f32>) -> Point {
         Point { id: self.id, dense, bm25: self.bm25, payload: self.payload }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+    use guildex_embed::Tokenizer;
+    use guildex_types::{Revision, SearchText, SessionId};
+
+    use super::*;
+
+    fn session(texts: &[&str]) -> Session {
+        let message = |(text, n): (&&str, i64)| SessionMessage {
+            id: n.try_into().unwrap(),
+            author_id: 7.try_into().unwrap(),
+            author_name: "Ada".into(),
+            sent_at: DateTime::UNIX_EPOCH,
+            text: SearchText::from_parts([*text]),
+            words: 1,
+        };
+        let (guild, channel, first) = (1.try_into().unwrap(), 2.try_into().unwrap(), 1.try_into().unwrap());
+        Session {
+            id: SessionId::of(guild, channel, first),
+            guild_id: guild,
+            channel_id: channel,
+            channel_name: "help".into(),
+            language: None,
+            first_message_id: first,
+            revision: Revision::NONE,
+            messages: texts.iter().zip(1..).map(message).collect(),
+            indexed: None,
+        }
+    }
+
+    fn drafts(session: &Session) -> Vec<Draft> {
+        let tokenizer = Tokenizer::approximate(256).unwrap();
+        let split = Enriched::of(session).split(&tokenizer).unwrap();
+        Draft::all(session, split, &"model".parse().unwrap(), true)
+    }
+
+    #[test]
+    fn the_model_reads_what_was_said_and_people_read_who_said_it_where_and_when() {
+        let session = session(&["the bed is cold", "@Bo <@99> then turn it on", "@Bo"]);
+        let [draft] = drafts(&session).try_into().unwrap_or_else(|_| panic!("one chunk"));
+        assert_eq!(draft.text, "the bed is cold\nthen turn it on\n@Bo");
+        let preview = draft.payload.preview.as_ref().unwrap().as_str();
+        let lines: Vec<&str> = preview.lines().collect();
+        assert_eq!(lines[0], "Conversation in #help:");
+        assert_eq!(lines[2], "[Ada @ 1970-01-01 00:00]: @Bo <@99> then turn it on");
+    }
+
+    #[test]
+    fn a_name_that_was_spoken_to_is_found_as_a_word() {
+        let session = session(&["@Bo then turn it on"]);
+        let [draft] = drafts(&session).try_into().unwrap_or_else(|_| panic!("one chunk"));
+        let name = bm25::query("bo", Language::None);
+        assert!(draft.bm25.indices().contains(&name.indices()[0]));
+    }
+
+    #[test]
+    fn a_long_session_becomes_chunks_whose_previews_show_their_own_messages() {
+        let texts: Vec<String> = (0..60).map(|n| format!("number {n} says a few words of its own")).collect();
+        let session = session(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+        let drafts = drafts(&session);
+        assert!(drafts.len() > 2);
+        let mut all = Vec::new();
+        for draft in drafts {
+            let preview = draft.payload.preview.unwrap();
+            assert_eq!(preview.as_str().lines().count(), 1 + draft.payload.message_ids.len());
+            all.extend(draft.payload.message_ids);
+        }
+        assert_eq!(all, session.messages.iter().map(|m| m.id).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn whatever_readers_see_changes_the_hash() {
+        let hash = |change: &dyn Fn(&mut Session)| {
+            let mut session = session(&["the bed is cold"]);
+            change(&mut session);
+            Enriched::of(&session).content_hash(&session, &"model".parse().unwrap())
+        };
+        let same = hash(&|_| {});
+        assert_eq!(same, hash(&|_| {}));
+        assert_ne!(same, hash(&|session| session.channel_name = "other".into()));
+        assert_ne!(same, hash(&|session| session.messages[0].author_name = "Bo".into()));
+        assert_ne!(same, hash(&|session| session.messages[0].text = SearchText::from_parts(["hot"])));
+        assert_ne!(same, hash(&|session| session.language = Some("english".into())));
     }
 }

@@ -4,6 +4,9 @@ use super::print;
 use crate::app::App;
 use crate::cli::EvalSessions;
 
+#[cfg(feature = "edge")]
+pub use retrieval::retrieval;
+
 /// Scores the sessionizer against marked conversations.
 pub async fn sessions(app: &App, args: EvalSessions) -> anyhow::Result<()> {
     let rules = app.config().sessions.rules();
@@ -15,4 +18,92 @@ pub async fn sessions(app: &App, args: EvalSessions) -> anyhow::Result<()> {
         print(&report.to_string())?;
     }
     Ok(())
+}
+
+#[cfg(feature = "edge")]
+mod retrieval {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use guildex_embed::Embedder;
+    use guildex_eval::{Bench, Corpus, Method, Stage};
+    use guildex_types::ModelSlug;
+
+    use super::super::print;
+    use crate::app::App;
+    use crate::catalogue;
+    use crate::cli::{EvalRetrieval, SessionMethod};
+    use crate::config::Config;
+    use crate::config::models::NamedModel;
+    use crate::progress::{Progress, Unit};
+
+    /// Scores searches: does the first message of a marked conversation find the rest?
+    pub async fn retrieval(app: &App, args: EvalRetrieval) -> anyhow::Result<()> {
+        let config = app.config();
+        let (exports, gold) = (args.exports.clone(), args.gold.clone());
+        let corpus = tokio::task::spawn_blocking(move || Corpus::read(&exports, &gold)).await??;
+        let method = |method: &SessionMethod| match method {
+            SessionMethod::Sessionizer => Method::Sessionizer(config.sessions.rules()),
+            SessionMethod::Plain => Method::Plain,
+            SessionMethod::Gap => Method::Gap,
+        };
+        let bench = Bench {
+            models: models(config, &args).await?,
+            methods: args.methods.iter().map(method).collect(),
+            modes: args.modes.iter().map(|mode| (*mode).into()).collect(),
+            eligible: config.sessions.eligibility(),
+            language: args.language.unwrap_or_default(),
+            fusion: config.search.searches().fusion,
+        };
+        let mut progress: Option<Progress> = None;
+        let report = bench.run(&corpus, &mut |stage| show(&mut progress, stage)).await?;
+        match args.json {
+            true => print(&format!("{}\n", serde_json::to_string_pretty(&report)?)),
+            false => print(&report.to_string()),
+        }
+    }
+
+    /// A bar for each model and method, one after another.
+    fn show(progress: &mut Option<Progress>, Stage { model, method, done, total }: Stage<'_>) {
+        let (done, total) = (done as u64, total as u64);
+        let bar = progress.get_or_insert_with(|| Progress::new("embedding", Unit::Things("points"), total));
+        let message = format!("{method}, {model}");
+        bar.update(done, total, &message);
+        if done == total
+            && let Some(bar) = progress.take()
+        {
+            bar.finish(&message);
+        }
+    }
+
+    async fn models(config: &Config, args: &EvalRetrieval) -> anyhow::Result<Vec<Arc<dyn Embedder>>> {
+        let mut config = config.clone();
+        let mut wanted = match args.models.is_empty() {
+            true => vec![config.model.name.clone()],
+            false => args.models.clone(),
+        };
+        if let Some(folder) = &args.int8 {
+            wanted.push(add_int8(&mut config, folder)?);
+        }
+        let models = catalogue::models(&config)?;
+        let mut loaded = Vec::with_capacity(wanted.len());
+        for model in wanted {
+            loaded.push(models.get(&model).await?);
+        }
+        Ok(loaded)
+    }
+
+    /// Adds the configured model from another folder, under a name that tells the precision.
+    fn add_int8(config: &mut Config, folder: &Path) -> anyhow::Result<ModelSlug> {
+        let name = config.model.name.as_str();
+        let slug: ModelSlug = format!("{}-int8", name.strip_suffix("-fp32").unwrap_or(name)).parse()?;
+        let model = NamedModel {
+            dir: Some(folder.to_owned()),
+            window: config.model.window,
+            dimensions: catalogue::DIMENSIONS,
+            ..NamedModel::default()
+        };
+        config.models.insert(slug.to_string(), model);
+        Ok(slug)
+    }
 }

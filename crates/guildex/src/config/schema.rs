@@ -261,11 +261,11 @@ pub struct Search {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Fusion {
-    /// How little the top of a ranking counts over what follows. Default: 60.
+    /// How little the top of a ranking counts over what follows. Default: 2.
     pub k: f64,
     /// What the ranking by vectors counts. Default: 1.
     pub dense: f64,
-    /// What the ranking by words counts. Default: 1.
+    /// What the ranking by words counts. Default: 0.5.
     pub bm25: f64,
 }
 
