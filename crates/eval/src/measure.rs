@@ -112,7 +112,7 @@ mod tests {
             success_1: 0.0,
             success_5: 100.0,
             success_10: 100.0,
-            mrr_10: 100.0 / 3.0,
+            mrr_10: 100.0 * (1.0 / 3.0),
             coverage_5: 100.0,
         };
         assert_eq!(third, expected);

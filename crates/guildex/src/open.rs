@@ -73,15 +73,16 @@ pub async fn active_model(app: &App, pool: &PgPool) -> anyhow::Result<Kept> {
     kept.into_iter().find(|model| model.slug == active).context("the active model has just been dropped")
 }
 
-/// Makes sure that the active model's collection is there and this database's. One that cannot be asked is for the
+/// The active model, whose collection has to be there and this database's. One that cannot be asked is for the
 /// search to tell of.
-pub async fn check_active(app: &App, pool: &PgPool, index: &dyn VectorIndex) -> anyhow::Result<()> {
+pub async fn check_active(app: &App, pool: &PgPool, index: &dyn VectorIndex) -> anyhow::Result<ModelSlug> {
     let active = active_model(app, pool).await?;
     let ingest = app.ingest(pool.clone());
     match verify(&ingest, index, &app.config().index.collection, &active).await {
-        Err(error) if error.is_away() => Ok(()),
-        outcome => Ok(drop(outcome?)),
+        Err(error) if error.is_away() => {}
+        outcome => drop(outcome?),
     }
+    Ok(active.slug)
 }
 
 /// On a server that any process can reach, tells it that much is about to be written to the model's collection, or

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 
 use collections::*;
 use filters::*;
-use guildex_index::{Collection, CollectionName, Ensured, Error, Mode, Scope, VectorIndex};
+use guildex_index::{Collection, CollectionName, Ensured, Error, Fusion, Mode, Query, Scope, VectorIndex};
 use guildex_types::PointId;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -280,10 +280,9 @@ async fn hybrid_finds_by_a_rare_word_and_by_meaning(index: &dyn VectorIndex, col
     let chunks: Vec<_> = noise.chain([by_word.clone(), by_meaning.clone()]).collect();
     upsert(index, collection, &chunks).await;
 
-    let hits = index
-        .search(&collection.name, &Scope::guild(guild(7)), query(Mode::Hybrid, &asked, "ZYZZYVA?"))
-        .await
-        .unwrap();
+    let fusion = Fusion { k: 60.0, dense: 1.0, bm25: 1.0 };
+    let query = Query { fusion, ..query(Mode::Hybrid, &asked, "ZYZZYVA?") };
+    let hits = index.search(&collection.name, &Scope::guild(guild(7)), query).await.unwrap();
     let found: BTreeSet<_> = ids(&hits).into_iter().take(2).collect();
     assert_eq!(found, BTreeSet::from([by_word.id(), by_meaning.id()]));
 }

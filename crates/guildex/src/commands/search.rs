@@ -17,8 +17,11 @@ pub async fn run(app: &App, args: Search) -> anyhow::Result<()> {
         None => {
             let pool = app.database().await?;
             let index = open::existing_index(app).await?;
-            open::check_active(app, &pool, index.as_ref()).await?;
-            app.searcher(pool, app.models()?, index).search(&request).await?
+            let active = open::check_active(app, &pool, index.as_ref()).await?;
+            let models = app.models()?;
+            // Before the search's clock starts. What is wrong with the model is for the search to tell.
+            let _ = models.get(request.model.as_ref().unwrap_or(&active)).await;
+            app.searcher(pool, models, index).search(&request).await?
         }
     };
     if results.degraded {
