@@ -190,18 +190,25 @@ fn runs_of_chars(word: &str, size: usize) -> Vec<&str> {
     starts.zip(ends).filter_map(|(start, end)| word.get(start..end)).collect()
 }
 
-/// Fills chunks with pieces, in order.
+/// Fills chunks with pieces, in order: no more chunks than needed, and all about as long, since a short rest says
+/// little.
 fn pack(
     tokenizer: &Tokenizer,
     header: &Header<'_>,
     pieces: &[Piece<'_>],
     room: usize,
 ) -> Result<Vec<Chunk>, TokenizerError> {
+    let total: usize = pieces.iter().map(|piece| piece.tokens).sum();
+    let wanted = total.div_ceil(room.max(1));
     let mut chunks: Vec<Chunk> = Vec::new();
-    let mut used = 0;
+    let (mut before, mut used) = (0, 0);
     for piece in pieces {
+        // Whether most of the piece stands behind the place where an even chunk would end.
+        let is_next =
+            chunks.len() < wanted && (2 * before + piece.tokens) * wanted > 2 * total * chunks.len();
+        before += piece.tokens;
         match chunks.last_mut() {
-            Some(chunk) if used + piece.tokens <= room => {
+            Some(chunk) if used + piece.tokens <= room && !is_next => {
                 chunk.lines.end = piece.line + 1;
                 chunk.text.push('\n');
                 chunk.text.push_str(piece.text);
@@ -250,6 +257,12 @@ mod tests {
         let split = split(&letters(32), "#", &["x ".repeat(20), "y ".repeat(20), "z".into()]).unwrap();
         assert_eq!(split.chunks.iter().map(|chunk| chunk.lines.clone()).collect::<Vec<_>>(), [0..1, 1..3]);
         assert!(split.chunks.iter().all(|chunk| chunk.text.starts_with("#\n")));
+    }
+
+    #[test]
+    fn chunks_are_about_as_long_as_each_other() {
+        let split = split(&letters(32), "", &["four"; 9]).unwrap();
+        assert_eq!(split.chunks.iter().map(|chunk| chunk.lines.clone()).collect::<Vec<_>>(), [0..5, 5..9]);
     }
 
     #[test]

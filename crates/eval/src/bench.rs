@@ -5,8 +5,8 @@ use std::sync::Arc;
 use guildex_embed::{EmbedError, Embedder, TokenizerError};
 use guildex_index::bm25::{self, Language};
 use guildex_index::{
-    Bulk, Collection, CollectionName, EdgeIndex, Filter, Fusion, InvalidCollectionName, Mode, Query, Scope,
-    SparseVector, VectorIndex,
+    Bulk, Collection, CollectionName, EdgeIndex, Filter, Fusion, InvalidCollectionName, Mode, Point, Query,
+    Scope, SparseVector, VectorIndex,
 };
 use guildex_producer::eval;
 use guildex_store::sessions::Session;
@@ -19,7 +19,7 @@ use crate::measure::{DEPTH, Tally};
 use crate::report::{Report, Row, name_of};
 use crate::{Method, Scores};
 
-/// Texts that are embedded and written together.
+/// About how many texts are embedded and written together.
 const BLOCK: usize = 256;
 
 /// Why an evaluation cannot be made.
@@ -176,28 +176,50 @@ async fn fill(
     let collections = index.collections();
     collections.ensure(&Collection { name: name.clone(), dims: embedder.dimensions() }).await?;
     collections.bulk(name, Bulk::Begin).await?;
-    let mut drafts = draft(embedder.clone(), sessions).await?.into_iter();
-    let total = drafts.len();
+    let drafts = draft(embedder.clone(), sessions).await?;
+    let total = drafts.iter().map(Vec::len).sum();
     on_progress(0, total);
-    while drafts.len() > 0 {
-        let block: Vec<Draft> = drafts.by_ref().take(BLOCK).collect();
-        let vectors = embedder.embed(block.iter().map(|draft| draft.text.clone()).collect()).await?;
-        let points = block.into_iter().zip(vectors).map(|(draft, vector)| draft.into_point(vector));
-        index.upsert(name, points.collect()).await?;
-        on_progress(total - drafts.len(), total);
+    let mut done = 0;
+    for sessions in blocks(drafts) {
+        let texts = sessions.iter().flatten().map(|draft| draft.text.clone()).collect();
+        let mut vectors = embedder.embed(texts).await?.into_iter();
+        let point = |drafts: Vec<Draft>| {
+            let vectors: Vec<_> = vectors.by_ref().take(drafts.len()).collect();
+            Draft::into_points(drafts, &vectors)
+        };
+        let points: Vec<Point> = sessions.into_iter().flat_map(point).collect();
+        done += points.len();
+        index.upsert(name, points).await?;
+        on_progress(done, total);
     }
     Ok(total)
 }
 
-/// Tokenising takes a core for a while, so it does not happen on the runtime's threads.
-async fn draft(embedder: Arc<dyn Embedder>, sessions: Vec<Session>) -> Result<Vec<Draft>, EvalError> {
-    let drafting = tokio::task::spawn_blocking(move || {
-        let mut drafts = Vec::new();
-        for session in &sessions {
-            let split = Enriched::of(session).split(embedder.tokenizer())?;
-            drafts.extend(Draft::all(session, split, embedder.slug(), false));
+/// Whole sessions, as many together as make a block.
+fn blocks(sessions: Vec<Vec<Draft>>) -> Vec<Vec<Vec<Draft>>> {
+    let mut blocks: Vec<Vec<Vec<Draft>>> = Vec::new();
+    let mut room = 0;
+    for session in sessions {
+        if room == 0 {
+            blocks.push(Vec::new());
+            room = BLOCK;
         }
-        Ok(drafts)
+        room = room.saturating_sub(session.len());
+        if let Some(block) = blocks.last_mut() {
+            block.push(session);
+        }
+    }
+    blocks
+}
+
+/// Tokenising takes a core for a while, so it does not happen on the runtime's threads.
+async fn draft(embedder: Arc<dyn Embedder>, sessions: Vec<Session>) -> Result<Vec<Vec<Draft>>, EvalError> {
+    let drafting = tokio::task::spawn_blocking(move || {
+        let draft = |session: &Session| {
+            let split = Enriched::of(session).split(embedder.tokenizer())?;
+            Ok(Draft::all(session, split, embedder.slug(), false))
+        };
+        sessions.iter().map(draft).collect()
     });
     drafting.await.map_err(|_| EvalError::Panicked)?
 }

@@ -44,7 +44,7 @@ impl Default for Fusion {
     /// Chosen by what searches find (`docs/retrieval.md`): with the usual k of 60 and equal weights they find no more
     /// than by vectors alone.
     fn default() -> Self {
-        Self { k: 2.0, dense: 1.0, bm25: 0.5 }
+        Self { k: 2.0, dense: 1.0, bm25: 0.75 }
     }
 }
 

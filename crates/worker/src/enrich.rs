@@ -1,5 +1,7 @@
 //! What the model and the index get to see of a session: `eval` measures with this very code.
 
+use std::ops::Range;
+
 use guildex_embed::{Split, Tokenizer, TokenizerError};
 use guildex_index::bm25::{self, Language};
 use guildex_index::{Payload, Point, Preview, SparseVector};
@@ -10,9 +12,13 @@ use sha2::{Digest, Sha256};
 /// Raised whenever the text below is made differently, so that everything is embedded anew.
 const TEMPLATE: &str = "2";
 
-/// The most tokens of a chunk. Of 64 to 250, smaller chunks find more and show less of a conversation; this many
-/// is where both are good (`docs/retrieval.md`).
-const CHUNK_TOKENS: usize = 128;
+/// The most tokens of a chunk. Of 64 to 250, smaller chunks find more and show less of a conversation; with this
+/// many both are good (`docs/retrieval.md`).
+const CHUNK_TOKENS: usize = 96;
+
+/// How much of a chunk's vectors is that of it and its neighbours together: what a conversation is about may have
+/// been said a few messages before. Searches find more so, by words above all (`docs/retrieval.md`).
+const CONTEXT: f32 = 0.5;
 
 /// A session as text, in two ways.
 ///
@@ -112,20 +118,34 @@ pub struct Draft {
 impl Draft {
     /// The chunks of a session, as points without their dense vectors.
     pub fn all(session: &Session, split: Split, model: &ModelSlug, previews: bool) -> Vec<Self> {
+        let ranges: Vec<Range<usize>> = split.chunks.iter().map(|chunk| chunk.lines.clone()).collect();
         split
             .chunks
             .into_iter()
             .zip(0..)
             .filter_map(|(chunk, number)| {
+                let around = neighbourhood(&ranges, number as usize);
+                let around = around.first()?.start..around.last()?.end;
+                let context = session.messages.get(around)?;
                 let messages = session.messages.get(chunk.lines)?;
-                Self::new(session, messages, chunk.text, number, model, previews)
+                Self::new(session, messages, context, chunk.text, number, model, previews)
             })
             .collect()
+    }
+
+    /// The points of one session's drafts, with the vectors of their texts, one each.
+    pub fn into_points(drafts: Vec<Self>, vectors: &[Vec<f32>]) -> Vec<Point> {
+        let point = |(number, draft): (usize, Self)| {
+            let dense = in_context(vectors, number)?;
+            Some(Point { id: draft.id, dense, bm25: draft.bm25, payload: draft.payload })
+        };
+        drafts.into_iter().enumerate().filter_map(point).collect()
     }
 
     fn new(
         session: &Session,
         messages: &[SessionMessage],
+        context: &[SessionMessage],
         text: String,
         chunk: u32,
         model: &ModelSlug,
@@ -135,10 +155,8 @@ impl Draft {
         let mut author_ids: Vec<_> = messages.iter().map(|m| m.author_id).collect();
         author_ids.sort_unstable();
         author_ids.dedup();
-        // Words are looked for in what was written, the names of members spoken to included.
-        let written: Vec<&str> = messages.iter().map(|m| m.text.as_str()).collect();
         Some(Self {
-            bm25: bm25::document(&written.join("\n"), language(session)),
+            bm25: words(messages, context, language(session)),
             id: PointId::of(session.guild_id, session.channel_id, session.first_message_id, model, chunk),
             payload: Payload {
                 guild_id: session.guild_id,
@@ -156,11 +174,38 @@ impl Draft {
             text,
         })
     }
+}
 
-    /// The point, with the vector of its text.
-    pub fn into_point(self, dense: Vec<f32>) -> Point {
-        Point { id: self.id, dense, bm25: self.bm25, payload: self.payload }
-    }
+/// A chunk, by its number, with those before and after it.
+fn neighbourhood<T>(chunks: &[T], number: usize) -> &[T] {
+    chunks.get(number.saturating_sub(1)..chunks.len().min(number + 2)).unwrap_or_default()
+}
+
+/// The words of a chunk's messages and of those in its neighbourhood: of what was written, the names of members
+/// spoken to included.
+fn words(messages: &[SessionMessage], context: &[SessionMessage], language: Language) -> SparseVector {
+    let weighed = |messages: &[SessionMessage], weight: f32| {
+        let written: Vec<&str> = messages.iter().map(|message| message.text.as_str()).collect();
+        let words = bm25::document(&written.join("\n"), language);
+        let pairs = words.indices().iter().zip(words.values());
+        pairs.map(|(word, value)| (*word, weight * value)).collect::<Vec<_>>()
+    };
+    weighed(messages, 1.0 - CONTEXT).into_iter().chain(weighed(context, CONTEXT)).collect()
+}
+
+/// The vector of a chunk, by its number, moved towards the mean of its neighbourhood's.
+fn in_context(vectors: &[Vec<f32>], number: usize) -> Option<Vec<f32>> {
+    let own = vectors.get(number)?;
+    let around = neighbourhood(vectors, number);
+    let mean = |place: usize| {
+        around.iter().filter_map(|vector| vector.get(place)).sum::<f32>() / around.len() as f32
+    };
+    Some(
+        own.iter()
+            .enumerate()
+            .map(|(place, value)| (1.0 - CONTEXT) * value + CONTEXT * mean(place))
+            .collect(),
+    )
 }
 
 #[cfg(test)]
@@ -232,6 +277,39 @@ mod tests {
             all.extend(draft.payload.message_ids);
         }
         assert_eq!(all, session.messages.iter().map(|m| m.id).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_chunk_is_found_by_its_neighbours_too_and_by_its_own_words_first() {
+        let texts: Vec<String> =
+            (0..40).map(|n| format!("word{n} and some others to fill the line")).collect();
+        let session = session(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+        let drafts = drafts(&session);
+        assert!(drafts.len() > 3);
+        let weight = |draft: &Draft, word: &str| {
+            let wanted = bm25::query(word, Language::None).indices()[0];
+            let place = draft.bm25.indices().iter().position(|index| *index == wanted);
+            place.map_or(0.0, |place| draft.bm25.values()[place])
+        };
+        let weights: Vec<f32> = drafts.iter().map(|draft| weight(draft, "word0")).collect();
+        assert!(weights[0] > weights[1] && weights[1] > 0.0, "{weights:?}");
+        assert!(weights[2..].iter().all(|weight| *weight == 0.0), "{weights:?}");
+
+        let vectors: Vec<Vec<f32>> = (0..drafts.len())
+            .map(|n| (0..drafts.len()).map(|m| f32::from(u8::from(n == m))).collect())
+            .collect();
+        let points = Draft::into_points(drafts, &vectors);
+        assert_eq!(points[0].dense[..3], [0.75, 0.25, 0.0], "one of two, in the mean");
+        let third = CONTEXT / 3.0;
+        assert_eq!(points[1].dense[..4], [third, 0.5 + third, third, 0.0]);
+    }
+
+    #[test]
+    fn what_is_one_chunk_is_left_as_it_is() {
+        let session = session(&["the bed is cold"]);
+        let points = Draft::into_points(drafts(&session), &[vec![0.6, 0.8]]);
+        assert_eq!(points[0].dense, [0.6, 0.8]);
+        assert_eq!(points[0].bm25, bm25::document("the bed is cold", Language::None));
     }
 
     #[test]

@@ -265,7 +265,7 @@ pub struct Fusion {
     pub k: f64,
     /// What the ranking by vectors counts. Default: 1.
     pub dense: f64,
-    /// What the ranking by words counts. Default: 0.5.
+    /// What the ranking by words counts. Default: 0.75.
     pub bm25: f64,
 }
 

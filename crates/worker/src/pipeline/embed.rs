@@ -77,10 +77,10 @@ fn with_vectors(
     let plan = match work.plan {
         Plan::Remove => Plan::Remove,
         Plan::Keep => Plan::Keep,
-        Plan::Write { parts, content_hash } => Plan::Write {
-            parts: parts.into_iter().zip(vectors).map(|(draft, vector)| draft.into_point(vector)).collect(),
-            content_hash,
-        },
+        Plan::Write { parts, content_hash } => {
+            let vectors: Vec<_> = vectors.take(parts.len()).collect();
+            Plan::Write { parts: Draft::into_points(parts, &vectors), content_hash }
+        }
     };
     Work { part: work.part, session: work.session, plan }
 }
