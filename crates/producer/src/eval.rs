@@ -91,7 +91,7 @@ impl Count {
             messages: messages.len(),
             annotated: conversations.iter().map(Vec::len).sum(),
             conversations: conversations.len(),
-            sessionizer: tally(Method::Sessionizer(rules.clone())),
+            sessionizer: tally(Method::Sessionizer(Box::new(rules.clone()))),
             plain: tally(Method::Plain),
             gap: tally(Method::Gap),
         }

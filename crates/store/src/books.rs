@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use guildex_types::{GuildId, ModelSlug, Revision, SessionId};
 use serde::{Deserialize, Serialize};
-use sqlx::{PgConnection, PgExecutor, PgPool};
+use sqlx::{FromRow, PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
 use crate::StoreError;
@@ -35,7 +35,7 @@ pub async fn of_guild(
     after: Option<SessionId>,
     limit: i64,
 ) -> Result<Vec<Book>, StoreError> {
-    let rows: Vec<(Uuid, i64, i64, Option<Vec<u8>>, i32)> = sqlx::query_as(
+    let rows: Vec<Row> = sqlx::query_as(
         "SELECT i.session_id, i.point_revision, i.indexed_revision, i.content_hash, i.points
          FROM indexed_sessions i JOIN sessions s ON s.id = i.session_id
          WHERE s.guild_id = $1 AND i.model = $2 AND ($3::uuid IS NULL OR i.session_id > $3)
@@ -47,16 +47,28 @@ pub async fn of_guild(
     .bind(limit)
     .fetch_all(db)
     .await?;
-    Ok(rows
-        .into_iter()
-        .map(|(session_id, point_revision, indexed_revision, content_hash, points)| Book {
-            session_id: session_id.into(),
-            point_revision: point_revision.into(),
-            indexed_revision: indexed_revision.into(),
-            content_hash,
-            points: u32::try_from(points).unwrap_or(0),
-        })
-        .collect())
+    Ok(rows.into_iter().map(Row::read).collect())
+}
+
+#[derive(FromRow)]
+struct Row {
+    session_id: Uuid,
+    point_revision: i64,
+    indexed_revision: i64,
+    content_hash: Option<Vec<u8>>,
+    points: i32,
+}
+
+impl Row {
+    fn read(self) -> Book {
+        Book {
+            session_id: self.session_id.into(),
+            point_revision: self.point_revision.into(),
+            indexed_revision: self.indexed_revision.into(),
+            content_hash: self.content_hash,
+            points: u32::try_from(self.points).unwrap_or(0),
+        }
+    }
 }
 
 /// Writes books of an earlier time for those of the guild's sessions that live, have none, and lost nothing since.

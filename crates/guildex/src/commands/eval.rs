@@ -43,7 +43,7 @@ mod retrieval {
         let (exports, gold) = (args.exports.clone(), args.gold.clone());
         let corpus = tokio::task::spawn_blocking(move || Corpus::read(&exports, &gold)).await??;
         let method = |method: &SessionMethod| match method {
-            SessionMethod::Sessionizer => Method::Sessionizer(config.sessions.rules()),
+            SessionMethod::Sessionizer => Method::Sessionizer(Box::new(config.sessions.rules())),
             SessionMethod::Plain => Method::Plain,
             SessionMethod::Gap => Method::Gap,
         };

@@ -11,7 +11,7 @@ use crate::sessionizer::{Rules, Sessionizer, Turn};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Method {
     /// The one in use.
-    Sessionizer(Rules),
+    Sessionizer(Box<Rules>),
     /// A reply joins what it answers. Else a mention joins the newest message of a mentioned member, within 60
     /// minutes; any other message joins its author's last one within 5 minutes; the rest begin sessions.
     Plain,
