@@ -1,5 +1,7 @@
 //! The search in Postgres, while index or model is away.
 
+use std::time::Duration;
+
 use guildex_store::search::{self, Words};
 use guildex_types::SessionId;
 
@@ -8,6 +10,9 @@ use crate::request::{Ask, MAX_DEPTH};
 use crate::results::Results;
 use crate::searcher::{Clock, Searcher};
 use crate::show::Pick;
+
+/// How long after the deadline Postgres gives up a query that nobody waits for.
+const GRACE: Duration = Duration::from_secs(1);
 
 impl Searcher {
     /// Answers from Postgres alone, in the same scope and under the same filters.
@@ -28,7 +33,9 @@ impl Searcher {
         };
         // All pages are cut from one list, as in the index.
         let depth = u32::try_from(MAX_DEPTH).unwrap_or(u32::MAX);
-        let matches = search::by_words(&self.pool, words, depth, clock.left(Part::Postgres));
+        // Postgres gives up after us, so that it is always the deadline that is told of.
+        let patience = clock.left(Part::Postgres) + GRACE;
+        let matches = search::by_words(&self.pool, words, depth, patience);
         let page = ask.page(clock.within(Part::Postgres, matches).await?);
 
         let ids: Vec<SessionId> = page.iter().map(|found| found.session_id).collect();
