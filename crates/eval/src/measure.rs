@@ -107,15 +107,10 @@ mod tests {
     #[test]
     fn the_first_useful_point_counts_by_its_rank() {
         let other: &[i64] = &[9];
-        let third = scores(&[(&[1, 2], &[other, other, &[1], &[2]])]);
-        let expected = Scores {
-            success_1: 0.0,
-            success_5: 100.0,
-            success_10: 100.0,
-            mrr_10: 100.0 * (1.0 / 3.0),
-            coverage_5: 100.0,
-        };
-        assert_eq!(third, expected);
+        let fourth = scores(&[(&[1, 2], &[other, other, other, &[1], &[2]])]);
+        let expected =
+            Scores { success_1: 0.0, success_5: 100.0, success_10: 100.0, mrr_10: 25.0, coverage_5: 100.0 };
+        assert_eq!(fourth, expected);
     }
 
     #[test]

@@ -17,8 +17,12 @@ const TEMPLATE: &str = "2";
 const CHUNK_TOKENS: usize = 96;
 
 /// How much of a chunk's vectors is that of it and its neighbours together: what a conversation is about may have
-/// been said a few messages before. Searches find more so, by words above all (`docs/retrieval.md`).
+/// been said some messages before. Searches find more so, by words above all (`docs/retrieval.md`).
 const CONTEXT: f32 = 0.5;
+
+/// How many chunks before and after are neighbours. With the whole session searches find no more, and a long
+/// session's words would be stored with each of its chunks.
+const REACH: usize = 3;
 
 /// A session as text, in two ways.
 ///
@@ -176,9 +180,9 @@ impl Draft {
     }
 }
 
-/// A chunk, by its number, with those before and after it.
+/// A chunk, by its number, with its neighbours.
 fn neighbourhood<T>(chunks: &[T], number: usize) -> &[T] {
-    chunks.get(number.saturating_sub(1)..chunks.len().min(number + 2)).unwrap_or_default()
+    chunks.get(number.saturating_sub(REACH)..chunks.len().min(number + REACH + 1)).unwrap_or_default()
 }
 
 /// The words of a chunk's messages and of those in its neighbourhood: of what was written, the names of members
@@ -282,26 +286,26 @@ mod tests {
     #[test]
     fn a_chunk_is_found_by_its_neighbours_too_and_by_its_own_words_first() {
         let texts: Vec<String> =
-            (0..40).map(|n| format!("word{n} and some others to fill the line")).collect();
+            (0..70).map(|n| format!("word{n} and some others to fill the line")).collect();
         let session = session(&texts.iter().map(String::as_str).collect::<Vec<_>>());
         let drafts = drafts(&session);
-        assert!(drafts.len() > 3);
-        let weight = |draft: &Draft, word: &str| {
-            let wanted = bm25::query(word, Language::None).indices()[0];
+        let count = drafts.len();
+        assert!(count > REACH + 2);
+        let weight = |draft: &Draft| {
+            let wanted = bm25::query("word0", Language::None).indices()[0];
             let place = draft.bm25.indices().iter().position(|index| *index == wanted);
             place.map_or(0.0, |place| draft.bm25.values()[place])
         };
-        let weights: Vec<f32> = drafts.iter().map(|draft| weight(draft, "word0")).collect();
-        assert!(weights[0] > weights[1] && weights[1] > 0.0, "{weights:?}");
-        assert!(weights[2..].iter().all(|weight| *weight == 0.0), "{weights:?}");
+        let weights: Vec<f32> = drafts.iter().map(weight).collect();
+        let (near, far) = weights.split_at(REACH + 1);
+        assert!(near[1..].iter().all(|weight| 0.0 < *weight && *weight < near[0]), "{weights:?}");
+        assert!(far.iter().all(|weight| *weight == 0.0), "{weights:?}");
 
-        let vectors: Vec<Vec<f32>> = (0..drafts.len())
-            .map(|n| (0..drafts.len()).map(|m| f32::from(u8::from(n == m))).collect())
-            .collect();
-        let points = Draft::into_points(drafts, &vectors);
-        assert_eq!(points[0].dense[..3], [0.75, 0.25, 0.0], "one of two, in the mean");
-        let third = CONTEXT / 3.0;
-        assert_eq!(points[1].dense[..4], [third, 0.5 + third, third, 0.0]);
+        let unit = |n: usize| (0..count).map(|m| f32::from(u8::from(n == m))).collect();
+        let points = Draft::into_points(drafts, &(0..count).map(unit).collect::<Vec<Vec<f32>>>());
+        let share = CONTEXT / (REACH + 1) as f32;
+        let expected = [&[1.0 - CONTEXT + share], vec![share; REACH].as_slice(), &[0.0]].concat();
+        assert_eq!(points[0].dense[..REACH + 2], expected);
     }
 
     #[test]
