@@ -6,7 +6,7 @@ use std::path::Path;
 
 use guildex_index::{CollectionName, InvalidCollectionName, VectorIndex};
 use guildex_store::books::{self, Book};
-use guildex_store::models::{self, Kept, ModelState};
+use guildex_store::models::{self, Kept};
 use guildex_store::{StoreError, channels, installation, schema_version};
 use guildex_types::{GuildId, ModelSlug};
 use serde::{Deserialize, Serialize};
@@ -57,7 +57,7 @@ pub async fn backup(
     make_empty(folder)?;
     let mut saved = Vec::new();
     for model in models::kept(pool).await? {
-        if model.state.is_kept_in_step() && model.state != ModelState::Dropping {
+        if model.state.is_kept_in_step() {
             saved.push(save(pool, index, base, &model, folder).await?);
         }
     }
