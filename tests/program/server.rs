@@ -116,9 +116,11 @@ async fn a_server_that_nobody_answers_at_is_told_of_and_costs_nothing() {
     let guild = GUILD.to_string();
     let outcome = world.fails(&["search", "--guild", &guild, "oak"]);
     assert!(outcome.stderr.contains("away"), "{outcome}");
+    assert!(up.stop().await.success());
+    assert_eq!(world.value::<i64>("SELECT count(*) FROM jobs WHERE attempts > 1 OR state = 'dead'").await, 0);
+
+    // With `up` gone nobody answers with a configuration of his own.
     let answer =
         world.ok(&["search", "--guild", &guild, "--set", "search.fallback=postgres", "--json", "oak"]).json();
     assert_eq!(answer["degraded"], true, "{answer}");
-    assert_eq!(world.value::<i64>("SELECT count(*) FROM jobs WHERE attempts > 1 OR state = 'dead'").await, 0);
-    assert!(up.stop().await.success());
 }
