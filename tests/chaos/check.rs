@@ -1,0 +1,55 @@
+//! What is left when all is quiet, against what ought to be.
+
+use std::collections::HashMap;
+
+use guildex_types::{GuildId, MessageId};
+
+use crate::report::Report;
+use crate::traffic::Said;
+use crate::world::World;
+
+/// Every acknowledged change of a guild against Postgres.
+pub async fn truth(
+    world: &World,
+    guild: GuildId,
+    said: &HashMap<MessageId, Said>,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let stored: Vec<(i64, i64, String)> = sqlx::query_as(
+        "SELECT id, channel_id, text FROM messages WHERE guild_id = $1 AND deleted_at IS NULL",
+    )
+    .bind(guild.get())
+    .fetch_all(&world.pool)
+    .await?;
+    let stored: HashMap<i64, (i64, String)> =
+        stored.into_iter().map(|(id, channel, text)| (id, (channel, text))).collect();
+    for (id, said) in said {
+        let there = stored.get(&id.get());
+        let as_said =
+            there.is_some_and(|(channel, text)| *channel == said.channel().get() && text == said.text());
+        report.messages_lost += usize::from(!said.is_gone && !as_said);
+        report.ghosts += usize::from(said.is_gone && there.is_some());
+    }
+    Ok(())
+}
+
+/// The ledger, and the index against Postgres.
+pub async fn ledger(world: &World, report: &mut Report) -> anyhow::Result<()> {
+    report.jobs = world.number("SELECT count(*) FROM jobs").await?;
+    report.jobs_dead = world.number("SELECT count(*) FROM jobs WHERE state = 'dead'").await?;
+    // Nothing is left to do, so whatever is not in step has lost its job.
+    report.jobs_lost = world
+        .number(
+            "SELECT count(*) FROM sessions s LEFT JOIN indexed_sessions i ON i.session_id = s.id
+             WHERE s.deleted_at IS NULL AND is_eligible(s.message_count, s.word_count, 2, 12)
+               AND i.indexed_revision IS DISTINCT FROM s.revision",
+        )
+        .await?;
+    Ok(())
+}
+
+/// The index against Postgres, as the program itself compares them.
+pub async fn index(world: &World, report: &mut Report) -> anyhow::Result<()> {
+    report.verified = world.fleet.lock().await.setting().json(&["verify", "--json"])?;
+    Ok(())
+}

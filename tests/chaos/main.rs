@@ -1,0 +1,189 @@
+//! Lets things go wrong for a while, and counts what was lost: see `scripts/chaos` and `docs/chaos.md`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test may panic, and prints its report"
+)]
+
+mod check;
+mod faults;
+mod fleet;
+mod probe;
+mod report;
+mod servers;
+#[path = "../../crates/index/tests/support/standin/mod.rs"]
+#[allow(dead_code, reason = "a part of it is for other tests")]
+mod standin;
+mod traffic;
+mod world;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use clap::{Parser, ValueEnum};
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::faults::Fault;
+use crate::probe::probe;
+use crate::report::Report;
+use crate::traffic::Traffic;
+use crate::world::{Index, World};
+
+/// The first guild's id.
+const FIRST_GUILD: i64 = 1_400_000_000_000_000_000;
+const GUILDS: i64 = 3;
+/// How long a fault may be remembered.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Lets processes and servers of Guildex die, freeze and fill up under live traffic; then leaves all in peace and
+/// compares everything.
+#[derive(Debug, Parser)]
+#[command(name = "chaos")]
+struct Args {
+    /// How long faults go on, over all kinds of index; the way to quiet comes on top
+    #[arg(long, value_name = "N", default_value_t = 3.0)]
+    minutes: f64,
+    /// Chooses the faults and the traffic; the same seed gives the same plan, if not the same races
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+    /// Where the points are
+    #[arg(long, value_name = "KIND", default_value = "both")]
+    index: Which,
+    /// Faults to choose from, such as 'process killed'; repeatable [default: all]
+    #[arg(long = "fault", value_name = "NAME")]
+    faults: Vec<String>,
+    /// Changes a second in each of the three guilds
+    #[arg(long, value_name = "N", default_value_t = 4.0)]
+    rate: f64,
+    /// Seconds after which a silent worker's jobs go to others
+    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    lease: u64,
+    /// Print JSON, a document a kind of index
+    #[arg(long)]
+    json: bool,
+    /// Keep the processes' logs, and not only those of a run that lost something
+    #[arg(long)]
+    keep: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Which {
+    /// One process holds the index in its folder
+    Embedded,
+    /// Three workers share a server
+    Server,
+    /// The one after the other, for half of the time each
+    Both,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let args = Args::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let seed = args.seed.unwrap_or_else(|| rand::rng().random_range(0..1_000_000));
+    let kinds: &[Index] = match args.index {
+        Which::Embedded => &[Index::Embedded],
+        Which::Server => &[Index::Server],
+        Which::Both => &[Index::Embedded, Index::Server],
+    };
+    let minutes = args.minutes / kinds.len() as f64;
+    let mut good = true;
+    for kind in kinds {
+        eprintln!("chaos: {kind:?}, {minutes} minutes of faults, seed {seed}");
+        let report = runtime.block_on(run(&args, *kind, Duration::from_secs_f64(minutes * 60.0), seed))?;
+        if args.json {
+            println!("{}", report.to_json());
+        } else {
+            println!("\n{kind:?}, seed {seed}\n{report}");
+        }
+        good &= report.is_good();
+    }
+    println!("{}", if good { "nothing was lost" } else { "something went wrong" });
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn run(args: &Args, index: Index, time: Duration, seed: u64) -> anyhow::Result<Report> {
+    let world = Arc::new(World::start(index, Duration::from_secs(args.lease)).await?);
+    let (stop, mut report) = (CancellationToken::new(), Report::default());
+    let supervisor = tokio::spawn({
+        let world = world.clone();
+        async move { world.supervise().await }
+    });
+    let talkers: Vec<_> = (0..GUILDS)
+        .map(|number| {
+            let (guild, seed) = (FIRST_GUILD + number * 1_000, seed.wrapping_add(number.unsigned_abs()));
+            let traffic = Traffic::new(guild, world.ingest(), world.socket.clone(), seed, args.rate);
+            tokio::spawn(traffic.run(stop.clone()))
+        })
+        .collect();
+
+    let outcome = harm(args, &world, time, seed, &mut report).await;
+    // Whatever came of it, the traffic ends.
+    stop.cancel();
+    outcome?;
+    let mut guilds = Vec::new();
+    for talker in talkers {
+        guilds.push(talker.await?);
+    }
+    eprintln!("chaos: quiet");
+    world
+        .until("SELECT NOT EXISTS (SELECT FROM jobs WHERE state IN ('pending', 'queued', 'running'))", PATIENCE)
+        .await?;
+    supervisor.abort();
+    report.unasked = world.fleet.lock().await.unasked;
+    for guild in &guilds {
+        report.counts += guild.counts;
+        check::truth(&world, guild.guild, &guild.said, &mut report).await?;
+    }
+    check::ledger(&world, &mut report).await?;
+    check::index(&world, &mut report).await?;
+    world.fleet.lock().await.stop().await?;
+    if args.keep || !report.is_good() {
+        eprintln!("chaos: the logs are in {}", world.keep_logs()?.display());
+    }
+    Ok(report)
+}
+
+/// One fault after another, each put right and recovered from before the next.
+async fn harm(
+    args: &Args,
+    world: &World,
+    time: Duration,
+    seed: u64,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let mut random = StdRng::seed_from_u64(seed);
+    let chosen = |fault: &Fault| args.faults.is_empty() || args.faults.contains(&fault.to_string());
+    let all: Vec<Fault> = Fault::all(world).into_iter().filter(chosen).collect();
+    ensure!(!all.is_empty(), "no such fault here; there are: {}", Fault::names(world));
+    let end = Instant::now() + time;
+    let mut round = Vec::new();
+    while Instant::now() < end {
+        if round.is_empty() {
+            round = all.clone();
+            round.shuffle(&mut random);
+        }
+        let Some(fault) = round.pop() else { continue };
+        *report.faults.entry(fault).or_default() += 1;
+        let begun = Instant::now();
+        fault.strike(world, &mut random).await.with_context(|| fault.to_string())?;
+        let righted = Instant::now();
+        let found = probe(&world.ingest(), PATIENCE).await.with_context(|| format!("after: {fault}"))?;
+        report.recovered(fault, found.duration_since(righted));
+        eprintln!(
+            "chaos: {fault}, {:.1} s; recovered in {:.1} s",
+            (righted - begun).as_secs_f64(),
+            (found - righted).as_secs_f64()
+        );
+        sleep(Duration::from_millis(random.random_range(0..2_000))).await;
+    }
+    Ok(())
+}
