@@ -211,8 +211,7 @@ impl Ingest {
         lock_channel(&mut tx, guild, channel).await?;
         let stored = messages::unplaced(&mut tx, guild, channel, self.config.include_bots, limit).await?;
         let looked_at = stored.len();
-        let (admitted, lost) =
-            self.admit(&mut tx, guild, (channel, None), stored, |message| message).await?;
+        let (admitted, lost) = self.admit(&mut tx, guild, (channel, None), stored, |message| message).await?;
         let judged: Vec<(&Message, Option<Skip>)> = admitted.iter().map(|m| (m, self.skip(m))).collect();
         messages::annotate(&mut tx, guild, channel, &judged).await?;
         let arrivals = judged.iter().filter(|(_, skip)| skip.is_none()).map(|(m, _)| arrival(m)).collect();
@@ -272,8 +271,7 @@ impl Ingest {
             .map(&of)
             .map(|m| Candidate { id: m.id, author: m.author.id, sent_at: m.sent_at })
             .collect();
-        let admitted =
-            limits::admitted(tx, guild, (channel, parent), &candidates, self.overdue()).await?;
+        let admitted = limits::admitted(tx, guild, (channel, parent), &candidates, self.overdue()).await?;
         let refused: Vec<MessageId> =
             candidates.iter().map(|candidate| candidate.id).filter(|id| !admitted.contains(id)).collect();
         if refused.is_empty() {

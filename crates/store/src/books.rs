@@ -136,11 +136,7 @@ pub async fn strike(
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn void(
-    tx: &mut PgConnection,
-    guild: GuildId,
-    sessions: &[SessionId],
-) -> Result<u64, StoreError> {
+pub async fn void(tx: &mut PgConnection, guild: GuildId, sessions: &[SessionId]) -> Result<u64, StoreError> {
     let points: i64 = sqlx::query_scalar(
         "WITH voided AS (
              UPDATE indexed_sessions i SET content_hash = NULL FROM sessions s

@@ -237,7 +237,8 @@ pub async fn raze(
     let sessions = u64::try_from(buried.len()).unwrap_or(u64::MAX);
     let mut indexed: Vec<(SessionId, Revision)> = buried
         .into_iter()
-        .filter_map(|(id, revision, may_have_points)| may_have_points.then(|| (id.into(), revision.into())))
+        .filter(|(_, _, may_have_points)| *may_have_points)
+        .map(|(id, revision, _)| (id.into(), revision.into()))
         .collect();
     indexed.sort_unstable();
     Ok(Razed { messages: u64::try_from(messages).unwrap_or(0), latest, sessions, indexed })

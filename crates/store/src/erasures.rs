@@ -17,16 +17,19 @@ pub enum Target {
     /// These messages, whatever their channels.
     Messages {
         /// Their ids.
+        #[serde(rename = "message_ids")]
         messages: Vec<MessageId>,
     },
     /// All that a member wrote in the guild.
     Member {
         /// The member.
+        #[serde(rename = "member_id")]
         member: UserId,
     },
     /// A channel with its threads, or a thread.
     Channel {
         /// The channel or thread.
+        #[serde(rename = "channel_id")]
         channel: ChannelId,
     },
     /// Everything.
@@ -126,11 +129,13 @@ pub async fn write(
     .bind(jobs.is_empty())
     .fetch_one(&mut *tx)
     .await?;
-    sqlx::query("INSERT INTO erasure_jobs (erasure_id, job_id) SELECT $1, id FROM UNNEST($2::uuid[]) AS u (id)")
-        .bind(id)
-        .bind(jobs.iter().map(|job| job.get()).collect::<Vec<_>>())
-        .execute(tx)
-        .await?;
+    sqlx::query(
+        "INSERT INTO erasure_jobs (erasure_id, job_id) SELECT $1, id FROM UNNEST($2::uuid[]) AS u (id)",
+    )
+    .bind(id)
+    .bind(jobs.iter().map(|job| job.get()).collect::<Vec<_>>())
+    .execute(tx)
+    .await?;
     row.read()
 }
 

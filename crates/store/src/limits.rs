@@ -178,12 +178,11 @@ pub async fn opt_out(tx: &mut PgConnection, guild: GuildId, party: Party) -> Res
 /// If Postgres fails.
 pub async fn opt_in(tx: &mut PgConnection, guild: GuildId, party: Party) -> Result<bool, StoreError> {
     let (scope, target) = party.columns();
-    let ended =
-        sqlx::query("DELETE FROM opt_outs WHERE guild_id = $1 AND scope = $2 AND target_id = $3")
-            .bind(guild.get())
-            .bind(scope)
-            .bind(target)
-            .execute(tx)
-            .await?;
+    let ended = sqlx::query("DELETE FROM opt_outs WHERE guild_id = $1 AND scope = $2 AND target_id = $3")
+        .bind(guild.get())
+        .bind(scope)
+        .bind(target)
+        .execute(tx)
+        .await?;
     Ok(ended.rows_affected() > 0)
 }

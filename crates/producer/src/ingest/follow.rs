@@ -36,7 +36,8 @@ impl Ingest {
         changed: &[Changed],
         class: JobClass,
     ) -> Result<Vec<JobId>, StoreError> {
-        self.enqueue(tx, changed.iter().filter_map(|change| self.job_for(guild, change, class)).collect()).await
+        self.enqueue(tx, changed.iter().filter_map(|change| self.job_for(guild, change, class)).collect())
+            .await
     }
 
     /// Asks for the removal of all points of razed sessions. A job of such a session that is under way takes this
@@ -113,8 +114,5 @@ impl Touched {
 
 /// What these sessions are by now, for those who remove points.
 pub(crate) fn outdated<'a>(changed: impl IntoIterator<Item = &'a Changed>) -> Vec<Outdated> {
-    changed
-        .into_iter()
-        .map(|change| Outdated { session_id: change.id, below: change.revision })
-        .collect()
+    changed.into_iter().map(|change| Outdated { session_id: change.id, below: change.revision }).collect()
 }
