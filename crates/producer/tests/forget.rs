@@ -238,7 +238,9 @@ async fn whoever_stores_and_whoever_forgets_wait_for_each_other(pool: PgPool) {
         lock_channel(&mut gate, guild(of), place.id).await.unwrap();
         let storing = {
             let (ingest, place) = (ingest.clone(), place.clone());
-            async move { drop(store(&ingest, &place, &talk(&place, 1)).await) }
+            async move {
+                store(&ingest, &place, &talk(&place, 1)).await;
+            }
         };
         let forgetting = {
             let ingest = ingest.clone();
@@ -311,9 +313,11 @@ async fn all_calls_run_side_by_side_without_waiting_in_a_circle(pool: PgPool) {
                 let place = channel(GUILD, 100 + number);
                 let first = 1 + 100 * number + 3 * round;
                 match task {
-                    0..=2 => drop(store(&ingest, &place, &talk(&place, first)).await),
+                    0..=2 => {
+                        store(&ingest, &place, &talk(&place, first)).await;
+                    }
                     3 => {
-                        drop(ingest.delete(guild(GUILD), place.id, &ids(&[first, first + 1])).await.unwrap())
+                        ingest.delete(guild(GUILD), place.id, &ids(&[first, first + 1])).await.unwrap();
                     }
                     4 => drop(ingest.forget_messages(guild(GUILD), &ids(&[first + 2])).await.unwrap()),
                     _ if round % 5 == 4 => drop(ingest.delete_channel(guild(GUILD), place.id).await.unwrap()),
