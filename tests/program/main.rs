@@ -9,6 +9,7 @@ mod world;
 mod backfill;
 mod backup;
 mod crashes;
+mod forget;
 mod hostile;
 mod index_folder;
 mod init;

@@ -62,13 +62,14 @@ impl App {
 
     /// The writer of messages and sessions.
     pub fn ingest(&self, pool: PgPool) -> Ingest {
-        let Config { sessions, optout, worker, .. } = &self.config;
+        let Config { sessions, optout, retention, worker, .. } = &self.config;
         let config = IngestConfig {
             rules: sessions.rules(),
             eligible: sessions.eligibility(),
             include_bots: sessions.include_bots,
             opted_out_users: optout.users.iter().copied().collect(),
             opted_out_channels: optout.channels.iter().copied().collect(),
+            retention: retention.messages,
             debounce: worker.debounce,
             max_attempts: worker.max_attempts,
         };

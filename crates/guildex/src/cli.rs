@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use guildex_index::{Mode, bm25};
-use guildex_types::{ChannelId, GuildId, ModelSlug, UserId};
+use guildex_types::{ChannelId, GuildId, MessageId, ModelSlug, UserId};
 
 use crate::config::key_value;
 
@@ -48,6 +48,10 @@ pub enum Command {
     Backfill(Backfill),
     /// Change the embedding model: fill its collection while the old one serves, then switch
     Reindex(Reindex),
+    /// Forget messages, a member, a channel or a whole guild, for good, and print a receipt
+    Forget(Forget),
+    /// Store nothing more of a member or a channel, and forget what there is
+    OptOut(OptOut),
     /// Show or set the language of a guild's words, so that inflected ones are found
     Language(Language),
     /// Copy the index, with what the database knows of it, into a folder
@@ -96,6 +100,67 @@ pub struct Backfill {
     /// Let a Qdrant server build its graphs at the end, in one go; searches are slower until then
     #[arg(long)]
     pub bulk: bool,
+}
+
+/// See [`Command::Forget`].
+#[derive(Debug, Args)]
+#[group(skip)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["user", "messages", "channel", "all"]))]
+pub struct Forget {
+    /// The guild's id
+    #[arg(long, value_name = "ID")]
+    pub guild: GuildId,
+    /// All that this member wrote in the guild
+    #[arg(long, value_name = "ID")]
+    pub user: Option<UserId>,
+    /// These messages, whatever their channels; repeatable
+    #[arg(long = "message", value_name = "ID", num_args = 1..)]
+    pub messages: Vec<MessageId>,
+    /// This channel with its threads, or this thread
+    #[arg(long, value_name = "ID")]
+    pub channel: Option<ChannelId>,
+    /// Everything of the guild
+    #[arg(long)]
+    pub all: bool,
+    /// Whether and how to wait
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+/// See [`Command::OptOut`].
+#[derive(Debug, Args)]
+#[group(skip)]
+#[command(group = clap::ArgGroup::new("who").required(true).args(["user", "channel"]))]
+pub struct OptOut {
+    /// The guild's id
+    #[arg(long, value_name = "ID")]
+    pub guild: GuildId,
+    /// This member
+    #[arg(long, value_name = "ID")]
+    pub user: Option<UserId>,
+    /// This channel with its threads, or this thread
+    #[arg(long, value_name = "ID")]
+    pub channel: Option<ChannelId>,
+    /// Store again what is sent from now on; what was forgotten stays so
+    #[arg(long, conflicts_with_all = ["yes", "detach"])]
+    pub undo: bool,
+    /// Whether and how to wait
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+/// How somebody who forgets is asked, waits and is answered.
+#[derive(Debug, Args)]
+pub struct Waiting {
+    /// Do not ask whether it is meant
+    #[arg(long)]
+    pub yes: bool,
+    /// Return when searches find nothing of it any more, instead of when the last point is gone
+    #[arg(long)]
+    pub detach: bool,
+    /// Print the receipt as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// See [`Command::Language`].

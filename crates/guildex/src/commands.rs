@@ -3,6 +3,7 @@
 mod backfill;
 mod backup;
 mod eval;
+mod forget;
 mod import;
 mod init;
 mod language;
@@ -39,6 +40,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Dispatcher => roles::dispatcher(&app).await?,
         Command::Backfill(args) => backfill::run(&app, args).await?,
         Command::Reindex(args) => reindex::run(&app, args).await?,
+        Command::Forget(args) => return forget::run(&app, args).await,
+        Command::OptOut(args) => return forget::opt_out(&app, args).await,
         Command::Language(args) => language::run(&app, args).await?,
         Command::Backup(args) => backup::back_up(&app, args).await?,
         Command::Restore(args) => backup::restore(&app, args).await?,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use guildex_queue::{QueueError, Queues, WINDOW};
 use guildex_store::jobs::Dispatched;
-use guildex_store::{StoreError, jobs};
+use guildex_store::{StoreError, erasures, jobs};
 use guildex_types::JobClass;
 use sqlx::PgPool;
 use sqlx::postgres::PgListener;
@@ -39,7 +39,7 @@ impl Default for DispatcherConfig {
     }
 }
 
-/// How often finished jobs are trimmed, in the ledger and in Redis.
+/// How often finished jobs are trimmed, in the ledger and in Redis, and receipts of forgetting are completed.
 const JANITOR_PERIOD: Duration = Duration::from_secs(30);
 /// How many rows the janitor deletes at a time.
 const JANITOR_BATCH: i64 = 5_000;
@@ -131,6 +131,8 @@ impl Dispatcher {
     }
 
     async fn tidy(&self) -> Result<(), DispatchError> {
+        // First: it reads off finished jobs when they were finished.
+        erasures::settle(&self.pool).await?;
         while jobs::forget_done(&self.pool, self.config.keep_done, JANITOR_BATCH).await? > 0 {}
         self.queues.trim().await?;
         Ok(())

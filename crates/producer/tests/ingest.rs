@@ -714,9 +714,20 @@ async fn a_deletion_asks_for_the_points_to_go_at_once(pool: PgPool) {
     place.finish_jobs().await;
     place.delete(&[1, 5, 77]).await;
     let jobs: Vec<_> = place.jobs().await.into_iter().filter(|job| job.state == "pending").collect();
-    let removal = jobs.iter().find(|job| job.kind == "delete_messages").unwrap();
+    let removal = jobs.iter().find(|job| job.kind == "remove_points").unwrap();
     assert_eq!((removal.class, removal.key.as_deref()), (JobClass::Delete.rank(), None));
-    assert_eq!(removal.payload["message_ids"], serde_json::json!(["1", "5", "77"]));
+    let sessions: Vec<(String, i64)> =
+        sqlx::query_as("SELECT id::text, revision FROM sessions ORDER BY first_message_id")
+            .fetch_all(&pool)
+            .await
+            .unwrap();
+    let named: BTreeSet<(String, i64)> = removal.payload["sessions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| (s["session_id"].as_str().unwrap().to_owned(), s["below"].as_i64().unwrap()))
+        .collect();
+    assert_eq!(named, sessions.into_iter().collect(), "each below its own new revision");
     let latest: i64 =
         sqlx::query_scalar("SELECT max(revision) FROM sessions").fetch_one(&pool).await.unwrap();
     assert_eq!(removal.wanted_revision, latest);
@@ -729,8 +740,8 @@ async fn a_session_that_a_deletion_leaves_too_small_is_asked_to_be_deleted(pool:
     place.ingest(&exchange()).await;
     place.finish_jobs().await;
     place.delete(&[2]).await;
-    assert_eq!(place.kinds().await, ["delete_messages", "delete_session", "index_session"]);
-    assert_eq!(place.jobs().await[1].wanted_revision, revision(&pool, 1).await);
+    assert_eq!(place.kinds().await, ["delete_session", "index_session", "remove_points"]);
+    assert_eq!(place.jobs().await[0].wanted_revision, revision(&pool, 1).await);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
@@ -742,7 +753,7 @@ async fn a_session_whose_messages_are_all_deleted_is_a_tombstone(pool: PgPool) {
     let gone: bool =
         sqlx::query_scalar("SELECT deleted_at IS NOT NULL FROM sessions").fetch_one(&pool).await.unwrap();
     assert!(gone);
-    assert_eq!(place.kinds().await, ["delete_messages", "delete_session", "index_session"]);
+    assert_eq!(place.kinds().await, ["delete_session", "index_session", "remove_points"]);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]

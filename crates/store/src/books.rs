@@ -130,6 +130,27 @@ pub async fn strike(
     Ok(live.into_iter().map(|(id, revision)| (id.into(), revision.into())).collect())
 }
 
+/// Notes that the sessions' points are no longer good: they are made anew even if the content should turn out to be
+/// the same, since a removal may have taken them. Returns how many there are, in all models' collections. The caller
+/// holds the sessions' rows.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn void(tx: &mut PgConnection, guild: GuildId, sessions: &[SessionId]) -> Result<u64, StoreError> {
+    let points: i64 = sqlx::query_scalar(
+        "WITH voided AS (
+             UPDATE indexed_sessions i SET content_hash = NULL FROM sessions s
+             WHERE s.guild_id = $1 AND s.id = ANY($2) AND i.session_id = s.id
+             RETURNING i.points)
+         SELECT coalesce(sum(points), 0)::bigint FROM voided",
+    )
+    .bind(guild.get())
+    .bind(sessions.iter().map(|session| session.get()).collect::<Vec<_>>())
+    .fetch_one(tx)
+    .await?;
+    Ok(u64::try_from(points).unwrap_or(0))
+}
+
 /// Which of these sessions of the guild live.
 ///
 /// # Errors

@@ -106,6 +106,33 @@ pub async fn of_guild(db: &mut PgConnection, guild: GuildId) -> Result<Vec<Chann
     Ok(ids.into_iter().map(ChannelId::try_from).collect::<Result<_, _>>()?)
 }
 
+/// The channel and its threads, as far as they are known.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn with_threads(
+    db: &mut PgConnection,
+    guild: GuildId,
+    channel: ChannelId,
+) -> Result<Vec<ChannelId>, StoreError> {
+    let ids: Vec<i64> =
+        sqlx::query_scalar("SELECT id FROM channels WHERE guild_id = $1 AND (id = $2 OR parent_id = $2)")
+            .bind(guild.get())
+            .bind(channel.get())
+            .fetch_all(db)
+            .await?;
+    Ok(ids.into_iter().map(ChannelId::try_from).collect::<Result<_, _>>()?)
+}
+
+/// Erases the guild's name.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn erase_guild_name(tx: &mut PgConnection, guild: GuildId) -> Result<(), StoreError> {
+    sqlx::query("UPDATE guilds SET name = '' WHERE id = $1").bind(guild.get()).execute(tx).await?;
+    Ok(())
+}
+
 /// Every guild, by id: for what is done to all tenants, one after the other.
 ///
 /// # Errors

@@ -132,7 +132,8 @@ pub async fn installation(pool: &PgPool) -> Result<Uuid, StoreError> {
 }
 
 /// Takes the channel's lock until the transaction ends: whoever changes a channel's messages or sessions holds
-/// it, so that a reply cannot miss its parent.
+/// it, so that a reply cannot miss its parent. With it comes a share of the guild's lock, so that nothing is stored
+/// while somebody forgets.
 ///
 /// # Errors
 /// If Postgres fails.
@@ -141,10 +142,40 @@ pub async fn lock_channel(
     guild: GuildId,
     channel: ChannelId,
 ) -> Result<(), StoreError> {
-    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('guildex/channel/' || $1::text || '/' || $2::text, 0))")
+    // The guild first, in every case: who holds a channel never waits for the guild, so nobody waits in a circle.
+    sqlx::query(
+        "WITH guild AS MATERIALIZED (
+             SELECT pg_advisory_xact_lock_shared(hashtextextended('guildex/guild/' || $1::text, 0)))
+         SELECT pg_advisory_xact_lock(hashtextextended('guildex/channel/' || $1::text || '/' || $2::text, 0))
+         FROM guild",
+    )
+    .bind(guild.get())
+    .bind(channel.get())
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Takes the guild's lock until the transaction ends, and so every channel's, known or not: for what a member, a
+/// whole channel or a guild is forgotten by. To be taken first, and no channel's lock beside it.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn lock_guild(tx: &mut PgConnection, guild: GuildId) -> Result<(), StoreError> {
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('guildex/guild/' || $1::text, 0))")
         .bind(guild.get())
-        .bind(channel.get())
         .execute(tx)
         .await?;
     Ok(())
+}
+
+/// Takes the lock of the one who deletes what is kept no longer, until the transaction ends; returns whether it was
+/// free.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn try_lock_retention(tx: &mut PgConnection) -> Result<bool, StoreError> {
+    Ok(sqlx::query_scalar("SELECT pg_try_advisory_xact_lock(hashtextextended('guildex/retention', 0))")
+        .fetch_one(tx)
+        .await?)
 }

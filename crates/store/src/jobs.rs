@@ -33,18 +33,26 @@ pub struct NewJob {
 
 /// Writes jobs down. A job whose key has an unfinished one raises that one's wanted revision instead, and its
 /// urgency; an unfinished job of another kind becomes the kind asked for last. Jobs of one call must have
-/// distinct keys.
+/// distinct keys. Returns the rows that will do the work, in no particular order.
+///
+/// A job that takes the place of a removal does not die, either: until it has completed, nobody knows whether the
+/// removal has happened, and it removes whatever is below the revision that it reaches. It is mortal again with its
+/// next row, since a key's row lives until it is done.
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn enqueue(tx: &mut PgConnection, jobs: &[NewJob], max_attempts: u32) -> Result<(), StoreError> {
-    let Some(first_due) = jobs.iter().map(|job| job.debounce).min() else { return Ok(()) };
+pub async fn enqueue(
+    tx: &mut PgConnection,
+    jobs: &[NewJob],
+    max_attempts: u32,
+) -> Result<Vec<JobId>, StoreError> {
+    let Some(first_due) = jobs.iter().map(|job| job.debounce).min() else { return Ok(Vec::new()) };
     let mortal = i32::try_from(max_attempts.max(1)).unwrap_or(i32::MAX);
     let mut payloads = Vec::with_capacity(jobs.len());
     for new in jobs {
         payloads.push(new.job.encode().map_err(|e| StoreError::Corrupt(e.to_string()))?);
     }
-    sqlx::query(
+    let rows: Vec<Uuid> = sqlx::query_scalar(
         "INSERT INTO jobs AS j (id, guild_id, kind, class, key, payload, wanted_revision, max_attempts, run_at)
          SELECT u.id, u.guild_id, u.kind, u.class, u.key, u.payload, u.wanted, u.max_attempts, now() + u.debounce
          FROM UNNEST($1::uuid[], $2::bigint[], $3::text[], $4::smallint[], $5::text[], $6::jsonb[], $7::bigint[],
@@ -65,7 +73,8 @@ pub async fn enqueue(tx: &mut PgConnection, jobs: &[NewJob], max_attempts: u32) 
                           THEN 'pending' ELSE j.state END,
              lease_until = CASE WHEN j.state = 'queued' AND j.class <> excluded.class
                                AND (j.kind <> excluded.kind OR excluded.class < j.class)
-                          THEN NULL ELSE j.lease_until END",
+                          THEN NULL ELSE j.lease_until END
+         RETURNING j.id",
     )
     .bind(jobs.iter().map(|_| JobId::new().get()).collect::<Vec<_>>())
     .bind(jobs.iter().map(|new| new.job.guild_id.get()).collect::<Vec<_>>())
@@ -76,14 +85,14 @@ pub async fn enqueue(tx: &mut PgConnection, jobs: &[NewJob], max_attempts: u32) 
     .bind(jobs.iter().map(|new| new.wanted.get()).collect::<Vec<_>>())
     .bind(jobs.iter().map(|new| (!new.job.kind().never_dies()).then_some(mortal)).collect::<Vec<_>>())
     .bind(jobs.iter().map(|new| interval(new.debounce)).collect::<Vec<_>>())
-    .execute(&mut *tx)
+    .fetch_all(&mut *tx)
     .await?;
     sqlx::query("SELECT pg_notify($1, $2)")
         .bind(NOTIFY_CHANNEL)
         .bind(first_due.as_millis().to_string())
         .execute(tx)
         .await?;
-    Ok(())
+    Ok(rows.into_iter().map(JobId::from).collect())
 }
 
 /// What a dispatch did.

@@ -1,7 +1,8 @@
 //! The truth in Postgres.
 //!
 //! One module an aggregate: [`channels`], [`messages`], [`sessions`], [`models`], their [`books`], and [`jobs`],
-//! the ledger; what a search reads of them is in [`search`].
+//! the ledger; what a search reads of them is in [`search`]. What is taken away goes through [`burials`], what may
+//! not come back is in [`limits`], and the receipts are [`erasures`].
 //! Every call that reads or deletes a tenant's data takes its [`GuildId`](guildex_types::GuildId); only the
 //! ledger's own machinery (dispatch, claim, sweep) works across guilds, on job ids.
 //!
@@ -9,9 +10,12 @@
 //! [`PgPool`](sqlx::PgPool) where they are a whole step of their own.
 
 pub mod books;
+pub mod burials;
 pub mod channels;
 mod db;
+pub mod erasures;
 pub mod jobs;
+pub mod limits;
 pub mod messages;
 pub mod models;
 pub mod search;
@@ -19,5 +23,6 @@ pub mod sessions;
 pub mod status;
 
 pub use db::{
-    MIGRATOR, StoreError, check_schema, connect, installation, lock_channel, migrate, schema_version,
+    MIGRATOR, StoreError, check_schema, connect, installation, lock_channel, lock_guild, migrate,
+    schema_version, try_lock_retention,
 };

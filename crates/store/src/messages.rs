@@ -332,30 +332,3 @@ impl MessageRow {
         })
     }
 }
-
-/// Turns messages into tombstones: their text is erased, their place stays. Returns the first messages of the
-/// sessions that held a live one of them.
-///
-/// # Errors
-/// If Postgres fails.
-pub async fn bury(
-    tx: &mut PgConnection,
-    guild: GuildId,
-    channel: ChannelId,
-    ids: &[MessageId],
-) -> Result<Vec<MessageId>, StoreError> {
-    let ids: Vec<i64> = ids.iter().map(|id| id.get()).collect();
-    let firsts: Vec<i64> = sqlx::query_scalar(
-        "WITH buried AS (
-             UPDATE messages SET deleted_at = now(), text = '', words = 0, author_name = ''
-             WHERE guild_id = $1 AND channel_id = $2 AND id = ANY($3) AND deleted_at IS NULL
-             RETURNING session_first)
-         SELECT DISTINCT session_first FROM buried WHERE session_first IS NOT NULL ORDER BY 1",
-    )
-    .bind(guild.get())
-    .bind(channel.get())
-    .bind(ids)
-    .fetch_all(tx)
-    .await?;
-    Ok(firsts.into_iter().map(MessageId::try_from).collect::<Result<_, _>>()?)
-}

@@ -10,6 +10,20 @@ use uuid::Uuid;
 use crate::StoreError;
 use crate::models::{Kept, ModelState, kept};
 
+/// Locks sessions of several channels until the transaction ends, in the order in which everybody does: for those
+/// who are going to [`touch`] them channel by channel.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn lock(tx: &mut PgConnection, guild: GuildId, sessions: &[SessionId]) -> Result<(), StoreError> {
+    sqlx::query("SELECT FROM sessions WHERE guild_id = $1 AND id = ANY($2) ORDER BY id FOR UPDATE")
+        .bind(guild.get())
+        .bind(sessions.iter().map(|session| session.get()).collect::<Vec<_>>())
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
 /// A change to a session: what was there before and what is there now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Changed {

@@ -10,7 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use guildex_store::channels::{self, Channel};
 use guildex_store::search::{self, Shown};
 use guildex_store::sessions::{self, Changed, Record, Recorded};
-use guildex_store::{MIGRATOR, StoreError, messages, models};
+use guildex_store::{MIGRATOR, StoreError, burials, messages, models};
 use guildex_types::{
     Author, ChannelId, Eligibility, GuildId, Links, Message, MessageId, MessageKind, ModelSlug, Revision,
     SearchText, SessionId,
@@ -87,7 +87,7 @@ impl Place {
 
     async fn bury(&self, number: i64) {
         let mut tx = self.pool.begin().await.unwrap();
-        messages::bury(&mut tx, self.guild, self.channel, &[id(number)]).await.unwrap();
+        burials::bury(&mut tx, self.guild, self.channel, &[id(number)]).await.unwrap();
         tx.commit().await.unwrap();
     }
 

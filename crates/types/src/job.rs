@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::id::{ChannelId, GuildId, MessageId};
-use crate::session::SessionId;
+use crate::session::{Revision, SessionId};
 
-/// The payload format that this program writes. It reads this one only: a payload of another version goes to
-/// the dead-letter box instead of being guessed at.
-const VERSION: u16 = 1;
+/// The payload formats that this program reads, oldest first; what is of another is not guessed at. A task is
+/// written in the oldest that has it, so that while releases change, workers of the one before go on with all else.
+const VERSIONS: [u16; 2] = [1, 2];
 
 /// A unit of work for one guild.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +37,9 @@ pub enum Task {
         /// The session.
         session_id: SessionId,
     },
-    /// Remove at once every point that holds one of these messages; the session's own index job follows.
+    /// Remove at once every point that holds one of these messages. This release asks for
+    /// [`RemovePoints`](Self::RemovePoints) instead, since the other points of a session keep a trace of a message
+    /// beside them; the release before did ask for this.
     DeleteMessages {
         /// Their channel.
         channel_id: ChannelId,
@@ -49,6 +51,24 @@ pub enum Task {
         /// The channel.
         channel_id: ChannelId,
     },
+    /// Remove at once, without a model, all points of sessions that lost something; what is left of each session
+    /// comes back with its own index job. Since version 2.
+    RemovePoints {
+        /// At most [`MAX_REMOVALS`] of them.
+        sessions: Vec<Outdated>,
+    },
+}
+
+/// How many sessions one [`Task::RemovePoints`] names, at most.
+pub const MAX_REMOVALS: usize = 500;
+
+/// A session whose points below a revision are no longer true.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outdated {
+    /// The session.
+    pub session_id: SessionId,
+    /// The revision that the loss gave it: points of lower ones go, those that were made since stay.
+    pub below: Revision,
 }
 
 /// The name of a task's kind, as stored and shown.
@@ -63,6 +83,8 @@ pub enum JobKind {
     DeleteMessages,
     /// See [`Task::BackfillChannel`].
     BackfillChannel,
+    /// See [`Task::RemovePoints`].
+    RemovePoints,
 }
 
 /// How urgent a job is. Each class has a Redis queue and a concurrency of its own, so that a deletion never
@@ -115,12 +137,13 @@ impl JobKind {
             Self::DeleteSession => "delete_session",
             Self::DeleteMessages => "delete_messages",
             Self::BackfillChannel => "backfill_channel",
+            Self::RemovePoints => "remove_points",
         }
     }
 
     /// Deletions are retried for ever: they cannot die, be cancelled or be purged.
     pub fn never_dies(self) -> bool {
-        matches!(self, Self::DeleteSession | Self::DeleteMessages)
+        matches!(self, Self::DeleteSession | Self::DeleteMessages | Self::RemovePoints)
     }
 }
 
@@ -138,6 +161,18 @@ impl Task {
             Self::DeleteSession { .. } => JobKind::DeleteSession,
             Self::DeleteMessages { .. } => JobKind::DeleteMessages,
             Self::BackfillChannel { .. } => JobKind::BackfillChannel,
+            Self::RemovePoints { .. } => JobKind::RemovePoints,
+        }
+    }
+
+    /// The oldest payload format that has this task.
+    fn version(&self) -> u16 {
+        match self {
+            Self::IndexSession { .. }
+            | Self::DeleteSession { .. }
+            | Self::DeleteMessages { .. }
+            | Self::BackfillChannel { .. } => 1,
+            Self::RemovePoints { .. } => 2,
         }
     }
 }
@@ -156,17 +191,17 @@ impl Job {
             Task::IndexSession { session_id } | Task::DeleteSession { session_id } => {
                 Some(format!("session/{guild}/{session_id}"))
             }
-            Task::DeleteMessages { .. } => None,
+            Task::DeleteMessages { .. } | Task::RemovePoints { .. } => None,
             Task::BackfillChannel { channel_id } => Some(format!("backfill/{guild}/{channel_id}")),
         }
     }
 
-    /// The payload as the ledger stores it: the job with the version that wrote it.
+    /// The payload as the ledger stores it: the job with the version of its format.
     ///
     /// # Errors
     /// Only if `serde_json` cannot write it, which no job of these types causes.
     pub fn encode(&self) -> Result<serde_json::Value, PayloadError> {
-        serde_json::to_value(Versioned { v: VERSION, job: self }).map_err(PayloadError::from)
+        serde_json::to_value(Versioned { v: self.task.version(), job: self }).map_err(PayloadError::from)
     }
 
     /// Reads what [`encode`](Self::encode) wrote.
@@ -179,7 +214,7 @@ impl Job {
             v: u16,
         }
         let Version { v } = Version::deserialize(payload)?;
-        if v != VERSION {
+        if !VERSIONS.contains(&v) {
             return Err(PayloadError::UnknownVersion(v));
         }
         Ok(Self::deserialize(payload)?)
@@ -197,7 +232,7 @@ struct Versioned<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum PayloadError {
     /// Written by another release.
-    #[error("payload version {0} is not known to this release (it reads {VERSION})")]
+    #[error("payload version {0} is not known to this release (it reads {VERSIONS:?})")]
     UnknownVersion(u16),
     /// Not a job at all.
     #[error("undecodable payload: {0}")]
@@ -256,20 +291,50 @@ mod tests {
             Task::DeleteSession { session_id },
             Task::DeleteMessages { channel_id, message_ids: vec![9.try_into().unwrap()] },
             Task::BackfillChannel { channel_id },
+            Task::RemovePoints { sessions: vec![Outdated { session_id, below: Revision::from(i64::MAX) }] },
         ] {
             let job = job(task);
             let payload = job.encode().unwrap();
-            assert_eq!(payload["v"], 1);
             assert_eq!(payload["kind"], job.kind().as_str());
             assert_eq!(Job::decode(&payload).unwrap(), job);
         }
     }
 
     #[test]
+    fn only_a_task_that_the_release_before_did_not_have_is_of_the_new_version() {
+        let channel_id = 8.try_into().unwrap();
+        let session_id = SessionId::from(Uuid::nil());
+        let version = |task| job(task).encode().unwrap()["v"].clone();
+        for old in [
+            Task::IndexSession { session_id },
+            Task::DeleteSession { session_id },
+            Task::DeleteMessages { channel_id, message_ids: vec![] },
+            Task::BackfillChannel { channel_id },
+        ] {
+            assert_eq!(version(old), 1);
+        }
+        assert_eq!(version(Task::RemovePoints { sessions: vec![] }), 2);
+    }
+
+    #[test]
+    fn a_removal_that_the_release_before_wrote_is_still_read() {
+        let payload = serde_json::json!(
+            {"v": 1, "guild_id": "7", "kind": "delete_messages", "channel_id": "8", "message_ids": ["9"]}
+        );
+        let task = Task::DeleteMessages {
+            channel_id: 8.try_into().unwrap(),
+            message_ids: vec![9.try_into().unwrap()],
+        };
+        assert_eq!(Job::decode(&payload).unwrap(), job(task));
+    }
+
+    #[test]
     fn a_payload_of_another_version_is_refused_by_name() {
         let mut payload = job(Task::BackfillChannel { channel_id: 8.try_into().unwrap() }).encode().unwrap();
-        payload["v"] = 2.into();
-        assert!(matches!(Job::decode(&payload), Err(PayloadError::UnknownVersion(2))));
+        payload["v"] = 3.into();
+        let refused = Job::decode(&payload).unwrap_err();
+        assert!(matches!(refused, PayloadError::UnknownVersion(3)));
+        assert_eq!(refused.to_string(), "payload version 3 is not known to this release (it reads [1, 2])");
         for junk in
             [serde_json::json!(null), serde_json::json!({"v": 1}), serde_json::json!({"v": 1, "kind": "x"})]
         {

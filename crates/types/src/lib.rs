@@ -13,7 +13,7 @@ pub mod point;
 pub mod session;
 
 pub use id::{ChannelId, GuildId, InvalidId, MessageId, UserId};
-pub use job::{Job, JobClass, JobId, JobKind, PayloadError, Task};
+pub use job::{Job, JobClass, JobId, JobKind, MAX_REMOVALS, Outdated, PayloadError, Task};
 pub use message::{Author, Links, Message, MessageKind, SearchText, Skip};
 pub use point::{InvalidModelSlug, ModelSlug, PointId};
 pub use session::{Eligibility, Revision, SessionId};

@@ -7,7 +7,7 @@ use guildex_embed::Models;
 use guildex_index::{Error, VectorIndex};
 use guildex_producer::backfill;
 use guildex_producer::ingest::Ingest;
-use guildex_types::{Eligibility, GuildId, MessageId, ModelSlug, Revision, Task};
+use guildex_types::{Eligibility, GuildId, MessageId, ModelSlug, Outdated, Revision, SessionId, Task};
 use guildex_upkeep::adopt::AdoptError;
 use tokio_util::sync::CancellationToken;
 
@@ -108,6 +108,10 @@ impl Tasks {
                     Err(Stopped) => return,
                 }
             }
+            Task::RemovePoints { sessions } => match self.remove_points(guild, sessions, targets).await {
+                Ok(outcome) => outcome.map_err(|error| error.to_string()),
+                Err(Stopped) => return,
+            },
             Task::BackfillChannel { channel_id } => match kept_in_step(&self.ingest).await {
                 Ok(models) => backfill::run(&self.ingest, guild, *channel_id, &models)
                     .await
@@ -134,6 +138,24 @@ impl Tasks {
     ) -> Result<Result<(), Error>, Stopped> {
         for Target { collection, .. } in targets {
             let delete = || self.index.delete_messages(collection, guild, messages, latest);
+            if let Err(error) = self.breaker.guard("the index", delete, Error::is_away).await? {
+                return Ok(Err(error));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Whole sessions, and not only the points that held what is gone: a chunk is embedded with what stands beside it.
+    async fn remove_points(
+        &self,
+        guild: GuildId,
+        sessions: &[Outdated],
+        targets: &[Target],
+    ) -> Result<Result<(), Error>, Stopped> {
+        let outdated: Vec<(SessionId, Revision)> =
+            sessions.iter().map(|outdated| (outdated.session_id, outdated.below)).collect();
+        for Target { collection, .. } in targets {
+            let delete = || self.index.delete_below(collection, guild, &outdated);
             if let Err(error) = self.breaker.guard("the index", delete, Error::is_away).await? {
                 return Ok(Err(error));
             }

@@ -132,7 +132,7 @@ async fn a_session_that_is_deleted_while_it_is_indexed_leaves_no_points(pool: Pg
         world.delete(1, &[1, 2]).await;
         world
             .until("the removal to be done", async || {
-                world.count("kind = 'delete_messages' AND state = 'done'").await == 1
+                world.count("kind = 'remove_points' AND state = 'done'").await == 1
             })
             .await;
         world.view.upserts.open();
@@ -158,7 +158,7 @@ async fn what_was_deleted_is_out_of_the_index_before_the_rest_is_embedded_anew(p
         world.delete(1, &[1]).await;
         world
             .until("the removal to be done", async || {
-                world.count("kind = 'delete_messages' AND state = 'done'").await == 1
+                world.count("kind = 'remove_points' AND state = 'done'").await == 1
             })
             .await;
         assert!(world.points().await.is_empty());

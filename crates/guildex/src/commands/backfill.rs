@@ -83,19 +83,25 @@ async fn watch(
 pub struct Stall<T> {
     last: Option<T>,
     since: Instant,
+    patience: Duration,
 }
 
 impl<T: PartialEq> Stall<T> {
     /// Begins to watch.
     pub fn new() -> Self {
-        Self { last: None, since: Instant::now() }
+        Self::after(PATIENCE)
+    }
+
+    /// Begins to watch, and gives the hint after another time.
+    pub fn after(patience: Duration) -> Self {
+        Self { last: None, since: Instant::now(), patience }
     }
 
     /// Gives a hint if what is left has been the same for long.
     pub fn watch(&mut self, left: T) {
         if self.last.as_ref() != Some(&left) {
             (self.last, self.since) = (Some(left), Instant::now());
-        } else if self.since.elapsed() > PATIENCE {
+        } else if self.since.elapsed() > self.patience {
             tracing::warn!("nothing moves: is a worker running? `guildex up` runs one, and a dispatcher");
             self.since = Instant::now();
         }

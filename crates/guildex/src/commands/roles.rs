@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use guildex_embed::Models;
 use guildex_index::VectorIndex;
+use guildex_producer::retention;
 use guildex_store::jobs;
 use guildex_upkeep::adopt::adopt;
 use sqlx::PgPool;
@@ -28,9 +29,11 @@ pub async fn migrate(app: &App) -> anyhow::Result<()> {
 
 pub async fn dispatcher(app: &App) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
-    let dispatcher = app.dispatcher(app.database().await?, app.queues().await?);
+    let pool = app.database().await?;
+    let dispatcher = app.dispatcher(pool.clone(), app.queues().await?);
+    let ingest = app.ingest(pool);
     tracing::info!("dispatching");
-    dispatcher.run(stop).await;
+    tokio::join!(dispatcher.run(stop.clone()), retention::run(&ingest, stop));
     Ok(())
 }
 
@@ -58,9 +61,15 @@ pub async fn up(app: &App, until_idle: bool) -> anyhow::Result<()> {
     let ended = CancellationToken::new();
     let searches = serve(app, &pool, &models, &index, ended.clone()).await?;
     let dispatcher = app.dispatcher(pool.clone(), queues.clone());
-    let worker = app.worker(app.ingest(pool.clone()), queues, models, index);
+    let ingest = app.ingest(pool.clone());
+    let worker = app.worker(ingest.clone(), queues, models, index);
     tracing::info!("up");
-    tokio::join!(dispatcher.run(stop.clone()), worker.run(stop.clone()), async {
+    if until_idle {
+        // What is overdue is a part of what there is to do.
+        retention::sweep(&ingest, &stop).await?;
+    }
+    let overdue = retention::run(&ingest, stop.clone());
+    tokio::join!(dispatcher.run(stop.clone()), overdue, worker.run(stop.clone()), async {
         if until_idle && let Err(error) = watch(&pool, &stop).await {
             tracing::error!(%error, "cannot tell whether anything is pending");
         }

@@ -35,6 +35,8 @@ pub struct Config {
     pub sessions: Sessions,
     /// Who is left out.
     pub optout: OptOut,
+    /// What is kept no longer.
+    pub retention: Retention,
     /// The workers.
     pub worker: Worker,
     /// The dispatcher.
@@ -180,6 +182,15 @@ pub struct OptOut {
     pub channels: Vec<ChannelId>,
 }
 
+/// What is kept no longer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retention {
+    /// How long messages are kept, from when they were sent. Not set by default: for ever.
+    #[serde(with = "optional_duration")]
+    pub messages: Option<Duration>,
+}
+
 /// The workers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -300,6 +311,7 @@ impl Default for Config {
             models: BTreeMap::new(),
             sessions: Sessions::default(),
             optout: OptOut::default(),
+            retention: Retention::default(),
             worker: Worker::default(),
             dispatcher: Dispatcher::default(),
             search: Search::default(),
@@ -520,6 +532,33 @@ pub(super) mod blank {
         }
         let text: StringDeserializer<D::Error> = text.into_deserializer();
         T::deserialize(text).map(Some)
+    }
+}
+
+/// A duration that may not be set, and is an empty text then.
+pub(super) mod optional_duration {
+    use std::time::Duration;
+
+    use serde::de::value::StringDeserializer;
+    use serde::de::{Deserialize, Deserializer, IntoDeserializer};
+    use serde::ser::Serializer;
+
+    use super::duration;
+
+    pub fn serialize<S: Serializer>(value: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => duration::serialize(value, serializer),
+            None => serializer.serialize_str(""),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.trim().is_empty() {
+            return Ok(None);
+        }
+        let text: StringDeserializer<D::Error> = text.into_deserializer();
+        duration::deserialize(text).map(Some)
     }
 }
 

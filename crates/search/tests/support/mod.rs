@@ -15,7 +15,7 @@ use guildex_index::{Collection, CollectionName, Payload, Point, VectorIndex, bm2
 use guildex_search::{Fallback, Request, Results, SearchConfig, SearchError, Searcher};
 use guildex_store::channels::{self, Channel};
 use guildex_store::sessions::{self, Record};
-use guildex_store::{messages, models};
+use guildex_store::{burials, messages, models};
 use guildex_types::{
     Author, ChannelId, GuildId, Links, Message, MessageId, MessageKind, ModelSlug, PointId, Revision,
     SearchText, SessionId,
@@ -251,7 +251,7 @@ impl World {
     pub async fn delete(&self, place: Place, first: i64, gone: &[i64]) {
         let gone: Vec<_> = gone.iter().map(|number| id(*number)).collect();
         let mut tx = self.pool.begin().await.unwrap();
-        messages::bury(&mut tx, place.guild(), place.channel(), &gone).await.unwrap();
+        burials::bury(&mut tx, place.guild(), place.channel(), &gone).await.unwrap();
         sessions::touch(&mut tx, place.guild(), place.channel(), &[(id(first), true)]).await.unwrap();
         tx.commit().await.unwrap();
     }

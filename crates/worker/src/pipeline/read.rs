@@ -94,7 +94,7 @@ async fn begin_rewrite(parts: &Parts, drafted: Drafted) -> Drafted {
 fn session_of(part: &Part) -> Option<SessionId> {
     match part.job().task {
         Task::IndexSession { session_id } | Task::DeleteSession { session_id } => Some(session_id),
-        Task::DeleteMessages { .. } | Task::BackfillChannel { .. } => None,
+        Task::DeleteMessages { .. } | Task::BackfillChannel { .. } | Task::RemovePoints { .. } => None,
     }
 }
 

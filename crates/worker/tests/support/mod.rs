@@ -300,7 +300,11 @@ impl VectorIndex for View {
         guild: GuildId,
         sessions: &'a [(SessionId, Revision)],
     ) -> BoxFuture<'a, Result<(), Error>> {
-        self.real.delete_below(collection, guild, sessions)
+        async move {
+            self.fail(&self.failing_removals)?;
+            self.real.delete_below(collection, guild, sessions).await
+        }
+        .boxed()
     }
 
     fn delete_messages<'a>(
@@ -508,7 +512,11 @@ impl World {
     }
 
     pub async fn ingest(&self, messages: &[Message]) {
-        self.ingest.messages(&self.channel, messages, guildex_types::JobClass::Live).await.unwrap();
+        self.ingest_as(guildex_types::JobClass::Live, messages).await;
+    }
+
+    pub async fn ingest_as(&self, class: guildex_types::JobClass, messages: &[Message]) {
+        self.ingest.messages(&self.channel, messages, class).await.unwrap();
     }
 
     /// Deletes messages of a day.

@@ -1,0 +1,171 @@
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use chrono::{DateTime, SecondsFormat, Utc};
+use guildex_store::erasures::{self, Erasure, Target};
+use guildex_store::limits::Party;
+use guildex_types::GuildId;
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+
+use super::backfill::Stall;
+use super::print;
+use crate::app::App;
+use crate::cli::{Forget, OptOut, Waiting};
+use crate::progress::{Progress, Unit};
+use crate::shutdown;
+
+const POLL: Duration = Duration::from_millis(250);
+/// Without a worker nothing moves, and whoever forgets ought to know soon.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Forgets, waits until the last point is gone, and prints the receipt.
+pub async fn run(app: &App, args: Forget) -> anyhow::Result<ExitCode> {
+    let Forget { guild, user, messages, channel, all, waiting } = args;
+    let target = match (user, channel) {
+        (Some(member), _) => Target::Member { member },
+        (_, Some(channel)) => Target::Channel { channel },
+        _ if all => Target::Guild,
+        _ => Target::Messages { messages },
+    };
+    if !confirmed(guild, &target, &waiting).await? {
+        return Ok(ExitCode::FAILURE);
+    }
+    let stop = shutdown::on_signal()?;
+    let ingest = app.ingest(app.database().await?);
+    let erasure = ingest.forget(guild, target).await?;
+    finish(ingest.pool(), erasure, &waiting, &stop).await
+}
+
+/// The same for a member or channel of which nothing is to be stored any more; or the end of that.
+pub async fn opt_out(app: &App, args: OptOut) -> anyhow::Result<ExitCode> {
+    let OptOut { guild, user, channel, undo, waiting } = args;
+    let (party, target) = match (user, channel) {
+        (Some(member), _) => (Party::Member(member), Target::Member { member }),
+        (None, Some(channel)) => (Party::Channel(channel), Target::Channel { channel }),
+        (None, None) => bail!("name --user or --channel"),
+    };
+    if undo {
+        let ingest = app.ingest(app.database().await?);
+        let ended = ingest.opt_in(guild, party).await?;
+        let note = if ended { "stored again from now on" } else { "was not opted out by this command" };
+        print(&format!("{} of guild {guild}: {note}\n", name(&target)))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !confirmed(guild, &target, &waiting).await? {
+        return Ok(ExitCode::FAILURE);
+    }
+    let stop = shutdown::on_signal()?;
+    let ingest = app.ingest(app.database().await?);
+    let erasure = ingest.opt_out(guild, party).await?;
+    finish(ingest.pool(), erasure, &waiting, &stop).await
+}
+
+/// Asks whoever sits at a terminal. Elsewhere a whole guild is not forgotten by a slip.
+async fn confirmed(guild: GuildId, target: &Target, waiting: &Waiting) -> anyhow::Result<bool> {
+    if waiting.yes || matches!(target, Target::Messages { .. }) {
+        return Ok(true);
+    }
+    if !std::io::stdin().is_terminal() {
+        if *target == Target::Guild {
+            bail!("forgetting all of guild {guild} cannot be undone: say --yes if it is meant");
+        }
+        return Ok(true);
+    }
+    let question = format!("Forget {} of guild {guild}? This cannot be undone. [y/N] ", name(target));
+    let answer = tokio::task::spawn_blocking(move || {
+        let mut answer = String::new();
+        std::io::stderr().write_all(question.as_bytes())?;
+        std::io::stdin().read_line(&mut answer)?;
+        std::io::Result::Ok(answer)
+    })
+    .await?
+    .context("cannot ask whether it is meant: say --yes")?;
+    let meant = matches!(answer.trim(), "y" | "Y" | "yes");
+    if !meant {
+        tracing::warn!("nothing was forgotten");
+    }
+    Ok(meant)
+}
+
+async fn finish(
+    pool: &PgPool,
+    erasure: Erasure,
+    waiting: &Waiting,
+    stop: &CancellationToken,
+) -> anyhow::Result<ExitCode> {
+    let erasure = if waiting.detach { erasure } else { wait(pool, erasure, stop).await? };
+    let receipt = if waiting.json {
+        format!("{}\n", serde_json::to_string_pretty(&erasure)?)
+    } else {
+        receipt(&erasure)
+    };
+    print(&receipt)?;
+    let stopped = erasure.completed_at.is_none() && !waiting.detach;
+    Ok(if stopped { ExitCode::from(130) } else { ExitCode::SUCCESS })
+}
+
+/// Watches the erasure's jobs until all are finished or `stop`; what is the case then.
+async fn wait(pool: &PgPool, erasure: Erasure, stop: &CancellationToken) -> anyhow::Result<Erasure> {
+    if erasure.completed_at.is_some() {
+        return Ok(erasure);
+    }
+    tracing::info!("no search shows it any more; waiting for a worker to remove the points");
+    let mut progress = Progress::new("forgetting", Unit::Things("jobs"), 0);
+    let (mut most, mut stall) = (0, Stall::after(PATIENCE));
+    loop {
+        erasures::settle(pool).await?;
+        let now = erasures::progress(pool, erasure.guild_id, erasure.id).await?;
+        let now = now.context("somebody has deleted the receipt")?;
+        most = most.max(now.jobs);
+        if now.erasure.completed_at.is_some() {
+            progress.update(most, most, "");
+            progress.finish("done");
+            return Ok(now.erasure);
+        }
+        progress.update(most - now.unfinished.min(most), most, "");
+        stall.watch(now.unfinished);
+        tokio::select! {
+            () = stop.cancelled() => {
+                progress.finish("no longer watched; workers go on with it by themselves");
+                return Ok(now.erasure);
+            }
+            () = tokio::time::sleep(POLL) => {}
+        }
+    }
+}
+
+/// The receipt, for people.
+fn receipt(erasure: &Erasure) -> String {
+    let Erasure { id, guild_id, target, messages, sessions, points, asked_at, completed_at } = erasure;
+    let completed = completed_at.map_or_else(|| "not yet".to_owned(), time);
+    format!(
+        "forgotten  {} of guild {guild_id}\n\
+         messages   {messages}\n\
+         sessions   {sessions}\n\
+         points     {points}\n\
+         asked      {}\n\
+         completed  {completed}\n\
+         receipt    {id}\n",
+        name(target),
+        time(*asked_at),
+    )
+}
+
+fn name(target: &Target) -> String {
+    match target {
+        Target::Messages { messages } => match messages.as_slice() {
+            [message] => format!("message {message}"),
+            many => format!("{} messages", many.len()),
+        },
+        Target::Member { member } => format!("member {member}"),
+        Target::Channel { channel } => format!("channel {channel}"),
+        Target::Guild => "everything".to_owned(),
+    }
+}
+
+fn time(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Millis, true)
+}

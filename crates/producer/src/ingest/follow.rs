@@ -1,0 +1,118 @@
+//! What follows from a change of messages: revisions of sessions, and jobs.
+
+use std::collections::BTreeMap;
+
+use guildex_store::jobs::{self, NewJob};
+use guildex_store::sessions::{self, Changed};
+use guildex_store::{StoreError, books};
+use guildex_types::{
+    ChannelId, GuildId, JobClass, JobId, MAX_REMOVALS, MessageId, Outdated, Revision, SessionId, Task,
+};
+use sqlx::PgConnection;
+
+use super::Ingest;
+
+/// Jobs written down in one statement.
+const BATCH: usize = 5_000;
+
+impl Ingest {
+    /// Gives the touched sessions a new revision.
+    pub(crate) async fn touch(
+        &self,
+        tx: &mut PgConnection,
+        guild: GuildId,
+        channel: ChannelId,
+        touched: Touched,
+    ) -> Result<Vec<Changed>, StoreError> {
+        let touched: Vec<(MessageId, bool)> = touched.0.into_iter().collect();
+        if touched.is_empty() { Ok(Vec::new()) } else { sessions::touch(tx, guild, channel, &touched).await }
+    }
+
+    /// Asks for the jobs that follow from changes to sessions.
+    pub(crate) async fn ask(
+        &self,
+        tx: &mut PgConnection,
+        guild: GuildId,
+        changed: &[Changed],
+        class: JobClass,
+    ) -> Result<Vec<JobId>, StoreError> {
+        self.enqueue(tx, changed.iter().filter_map(|change| self.job_for(guild, change, class)).collect())
+            .await
+    }
+
+    /// Asks for the removal of all points of razed sessions. A job of such a session that is under way takes this
+    /// over, and so writes none behind it.
+    pub(crate) async fn ask_for_deletion(
+        &self,
+        tx: &mut PgConnection,
+        guild: GuildId,
+        sessions: &[(SessionId, Revision)],
+    ) -> Result<Vec<JobId>, StoreError> {
+        let deletions = sessions.iter().map(|&(session_id, revision)| {
+            self.job(guild, Task::DeleteSession { session_id }, JobClass::Delete, revision)
+        });
+        self.enqueue(tx, deletions.collect()).await
+    }
+
+    /// Has the points of sessions that lost something removed at once: a removal waits for no model. Returns how many
+    /// points there are, and the jobs.
+    pub(crate) async fn withdraw(
+        &self,
+        tx: &mut PgConnection,
+        guild: GuildId,
+        outdated: &[Outdated],
+    ) -> Result<(u64, Vec<JobId>), StoreError> {
+        let ids: Vec<SessionId> = outdated.iter().map(|outdated| outdated.session_id).collect();
+        let points = books::void(tx, guild, &ids).await?;
+        let removals = outdated.chunks(MAX_REMOVALS).map(|sessions| {
+            let latest = sessions.iter().map(|outdated| outdated.below).max().unwrap_or(Revision::NONE);
+            self.job(guild, Task::RemovePoints { sessions: sessions.to_vec() }, JobClass::Delete, latest)
+        });
+        Ok((points, self.enqueue(tx, removals.collect()).await?))
+    }
+
+    /// Jobs of one transaction are written in the order of their keys, as all who lock several do: these differ in
+    /// the session alone.
+    async fn enqueue(&self, tx: &mut PgConnection, mut jobs: Vec<NewJob>) -> Result<Vec<JobId>, StoreError> {
+        jobs.sort_by_cached_key(|new| new.job.key());
+        let mut ids = Vec::with_capacity(jobs.len());
+        for batch in jobs.chunks(BATCH) {
+            ids.extend(jobs::enqueue(tx, batch, self.config.max_attempts).await?);
+        }
+        Ok(ids)
+    }
+
+    fn job_for(&self, guild: GuildId, change: &Changed, class: JobClass) -> Option<NewJob> {
+        let admits = |(messages, words)| self.config.eligible.admits(messages, words);
+        let session_id = change.id;
+        if admits(change.now) {
+            Some(self.job(guild, Task::IndexSession { session_id }, class, change.revision))
+        } else if admits(change.before) {
+            Some(self.job(guild, Task::DeleteSession { session_id }, JobClass::Delete, change.revision))
+        } else {
+            None
+        }
+    }
+}
+
+/// Sessions that changed, by first message, and whether something was taken from them or rewritten in them.
+#[derive(Debug, Default)]
+pub(crate) struct Touched(BTreeMap<MessageId, bool>);
+
+impl Touched {
+    pub fn removed(&mut self, first: MessageId) {
+        self.0.insert(first, true);
+    }
+
+    pub fn moved(&mut self, from: Option<MessageId>, to: MessageId) {
+        if let Some(from) = from {
+            self.removed(from);
+        }
+        self.0.entry(to).or_insert(false);
+    }
+}
+
+/// What these sessions are by now, for those who remove points.
+pub(crate) fn outdated<'a>(changed: impl IntoIterator<Item = &'a Changed>) -> Vec<Outdated> {
+    changed.into_iter().map(|change| Outdated { session_id: change.id, below: change.revision }).collect()
+}

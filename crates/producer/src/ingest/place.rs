@@ -1,0 +1,101 @@
+//! Which session each message belongs in, and who moves when one comes late.
+
+use guildex_store::StoreError;
+use guildex_store::messages::{self, Placed, Position};
+use guildex_types::{ChannelId, GuildId, Message};
+use sqlx::PgConnection;
+
+use super::Ingest;
+use super::follow::Touched;
+use crate::sessionizer::{Repartition, Turn};
+
+/// How many stored messages are read at a time while a late one moves its neighbours.
+const PAGE: i64 = 1_000;
+
+impl Ingest {
+    /// Gives arrivals their sessions, and moves the neighbours that they move.
+    pub(super) async fn settle(
+        &self,
+        tx: &mut PgConnection,
+        guild: GuildId,
+        channel: ChannelId,
+        mut arrivals: Vec<Placed>,
+        touched: &mut Touched,
+    ) -> Result<(), StoreError> {
+        arrivals.sort_unstable_by_key(position);
+        let Some(start) = arrivals.first().map(position) else { return Ok(()) };
+        let since = start.0 - self.config.rules.horizon();
+        let before = messages::placed_before(tx, guild, channel, since, start).await?;
+        let mut partition = Repartition::new(self.config.rules.clone());
+        for placed in before {
+            if let Some(first) = placed.session_first {
+                partition.replay(&turn(&placed), first);
+            }
+        }
+
+        let mut moves = Vec::new();
+        let mut unsettled = arrivals.len();
+        let mut arrivals = arrivals.into_iter().peekable();
+        let mut cursor = start;
+        loop {
+            let stored = messages::placed_after(tx, guild, channel, cursor, PAGE).await?;
+            let last_page = stored.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
+            let end = if last_page { None } else { stored.last().map(position) };
+            for placed in merge(stored, &mut arrivals, end) {
+                if unsettled == 0 && partition.converged(placed.sent_at) {
+                    return messages::place(tx, guild, channel, &moves).await;
+                }
+                cursor = position(&placed);
+                unsettled -= usize::from(placed.session_first.is_none());
+                let first = partition.push(&turn(&placed), placed.session_first);
+                if placed.session_first != Some(first) {
+                    moves.push((placed.id, first));
+                    touched.moved(placed.session_first, first);
+                }
+            }
+            if last_page {
+                return messages::place(tx, guild, channel, &moves).await;
+            }
+        }
+    }
+}
+
+/// A stored message that takes its place now.
+pub(super) fn arrival(message: &Message) -> Placed {
+    Placed {
+        id: message.id,
+        author: message.author.id,
+        sent_at: message.sent_at,
+        links: message.links.clone(),
+        session_first: None,
+    }
+}
+
+fn position(placed: &Placed) -> Position {
+    (placed.sent_at, placed.id)
+}
+
+fn turn(placed: &Placed) -> Turn<'_> {
+    Turn {
+        id: placed.id,
+        author: placed.author,
+        sent_at: placed.sent_at,
+        reply_to: placed.links.reply_to,
+        mentions: &placed.links.mentions,
+    }
+}
+
+/// Merges a page of stored messages with the arrivals that stand up to `end` (all of them without one), in order.
+fn merge(
+    stored: Vec<Placed>,
+    arrivals: &mut std::iter::Peekable<std::vec::IntoIter<Placed>>,
+    end: Option<Position>,
+) -> Vec<Placed> {
+    let mut merged = stored;
+    while let Some(next) = arrivals.next_if(|a| end.is_none_or(|end| position(a) <= end)) {
+        merged.push(next);
+    }
+    // Two sorted runs: the standard sort finds and merges them.
+    merged.sort_by_key(position);
+    merged
+}

@@ -1,0 +1,245 @@
+//! Taking messages and sessions away: content goes at once, tombstones stay.
+//!
+//! The points go later, by jobs; until then no search shows them, since the sessions have higher revisions.
+
+use chrono::{DateTime, Utc};
+use guildex_types::{ChannelId, Eligibility, GuildId, MessageId, Revision, SessionId, UserId};
+use sqlx::{FromRow, PgConnection};
+use uuid::Uuid;
+
+use crate::StoreError;
+
+/// Messages of one session that were buried together, or those of one channel that were in none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Buried {
+    /// Their channel or thread.
+    pub channel_id: ChannelId,
+    /// The first message of their session, if they were in one.
+    pub session_first: Option<MessageId>,
+    /// How many there were.
+    pub messages: u64,
+    /// When the last of them was sent.
+    pub latest: DateTime<Utc>,
+}
+
+/// Turns messages of one channel into tombstones: their text and their author's name are erased, and their place
+/// stays. Those that are tombstones already are left out.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn bury(
+    tx: &mut PgConnection,
+    guild: GuildId,
+    channel: ChannelId,
+    ids: &[MessageId],
+) -> Result<Vec<Buried>, StoreError> {
+    let rows: Vec<BuriedRow> = sqlx::query_as(
+        "WITH buried AS (
+             UPDATE messages SET deleted_at = now(), text = '', words = 0, author_name = ''
+             WHERE guild_id = $1 AND channel_id = $2 AND id = ANY($3) AND deleted_at IS NULL
+             RETURNING channel_id, session_first, sent_at)
+         SELECT channel_id, session_first, count(*) AS messages, max(sent_at) AS latest FROM buried GROUP BY 1, 2",
+    )
+    .bind(guild.get())
+    .bind(channel.get())
+    .bind(raw(ids))
+    .fetch_all(tx)
+    .await?;
+    read(rows)
+}
+
+/// The same for messages of any channel of the guild.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn bury_anywhere(
+    tx: &mut PgConnection,
+    guild: GuildId,
+    ids: &[MessageId],
+) -> Result<Vec<Buried>, StoreError> {
+    let rows: Vec<BuriedRow> = sqlx::query_as(
+        "WITH buried AS (
+             UPDATE messages m SET deleted_at = now(), text = '', words = 0, author_name = ''
+             FROM channels c
+             WHERE c.guild_id = $1 AND m.guild_id = c.guild_id AND m.channel_id = c.id AND m.id = ANY($2)
+               AND m.deleted_at IS NULL
+             RETURNING m.channel_id, m.session_first, m.sent_at)
+         SELECT channel_id, session_first, count(*) AS messages, max(sent_at) AS latest FROM buried GROUP BY 1, 2",
+    )
+    .bind(guild.get())
+    .bind(raw(ids))
+    .fetch_all(tx)
+    .await?;
+    read(rows)
+}
+
+/// The same for all that a member wrote in the guild. Reads all of the guild's messages.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn bury_member(
+    tx: &mut PgConnection,
+    guild: GuildId,
+    member: UserId,
+) -> Result<Vec<Buried>, StoreError> {
+    let rows: Vec<BuriedRow> = sqlx::query_as(
+        "WITH buried AS (
+             UPDATE messages SET deleted_at = now(), text = '', words = 0, author_name = ''
+             WHERE guild_id = $1 AND author_id = $2 AND deleted_at IS NULL
+             RETURNING channel_id, session_first, sent_at)
+         SELECT channel_id, session_first, count(*) AS messages, max(sent_at) AS latest FROM buried GROUP BY 1, 2",
+    )
+    .bind(guild.get())
+    .bind(member.get())
+    .fetch_all(tx)
+    .await?;
+    read(rows)
+}
+
+/// The same for up to `limit` messages of one channel that were sent at `overdue` or before, the oldest first.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn bury_overdue(
+    tx: &mut PgConnection,
+    guild: GuildId,
+    channel: ChannelId,
+    overdue: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<Buried>, StoreError> {
+    let rows: Vec<BuriedRow> = sqlx::query_as(
+        "WITH buried AS (
+             UPDATE messages SET deleted_at = now(), text = '', words = 0, author_name = ''
+             WHERE guild_id = $1 AND channel_id = $2 AND id IN (
+                 SELECT id FROM messages
+                 WHERE guild_id = $1 AND channel_id = $2 AND deleted_at IS NULL AND sent_at <= $3
+                 ORDER BY sent_at, id LIMIT $4)
+             RETURNING channel_id, session_first, sent_at)
+         SELECT channel_id, session_first, count(*) AS messages, max(sent_at) AS latest FROM buried GROUP BY 1, 2",
+    )
+    .bind(guild.get())
+    .bind(channel.get())
+    .bind(overdue)
+    .bind(limit)
+    .fetch_all(tx)
+    .await?;
+    read(rows)
+}
+
+/// The channels of the guild's `limit` oldest live messages that were sent at `overdue` or before.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn overdue_channels(
+    db: &mut PgConnection,
+    guild: GuildId,
+    overdue: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<ChannelId>, StoreError> {
+    let ids: Vec<i64> = sqlx::query_scalar(
+        "SELECT DISTINCT channel_id FROM (
+             SELECT channel_id FROM messages
+             WHERE guild_id = $1 AND deleted_at IS NULL AND sent_at <= $2 ORDER BY sent_at LIMIT $3) oldest",
+    )
+    .bind(guild.get())
+    .bind(overdue)
+    .bind(limit)
+    .fetch_all(db)
+    .await?;
+    Ok(ids.into_iter().map(ChannelId::try_from).collect::<Result<_, _>>()?)
+}
+
+#[derive(FromRow)]
+struct BuriedRow {
+    channel_id: i64,
+    session_first: Option<i64>,
+    messages: i64,
+    latest: DateTime<Utc>,
+}
+
+fn read(rows: Vec<BuriedRow>) -> Result<Vec<Buried>, StoreError> {
+    rows.into_iter()
+        .map(|row| {
+            Ok(Buried {
+                channel_id: row.channel_id.try_into()?,
+                session_first: row.session_first.map(MessageId::try_from).transpose()?,
+                messages: u64::try_from(row.messages).unwrap_or(0),
+                latest: row.latest,
+            })
+        })
+        .collect()
+}
+
+fn raw(ids: &[MessageId]) -> Vec<i64> {
+    ids.iter().map(|id| id.get()).collect()
+}
+
+/// What [`raze`] took away.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Razed {
+    /// Live messages.
+    pub messages: u64,
+    /// When the last message was sent, tombstones included.
+    pub latest: Option<DateTime<Utc>>,
+    /// Sessions that lived.
+    pub sessions: u64,
+    /// Those of them of which there may be points, in the order of their ids, with their tombstones' revisions.
+    pub indexed: Vec<(SessionId, Revision)>,
+}
+
+/// Takes channels away whole: their messages' rows go, their sessions become tombstones, their names are erased. The
+/// caller holds the guild's lock, and sees to it that nothing comes back ([`limits`](crate::limits)).
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn raze(
+    tx: &mut PgConnection,
+    guild: GuildId,
+    channels: &[ChannelId],
+    eligible: Eligibility,
+) -> Result<Razed, StoreError> {
+    let ids: Vec<i64> = channels.iter().map(|channel| channel.get()).collect();
+    let buried: Vec<(Uuid, i64, bool)> = sqlx::query_as(
+        "WITH living AS (
+             SELECT id, is_eligible(message_count, word_count, $3, $4) AS was_eligible FROM sessions
+             WHERE guild_id = $1 AND channel_id = ANY($2) AND deleted_at IS NULL ORDER BY id FOR UPDATE),
+         fresh AS MATERIALIZED (SELECT *, nextval('session_revisions') AS revision FROM living)
+         UPDATE sessions s
+         SET revision = f.revision, removed_revision = f.revision, message_count = 0, word_count = 0,
+             started_at = NULL, ended_at = NULL, deleted_at = now()
+         FROM fresh f WHERE s.id = f.id
+         RETURNING s.id, s.revision,
+                   f.was_eligible
+                   OR EXISTS (SELECT FROM indexed_sessions i WHERE i.session_id = s.id)
+                   OR EXISTS (SELECT FROM jobs j WHERE j.key = 'session/' || s.guild_id || '/' || s.id
+                              AND j.state IN ('pending', 'queued', 'running'))",
+    )
+    .bind(guild.get())
+    .bind(&ids)
+    .bind(i64::from(eligible.min_messages))
+    .bind(i64::from(eligible.lone_message_min_words))
+    .fetch_all(&mut *tx)
+    .await?;
+    let (messages, latest): (i64, Option<DateTime<Utc>>) = sqlx::query_as(
+        "WITH gone AS (
+             DELETE FROM messages WHERE guild_id = $1 AND channel_id = ANY($2) RETURNING sent_at, deleted_at)
+         SELECT count(*) FILTER (WHERE deleted_at IS NULL), max(sent_at) FROM gone",
+    )
+    .bind(guild.get())
+    .bind(&ids)
+    .fetch_one(&mut *tx)
+    .await?;
+    sqlx::query("UPDATE channels SET name = '' WHERE guild_id = $1 AND id = ANY($2)")
+        .bind(guild.get())
+        .bind(&ids)
+        .execute(tx)
+        .await?;
+    let sessions = u64::try_from(buried.len()).unwrap_or(u64::MAX);
+    let mut indexed: Vec<(SessionId, Revision)> = buried
+        .into_iter()
+        .filter(|(_, _, may_have_points)| *may_have_points)
+        .map(|(id, revision, _)| (id.into(), revision.into()))
+        .collect();
+    indexed.sort_unstable();
+    Ok(Razed { messages: u64::try_from(messages).unwrap_or(0), latest, sessions, indexed })
+}

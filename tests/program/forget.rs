@@ -1,0 +1,243 @@
+//! Forgetting, from the command line to the last point.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use guildex_store::channels::Channel;
+use guildex_types::{Author, JobClass, Links, Message, MessageKind, SearchText};
+use serde_json::{Value, json};
+
+use crate::export::{CHANNEL, GUILD, conversations, export, id, message, minute, reply, write};
+use crate::points::{assert_in_step, points};
+use crate::world::{World, wait_until};
+
+/// The member who is forgotten; by [`message`], the one of author 7.
+const MEMBER: i64 = 907;
+/// A word that nobody else says.
+const SECRET: &str = "flowerpot";
+
+/// A conversation of members 1 and 7 in which 7 tells the secret, at some hour.
+fn talk(hour: i64) -> Vec<Value> {
+    let first = message(minute(60 * hour), 1, "how do I get into the workshop on Sunday");
+    let secret = reply(minute(60 * hour + 1), 7, "the spare key lies under the turquoise flowerpot", &first);
+    let last = reply(minute(60 * hour + 2), 1, "wonderful, I shall be there at nine o'clock", &secret);
+    vec![first, secret, last]
+}
+
+/// Two channels and a thread of the first, each with the talk, and the first with other conversations, too. Imported
+/// and indexed.
+fn world_with_secrets(world: &World) -> Vec<Value> {
+    let said = talk(2_000);
+    let help = [conversations(4, 5).concat(), said.clone()].concat();
+    write(world.path("talk/help.json"), &export(CHANNEL, &help));
+    write(world.path("talk/shop.json"), &export(CHANNEL + 1, &talk(2_100)));
+    let mut thread = export(CHANNEL + 2, &talk(2_200));
+    thread["channel"]["type"] = "GuildPublicThread".into();
+    thread["channel"]["categoryId"] = CHANNEL.to_string().into();
+    thread["channel"]["category"] = "channel-1".into();
+    write(world.path("talk/thread.json"), &thread);
+    world.import(&world.path("talk"));
+    world.settle();
+    said
+}
+
+/// In how many channels a search shows the secret.
+fn shown(world: &World) -> usize {
+    let found = world.search(GUILD, SECRET);
+    found.iter().filter(|found| found["preview"].as_str().unwrap().contains(SECRET)).count()
+}
+
+/// How many points have the secret in their preview, or list one of the member's messages.
+async fn in_points(world: &World) -> usize {
+    let member = MEMBER.try_into().unwrap();
+    let tells = |point: &guildex_index::Point| {
+        point.payload.preview.as_ref().unwrap().as_str().contains(SECRET)
+            || point.payload.author_ids.contains(&member)
+    };
+    points(world, GUILD).await.values().filter(|point| tells(point)).count()
+}
+
+/// Runs a command beside a worker until the last point is gone; its receipt.
+async fn forget(world: &World, arguments: &[&str]) -> Value {
+    let up = world.up().await;
+    let guild = GUILD.to_string();
+    let outcome = world.ok(&[&["forget", "--guild", &guild, "--json"], arguments].concat());
+    assert!(up.stop().await.success());
+    outcome.json()
+}
+
+fn numbers(receipt: &Value) -> (u64, u64, u64) {
+    let number = |key: &str| receipt[key].as_u64().unwrap();
+    assert!(receipt["asked_at"].as_str().unwrap() <= receipt["completed_at"].as_str().unwrap(), "{receipt}");
+    (number("messages"), number("sessions"), number("points"))
+}
+
+#[tokio::test]
+async fn a_forgotten_member_is_gone_from_rows_and_points_and_no_import_brings_it_back() {
+    let world = World::new().await;
+    world_with_secrets(&world);
+    assert_eq!((shown(&world), in_points(&world).await), (3, 3), "nothing is there to be forgotten");
+
+    let receipt = forget(&world, &["--user", "907"]).await;
+    assert_eq!(numbers(&receipt), (3, 3, 3));
+    assert_eq!((&receipt["scope"], &receipt["member_id"]), (&json!("member"), &json!("907")));
+    let after = async || {
+        assert_eq!((shown(&world), in_points(&world).await), (0, 0));
+        let told = "SELECT count(*) FROM messages WHERE text LIKE '%flowerpot%' OR author_name = 'member7'";
+        assert_eq!(world.value::<i64>(told).await, 0);
+        assert_in_step(&world, &points(&world, GUILD).await).await;
+    };
+    after().await;
+    let kept = world.search(GUILD, "workshop on Sunday");
+    assert!(kept[0]["preview"].as_str().unwrap().contains("workshop"), "what others said is lost");
+
+    world.import(&world.path("talk"));
+    world.settle();
+    after().await;
+    assert_eq!(numbers(&forget(&world, &["--user", "907"]).await), (0, 0, 0));
+}
+
+#[tokio::test]
+async fn a_forgotten_channel_takes_its_thread_along() {
+    let world = World::new().await;
+    world_with_secrets(&world);
+    let parent: i64 = world.value("SELECT count(*) FROM channels WHERE parent_id IS NOT NULL").await;
+    assert_eq!(parent, 1, "no test: there is no thread");
+    let receipt = forget(&world, &["--channel", &CHANNEL.to_string()]).await;
+    let (messages, sessions, removed) = numbers(&receipt);
+    assert!(messages > 6 && sessions == 7 && removed >= 7, "{receipt}");
+
+    world.import(&world.path("talk"));
+    world.settle();
+    assert_eq!((shown(&world), in_points(&world).await), (1, 1), "the other channel's is left");
+    assert_eq!(world.value::<i64>("SELECT count(*) FROM messages").await, 3);
+    assert_eq!(world.value::<i64>("SELECT count(*) FROM channels WHERE name <> ''").await, 1);
+    assert_in_step(&world, &points(&world, GUILD).await).await;
+}
+
+#[tokio::test]
+async fn a_forgotten_guild_leaves_no_point() {
+    let world = World::new().await;
+    world_with_secrets(&world);
+    let refused = world.fails(&["forget", "--guild", &GUILD.to_string(), "--all"]);
+    assert!(refused.stderr.contains("--yes"), "{refused}");
+    assert_eq!(shown(&world), 3);
+
+    let receipt = forget(&world, &["--all", "--yes"]).await;
+    assert_eq!(receipt["scope"], "guild");
+    world.import(&world.path("talk"));
+    world.settle();
+    assert!(world.search(GUILD, SECRET).is_empty());
+    assert!(points(&world, GUILD).await.is_empty());
+    let left = "SELECT (SELECT count(*) FROM messages) + (SELECT count(*) FROM sessions WHERE deleted_at IS NULL)
+                       + (SELECT count(*) FROM indexed_sessions) + (SELECT count(*) FROM guilds WHERE name <> '')";
+    assert_eq!(world.value::<i64>(left).await, 0);
+}
+
+#[tokio::test]
+async fn forgotten_messages_need_no_channel_and_the_receipt_is_for_people_too() {
+    let world = World::new().await;
+    let said = world_with_secrets(&world);
+    let elsewhere = id(&talk(2_100)[1]);
+    let up = world.up().await;
+    let [one, two, unseen] = [id(&said[1]), elsewhere, 77].map(|id| id.to_string());
+    let outcome =
+        world.ok(&["forget", "--guild", &GUILD.to_string(), "--message", &one, &two, "--message", &unseen]);
+    for line in ["forgotten  3 messages of guild", "messages   2\n", "sessions   2\n", "points     2\n"] {
+        assert!(outcome.stdout.contains(line), "{outcome}");
+    }
+    assert!(!outcome.stdout.contains("not yet"), "{outcome}");
+    assert!(up.stop().await.success());
+    assert_eq!((shown(&world), in_points(&world).await), (1, 1), "the thread's is left");
+}
+
+#[tokio::test]
+async fn without_a_worker_it_says_so_and_goes_on_when_there_is_one() {
+    let world = World::new().await;
+    world_with_secrets(&world);
+    let waiting = world.start(&["forget", "--guild", &GUILD.to_string(), "--user", "907"]);
+    wait_until("it says that it waits for a worker", || {
+        let log = waiting.log();
+        async move { log.contains("waiting for a worker") && log.contains("is a worker running?") }
+    })
+    .await;
+    assert_eq!(shown(&world), 0, "searches find it until a worker has run");
+    assert!(in_points(&world).await > 0, "no test: the points are gone already");
+    let stopped = waiting.stop().await;
+    assert_eq!(stopped.code(), Some(130));
+
+    world.settle();
+    assert_eq!(in_points(&world).await, 0);
+    let again = world.ok(&["forget", "--guild", &GUILD.to_string(), "--user", "907", "--json"]).json();
+    assert_eq!(numbers(&again), (0, 0, 0));
+    let detached =
+        world.ok(&["forget", "--guild", &GUILD.to_string(), "--channel", &CHANNEL.to_string(), "--detach"]);
+    assert!(detached.stdout.contains("completed  not yet"), "{detached}");
+}
+
+#[tokio::test]
+async fn a_member_who_opts_out_is_forgotten_and_not_stored_until_that_is_undone() {
+    let world = World::new().await;
+    world_with_secrets(&world);
+    let guild = GUILD.to_string();
+    let up = world.up().await;
+    let receipt = world.ok(&["opt-out", "--guild", &guild, "--user", "907", "--json"]).json();
+    assert_eq!(numbers(&receipt), (3, 3, 3));
+    assert_eq!(say(&world, Utc::now() + TimeDelta::hours(1)).await, 0);
+    let undone = world.ok(&["opt-out", "--guild", &guild, "--user", "907", "--undo"]);
+    assert!(undone.stdout.contains("stored again from now on"), "{undone}");
+    assert_eq!(say(&world, Utc::now() - TimeDelta::hours(1)).await, 0);
+    assert_eq!(say(&world, Utc::now() + TimeDelta::hours(1)).await, 1);
+    world.wait_idle().await;
+    assert!(up.stop().await.success());
+    assert_eq!(shown(&world), 1);
+}
+
+/// The member tells the secret again, in a message that is long enough to stand alone. How many are stored.
+async fn say(world: &World, at: DateTime<Utc>) -> usize {
+    let channel = Channel {
+        guild_id: GUILD.try_into().unwrap(),
+        guild_name: "Test".to_owned(),
+        id: CHANNEL.try_into().unwrap(),
+        name: "channel-1".to_owned(),
+        parent_id: None,
+    };
+    let message = Message {
+        guild_id: channel.guild_id,
+        channel_id: channel.id,
+        id: crate::export::snowflake(at, 7).try_into().unwrap(),
+        author: Author { id: MEMBER.try_into().unwrap(), name: "member7".to_owned(), is_bot: false },
+        kind: MessageKind::Conversation,
+        sent_at: at,
+        edited_at: None,
+        links: Links::default(),
+        text: SearchText::from_parts([
+            "the key is no longer under the turquoise flowerpot but in the letter box beside the door",
+        ]),
+    };
+    world.ingest().messages(&channel, &[message], JobClass::Live).await.unwrap().new
+}
+
+#[tokio::test]
+async fn what_is_kept_no_longer_goes_by_itself() {
+    let world = World::with("retention.messages = \"24h\"").await;
+    let recent = Utc::now() - TimeDelta::hours(1);
+    let fresh =
+        message(recent, 1, "a message of today that is long enough to stand in the index by itself, I hope");
+    let old = talk(0);
+    world.import(&write(
+        world.path("old.json"),
+        &export(CHANNEL, &[old.clone(), vec![fresh.clone()]].concat()),
+    ));
+    assert_eq!(world.value::<i64>("SELECT count(*) FROM messages").await, 1, "what is too old is stored");
+
+    // As if it had been stored before the configuration changed.
+    world.ok(&["import", "--set", "retention.messages=", world.path("old.json").to_str().unwrap()]);
+    assert_eq!(world.value::<i64>("SELECT count(*) FROM messages").await, 4);
+    world.settle();
+    assert_eq!(shown(&world), 0);
+    assert_eq!(world.value::<i64>("SELECT count(*) FROM messages WHERE deleted_at IS NULL").await, 1);
+    let points = points(&world, GUILD).await;
+    let left: Vec<i64> =
+        points.values().flat_map(|point| &point.payload.message_ids).map(|id| id.get()).collect();
+    assert_eq!(left, [id(&fresh)]);
+    assert_in_step(&world, &points).await;
+}
