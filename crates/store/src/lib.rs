@@ -1,6 +1,7 @@
 //! The truth in Postgres.
 //!
-//! One module an aggregate: [`channels`], [`messages`], [`sessions`], [`models`], their [`books`], and [`jobs`],
+//! One module an aggregate: [`channels`], [`messages`], [`sessions`], [`models`], their [`books`] (and [`standing`], which
+//! compares), and [`jobs`],
 //! the ledger; what a search reads of them is in [`search`].
 //! Every call that reads or deletes a tenant's data takes its [`GuildId`](guildex_types::GuildId); only the
 //! ledger's own machinery (dispatch, claim, sweep) works across guilds, on job ids.
@@ -16,6 +17,7 @@ pub mod messages;
 pub mod models;
 pub mod search;
 pub mod sessions;
+pub mod standing;
 pub mod status;
 
 pub use db::{
