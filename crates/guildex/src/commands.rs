@@ -47,7 +47,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Search(args) => search::run(&app, args).await?,
         Command::Status(args) => status::run(&app, args).await?,
         Command::Verify(args) => return verify::run(&app, args).await,
-        Command::Doctor(args) => return doctor::run(&app, args).await,
+        Command::Doctor(args) => return doctor::run(&app, loaded.file, args).await,
         Command::Eval(Eval::Sessions(args)) => eval::sessions(&app, args).await?,
         #[cfg(feature = "edge")]
         Command::Eval(Eval::Retrieval(args)) => eval::retrieval(&app, args).await?,

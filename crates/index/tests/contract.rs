@@ -14,7 +14,8 @@ use std::collections::BTreeSet;
 use collections::*;
 use filters::*;
 use guildex_index::{
-    Collection, CollectionName, Ensured, Error, Fusion, Mark, Mode, Payload, Point, Query, Scope, VectorIndex, Which,
+    Collection, CollectionName, Ensured, Error, Fusion, Mark, Mode, Payload, Point, Query, Scope,
+    VectorIndex, Which,
 };
 use guildex_types::PointId;
 use proptest::prelude::*;

@@ -2,7 +2,8 @@
 //!
 //! One module an aggregate: [`channels`], [`messages`], [`sessions`], [`models`], their [`books`] (and [`standing`], which
 //! compares), and [`jobs`],
-//! the ledger; what a search reads of them is in [`search`].
+//! the ledger; what a search reads of them is in [`search`], and
+//! [`health`] tells whether the server does its part.
 //! Every call that reads or deletes a tenant's data takes its [`GuildId`](guildex_types::GuildId); only the
 //! ledger's own machinery (dispatch, claim, sweep) works across guilds, on job ids.
 //!
@@ -12,6 +13,7 @@
 pub mod books;
 pub mod channels;
 mod db;
+pub mod health;
 pub mod jobs;
 pub mod messages;
 pub mod models;

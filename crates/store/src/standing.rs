@@ -1,8 +1,6 @@
 //! How sessions stand: what a comparison of a collection with the truth goes by.
 
-use guildex_types::{
-    ChannelId, Eligibility, GuildId, Job, MessageId, ModelSlug, Revision, SessionId, Task,
-};
+use guildex_types::{ChannelId, Eligibility, GuildId, Job, MessageId, ModelSlug, Revision, SessionId, Task};
 use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
 

@@ -103,7 +103,10 @@ impl Shard {
     ) -> Result<Vec<Mark>, Error> {
         let (filter, wanted) = (schema::in_guild(guild)?, fields(&Marked::FIELDS)?);
         let (records, _) = self.page(&filter, after, limit, wanted, false)?;
-        records.into_iter().map(|record| payload::<Marked>(record).map(|(id, marked)| marked.of(id))).collect()
+        records
+            .into_iter()
+            .map(|record| payload::<Marked>(record).map(|(id, marked)| marked.of(id)))
+            .collect()
     }
 
     /// The marks of those of the points that are the guild's.

@@ -9,8 +9,8 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use guildex_index::{
-    Bulk, Collection, CollectionName, Collections, Difference, Ensured, Error, Hit, Identity, Mark, Page, Point,
-    QdrantServer, Query, Scope, ServerConfig, VectorIndex, Which,
+    Bulk, Collection, CollectionName, Collections, Difference, Ensured, Error, Hit, Identity, Mark, Page,
+    Point, QdrantServer, Query, Scope, ServerConfig, VectorIndex, Which,
 };
 use guildex_types::{GuildId, MessageId, PointId, Revision, SessionId};
 use qdrant_client::Qdrant;

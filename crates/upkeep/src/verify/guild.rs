@@ -40,7 +40,8 @@ impl Walk<'_> {
             let suspects = self.suspect_points(&marks).await?;
             let (busy, idle): (Vec<_>, Vec<_>) = suspects.into_iter().partition(|s| s.standing.is_busy);
             // The others count where their sessions do.
-            self.report.in_progress += busy.iter().filter(|suspect| !is_live(&suspect.standing)).count() as u64;
+            self.report.in_progress +=
+                busy.iter().filter(|suspect| !is_live(&suspect.standing)).count() as u64;
             let ids: Vec<PointId> = idle.iter().filter_map(|suspect| suspect.finding.point_id).collect();
             if !ids.is_empty() {
                 let again = self.suspect_points(&self.marks(Which::Ids(&ids)).await?).await?;
@@ -80,7 +81,9 @@ impl Walk<'_> {
         let mut wrong = Vec::new();
         for suspect in again {
             let first = before.get(&place(&suspect.finding));
-            if first.is_some_and(|first| first.standing == suspect.standing && first.finding == suspect.finding) {
+            if first
+                .is_some_and(|first| first.standing == suspect.standing && first.finding == suspect.finding)
+            {
                 wrong.push(suspect.finding);
             } else {
                 self.report.in_progress += 1;
@@ -103,7 +106,10 @@ impl Walk<'_> {
             let standing = standings.get(&mark.session_id)?;
             let kind = judge::point(self.owner(), mark, standing)?;
             let (session_id, point_id, seen) = (mark.session_id, Some(mark.id), mark.revision);
-            Some(Suspect { finding: Finding { kind, session_id, point_id, seen }, standing: standing.clone() })
+            Some(Suspect {
+                finding: Finding { kind, session_id, point_id, seen },
+                standing: standing.clone(),
+            })
         };
         Ok(marks.iter().filter_map(suspect).collect())
     }
@@ -129,7 +135,10 @@ impl Walk<'_> {
                     let named = judge::expected(self.owner(), &standing);
                     let seen = named.iter().filter_map(|id| marks.get(id)).map(|mark| mark.revision).max();
                     let seen = seen.unwrap_or(Revision::NONE);
-                    suspects.push(Suspect { finding: Finding { kind, session_id, point_id: None, seen }, standing });
+                    suspects.push(Suspect {
+                        finding: Finding { kind, session_id, point_id: None, seen },
+                        standing,
+                    });
                 }
             }
         }

@@ -194,7 +194,10 @@ mod tests {
         let case = case();
         assert_eq!(case.session(), Judged::InStep);
         assert_eq!(case.points(), [None, None]);
-        assert_eq!(expected(case.owner(), &case.standing), case.marks.iter().map(|m| m.id).collect::<Vec<_>>());
+        assert_eq!(
+            expected(case.owner(), &case.standing),
+            case.marks.iter().map(|m| m.id).collect::<Vec<_>>()
+        );
     }
 
     #[test]
@@ -250,7 +253,9 @@ mod tests {
         let mut case = case();
         case.here().book = None;
         case.here().is_eligible = false;
-        let owner = |case: &Case| point(Owner { is_kept_in_step: false, ..case.owner() }, &case.marks[0], &case.standing);
+        let owner = |case: &Case| {
+            point(Owner { is_kept_in_step: false, ..case.owner() }, &case.marks[0], &case.standing)
+        };
         assert_eq!(owner(&case), None);
         case.here().is_live = false;
         assert_eq!(owner(&case), Some(Kind::Orphaned));
