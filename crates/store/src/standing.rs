@@ -173,3 +173,25 @@ pub async fn count_live(pool: &PgPool, guild: GuildId) -> Result<u64, StoreError
             .await?;
     Ok(u64::try_from(count).unwrap_or(0))
 }
+
+/// How many jobs about sessions are not finished of those that were asked for before a revision was drawn, of one guild
+/// or of all.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn unfinished_before(
+    pool: &PgPool,
+    guild: Option<GuildId>,
+    revision: Revision,
+) -> Result<u64, StoreError> {
+    let count: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM jobs WHERE state IN ('pending', 'queued', 'running')
+         AND kind IN ('index_session', 'delete_session') AND wanted_revision < $2
+         AND ($1::bigint IS NULL OR guild_id = $1)",
+    )
+    .bind(guild.map(GuildId::get))
+    .bind(revision.get())
+    .fetch_one(pool)
+    .await?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
-use guildex_store::{StoreError, jobs, sessions};
+use guildex_store::{StoreError, sessions, standing};
 use guildex_types::GuildId;
 use guildex_upkeep::verify::{GuildReport, Kind, ModelReport, Report, Request};
 use sqlx::PgPool;
@@ -65,11 +65,11 @@ async fn wait(pool: &PgPool, guild: Option<GuildId>) -> anyhow::Result<()> {
     let mut db = pool.acquire().await.map_err(StoreError::from)?;
     let now = sessions::next_revision(&mut db).await?;
     drop(db);
-    let most = jobs::unfinished_before(pool, guild, now).await?;
+    let most = standing::unfinished_before(pool, guild, now).await?;
     let mut progress = Progress::new("repairing", Unit::Things("jobs"), most);
     let mut stall = Stall::new();
     loop {
-        let left = jobs::unfinished_before(pool, guild, now).await?;
+        let left = standing::unfinished_before(pool, guild, now).await?;
         progress.update(most.saturating_sub(left), most, "");
         if left == 0 {
             progress.finish("done");
