@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use guildex_search::{Request, Results};
 use guildex_types::ModelSlug;
+use guildex_upkeep::verify;
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -12,7 +13,7 @@ use crate::BackUp;
 /// What a search's own deadline may be exceeded by on its way, and the longest wait for a sign of life.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How long a backup may take: it copies everything.
+/// How long a backup or a comparison may take: it goes through everything.
 const LONG: Duration = Duration::from_hours(24);
 
 /// Why another process gave no answer.
@@ -55,6 +56,14 @@ impl Client {
     /// If the other process refuses or does not answer.
     pub async fn search(&self, request: &Request) -> Result<Results, ClientError> {
         answer(self.0.post("http://guildex/search").json(request).send().await?).await
+    }
+
+    /// Has it compare the truth with its index.
+    ///
+    /// # Errors
+    /// If the other process refuses or does not answer.
+    pub async fn verify(&self, request: &verify::Request) -> Result<verify::Report, ClientError> {
+        answer(self.0.post("http://guildex/verify").timeout(LONG).json(request).send().await?).await
     }
 
     /// Has it write a backup of its collections into a folder, which it names from the root. Returns the models.

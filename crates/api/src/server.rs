@@ -11,6 +11,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use guildex_search::{Request, SearchError, Searcher};
 use guildex_upkeep::backup::{self, backup};
+use guildex_upkeep::verify::{self, Verifier, VerifyError};
 use serde_json::json;
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
@@ -30,14 +31,20 @@ pub struct ServeError {
 ///
 /// # Errors
 /// If the socket cannot be opened.
-pub async fn serve(path: &Path, searcher: Searcher, stop: CancellationToken) -> Result<(), ServeError> {
+pub async fn serve(
+    path: &Path,
+    searcher: Searcher,
+    verifier: Verifier,
+    stop: CancellationToken,
+) -> Result<(), ServeError> {
     let failed = |source| ServeError { path: path.to_owned(), source };
     let listener = listen(path).map_err(failed)?;
     let app = Router::new()
         .route("/health", get(async || "ok\n"))
         .route("/search", post(search))
         .route("/backup", post(back_up))
-        .with_state(searcher);
+        .with_state(searcher)
+        .merge(Router::new().route("/verify", post(compare)).with_state(verifier));
     let served = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await;
     let _ = std::fs::remove_file(path);
     served.map_err(failed)
@@ -74,6 +81,22 @@ async fn back_up(State(searcher): State<Searcher>, request: Result<Json<BackUp>,
     match backup(pool, index.as_ref(), base, &folder).await {
         Ok(models) => Json(models).into_response(),
         Err(error @ backup::Error::Folder(_)) => refuse(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
+        Err(error) => refuse(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+    }
+}
+
+/// Ends early where the asker goes away.
+async fn compare(
+    State(verifier): State<Verifier>,
+    request: Result<Json<verify::Request>, JsonRejection>,
+) -> Response {
+    let Json(request) = match request {
+        Ok(request) => request,
+        Err(rejection) => return refuse(StatusCode::UNPROCESSABLE_ENTITY, rejection.body_text()),
+    };
+    match verifier.verify(&request, &|_| {}).await {
+        Ok(report) => Json(report).into_response(),
+        Err(error @ VerifyError::Adopt(_)) => refuse(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
         Err(error) => refuse(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
     }
 }

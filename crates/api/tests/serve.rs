@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use guildex_api::{Client, ClientError, serve, socket_path};
+use guildex_producer::ingest::{Ingest, IngestConfig};
 use guildex_search::Request;
 use guildex_store::MIGRATOR;
+use guildex_upkeep::verify::Verifier;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use support::{HERE, Mood, PATIENCE, World, ask};
@@ -23,7 +25,13 @@ async fn served(world: &World, test: impl AsyncFnOnce(&Path)) {
     let stop = CancellationToken::new();
     let serving = tokio::spawn({
         let (path, searcher, stop) = (path.clone(), world.searcher(), stop.clone());
-        async move { serve(&path, searcher, stop).await }
+        let verifier = Verifier {
+            ingest: Ingest::new(world.pool.clone(), IngestConfig::default()),
+            index: world.view.clone(),
+            base: "test".to_owned(),
+            content_hash: |_, _| Vec::new(),
+        };
+        async move { serve(&path, searcher, verifier, stop).await }
     });
     let bound = async {
         while !path.exists() {

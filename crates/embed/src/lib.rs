@@ -37,5 +37,6 @@ pub use error::LoadError;
 pub use http::{BaseUrl, HttpConfig, HttpEmbedder, UrlError};
 pub use local::{LocalConfig, LocalEmbedder};
 pub use models::{ModelError, Models, Provider};
+pub use runtime::onnx_runtime;
 pub use source::{LocalSource, Pooling};
 pub use tokenizer::{Tokenizer, TokenizerError};

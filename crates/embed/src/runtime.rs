@@ -19,6 +19,15 @@ pub(crate) fn load(path: Option<&Path>) -> Result<(), LoadError> {
     }
 }
 
+/// What the loaded library says of itself, such as `git-branch=rel-1.24.1`. To be asked once a local model is loaded:
+/// before, it would load the library, and panic if there is none.
+pub fn onnx_runtime() -> &'static str {
+    let info = ort::info();
+    // `ORT Build Info: git-branch=.., git-commit-id=.., ..`
+    let first = info.split(',').next().unwrap_or(info);
+    first.rsplit(' ').next().unwrap_or(first)
+}
+
 fn from_environment() -> Option<PathBuf> {
     env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()).map(PathBuf::from)
 }

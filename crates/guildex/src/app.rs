@@ -11,6 +11,8 @@ use guildex_producer::ingest::{Ingest, IngestConfig};
 use guildex_queue::Queues;
 use guildex_search::Searcher;
 use guildex_types::ModelSlug;
+use guildex_upkeep::verify::Verifier;
+use guildex_worker::enrich::content_hash;
 use guildex_worker::{Concurrency, Worker, WorkerConfig};
 use sqlx::PgPool;
 
@@ -179,6 +181,12 @@ impl App {
     pub fn searcher(&self, pool: PgPool, models: Arc<Models>, index: Arc<dyn VectorIndex>) -> Searcher {
         let base = self.config.index.collection.clone();
         Searcher { pool, models, index, base, config: self.config.search.searches() }
+    }
+
+    /// A comparer of the truth with an index.
+    pub fn verifier(&self, pool: PgPool, index: Arc<dyn VectorIndex>) -> Verifier {
+        let base = self.config.index.collection.clone();
+        Verifier { ingest: self.ingest(pool), index, base, content_hash }
     }
 
     /// Where the process that holds the data folder answers searches.

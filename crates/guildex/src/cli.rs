@@ -29,6 +29,13 @@ pub struct Cli {
     pub command: Command,
 }
 
+impl Command {
+    /// The exit status of an error. Where 1 is an answer, errors have another.
+    pub fn status_of_errors(&self) -> u8 {
+        if matches!(self, Self::Verify(_)) { 2 } else { 1 }
+    }
+}
+
 /// Every role of the program.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -62,6 +69,10 @@ pub enum Command {
     Search(Search),
     /// Show what is stored, indexed, waiting and dead, by guild
     Status(Status),
+    /// Compare the truth in Postgres with the index, both ways; exits with 1 where they differ, with 2 if it cannot tell
+    Verify(Verify),
+    /// Check all that Guildex depends on with a round trip, and say what to do; exits with 1 if something fails
+    Doctor(Doctor),
     /// Measure quality on annotated conversations
     #[command(subcommand)]
     Eval(Eval),
@@ -304,6 +315,34 @@ pub struct Status {
     /// Refresh every two seconds until Ctrl-C
     #[arg(long)]
     pub watch: bool,
+}
+
+/// See [`Command::Verify`].
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// One guild's id [default: all]
+    #[arg(long, value_name = "ID")]
+    pub guild: Option<GuildId>,
+    /// Ask for jobs that mend what differs
+    #[arg(long)]
+    pub repair: bool,
+    /// Wait until workers have done these jobs, and compare again
+    #[arg(long, requires = "repair")]
+    pub wait: bool,
+    /// How many examples to tell of each kind, guild and model
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub examples: u32,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// See [`Command::Doctor`].
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// See [`Command::Eval`].

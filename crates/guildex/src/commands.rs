@@ -2,6 +2,7 @@
 
 mod backfill;
 mod backup;
+mod doctor;
 mod eval;
 mod forget;
 mod import;
@@ -11,6 +12,7 @@ mod reindex;
 mod roles;
 mod search;
 mod status;
+mod verify;
 
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
@@ -47,6 +49,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Restore(args) => backup::restore(&app, args).await?,
         Command::Search(args) => search::run(&app, args).await?,
         Command::Status(args) => status::run(&app, args).await?,
+        Command::Verify(args) => return verify::run(&app, args).await,
+        Command::Doctor(args) => return doctor::run(&app, loaded.file, args).await,
         Command::Eval(Eval::Sessions(args)) => eval::sessions(&app, args).await?,
         #[cfg(feature = "edge")]
         Command::Eval(Eval::Retrieval(args)) => eval::retrieval(&app, args).await?,

@@ -18,7 +18,7 @@ mod show;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use error::{ConfigError, Origin};
 pub use layers::key_value;
@@ -32,6 +32,8 @@ pub struct Loaded {
     /// The values.
     pub config: Config,
     origins: BTreeMap<String, Origin>,
+    /// The file that was read, if there is one.
+    pub file: Option<PathBuf>,
 }
 
 impl Loaded {
@@ -63,12 +65,12 @@ impl Config {
         let keys = Keys::new(layers::models(file.as_deref(), overrides));
 
         let mut layers = layers::plain_variables(&keys, &env);
-        if let Some(path) = file {
-            layers.extend(layers::file(&keys, &path)?);
+        if let Some(path) = &file {
+            layers.extend(layers::file(&keys, path)?);
         }
         layers.extend(layers::variables(&keys, &env));
         layers.extend(layers::flags(&keys, overrides));
-        settings::resolve(layers)
+        Ok(Loaded { file, ..settings::resolve(layers)? })
     }
 }
 

@@ -18,18 +18,19 @@ use crate::cli::Cli;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    let status = cli.command.status_of_errors();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(&error.into()),
+        Err(error) => return fail(&error.into(), status),
     };
     match runtime.block_on(commands::run(cli)) {
         Ok(code) => code,
-        Err(error) => fail(&error),
+        Err(error) => fail(&error, status),
     }
 }
 
 /// What happened, and each reason behind it, on a line of its own.
-fn fail(error: &anyhow::Error) -> ExitCode {
+fn fail(error: &anyhow::Error, status: u8) -> ExitCode {
     eprintln!("error: {error}");
     let mut told = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
@@ -39,5 +40,5 @@ fn fail(error: &anyhow::Error) -> ExitCode {
         }
         told = cause;
     }
-    ExitCode::FAILURE
+    status.into()
 }

@@ -1,7 +1,7 @@
 use futures::future::BoxFuture;
 use guildex_types::{GuildId, MessageId, PointId, Revision, SessionId};
 
-use crate::{CollectionName, Collections, Error, Hit, Page, Point, Query, Scope};
+use crate::{CollectionName, Collections, Error, Hit, Mark, Page, Point, Query, Scope, Which};
 
 /// A vector index. Whatever reads or deletes points names their guild.
 ///
@@ -60,6 +60,15 @@ pub trait VectorIndex: Send + Sync {
         after: Option<PointId>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Page, Error>>;
+
+    /// Where some of the guild's points say that they belong, in the order of their ids. Those that are not there, or
+    /// are another guild's, are left out; where fewer come than were asked for, there are no more.
+    fn marks<'a>(
+        &'a self,
+        collection: &'a CollectionName,
+        guild: GuildId,
+        which: Which<'a>,
+    ) -> BoxFuture<'a, Result<Vec<Mark>, Error>>;
 
     /// How many points the guild has.
     fn count<'a>(

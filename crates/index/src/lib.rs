@@ -29,8 +29,8 @@ pub use edge::EdgeIndex;
 pub use error::Error;
 pub use fusion::Fusion;
 pub use index::VectorIndex;
-pub use point::{Payload, Point, Preview};
-pub use query::{Filter, Hit, MAX_LIMIT, Mode, Page, Query, Scope};
+pub use point::{Mark, Payload, Point, Preview};
+pub use query::{Filter, Hit, MAX_LIMIT, Mode, Page, Query, Scope, Which};
 #[cfg(feature = "server")]
 pub use server::{ApiKey, InvalidServerConfig, QdrantServer, Quantization, ServerConfig};
 pub use sparse::SparseVector;

@@ -48,6 +48,42 @@ pub struct Payload {
     pub preview: Option<Preview>,
 }
 
+/// Where a point says that it belongs, and what it shows: all that a comparison with the truth needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// The point.
+    pub id: PointId,
+    /// The channel or thread.
+    pub channel_id: ChannelId,
+    /// The session that it is a part of.
+    pub session_id: SessionId,
+    /// Its number among the chunks of the session, from 0.
+    pub chunk: u32,
+    /// The state of the session that it shows.
+    pub revision: Revision,
+}
+
+/// The part of a payload that a [`Mark`] is made from.
+#[cfg(any(feature = "edge", feature = "server"))]
+#[derive(Deserialize)]
+pub(crate) struct Marked {
+    pub guild_id: GuildId,
+    channel_id: ChannelId,
+    session_id: SessionId,
+    chunk: u32,
+    revision: Revision,
+}
+
+#[cfg(any(feature = "edge", feature = "server"))]
+impl Marked {
+    pub const FIELDS: [&str; 5] = ["guild_id", "channel_id", "session_id", "chunk", "revision"];
+
+    pub fn of(self, id: PointId) -> Mark {
+        let Self { guild_id: _, channel_id, session_id, chunk, revision } = self;
+        Mark { id, channel_id, session_id, chunk, revision }
+    }
+}
+
 /// The beginning of a text: at most 1,000 characters.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -124,6 +124,15 @@ pub struct Page {
     pub next: Option<PointId>,
 }
 
+/// Some of a guild's points.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which<'a> {
+    /// In the order of their ids from the one behind a point on: at most so many, and at most [`MAX_LIMIT`].
+    After(Option<PointId>, usize),
+    /// These, of which at most [`MAX_LIMIT`] are looked at.
+    Ids(&'a [PointId]),
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -13,7 +13,10 @@ use std::collections::BTreeSet;
 
 use collections::*;
 use filters::*;
-use guildex_index::{Collection, CollectionName, Ensured, Error, Fusion, Mode, Query, Scope, VectorIndex};
+use guildex_index::{
+    Collection, CollectionName, Ensured, Error, Fusion, Mark, Mode, Payload, Point, Query, Scope,
+    VectorIndex, Which,
+};
 use guildex_types::PointId;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -37,6 +40,7 @@ macro_rules! the_contract {
     each_mode_ranks_by_its_own_vector,
     ties_are_broken_by_id,
     pages_cover_everything_once,
+    marks_say_where_points_belong_and_stay_in_their_guild,
     nothing_is_found_where_nothing_is,
     vectors_that_do_not_fit_are_refused,
     a_collection_is_made_once_and_never_bent,
@@ -336,6 +340,40 @@ async fn pages_cover_everything_once(index: &dyn VectorIndex, collection: &Colle
     let last = PointId::from(uuid::Uuid::from_u128(u128::MAX));
     let beyond = index.scroll(&collection.name, guild(7), Some(last), 5).await.unwrap();
     assert!(beyond.points.is_empty() && beyond.next.is_none());
+}
+
+async fn marks_say_where_points_belong_and_stay_in_their_guild(
+    index: &dyn VectorIndex,
+    collection: &Collection,
+) {
+    let chunks: Vec<_> = (0..9).map(|chunk| Chunk { chunk, revision: 5, ..Chunk::default() }).collect();
+    let elsewhere = Chunk { guild: 8, ..Chunk::default() };
+    upsert(index, collection, &chunks).await;
+    upsert(index, collection, std::slice::from_ref(&elsewhere)).await;
+    let mark = |chunk: &Chunk<'_>| {
+        let Point { id, payload, .. } = chunk.point();
+        let Payload { channel_id, session_id, chunk, revision, .. } = payload;
+        Mark { id, channel_id, session_id, chunk, revision }
+    };
+    let mut expected: Vec<_> = chunks.iter().map(mark).collect();
+    expected.sort_unstable_by_key(|mark| mark.id);
+    for limit in [1, 4, 9, usize::MAX] {
+        let mut found: Vec<Mark> = vec![];
+        loop {
+            let after = found.last().map(|mark| mark.id);
+            let page = index.marks(&collection.name, guild(7), Which::After(after, limit)).await.unwrap();
+            if page.is_empty() {
+                break;
+            }
+            found.extend(page);
+        }
+        assert_eq!(found, expected, "pages of {limit}");
+    }
+    let nowhere = PointId::from(uuid::Uuid::nil());
+    let asked = [expected[3].id, nowhere, elsewhere.id(), expected[1].id];
+    let found = index.marks(&collection.name, guild(7), Which::Ids(&asked)).await.unwrap();
+    assert_eq!(found, [expected[1].clone(), expected[3].clone()]);
+    assert_eq!(index.marks(&collection.name, guild(7), Which::Ids(&[])).await.unwrap(), []);
 }
 
 async fn nothing_is_found_where_nothing_is(index: &dyn VectorIndex, collection: &Collection) {

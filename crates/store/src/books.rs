@@ -1,7 +1,5 @@
 //! The books: what each model's collection holds of a guild's sessions.
 
-use std::collections::HashSet;
-
 use guildex_types::{GuildId, ModelSlug, Revision, SessionId};
 use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, PgConnection, PgExecutor, PgPool};
@@ -98,8 +96,20 @@ pub async fn put(pool: &PgPool, guild: GuildId, model: &ModelSlug, books: &[Book
     Ok(())
 }
 
-/// Takes sessions of the guild out of the model's books: nothing of them is found until they are indexed again.
-/// Returns those that live, with their revisions; their rows stay locked until the transaction ends.
+/// A session that was taken out of the books.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Struck {
+    /// The session.
+    pub session_id: SessionId,
+    /// The revision that it was given.
+    pub revision: Revision,
+    /// Whether it is more than a tombstone.
+    pub is_live: bool,
+}
+
+/// Takes sessions of the guild out of the model's books: nothing of them is found until they are indexed again. Each
+/// gets a fresh revision, so that whatever the collection holds of it is older than what the next job writes, and goes.
+/// Returns those that the guild has, tombstones too; their rows stay locked until the transaction ends.
 ///
 /// # Errors
 /// If Postgres fails.
@@ -108,11 +118,13 @@ pub async fn strike(
     guild: GuildId,
     model: &ModelSlug,
     sessions: &[SessionId],
-) -> Result<Vec<(SessionId, Revision)>, StoreError> {
+) -> Result<Vec<Struck>, StoreError> {
     let ids: Vec<Uuid> = sessions.iter().map(|session| session.get()).collect();
-    let live: Vec<(Uuid, i64)> = sqlx::query_as(
-        "SELECT id, revision FROM sessions
-         WHERE guild_id = $1 AND id = ANY($2) AND deleted_at IS NULL ORDER BY id FOR UPDATE",
+    let struck: Vec<(Uuid, i64, bool)> = sqlx::query_as(
+        "WITH ours AS (
+             SELECT id FROM sessions WHERE guild_id = $1 AND id = ANY($2) ORDER BY id FOR UPDATE)
+         UPDATE sessions s SET revision = nextval('session_revisions') FROM ours WHERE s.id = ours.id
+         RETURNING s.id, s.revision, s.deleted_at IS NULL",
     )
     .bind(guild.get())
     .bind(&ids)
@@ -127,7 +139,12 @@ pub async fn strike(
     .bind(model.as_str())
     .execute(tx)
     .await?;
-    Ok(live.into_iter().map(|(id, revision)| (id.into(), revision.into())).collect())
+    let read = |(id, revision, is_live): (Uuid, i64, bool)| Struck {
+        session_id: id.into(),
+        revision: revision.into(),
+        is_live,
+    };
+    Ok(struck.into_iter().map(read).collect())
 }
 
 /// Notes that the sessions' points are no longer good: they are made anew even if the content should turn out to be
@@ -149,23 +166,4 @@ pub async fn void(tx: &mut PgConnection, guild: GuildId, sessions: &[SessionId])
     .fetch_one(tx)
     .await?;
     Ok(u64::try_from(points).unwrap_or(0))
-}
-
-/// Which of these sessions of the guild live.
-///
-/// # Errors
-/// If Postgres fails.
-pub async fn living(
-    pool: &PgPool,
-    guild: GuildId,
-    sessions: &[SessionId],
-) -> Result<HashSet<SessionId>, StoreError> {
-    let ids: Vec<Uuid> = sqlx::query_scalar(
-        "SELECT id FROM sessions WHERE guild_id = $1 AND id = ANY($2) AND deleted_at IS NULL",
-    )
-    .bind(guild.get())
-    .bind(sessions.iter().map(|session| session.get()).collect::<Vec<_>>())
-    .fetch_all(pool)
-    .await?;
-    Ok(ids.into_iter().map(SessionId::from).collect())
 }

@@ -443,3 +443,24 @@ pub async fn next_revision(db: &mut PgConnection) -> Result<Revision, StoreError
     let number: i64 = sqlx::query_scalar("SELECT nextval('session_revisions')").fetch_one(db).await?;
     Ok(number.into())
 }
+
+/// The highest revision that [`outrun`] takes: beyond it there would be no numbers left.
+pub const HIGHEST: i64 = 1 << 62;
+
+/// Makes all revisions from now on higher than one that a collection holds, of at most [`HIGHEST`], and returns the
+/// first of them: a database that was restored from an older copy would give numbers a second time.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn outrun(db: &mut PgConnection, seen: Revision) -> Result<Revision, StoreError> {
+    let next = next_revision(db).await?;
+    if next > seen {
+        return Ok(next);
+    }
+    // Others draw numbers at this moment; a leap is further than they get, so none of theirs is given again.
+    let moved: i64 = sqlx::query_scalar("SELECT setval('session_revisions', $1)")
+        .bind(seen.get().min(HIGHEST).saturating_add(1_000_000))
+        .fetch_one(db)
+        .await?;
+    Ok(moved.into())
+}

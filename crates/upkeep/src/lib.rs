@@ -2,7 +2,8 @@
 //! again at any time, and is safe beside itself.
 //!
 //! - [`adopt`]: whose a collection is, and what to do with one that is new or another's.
-//! - [`repair`]: compares a collection with the books, point by point, and asks for what does not agree.
+//! - [`verify`]: compares collections with the truth, in both directions, and asks for jobs that mend what differs.
+//! - [`repair`]: the same for a single collection whose books are in doubt.
 //! - [`backup`] and [`restore`]: copies of collections with their books, and their way back.
 
 pub mod adopt;
@@ -10,3 +11,4 @@ pub mod backup;
 mod manifest;
 pub mod repair;
 pub mod restore;
+pub mod verify;

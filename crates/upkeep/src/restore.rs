@@ -15,7 +15,8 @@ use uuid::Uuid;
 use crate::adopt::{AdoptError, collection_of};
 use crate::backup::{BackupError, Line};
 use crate::manifest::{self, Manifest, Saved};
-use crate::repair::{RepairError, Repaired, repair};
+use crate::repair::{Repaired, repair};
+use crate::verify::{ContentHash, VerifyError};
 
 /// Books written at a time.
 const PAGE: usize = 1_000;
@@ -63,7 +64,7 @@ pub enum Error {
     Store(#[from] StoreError),
     /// The repair failed; it can be repeated.
     #[error(transparent)]
-    Repair(#[from] RepairError),
+    Repair(#[from] VerifyError),
     /// What is missing could not be asked for.
     #[error(transparent)]
     Ingest(#[from] IngestError),
@@ -80,6 +81,7 @@ pub async fn restore(
     index: &dyn VectorIndex,
     base: &str,
     folder: &Path,
+    content_hash: ContentHash,
 ) -> Result<Vec<(ModelSlug, Repaired)>, Error> {
     let manifest = Manifest::read(folder)?;
     let pool = ingest.pool();
@@ -99,7 +101,7 @@ pub async fn restore(
     }
     let mut restored = Vec::new();
     for (saved, model) in pairs {
-        let repaired = one(ingest, index, base, folder, saved, &model).await?;
+        let repaired = one(ingest, index, base, folder, (saved, &model), content_hash).await?;
         restored.push((model.slug, repaired));
     }
     lock.commit().await.map_err(StoreError::from)?;
@@ -128,8 +130,8 @@ async fn one(
     index: &dyn VectorIndex,
     base: &str,
     folder: &Path,
-    saved: &Saved,
-    model: &Kept,
+    (saved, model): (&Saved, &Kept),
+    content_hash: ContentHash,
 ) -> Result<Repaired, Error> {
     let collection = collection_of(base, model).map_err(AdoptError::from)?;
     let identity = Identity { database: installation(ingest.pool()).await?, index: Uuid::new_v4() };
@@ -139,7 +141,7 @@ async fn one(
 
     index.collections().restore(&collection, &manifest::points(folder, &saved.collection)).await?;
     read_books(ingest, &model.slug, &manifest::books(folder, &saved.collection)).await?;
-    let repaired = repair(ingest, index, &collection.name, &model.slug).await?;
+    let repaired = repair(ingest, index, &collection.name, &model.slug, content_hash).await?;
     index.collections().set_identity(&collection.name, identity).await?;
     Ok(repaired)
 }

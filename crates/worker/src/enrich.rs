@@ -72,6 +72,11 @@ impl Enriched {
     }
 }
 
+/// The hash of a session as it is: see [`Enriched::content_hash`].
+pub fn content_hash(session: &Session, model: &ModelSlug) -> Vec<u8> {
+    Enriched::of(session).content_hash(session, model)
+}
+
 fn header(session: &Session) -> String {
     format!("Conversation in #{}:", session.channel_name)
 }

@@ -5,6 +5,7 @@
 
 mod embed;
 mod read;
+mod strays;
 mod write;
 
 use std::panic::AssertUnwindSafe;

@@ -6,12 +6,13 @@ mod support;
 use guildex_index::VectorIndex;
 use guildex_types::{PointId, Revision};
 use guildex_upkeep::repair::{Repaired, repair};
+use guildex_worker::enrich::content_hash;
 use sqlx::PgPool;
 use support::*;
 
 async fn mend(world: &World) -> Repaired {
-    let repaired =
-        repair(&world.ingest, world.view.as_ref(), world.collection(), world.model_slug()).await.unwrap();
+    let (view, collection, model) = (world.view.as_ref(), world.collection(), world.model_slug());
+    let repaired = repair(&world.ingest, view, collection, model, content_hash).await.unwrap();
     world.settle().await;
     repaired
 }

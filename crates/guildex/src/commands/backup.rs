@@ -1,6 +1,7 @@
 use anyhow::{Context, bail};
 use guildex_upkeep::backup::backup;
 use guildex_upkeep::restore;
+use guildex_worker::enrich::content_hash;
 
 use super::print;
 use crate::app::App;
@@ -32,7 +33,8 @@ pub async fn restore(app: &App, args: Backup) -> anyhow::Result<()> {
     let pool = app.database().await?;
     let index = open::index(app).await?;
     let base = &app.config().index.collection;
-    let restored = restore::restore(&app.ingest(pool), index.as_ref(), base, &args.folder).await?;
+    let ingest = app.ingest(pool);
+    let restored = restore::restore(&ingest, index.as_ref(), base, &args.folder, content_hash).await?;
     for (model, repaired) in restored {
         print(&format!(
             "{model}: restored; {} sessions as they were, {} to be indexed again, {} removed that are no more\n",

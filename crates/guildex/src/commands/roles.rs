@@ -108,13 +108,14 @@ async fn serve(
     stop: CancellationToken,
 ) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
     let (path, searcher) = (app.socket(), app.searcher(pool.clone(), models.clone(), index.clone()));
+    let verifier = app.verifier(pool.clone(), index.clone());
     let shared = app.config().index.backend == Backend::Server;
     std::fs::create_dir_all(&app.config().data_dir).context("cannot make the data folder (data_dir)")?;
     if shared && guildex_api::Client::connect(&path, app.config().search.deadline).await?.is_some() {
         return Ok(tokio::spawn(async { Ok(()) }));
     }
     Ok(tokio::spawn(async move {
-        guildex_api::serve(&path, searcher, stop).await.context("search is not served")
+        guildex_api::serve(&path, searcher, verifier, stop).await.context("search is not served")
     }))
 }
 

@@ -26,7 +26,7 @@ pub fn resolve(layers: Layer) -> Result<Loaded, ConfigError> {
             Err(problem) => problems.push(problem),
         }
     }
-    let mut loaded = Loaded { config: Config::default(), origins: BTreeMap::new() };
+    let mut loaded = Loaded { config: Config::default(), origins: BTreeMap::new(), file: None };
     let mut table = Table::new();
     // One after the other, so that a bad value is told with its key and hides no other.
     for setting in winners.into_values() {

@@ -534,7 +534,7 @@ proptest! {
         config.optout.users = users.into_iter().map(|id| id.try_into().unwrap()).collect();
         config.model.dir = Some(PathBuf::from(&dir)).filter(|_| !dir.trim().is_empty());
         config.index.preview = preview;
-        let shown = Loaded { config: config.clone(), origins: BTreeMap::new() }.to_toml();
+        let shown = Loaded { config: config.clone(), origins: BTreeMap::new(), file: None }.to_toml();
         prop_assert_eq!(load(&shown, &[], &[]).unwrap().config, config);
     }
 

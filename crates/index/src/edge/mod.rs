@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     Bulk, Collection, CollectionName, Collections, Difference, Ensured, Error, Hit, Identity, MAX_LIMIT,
-    Page, Point, Query, Scope, VectorIndex,
+    Mark, Page, Point, Query, Scope, VectorIndex, Which,
 };
 use shard::Shard;
 use shelf::Shelf;
@@ -242,6 +242,23 @@ impl VectorIndex for EdgeIndex {
         limit: usize,
     ) -> BoxFuture<'a, Result<Page, Error>> {
         self.read(collection, move |shard| shard.scroll(guild, after, limit.min(MAX_LIMIT)))
+    }
+
+    fn marks<'a>(
+        &'a self,
+        collection: &'a CollectionName,
+        guild: GuildId,
+        which: Which<'a>,
+    ) -> BoxFuture<'a, Result<Vec<Mark>, Error>> {
+        match which {
+            Which::After(after, limit) => {
+                self.read(collection, move |shard| shard.marks(guild, after, limit.min(MAX_LIMIT)))
+            }
+            Which::Ids(ids) => {
+                let ids: Vec<PointId> = ids.iter().copied().take(MAX_LIMIT).collect();
+                self.read(collection, move |shard| shard.marks_of(guild, &ids))
+            }
+        }
     }
 
     fn count<'a>(

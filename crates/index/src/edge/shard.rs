@@ -12,11 +12,12 @@ use qdrant_edge::{
     WithPayloadInterface, WithVector,
 };
 
-use super::convert::{fields, to_point};
+use super::convert::{fields, payload, to_point};
 use super::engine::Engine;
 use super::schema::{self, DENSE};
 use super::snapshot;
-use crate::{Bulk, Difference, Error, Page};
+use crate::point::Marked;
+use crate::{Bulk, Difference, Error, Mark, Page};
 
 /// After how many written or deleted points an idle collection is reorganised.
 const TEND_AFTER: usize = 20_000;
@@ -91,6 +92,34 @@ impl Shard {
         let points = records.into_iter().map(to_point).collect::<Result<Vec<_>, _>>()?;
         let next = points.last().filter(|_| more).map(|last| last.id);
         Ok(Page { points, next })
+    }
+
+    /// The marks of the points behind `after`, in the order of their ids.
+    pub(super) fn marks(
+        &self,
+        guild: GuildId,
+        after: Option<PointId>,
+        limit: usize,
+    ) -> Result<Vec<Mark>, Error> {
+        let (filter, wanted) = (schema::in_guild(guild)?, fields(&Marked::FIELDS)?);
+        let (records, _) = self.page(&filter, after, limit, wanted, false)?;
+        records
+            .into_iter()
+            .map(|record| payload::<Marked>(record).map(|(id, marked)| marked.of(id)))
+            .collect()
+    }
+
+    /// The marks of those of the points that are the guild's.
+    pub(super) fn marks_of(&self, guild: GuildId, ids: &[PointId]) -> Result<Vec<Mark>, Error> {
+        let mut marks = Vec::with_capacity(ids.len());
+        for record in self.retrieve(ids.iter().copied(), &Marked::FIELDS)? {
+            let (id, marked) = payload::<Marked>(record)?;
+            if marked.guild_id == guild {
+                marks.push(marked.of(id));
+            }
+        }
+        marks.sort_unstable_by_key(|mark| mark.id);
+        Ok(marks)
     }
 
     pub(super) fn count(&self, guild: GuildId) -> Result<usize, Error> {

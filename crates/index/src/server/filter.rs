@@ -14,6 +14,11 @@ pub(super) fn in_guild(guild: GuildId) -> Filter {
     Filter::must([is("guild_id", guild)])
 }
 
+/// Those of a guild that have these ids.
+pub(super) fn these_in_guild(guild: GuildId, ids: Vec<String>) -> Filter {
+    Filter::must([is("guild_id", guild), Condition::has_id(ids)])
+}
+
 /// What of a scope is looked at.
 pub(super) fn in_scope(scope: &Scope, wanted: &Wanted) -> Filter {
     let channels = scope.channels().map(|channels| is_any("channel_id", channels));

@@ -20,8 +20,8 @@ use futures::future::BoxFuture;
 use guildex_types::{GuildId, MessageId, PointId, Revision, SessionId};
 
 use crate::{
-    Bulk, Collection, CollectionName, Collections, Difference, Ensured, Error, Hit, Identity, Page, Point,
-    Query, Scope, VectorIndex,
+    Bulk, Collection, CollectionName, Collections, Difference, Ensured, Error, Hit, Identity, Mark, Page,
+    Point, Query, Scope, VectorIndex, Which,
 };
 use client::Client;
 pub use config::{ApiKey, InvalidServerConfig, Quantization, ServerConfig};
@@ -167,6 +167,15 @@ impl VectorIndex for QdrantServer {
         limit: usize,
     ) -> BoxFuture<'a, Result<Page, Error>> {
         points::scroll(&self.client, collection, guild, after, limit).boxed()
+    }
+
+    fn marks<'a>(
+        &'a self,
+        collection: &'a CollectionName,
+        guild: GuildId,
+        which: Which<'a>,
+    ) -> BoxFuture<'a, Result<Vec<Mark>, Error>> {
+        points::marks(&self.client, collection, guild, which).boxed()
     }
 
     fn count<'a>(

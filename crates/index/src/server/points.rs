@@ -7,14 +7,15 @@ use guildex_types::{GuildId, MessageId, PointId, Revision, SessionId};
 use qdrant_client::qdrant::facet_value::Variant;
 use qdrant_client::qdrant::points_selector::PointsSelectorOneOf;
 use qdrant_client::qdrant::{
-    Condition, CountPoints, DeletePoints, FacetCounts, Filter, PointsSelector, ScrollPoints, UpsertPoints,
-    WriteOrdering, WriteOrderingType,
+    Condition, CountPoints, DeletePoints, FacetCounts, Filter, PointsSelector, RetrievedPoint, ScrollPoints,
+    UpsertPoints, WriteOrdering, WriteOrderingType,
 };
 
 use super::client::Client;
 use super::schema::MAX_QUERY_LIMIT;
 use super::{convert, filter};
-use crate::{CollectionName, Error, MAX_LIMIT, Page, Point};
+use crate::point::Marked;
+use crate::{CollectionName, Error, MAX_LIMIT, Mark, Page, Point, Which};
 
 /// How many sessions or messages one deletion names.
 const MAX_NAMED: usize = 1_000;
@@ -103,29 +104,68 @@ pub(super) async fn scroll(
     after: Option<PointId>,
     limit: usize,
 ) -> Result<Page, Error> {
-    let nothing = Page { points: vec![], next: None };
-    let first = match after.map(|id| id.get().as_u128().checked_add(1)) {
-        None => None,
-        Some(None) => return Ok(nothing),
-        Some(Some(next)) => Some(convert::id_to_server(uuid::Uuid::from_u128(next).into())),
+    let Some(page) = page(collection, guild, after, limit) else {
+        return Ok(Page { points: vec![], next: None });
     };
-    let limit = limit.min(MAX_LIMIT);
-    if limit == 0 {
-        return Ok(nothing);
-    }
     let request = ScrollPoints {
-        collection_name: collection.to_string(),
-        filter: Some(filter::in_guild(guild)),
-        offset: first,
-        limit: Some(limit as u32),
         with_payload: Some(convert::all_fields()),
         with_vectors: Some(convert::all_vectors()),
-        ..ScrollPoints::default()
+        ..page
     };
     let found = client.call(collection, |qdrant| qdrant.scroll(request)).await?;
     let points = found.result.into_iter().map(convert::from_server).collect::<Result<Vec<_>, _>>()?;
     let next = points.last().filter(|_| found.next_page_offset.is_some()).map(|last| last.id);
     Ok(Page { points, next })
+}
+
+pub(super) async fn marks(
+    client: &Client,
+    collection: &CollectionName,
+    guild: GuildId,
+    which: Which<'_>,
+) -> Result<Vec<Mark>, Error> {
+    let page = match which {
+        Which::After(after, limit) => page(collection, guild, after, limit),
+        Which::Ids(ids) => {
+            let ids: Vec<_> = ids.iter().take(MAX_LIMIT).map(|id| id.get().to_string()).collect();
+            let count = ids.len();
+            let filter = filter::these_in_guild(guild, ids);
+            page(collection, guild, None, count).map(|page| ScrollPoints { filter: Some(filter), ..page })
+        }
+    };
+    let Some(page) = page else { return Ok(vec![]) };
+    let request = ScrollPoints {
+        with_payload: Some(convert::fields(&Marked::FIELDS)),
+        with_vectors: Some(false.into()),
+        ..page
+    };
+    let found = client.call(collection, |qdrant| qdrant.scroll(request)).await?;
+    let mark = |point: RetrievedPoint| {
+        let id = convert::id_from_server(point.id)?;
+        Ok(convert::payload::<Marked>(id, point.payload)?.of(id))
+    };
+    found.result.into_iter().map(mark).collect()
+}
+
+/// A request for the points of a guild behind `after`; `None` if there are none to ask for.
+fn page(
+    collection: &CollectionName,
+    guild: GuildId,
+    after: Option<PointId>,
+    limit: usize,
+) -> Option<ScrollPoints> {
+    let first = match after {
+        None => None,
+        Some(id) => Some(uuid::Uuid::from_u128(id.get().as_u128().checked_add(1)?)),
+    };
+    let limit = limit.min(MAX_LIMIT);
+    (limit > 0).then(|| ScrollPoints {
+        collection_name: collection.to_string(),
+        filter: Some(filter::in_guild(guild)),
+        offset: first.map(|id| convert::id_to_server(id.into())),
+        limit: Some(limit as u32),
+        ..ScrollPoints::default()
+    })
 }
 
 pub(super) async fn count(

@@ -9,8 +9,8 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use guildex_index::{
-    Bulk, Collection, CollectionName, Collections, Difference, Ensured, Error, Hit, Identity, Page, Point,
-    QdrantServer, Query, Scope, ServerConfig, VectorIndex,
+    Bulk, Collection, CollectionName, Collections, Difference, Ensured, Error, Hit, Identity, Mark, Page,
+    Point, QdrantServer, Query, Scope, ServerConfig, VectorIndex, Which,
 };
 use guildex_types::{GuildId, MessageId, PointId, Revision, SessionId};
 use qdrant_client::Qdrant;
@@ -247,6 +247,15 @@ impl VectorIndex for Corner {
         limit: usize,
     ) -> BoxFuture<'a, Result<Page, Error>> {
         async move { outside(name, self.index.scroll(&self.name(name), guild, after, limit).await) }.boxed()
+    }
+
+    fn marks<'a>(
+        &'a self,
+        name: &'a CollectionName,
+        guild: GuildId,
+        which: Which<'a>,
+    ) -> BoxFuture<'a, Result<Vec<Mark>, Error>> {
+        async move { outside(name, self.index.marks(&self.name(name), guild, which).await) }.boxed()
     }
 
     fn count<'a>(&'a self, name: &'a CollectionName, guild: GuildId) -> BoxFuture<'a, Result<usize, Error>> {

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use guildex_index::{
-    CollectionName, Collections, EdgeIndex, Error, Hit, Page, Point, Query, Scope, VectorIndex,
+    CollectionName, Collections, EdgeIndex, Error, Hit, Mark, Page, Point, Query, Scope, VectorIndex, Which,
 };
 use guildex_types::{GuildId, MessageId, PointId, Revision, SessionId};
 use tempfile::TempDir;
@@ -178,6 +178,15 @@ impl VectorIndex for View {
         limit: usize,
     ) -> BoxFuture<'a, Result<Page, Error>> {
         self.real.scroll(collection, guild, after, limit)
+    }
+
+    fn marks<'a>(
+        &'a self,
+        collection: &'a CollectionName,
+        guild: GuildId,
+        which: Which<'a>,
+    ) -> BoxFuture<'a, Result<Vec<Mark>, Error>> {
+        self.real.marks(collection, guild, which)
     }
 
     fn count<'a>(

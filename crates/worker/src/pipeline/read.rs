@@ -9,7 +9,7 @@ use guildex_store::StoreError;
 use guildex_store::sessions::{self, Session};
 use guildex_types::{SessionId, Task};
 
-use super::{Drafted, Parts, Plan, Work};
+use super::{Drafted, Parts, Plan, Work, strays};
 use crate::enrich::{Draft, Enriched};
 use crate::finish::Outcome;
 use crate::parts::Part;
@@ -48,17 +48,15 @@ async fn load(parts: &Parts, batch: &[Part]) -> Result<Vec<Session>, StoreError>
 
 async fn draft(parts: &Arc<Parts>, batch: Vec<Part>, loaded: Vec<Session>) -> Drafted {
     let mut loaded: HashMap<SessionId, Session> = loaded.into_iter().map(|s| (s.id, s)).collect();
-    let mut found = Vec::with_capacity(batch.len());
+    let (mut found, mut strays) = (Vec::with_capacity(batch.len()), Vec::new());
     for part in batch {
-        match session_of(&part).and_then(|id| loaded.remove(&id)) {
+        let Some(id) = session_of(&part) else { continue };
+        match loaded.remove(&id) {
             Some(session) => found.push((part, session)),
-            // The guild never had such a session: there is nothing to be in step with.
-            None => {
-                let wanted = part.wanted();
-                part.end(Outcome::Done(wanted));
-            }
+            None => strays.push((part, id)),
         }
     }
+    strays::remove(parts, strays).await;
 
     let mut drafted = Vec::with_capacity(found.len());
     for (part, outcome) in plan_all(parts.clone(), found).await {

@@ -1,0 +1,112 @@
+use std::sync::Arc;
+
+use anyhow::Context;
+use guildex_index::{VectorIndex, Which};
+use guildex_store::models::{self, Kept, ModelState};
+use guildex_types::GuildId;
+use guildex_upkeep::adopt::{collection_of, verify};
+use guildex_upkeep::verify::Request;
+use sqlx::PgPool;
+
+use super::check::{Check, Finding, LIMIT, PATIENCE};
+use crate::app::App;
+use crate::config::Backend;
+use crate::open;
+
+/// Through the process that holds the embedded index, if one does, and else directly.
+pub async fn check(app: &App, pool: Option<&PgPool>) -> Vec<Check> {
+    match app.config().index.backend {
+        Backend::Embedded => embedded(app, pool).await,
+        Backend::Server => server(app, pool).await,
+    }
+}
+
+async fn embedded(app: &App, pool: Option<&PgPool>) -> Vec<Check> {
+    let advice = "stop the process that holds the folder and does not answer, or correct data_dir; if the index is \
+                  damaged or of another database, delete its folder, and all is indexed again";
+    let (opened, index) = Check::with("index", PATIENCE, advice, async {
+        let socket = app.socket();
+        if let Some(holder) = guildex_api::Client::connect(&socket, app.config().search.deadline).await? {
+            // A guild that nobody has: a round trip through the other's database and index.
+            holder.verify(&Request { guild: Some(nobody()?), ..Request::default() }).await?;
+            return Ok((
+                Finding::fine(format!("a process holds it and answers on {}", socket.display())),
+                None,
+            ));
+        }
+        let folder = app.index_folder();
+        if !folder.exists() {
+            let found = format!("there is none in {} yet", folder.display());
+            let advice = "`guildex up` makes it; if there ought to be one, correct data_dir";
+            return Ok((Finding::fine(found).but_if(true, advice), None));
+        }
+        let index = open::existing_index(app).await?;
+        Ok((Finding::fine(format!("embedded, in {}; nobody else holds it", folder.display())), Some(index)))
+    })
+    .await;
+    let mut checks = vec![opened];
+    if let Some(index) = index.flatten() {
+        checks.extend(collections(app, pool, index).await);
+    }
+    checks
+}
+
+async fn server(app: &App, pool: Option<&PgPool>) -> Vec<Check> {
+    let advice = "start Qdrant (1.16 or later), or correct index.server.url (QDRANT_URL, its gRPC port) and \
+                  index.server.api_key";
+    let (answers, index) = Check::with("index", LIMIT, advice, async {
+        let place = app.config().index.server_url()?.to_string();
+        let index: Arc<dyn VectorIndex> = Arc::new(app.server()?);
+        index.collections().ping().await?;
+        Ok((Finding::fine(format!("the Qdrant server at {place} answers and is new enough")), index))
+    })
+    .await;
+    let mut checks = vec![answers];
+    if let Some(index) = index {
+        checks.extend(collections(app, pool, index).await);
+    }
+    checks
+}
+
+async fn collections(app: &App, pool: Option<&PgPool>, index: Arc<dyn VectorIndex>) -> Vec<Check> {
+    let kept = match pool {
+        Some(pool) => models::kept(pool).await.ok(),
+        None => None,
+    };
+    let (Some(pool), Some(kept)) = (pool, kept) else {
+        return vec![Check::skipped("collections", "needs Postgres and its schema")];
+    };
+    let mut checks = Vec::with_capacity(kept.len());
+    for model in kept.iter().filter(|model| model.state != ModelState::Dropping) {
+        checks.push(collection(app, pool, index.as_ref(), model).await);
+    }
+    checks
+}
+
+/// Whether it is there, this database's and as it ought to be, and can be read.
+async fn collection(app: &App, pool: &PgPool, index: &dyn VectorIndex, model: &Kept) -> Check {
+    let base = &app.config().index.collection;
+    let advice = "`guildex init` makes what is missing; `guildex init --recreate` takes the place of what is another's \
+                  or does not fit, and all is indexed again";
+    Check::run(format!("collection {}", model.slug), LIMIT, advice, async {
+        let wanted = collection_of(base, model)?;
+        let name = verify(&app.ingest(pool.clone()), index, base, model).await?;
+        index.marks(&name, nobody()?, Which::After(None, 1)).await.context("it cannot be read")?;
+        let differences = index.collections().differences(&wanted).await?;
+        if let Some(fatal) = differences.iter().find(|difference| difference.fatal) {
+            anyhow::bail!("{fatal}");
+        }
+        let found = match differences.first() {
+            None => format!("{name}: this database's, as it ought to be, and answers"),
+            Some(difference) => format!("{name}: {difference}"),
+        };
+        Ok(Finding::fine(found)
+            .but_if(!differences.is_empty(), "`guildex init` mends it; searches are slow until then"))
+    })
+    .await
+}
+
+/// The first id that there is, which Discord gave to nobody.
+fn nobody() -> anyhow::Result<GuildId> {
+    Ok(GuildId::try_from(1)?)
+}

@@ -1,0 +1,48 @@
+use anyhow::{Context, ensure};
+use guildex_store::models::{self, Kept};
+use sqlx::PgPool;
+
+use super::check::{Check, Finding, PATIENCE};
+use crate::app::App;
+use crate::config::models::Provider;
+
+/// Every model whose collection is kept in step; the configured one where the database cannot be asked.
+pub async fn check(app: &App, pool: Option<&PgPool>) -> Vec<Check> {
+    let mut wanted: Vec<Kept> = Vec::new();
+    if let Some(pool) = pool {
+        wanted = models::kept(pool).await.unwrap_or_default();
+        wanted.retain(|model| model.state.is_kept_in_step());
+    }
+    if wanted.is_empty() {
+        let (slug, dimensions) = app.first_model();
+        let state = models::ModelState::Active;
+        wanted.push(Kept { slug: slug.clone(), dimensions, state, index_id: None });
+    }
+    let mut checks = Vec::with_capacity(wanted.len());
+    for model in wanted {
+        checks.push(one(app, &model).await);
+    }
+    checks
+}
+
+async fn one(app: &App, model: &Kept) -> Check {
+    let advice = "`scripts/model` brings ONNX Runtime and the default model; model.dir, model.onnxruntime or \
+                  [models.NAME] say where others are";
+    Check::run(format!("model {}", model.slug), PATIENCE, advice, async {
+        let embedder = app.models()?.get(&model.slug).await?;
+        let line = "Does the glue hold?".to_owned();
+        let vector = embedder.embed(vec![line]).await?.pop().context("it gave no vector")?;
+        ensure!(
+            vector.len() == model.dimensions,
+            "its vectors have {} dimensions, those of the database's collection {}",
+            vector.len(),
+            model.dimensions
+        );
+        let from = match app.config().models.get(model.slug.as_str()).map(|named| named.provider) {
+            Some(Provider::Http) => "a service".to_owned(),
+            _ => format!("ONNX Runtime {}", guildex_embed::onnx_runtime()),
+        };
+        Ok(Finding::fine(format!("embedded a line into {} dimensions with {from}", vector.len())))
+    })
+    .await
+}

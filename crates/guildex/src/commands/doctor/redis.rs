@@ -1,0 +1,30 @@
+use guildex_queue::Checkup;
+
+use super::check::{Check, Finding, LIMIT};
+use crate::app::App;
+
+pub async fn check(app: &App) -> Vec<Check> {
+    let url = app.config().redis.url.as_ref().map(ToString::to_string).unwrap_or_default();
+    let advice = "start Redis (6.2 or later), or correct redis.url (REDIS_URL)";
+    let check = Check::run("redis", LIMIT, advice, async {
+        let Checkup { version, eviction, max_memory, append_only, saves, is_cluster } =
+            app.queues().await?.checkup().await?;
+        let kept = if append_only { "writes an append-only file" } else { "keeps no append-only file" };
+        let found =
+            format!("Redis {version} at {url}; {eviction}, {kept}; a key was written, read and removed");
+        Ok(Finding::fine(found)
+            .but_if(is_cluster, "use a single server: the queues' scripts use several keys at a time")
+            .but_if(
+                !eviction.is_empty() && eviction != "noeviction",
+                format!(
+                    "set maxmemory-policy to noeviction: {eviction} takes jobs out of the queues when memory \
+                         (now at most {max_memory} bytes, 0 for no bound) is full"
+                ),
+            )
+            .but_if(
+                !saves,
+                "its last copy to disk failed, and it may refuse writes: look at its log and its disk",
+            ))
+    });
+    vec![check.await]
+}

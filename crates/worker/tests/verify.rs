@@ -1,0 +1,327 @@
+//! What differs between truth and index is told, each in its kind, and mended by ordinary jobs; what is on its way is
+//! no difference.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use guildex_index::{Point, VectorIndex};
+use guildex_types::{ChannelId, GuildId, MessageId, PointId, Revision, SessionId};
+use guildex_upkeep::verify::{GuildReport, Kind, Report, Request, Verifier};
+use guildex_worker::enrich::content_hash;
+use sqlx::PgPool;
+use sqlx::types::Uuid;
+use support::*;
+
+async fn run(world: &World, repair: bool) -> Report {
+    let verifier = Verifier {
+        ingest: world.ingest.clone(),
+        index: world.view.clone(),
+        base: "test".to_owned(),
+        content_hash,
+    };
+    verifier.verify(&Request { guild: None, repair, examples: 3 }, &|_| {}).await.unwrap()
+}
+
+/// How many differences there are of each kind, over all guilds.
+fn kinds(report: &Report) -> BTreeMap<Kind, u64> {
+    let mut kinds = BTreeMap::new();
+    for guild in report.models.iter().flat_map(|model| &model.guilds) {
+        for (kind, found) in &guild.differences {
+            *kinds.entry(*kind).or_default() += found.count;
+        }
+    }
+    kinds
+}
+
+fn only_guild(report: &Report) -> &GuildReport {
+    assert_eq!((report.models.len(), report.models[0].guilds.len()), (1, 1), "{report:?}");
+    &report.models[0].guilds[0]
+}
+
+/// A world with so many sessions, of a day each, that are in step.
+async fn settled(world: &World, days: i64) -> (Running, impl Fn(i64) -> Point) {
+    for day in 1..=days {
+        world.ingest(&exchange(day, "does the glue hold")).await;
+    }
+    let worker = world.start_worker();
+    world.settle().await;
+    let points = world.points().await;
+    let of_day = move |day: i64| {
+        points.iter().find(|p| p.payload.message_ids[0] == exchange(day, "")[0].id).unwrap().clone()
+    };
+    (worker, of_day)
+}
+
+async fn lose(world: &World, point: &Point) {
+    let all = [(point.payload.session_id, Revision::from(i64::MAX))];
+    world.view.delete_below(world.collection(), point.payload.guild_id, &all).await.unwrap();
+}
+
+async fn put(world: &World, point: Point) {
+    world.view.upsert(world.collection(), vec![point]).await.unwrap();
+}
+
+async fn change_book(world: &World, change: &'static str, session: SessionId) {
+    let changed = sqlx::query(change).bind(session.get()).execute(&world.pool).await.unwrap();
+    assert_eq!(changed.rows_affected(), 1);
+}
+
+fn id_of(guild: GuildId, point: &Point, world: &World, chunk: u32) -> PointId {
+    let Point { payload, .. } = point;
+    PointId::of(guild, payload.channel_id, payload.message_ids[0], world.model_slug(), chunk)
+}
+
+#[sqlx::test(migrator = "guildex_store::MIGRATOR")]
+async fn what_agrees_is_left_as_it_is(pool: PgPool) {
+    world(pool, async |world| {
+        let (worker, _) = settled(world, 3).await;
+        let before = world.points().await;
+        let report = run(world, true).await;
+        assert_eq!((report.differences, report.in_progress, report.repairs), (0, 0, 0));
+        assert_eq!((only_guild(&report).points, only_guild(&report).in_step), (3, 3));
+        assert_eq!(world.count("state <> 'done'").await, 0);
+        assert_eq!(world.points().await, before);
+        worker.stop().await;
+    })
+    .await;
+}
+
+#[sqlx::test(migrator = "guildex_store::MIGRATOR")]
+async fn each_kind_of_difference_is_told_and_mended(pool: PgPool) {
+    world(pool, async |world| {
+        let (worker, of_day) = settled(world, 12).await;
+        let elsewhere = GuildId::try_from(77).unwrap();
+        let changed = |day: i64, change: &dyn Fn(&mut Point)| {
+            let mut point = of_day(day);
+            change(&mut point);
+            point
+        };
+
+        // Missing: its points, or its line in the books.
+        lose(world, &of_day(1)).await;
+        change_book(
+            world,
+            "DELETE FROM indexed_sessions WHERE session_id = $1",
+            of_day(2).payload.session_id,
+        )
+        .await;
+        // Stale: its points, or one that a worker left which froze and woke.
+        lose(world, &of_day(3)).await;
+        put(world, changed(3, &|point| point.payload.revision = 1.into())).await;
+        put(
+            world,
+            changed(4, &|point| {
+                point.id = id_of(world.guild(), point, world, 9);
+                point.payload.chunk = 9;
+                point.payload.revision = 1.into();
+            }),
+        )
+        .await;
+        // Orphaned: of a session that is no more, of one that never was, of a guild that nobody knows.
+        world.delete(5, &[1, 2]).await;
+        world.settle().await;
+        put(world, of_day(5)).await;
+        for guild in [world.guild(), 78.try_into().unwrap()] {
+            put(
+                world,
+                changed(6, &|point| {
+                    point.id = Uuid::from_u128(guild.get().unsigned_abs().into()).into();
+                    point.payload.session_id = Uuid::from_u128(7).into();
+                    point.payload.guild_id = guild;
+                }),
+            )
+            .await;
+        }
+        // Another guild's: a copy, and one that took the place of the session's own, which is missing then.
+        put(
+            world,
+            changed(7, &|point| {
+                point.id = id_of(elsewhere, point, world, 0);
+                point.payload.guild_id = elsewhere;
+            }),
+        )
+        .await;
+        put(world, changed(8, &|point| point.payload.guild_id = elsewhere)).await;
+        // Misplaced: under an id of its own, in another channel.
+        put(world, changed(9, &|point| point.id = Uuid::from_u128(9).into())).await;
+        put(world, changed(10, &|point| point.payload.channel_id = ChannelId::try_from(99).unwrap())).await;
+        // Made from another text, or nobody knows from which.
+        for (day, change) in [
+            (11, "UPDATE indexed_sessions SET content_hash = 'other' WHERE session_id = $1"),
+            (12, "UPDATE indexed_sessions SET content_hash = NULL WHERE session_id = $1"),
+        ] {
+            change_book(world, change, of_day(day).payload.session_id).await;
+        }
+
+        let expected = BTreeMap::from([
+            (Kind::Missing, 3),
+            (Kind::Stale, 2),
+            (Kind::Orphaned, 3),
+            (Kind::WrongGuild, 2),
+            (Kind::Misplaced, 2),
+            (Kind::WrongHash, 2),
+        ]);
+        let report = run(world, false).await;
+        assert_eq!(kinds(&report), expected, "{report:#?}");
+        assert_eq!((report.in_progress, report.repairs), (0, 0));
+        let guild = report.models[0].guilds.iter().find(|guild| guild.guild_id == world.guild()).unwrap();
+        let missing: Vec<SessionId> =
+            guild.differences[&Kind::Missing].examples.iter().map(|example| example.session_id).collect();
+        assert!(missing.contains(&of_day(1).payload.session_id), "{missing:?}");
+        assert_eq!(kinds(&run(world, false).await), expected, "a look changed something");
+
+        let report = run(world, true).await;
+        assert!(report.repairs >= 12, "{report:#?}");
+        world.settle().await;
+        let report = run(world, false).await;
+        assert_eq!((report.differences, report.in_progress), (0, 0), "{report:#?}");
+        assert_eq!(world.in_step().await, 11);
+        assert_eq!(world.view.guilds(world.collection()).await.unwrap(), [world.guild()]);
+        worker.stop().await;
+    })
+    .await;
+}
+
+#[sqlx::test(migrator = "guildex_store::MIGRATOR")]
+async fn what_jobs_are_about_to_do_is_in_progress(pool: PgPool) {
+    world(pool, async |world| {
+        let (worker, _) = settled(world, 3).await;
+        worker.stop().await;
+        // A session that is new, one that changed, and one that is gone, with nobody at work.
+        world.ingest(&exchange(4, "is it dry")).await;
+        world.ingest(&[edited(5, "does the new glue hold", &exchange(1, "does the glue hold")[0])]).await;
+        world.delete(2, &[1, 2]).await;
+        for repair in [false, true] {
+            let report = run(world, repair).await;
+            assert_eq!((report.differences, report.repairs), (0, 0), "{report:#?}");
+            assert_eq!(report.in_progress, 3, "{report:#?}");
+        }
+        let worker = world.start_worker();
+        world.settle().await;
+        let report = run(world, false).await;
+        assert_eq!((report.differences, report.in_progress), (0, 0), "{report:#?}");
+        assert_eq!(only_guild(&report).in_step, 3);
+        worker.stop().await;
+    })
+    .await;
+}
+
+#[sqlx::test(migrator = "guildex_store::MIGRATOR")]
+async fn nothing_differs_while_messages_come_and_go(pool: PgPool) {
+    world(pool, async |world| {
+        let worker = world.start_worker();
+        let coming = async {
+            for day in 1..=25 {
+                world.ingest(&exchange(day, "does the glue hold")).await;
+                world.ingest(&[edited(5, "does the new glue hold", &exchange(day, "")[0])]).await;
+                if day % 3 == 0 {
+                    world.delete(day, &[1, 2]).await;
+                }
+            }
+        };
+        tokio::pin!(coming);
+        let mut looks = 0;
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut coming => break,
+                report = run(world, looks % 2 == 1) => {
+                    assert_eq!((report.differences, report.repairs), (0, 0), "{report:#?}");
+                    looks += 1;
+                }
+            }
+        }
+        assert!(looks > 0, "nobody looked");
+        world.settle().await;
+        let report = run(world, false).await;
+        assert_eq!((report.differences, report.in_progress), (0, 0), "{report:#?}");
+        assert_eq!(only_guild(&report).in_step, 17);
+        worker.stop().await;
+    })
+    .await;
+}
+
+#[sqlx::test(migrator = "guildex_store::MIGRATOR")]
+async fn what_no_job_will_bring_is_missing(pool: PgPool) {
+    world(pool, async |world| {
+        world.ingest(&exchange(1, "does the glue hold")).await;
+        assert_eq!(run(world, false).await.in_progress, 1);
+        sqlx::query(
+            "UPDATE jobs SET state = 'dead', finished_at = now(), lease_until = NULL, claim_token = NULL",
+        )
+        .execute(&world.pool)
+        .await
+        .unwrap();
+        assert_eq!(kinds(&run(world, false).await), BTreeMap::from([(Kind::Missing, 1)]));
+        run(world, true).await;
+        let worker = world.start_worker();
+        world.settle().await;
+        assert_eq!(world.in_step().await, 1);
+        worker.stop().await;
+    })
+    .await;
+}
+
+#[sqlx::test(migrator = "guildex_store::MIGRATOR")]
+async fn a_collection_that_is_lost_is_rebuilt(pool: PgPool) {
+    world(pool, async |world| {
+        let (worker, _) = settled(world, 4).await;
+        worker.stop().await;
+        world.view.collections().drop_collection(world.collection()).await.unwrap();
+        assert_eq!(kinds(&run(world, false).await), BTreeMap::from([(Kind::Missing, 4)]));
+        run(world, true).await;
+        let worker = world.start_worker();
+        world.settle().await;
+        let report = run(world, false).await;
+        assert_eq!((report.differences, only_guild(&report).in_step), (0, 4), "{report:#?}");
+        worker.stop().await;
+    })
+    .await;
+}
+
+#[sqlx::test(migrator = "guildex_store::MIGRATOR")]
+async fn points_of_a_later_database_are_outdone(pool: PgPool) {
+    world(pool, async |world| {
+        let (worker, of_day) = settled(world, 3).await;
+        let ahead = |day: i64, change: &dyn Fn(&mut Point)| {
+            let mut point = of_day(day);
+            point.payload.revision = 1_000_000.into();
+            change(&mut point);
+            point
+        };
+        // As after a restore of the database from an older copy: another state of a session, and one it never had.
+        put(world, ahead(1, &|_| {})).await;
+        put(
+            world,
+            ahead(2, &|point| {
+                let (channel, first) = (point.payload.channel_id, MessageId::try_from(5).unwrap());
+                point.payload.session_id = SessionId::of(point.payload.guild_id, channel, first);
+                point.id = PointId::of(point.payload.guild_id, channel, first, world.model_slug(), 0);
+            }),
+        )
+        .await;
+        let report = run(world, true).await;
+        assert_eq!(kinds(&report), BTreeMap::from([(Kind::Stale, 1), (Kind::Orphaned, 1)]));
+        world.settle().await;
+        let report = run(world, false).await;
+        assert_eq!((report.differences, report.in_progress), (0, 0), "{report:#?}");
+        assert_eq!(world.in_step().await, 3);
+        // What comes later is later.
+        world.ingest(&exchange(4, "is it dry")).await;
+        world.settle().await;
+        assert_eq!(world.in_step().await, 4);
+
+        // No database gives such a number: it is told, and does no harm to the sequence.
+        let mut absurd = of_day(3);
+        absurd.payload.revision = i64::MAX.into();
+        put(world, absurd).await;
+        assert_eq!(run(world, true).await.repairs, 0);
+        assert_eq!(run(world, false).await.differences, 1);
+        world.ingest(&exchange(5, "is it dry")).await;
+        world.settle().await;
+        worker.stop().await;
+    })
+    .await;
+}

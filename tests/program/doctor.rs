@@ -1,0 +1,143 @@
+//! What the doctor finds, and what it advises.
+
+use std::net::TcpListener;
+
+use serde_json::Value;
+
+use crate::export::{GUILD, town};
+use crate::world::{Outcome, World};
+
+fn check<'a>(report: &'a Value, name: &str) -> &'a Value {
+    let checks = report["checks"].as_array().unwrap();
+    checks.iter().find(|check| check["name"] == name).unwrap_or_else(|| panic!("no {name} in {report}"))
+}
+
+/// Everything that failed, by name.
+fn failed(report: &Value) -> Vec<&str> {
+    let checks = report["checks"].as_array().unwrap().iter();
+    checks.filter(|check| check["outcome"] == "failed").map(|check| check["name"].as_str().unwrap()).collect()
+}
+
+/// The report of a sick installation, in which everything that failed comes with advice.
+#[track_caller]
+fn sick(outcome: &Outcome) -> Value {
+    assert_eq!(outcome.status.code(), Some(1), "{outcome}");
+    assert!(!outcome.stderr.contains("panicked"), "{outcome}");
+    assert!(!outcome.to_string().contains("hunter2"), "a password is shown: {outcome}");
+    let report = outcome.json();
+    assert_eq!(report["healthy"], false);
+    for name in failed(&report) {
+        assert!(
+            check(&report, name)["advice"].as_str().is_some_and(|advice| !advice.is_empty()),
+            "{outcome}"
+        );
+    }
+    report
+}
+
+#[tokio::test]
+async fn a_healthy_installation_passes_with_and_without_a_process_that_holds_the_index() {
+    let world = World::new().await;
+    let fresh = world.ok(&["doctor", "--json"]).json();
+    assert_eq!(check(&fresh, "index")["outcome"], "warning", "{fresh}");
+    world.import(&town(&world.path("town"), 3));
+    world.settle();
+    let text = world.ok(&["doctor"]);
+    assert!(text.stdout.ends_with("nothing failed\n") && text.stdout.starts_with("ok "), "{text}");
+    let names = [
+        "configuration",
+        "data folder",
+        "postgres",
+        "schema",
+        "postgres writes",
+        "postgres notifies",
+        "clocks",
+        "jobs",
+        "redis",
+        "index",
+        "collection all-minilm-l6-v2-fp32",
+        "model all-minilm-l6-v2-fp32",
+    ];
+    let alone = world.ok(&["doctor", "--json"]).json();
+    for name in names.into_iter().filter(|name| *name != "data folder" && *name != "redis") {
+        assert_eq!(check(&alone, name)["outcome"], "ok", "{alone}");
+    }
+    assert!(
+        check(&alone, "model all-minilm-l6-v2-fp32")["found"].as_str().unwrap().contains("384"),
+        "{alone}"
+    );
+
+    let _up = world.up().await;
+    let beside = world.ok(&["doctor", "--json"]).json();
+    assert!(check(&beside, "index")["found"].as_str().unwrap().contains("guildex.sock"), "{beside}");
+    // It left nothing behind.
+    assert_eq!(world.value::<i64>("SELECT count(*) FROM guilds").await, 1);
+    assert!(!world.search(GUILD, "oak").is_empty());
+}
+
+#[tokio::test]
+async fn each_server_that_nobody_answers_at_is_told_with_advice() {
+    let world = World::new().await;
+    let without = |setting: &[&str]| sick(&world.run(&[&["doctor", "--json"], setting].concat()));
+
+    let report = without(&["--set", "database.url=postgres://me:hunter2@127.0.0.1:9/x"]);
+    assert_eq!(failed(&report), ["postgres"], "{report}");
+    assert!(check(&report, "postgres")["advice"].as_str().unwrap().contains("DATABASE_URL"), "{report}");
+    assert_eq!(check(&report, "jobs")["outcome"], "skipped");
+    assert_ne!(check(&report, "redis")["outcome"], "failed");
+
+    let report = without(&["--set", "redis.url=redis://:hunter2@127.0.0.1:9"]);
+    assert_eq!(failed(&report), ["redis"], "{report}");
+
+    let server = "index.server.url=http://127.0.0.1:9";
+    let report =
+        without(&["--set", "index.backend=server", "--set", server, "--set", "index.server.api_key=hunter2"]);
+    assert_eq!(failed(&report), ["index"], "{report}");
+    assert!(check(&report, "index")["advice"].as_str().unwrap().contains("QDRANT_URL"), "{report}");
+
+    let report = without(&["--set", "model.dir=nowhere"]);
+    assert_eq!(failed(&report), ["model all-minilm-l6-v2-fp32"], "{report}");
+    let report = without(&["--set", "database.url=", "--set", "redis.url="]);
+    assert_eq!(failed(&report), ["postgres", "redis"], "{report}");
+}
+
+#[tokio::test]
+async fn servers_that_take_connections_and_say_nothing_hold_nothing_up() {
+    let world = World::new().await;
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let settings = [
+        format!("database.url=postgres://me:hunter2@127.0.0.1:{port}/x"),
+        format!("redis.url=redis://:hunter2@127.0.0.1:{port}"),
+        "index.backend=server".to_owned(),
+        format!("index.server.url=http://127.0.0.1:{port}"),
+    ];
+    let mut arguments = vec!["doctor", "--json"];
+    settings.iter().for_each(|setting| arguments.extend(["--set", setting]));
+    let report = sick(&world.run(&arguments));
+    assert_eq!(failed(&report), ["postgres", "redis", "index"], "{report}");
+}
+
+#[tokio::test]
+async fn a_schema_that_is_not_up_to_date_and_jobs_that_nobody_takes_are_told() {
+    let world = World::new().await;
+    world.import(&town(&world.path("town"), 3));
+    sqlx::query("UPDATE jobs SET run_at = now() - interval '1 hour'").execute(&world.pool).await.unwrap();
+    let report = world.ok(&["doctor", "--json"]).json();
+    let advice = check(&report, "jobs")["advice"].as_str().unwrap();
+    assert!(advice.contains("no dispatcher seems to run"), "{report}");
+
+    sqlx::query("DROP TABLE _sqlx_migrations").execute(&world.pool).await.unwrap();
+    let report = sick(&world.run(&["doctor", "--json"]));
+    assert!(check(&report, "schema")["advice"].as_str().unwrap().contains("guildex migrate"), "{report}");
+}
+
+#[tokio::test]
+async fn a_collection_of_another_database_fails() {
+    let world = World::new().await;
+    world.import(&town(&world.path("town"), 3));
+    world.settle();
+    sqlx::query("UPDATE installation SET id = gen_random_uuid()").execute(&world.pool).await.unwrap();
+    let report = sick(&world.run(&["doctor", "--json"]));
+    assert_eq!(failed(&report), ["collection all-minilm-l6-v2-fp32"], "{report}");
+}

@@ -1,0 +1,97 @@
+//! Comparing the truth with the index, from the command line.
+
+use serde_json::Value;
+
+use crate::samples::samples;
+use crate::world::{Outcome, World};
+
+async fn settled() -> World {
+    let world = World::new().await;
+    world.import(samples());
+    world.settle();
+    world
+}
+
+/// Takes sessions out of the books, and spoils what others were made from.
+async fn spoil(world: &World) {
+    for spoil in [
+        "DELETE FROM indexed_sessions WHERE session_id IN (SELECT session_id FROM indexed_sessions ORDER BY 1 LIMIT 2)",
+        "UPDATE indexed_sessions SET content_hash = 'x'
+         WHERE session_id = (SELECT session_id FROM indexed_sessions ORDER BY 1 LIMIT 1)",
+    ] {
+        sqlx::query(spoil).execute(&world.pool).await.unwrap();
+    }
+}
+
+fn of_kind(report: &Value, kind: &str) -> u64 {
+    let models = report["models"].as_array().unwrap();
+    let guilds = models.iter().flat_map(|model| model["guilds"].as_array().unwrap());
+    guilds.filter_map(|guild| guild["differences"][kind]["count"].as_u64()).sum()
+}
+
+#[track_caller]
+fn differs(outcome: &Outcome) {
+    assert_eq!(outcome.status.code(), Some(1), "{outcome}");
+    let report = outcome.json();
+    assert_eq!(report["differences"], 3, "{outcome}");
+    assert_eq!((of_kind(&report, "missing"), of_kind(&report, "wrong_hash")), (2, 1), "{outcome}");
+}
+
+#[tokio::test]
+async fn the_exit_status_says_whether_truth_and_index_differ() {
+    let world = settled().await;
+    let sound = world.ok(&["verify"]);
+    assert!(sound.stdout.contains("truth and index agree"), "{sound}");
+    spoil(&world).await;
+    differs(&world.run(&["verify", "--json"]));
+    let told = world.fails(&["verify", "--examples", "1"]);
+    assert!(told.stdout.contains("truth and index differ in 3 places"), "{told}");
+    assert!(told.stdout.contains("  missing: guild ") && told.stdout.contains("verify --repair"), "{told}");
+
+    let asked = world.fails(&["verify", "--repair"]);
+    assert!(asked.stdout.contains("asked for 3 jobs"), "{asked}");
+    let going = world.ok(&["verify", "--json"]).json();
+    assert_eq!((&going["differences"], &going["in_progress"]), (&0.into(), &3.into()), "{going}");
+    world.settle();
+    let mended = world.ok(&["verify", "--json"]).json();
+    assert_eq!((&mended["differences"], &mended["in_progress"]), (&0.into(), &0.into()), "{mended}");
+}
+
+#[tokio::test]
+async fn a_process_that_holds_the_index_compares_for_others_and_mends() {
+    let world = settled().await;
+    let alone = world.ok(&["verify", "--json"]).json();
+    let up = world.up().await;
+    assert_eq!(world.ok(&["verify", "--json"]).json(), alone);
+    spoil(&world).await;
+    differs(&world.run(&["verify", "--json"]));
+    let nothing = world.ok(&["verify", "--guild", "4711", "--json"]).json();
+    assert_eq!(nothing["models"][0]["guilds"][0]["points"], 0, "{nothing}");
+    world.ok(&["verify", "--repair", "--wait"]);
+    let mended = world.ok(&["verify", "--json"]).json();
+    assert_eq!((&mended["differences"], &mended["in_progress"]), (&0.into(), &0.into()), "{mended}");
+    assert!(up.stop().await.success());
+}
+
+#[tokio::test]
+async fn what_cannot_be_compared_is_not_taken_for_a_difference() {
+    let world = World::new().await;
+    world.import(samples());
+    let no_index = world.run(&["verify"]);
+    assert_eq!(no_index.status.code(), Some(2), "{no_index}");
+    assert!(no_index.stderr.contains("there is no index in"), "{no_index}");
+    let no_database = world.run(&["verify", "--set", "database.url=postgres://nobody@127.0.0.1:9/x"]);
+    assert_eq!(no_database.status.code(), Some(2), "{no_database}");
+    let nonsense = world.run(&["verify", "--set", "worker.lease=soon"]);
+    assert_eq!(nonsense.status.code(), Some(2), "{nonsense}");
+}
+
+#[tokio::test]
+async fn an_index_that_is_lost_is_rebuilt_by_a_repair() {
+    let world = settled().await;
+    let before = world.ok(&["verify", "--json"]).json();
+    std::fs::remove_dir_all(world.path("d/index")).unwrap();
+    world.run(&["verify", "--repair"]);
+    world.settle();
+    assert_eq!(world.ok(&["verify", "--json"]).json(), before);
+}
