@@ -193,7 +193,7 @@ struct Versioned<'a> {
     job: &'a Job,
 }
 
-/// A payload that is not a job this program can run: a permanent error.
+/// A payload that is not a job this program can run.
 #[derive(Debug, thiserror::Error)]
 pub enum PayloadError {
     /// Written by another release.
@@ -202,6 +202,13 @@ pub enum PayloadError {
     /// Not a job at all.
     #[error("undecodable payload: {0}")]
     Undecodable(#[from] serde_json::Error),
+}
+
+impl PayloadError {
+    /// Whether a newer release can read it: in a rolling upgrade another worker may already.
+    pub fn needs_newer_release(&self) -> bool {
+        matches!(self, Self::UnknownVersion(version) if *version > VERSION)
+    }
 }
 
 /// A row of the ledger.
@@ -270,6 +277,10 @@ mod tests {
         let mut payload = job(Task::BackfillChannel { channel_id: 8.try_into().unwrap() }).encode().unwrap();
         payload["v"] = 2.into();
         assert!(matches!(Job::decode(&payload), Err(PayloadError::UnknownVersion(2))));
+        for (version, newer) in [(0, false), (u16::MAX, true)] {
+            payload["v"] = version.into();
+            assert_eq!(Job::decode(&payload).unwrap_err().needs_newer_release(), newer, "{version}");
+        }
         for junk in
             [serde_json::json!(null), serde_json::json!({"v": 1}), serde_json::json!({"v": 1, "kind": "x"})]
         {
