@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use guildex_store::jobs::{self, Claimed, Failure};
 use guildex_types::{Job, JobId};
@@ -14,7 +15,10 @@ use crate::breaker::Breaker;
 use crate::claims::{Claims, Held, Receipt};
 use crate::config::WorkerConfig;
 use crate::finish::Finisher;
-use crate::retry::until_stored;
+use crate::retry::{backoff, until_stored};
+
+/// The shortest pause of a job that waits for a newer release: an upgrade takes its time.
+const UPGRADE: Duration = Duration::from_secs(30);
 
 /// A job id from Redis, and where to acknowledge it.
 pub(crate) type Arrived = (JobId, oneshot::Sender<()>);
@@ -89,6 +93,11 @@ impl Intake {
         let _ = batches.send(held.collect()).await;
     }
 
+    /// How long a job waits for a release that can read it.
+    fn patience(&self, attempt: u32) -> Duration {
+        backoff(attempt, self.config.backoff_base, self.config.backoff_max).max(UPGRADE)
+    }
+
     async fn gather(&self, first: Arrived, arrived: &mut mpsc::Receiver<Arrived>) -> Vec<Arrived> {
         let mut batch = vec![first];
         // Ends with a full batch, a pause, or the last sender gone.
@@ -123,16 +132,19 @@ impl Intake {
         taken
     }
 
-    /// One that is no job this program knows will never be: it is dead, unless it is a removal.
+    /// One that is no job will never be: it is dead, unless it is a removal. One that a newer release wrote may be
+    /// for another worker, or for this one once it is upgraded.
     async fn decode(&self, claimed: Claimed) -> Option<(Claimed, Job)> {
-        let error = match Job::decode(&claimed.payload) {
+        let (error, failure) = match Job::decode(&claimed.payload) {
             Ok(job) => return Some((claimed, job)),
-            Err(error) => error.to_string(),
+            Err(error) if error.needs_newer_release() => {
+                let told = format!("{error}; a newer release wrote it: upgrade the workers");
+                (told, Failure::Retry { after: self.patience(claimed.attempt) })
+            }
+            Err(error) => (error.to_string(), Failure::Permanent),
         };
         let claim = (claimed.id, claimed.token);
-        let dead =
-            until_stored("failing a job", || jobs::fail(&self.pool, claim, &error, &Failure::Permanent))
-                .await;
+        let dead = until_stored("failing a job", || jobs::fail(&self.pool, claim, &error, &failure)).await;
         self.claims.end([claim]);
         tracing::error!(job = %claimed.id, error, dead = dead.unwrap_or(false), "a job cannot be read");
         None

@@ -372,6 +372,7 @@ impl Parts {
                 backoff_max: Duration::from_millis(10),
                 ..WorkerConfig::default()
             },
+            last_resort: Arc::new(|| panic!("something hangs")),
         }
     }
 }
