@@ -11,7 +11,7 @@ use guildex_producer::ingest::{Ingest, IngestConfig};
 use guildex_queue::Queues;
 use guildex_search::Searcher;
 use guildex_types::ModelSlug;
-use guildex_worker::{Concurrency, Worker, WorkerConfig};
+use guildex_worker::{Concurrency, LastResort, Worker, WorkerConfig};
 use sqlx::PgPool;
 
 use crate::catalogue;
@@ -148,6 +148,7 @@ impl App {
         queues: Queues,
         models: Arc<Models>,
         index: Arc<dyn VectorIndex>,
+        last_resort: LastResort,
     ) -> Worker {
         let Config { worker, sessions, index: Index { collection, preview, .. }, .. } = &self.config;
         Worker {
@@ -168,9 +169,11 @@ impl App {
                 lease: worker.lease,
                 backoff_base: worker.backoff_base,
                 backoff_max: worker.backoff_max,
+                limits: worker.limits.of_worker(),
                 eligible: sessions.eligibility(),
                 previews: *preview,
             },
+            last_resort,
         }
     }
 

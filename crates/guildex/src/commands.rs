@@ -5,6 +5,7 @@ mod backup;
 mod eval;
 mod import;
 mod init;
+mod jobs;
 mod language;
 mod reindex;
 mod roles;
@@ -44,6 +45,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Restore(args) => backup::restore(&app, args).await?,
         Command::Search(args) => search::run(&app, args).await?,
         Command::Status(args) => status::run(&app, args).await?,
+        Command::Jobs(args) => return jobs::run(&app, args).await,
         Command::Eval(Eval::Sessions(args)) => eval::sessions(&app, args).await?,
         #[cfg(feature = "edge")]
         Command::Eval(Eval::Retrieval(args)) => eval::retrieval(&app, args).await?,
