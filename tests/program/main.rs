@@ -12,6 +12,7 @@ mod crashes;
 mod hostile;
 mod index_folder;
 mod init;
+mod jobs;
 mod models;
 mod order;
 mod privacy;

@@ -18,7 +18,7 @@ use sqlx::PgConnection;
 use sqlx::postgres::types::PgInterval;
 use uuid::Uuid;
 
-pub use self::claims::{ClaimToken, Claimed, claim, complete, give_back, renew};
+pub use self::claims::{ClaimToken, Claimed, claim, claim_alone, complete, give_back, renew, suspects};
 pub use self::counts::{dead, forget_done, running, unfinished, unfinished_backfills};
 pub use self::dispatch::{Dispatched, dispatch, take_back};
 pub use self::failure::{Failure, Swept, bury_undecodable, fail, sweep};

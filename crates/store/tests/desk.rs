@@ -51,7 +51,11 @@ async fn enqueue(pool: &PgPool, new: &[NewJob]) {
 /// Dispatches and claims everything that is due in a class.
 async fn take(pool: &PgPool, class: JobClass) -> Vec<Claimed> {
     let queued = jobs::dispatch(pool, class, 1_000, 0, MINUTE).await.unwrap();
-    jobs::claim(pool, &queued.ids, "worker", MINUTE).await.unwrap()
+    let mut claimed = jobs::claim(pool, &queued.ids, "worker", MINUTE).await.unwrap();
+    for id in jobs::suspects(pool, &queued.ids).await.unwrap() {
+        claimed.extend(jobs::claim_alone(pool, id, "worker", MINUTE).await.unwrap());
+    }
+    claimed
 }
 
 /// The one live job that is due, in a worker's hands.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use guildex_store::jobs::{self, Claimed, Failure};
 use guildex_types::{Job, JobId};
 use sqlx::PgPool;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -52,13 +52,10 @@ impl Intake {
                 self.refuse(&batch).await;
                 continue;
             }
-            let (suspects, others): (Vec<_>, Vec<_>) =
-                self.claim(batch).await.into_iter().partition(|(claimed, _)| claimed.is_suspect());
-            self.pass_on(others, 1, &batches).await;
-            // A suspect takes all slots: it waits until nothing else runs, and nothing else starts beside it.
-            for suspect in suspects {
-                tracing::info!(job = %suspect.0.id, "running alone: it lapsed twice");
-                self.pass_on(vec![suspect], self.config.concurrency.total(), &batches).await;
+            let (claimed, rest) = self.claim(batch).await;
+            self.pass_on(claimed, &batches).await;
+            for suspect in self.suspects(rest).await {
+                self.run_alone(suspect, &batches).await;
             }
         }
     }
@@ -70,9 +67,9 @@ impl Intake {
         }
     }
 
-    /// Decodes claimed jobs, waits for `slots` each, and hands them over. All slots are taken at once: whoever
+    /// Decodes claimed jobs, waits for a slot each, and hands them over. All slots are taken at once: whoever
     /// held some while waiting for more could wait for ever beside a suspect that wants all.
-    async fn pass_on(&self, claimed: Vec<Delivered>, slots: usize, batches: &mpsc::Sender<Vec<Held>>) {
+    async fn pass_on(&self, claimed: Vec<Delivered>, batches: &mpsc::Sender<Vec<Held>>) {
         let mut decoded = Vec::with_capacity(claimed.len());
         for (claimed, delivery) in claimed {
             decoded.extend(self.decode(claimed).await.map(|(claimed, job)| (claimed, job, delivery)));
@@ -80,17 +77,45 @@ impl Intake {
         if decoded.is_empty() {
             return;
         }
-        let all = u32::try_from(slots * decoded.len()).unwrap_or(u32::MAX);
+        let all = u32::try_from(decoded.len()).unwrap_or(u32::MAX);
         // The semaphore is never closed, and has as many permits as a batch has jobs at least. Claims that wait
         // when the worker stops are given back by it.
         let free = self.slots.clone().acquire_many_owned(all);
         let Some(Ok(mut all)) = self.stop.run_until_cancelled(free).await else { return };
-        let held = decoded.into_iter().filter_map(|(claimed, job, delivery)| {
-            let Claimed { id, token, wanted, attempt, .. } = claimed;
-            let receipt = Some(Receipt { _delivery: delivery, _slots: all.split(slots)? });
-            Some(Held { id, token, job, wanted, attempt, finisher: self.finisher.clone(), receipt })
-        });
+        let held = decoded
+            .into_iter()
+            .filter_map(|(claimed, job, delivery)| Some(self.hold(claimed, job, delivery, all.split(1)?)));
         let _ = batches.send(held.collect()).await;
+    }
+
+    /// A suspect takes all slots: it waits until nothing else runs, and nothing else starts beside it. It is claimed
+    /// only then.
+    async fn run_alone(&self, (id, delivery): Arrived, batches: &mpsc::Sender<Vec<Held>>) {
+        let all = u32::try_from(self.config.concurrency.total()).unwrap_or(u32::MAX);
+        let free = self.slots.clone().acquire_many_owned(all);
+        let Some(Ok(slots)) = self.stop.run_until_cancelled(free).await else {
+            return self.refuse(&[(id, delivery)]).await;
+        };
+        let claim = || jobs::claim_alone(&self.pool, id, &self.worker, self.config.lease);
+        let claimed = until_stored("claiming a job", claim).await.ok().flatten();
+        let Some(claimed) = claimed else { return };
+        self.claims.add(claimed.id, claimed.token);
+        tracing::info!(job = %id, "running alone: it lapsed twice");
+        if let Some((claimed, job)) = self.decode(claimed).await {
+            let _ = batches.send(vec![self.hold(claimed, job, delivery, slots)]).await;
+        }
+    }
+
+    fn hold(
+        &self,
+        claimed: Claimed,
+        job: Job,
+        delivery: oneshot::Sender<()>,
+        slots: OwnedSemaphorePermit,
+    ) -> Held {
+        let Claimed { id, token, wanted, attempt, .. } = claimed;
+        let receipt = Some(Receipt { _delivery: delivery, _slots: slots });
+        Held { id, token, job, wanted, attempt, finisher: self.finisher.clone(), receipt }
     }
 
     /// How long a job waits for a release that can read it.
@@ -113,8 +138,8 @@ impl Intake {
         batch
     }
 
-    /// What cannot be claimed is a duplicate delivery: it is acknowledged by being dropped here.
-    async fn claim(&self, batch: Vec<Arrived>) -> Vec<Delivered> {
+    /// What can be claimed together with others, and the rest.
+    async fn claim(&self, batch: Vec<Arrived>) -> (Vec<Delivered>, Vec<Arrived>) {
         let ids: Vec<JobId> = batch.iter().map(|(id, _)| *id).collect();
         let lease = self.config.lease;
         // Jobs that were not claimed stay queued until their lease is over, and come again.
@@ -129,7 +154,20 @@ impl Intake {
         for (claimed, _) in &taken {
             self.claims.add(claimed.id, claimed.token);
         }
-        taken
+        (taken, deliveries.into_iter().collect())
+    }
+
+    /// Those of what could not be claimed that are to run alone. The others are duplicate deliveries: they are
+    /// acknowledged by being dropped here.
+    async fn suspects(&self, rest: Vec<Arrived>) -> Vec<Arrived> {
+        if rest.is_empty() {
+            return rest;
+        }
+        let ids: Vec<JobId> = rest.iter().map(|(id, _)| *id).collect();
+        let suspects = until_stored("looking for suspects", || jobs::suspects(&self.pool, &ids)).await;
+        let mut deliveries: HashMap<_, _> = rest.into_iter().collect();
+        let found = suspects.unwrap_or_default().into_iter();
+        found.filter_map(|id| Some((id, deliveries.remove(&id)?))).collect()
     }
 
     /// One that is no job will never be: it is dead, unless it is a removal. One that a newer release wrote may be

@@ -30,8 +30,8 @@ pub struct Claimed {
     pub lapses: u32,
 }
 
-/// Takes queued jobs for `worker`, for the time of `lease`. What is not queued any more (a duplicate delivery)
-/// is left out.
+/// Takes queued jobs for `worker`, for the time of `lease`. What is not queued any more (a duplicate delivery) is
+/// left out, and so are suspects: see [`suspects`].
 ///
 /// # Errors
 /// If Postgres fails.
@@ -41,10 +41,50 @@ pub async fn claim(
     worker: &str,
     lease: Duration,
 ) -> Result<Vec<Claimed>, StoreError> {
+    take(pool, ids, worker, lease, SUSPICIOUS - 1).await
+}
+
+/// Takes a queued job that may be a suspect. To be called when nothing else runs: whoever is claimed and waits
+/// beside a job that kills its worker lapses with it, and would be dead with it in the end.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn claim_alone(
+    pool: &PgPool,
+    id: JobId,
+    worker: &str,
+    lease: Duration,
+) -> Result<Option<Claimed>, StoreError> {
+    Ok(take(pool, &[id], worker, lease, i32::MAX).await?.pop())
+}
+
+/// Those of queued jobs that are suspects: they are to be claimed one at a time.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn suspects(pool: &PgPool, ids: &[JobId]) -> Result<Vec<JobId>, StoreError> {
+    let found: Vec<Uuid> = sqlx::query_scalar(
+        "SELECT id FROM jobs WHERE id = ANY($1) AND state = 'queued' AND lapses >= $2 ORDER BY id",
+    )
+    .bind(raw(ids))
+    .bind(SUSPICIOUS)
+    .fetch_all(pool)
+    .await?;
+    Ok(found.into_iter().map(JobId::from).collect())
+}
+
+async fn take(
+    pool: &PgPool,
+    ids: &[JobId],
+    worker: &str,
+    lease: Duration,
+    most_lapses: i32,
+) -> Result<Vec<Claimed>, StoreError> {
     let token = ClaimToken(Uuid::new_v4());
     let rows: Vec<ClaimedRow> = sqlx::query_as(
         "WITH taken AS (
-             SELECT id FROM jobs WHERE id = ANY($1) AND state = 'queued' ORDER BY key, id FOR UPDATE)
+             SELECT id FROM jobs WHERE id = ANY($1) AND state = 'queued' AND lapses <= $5
+             ORDER BY key, id FOR UPDATE)
          UPDATE jobs j SET state = 'running', attempts = attempts + 1, worker = $2, claim_token = $3,
                            claimed_at = now(), claimed_revision = wanted_revision, lease_until = now() + $4
          FROM taken WHERE j.id = taken.id
@@ -54,18 +94,22 @@ pub async fn claim(
     .bind(worker)
     .bind(token.0)
     .bind(interval(lease))
+    .bind(most_lapses)
     .fetch_all(pool)
     .await?;
     Ok(rows.into_iter().map(|row| row.read(token)).collect())
 }
 
 impl Claimed {
-    /// Whether it must run alone, since it may be what kills its worker. A worker that dies takes the leases of
-    /// many innocent jobs with it, so one lapse proves nothing.
+    /// Whether it must run alone.
     pub fn is_suspect(&self) -> bool {
-        self.lapses >= 2
+        i32::try_from(self.lapses).is_ok_and(|lapses| lapses >= SUSPICIOUS)
     }
 }
+
+/// Lapses that make a job a suspect: it must run alone, since it may be what kills its worker. A worker that dies
+/// takes the leases of many innocent jobs with it, so one lapse proves nothing.
+const SUSPICIOUS: i32 = 2;
 
 #[derive(FromRow)]
 struct ClaimedRow {
