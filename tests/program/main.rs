@@ -14,6 +14,7 @@ mod forget;
 mod hostile;
 mod index_folder;
 mod init;
+mod jobs;
 mod models;
 mod order;
 mod privacy;

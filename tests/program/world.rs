@@ -247,12 +247,17 @@ impl Running {
     }
 
     /// Asks for an end in good order, and waits for it.
-    pub async fn stop(mut self) -> ExitStatus {
+    pub async fn stop(self) -> ExitStatus {
         let pid = self.id().to_string();
         let told = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]).status().unwrap();
         assert!(told.success());
+        self.end().await
+    }
+
+    /// Waits for its end.
+    pub async fn end(mut self) -> ExitStatus {
         let mut ended = None;
-        wait_until("the process stops", || {
+        wait_until("the process ends", || {
             ended = self.child.try_wait().unwrap();
             let stopped = ended.is_some();
             async move { stopped }

@@ -32,6 +32,28 @@ pub trait Embedder: Send + Sync {
     /// [`is_away`](EmbedError::is_away): then no text is at fault.
     fn embed(&self, texts: Vec<String>) -> BoxFuture<'_, Result<Vec<Vec<f32>>, EmbedError>>;
 
+    /// As [`embed`](Self::embed), but an error once the model has been at one call for longer than `limit`. Waiting
+    /// for a turn does not count, nor does a service's time, which has bounds of its own.
+    ///
+    /// What cannot be interrupted goes on after the error, and shows in [`longest_call`](Self::longest_call).
+    ///
+    /// # Errors
+    /// As [`embed`](Self::embed), and [`EmbedError::Overdue`].
+    fn embed_within(
+        &self,
+        texts: Vec<String>,
+        limit: Duration,
+    ) -> BoxFuture<'_, Result<Vec<Vec<f32>>, EmbedError>> {
+        let embedding = tokio::time::timeout(limit, self.embed(texts));
+        async move { embedding.await.unwrap_or(Err(EmbedError::Overdue(limit))) }.boxed()
+    }
+
+    /// For how long the model has been at the call that it has been at longest, of those that nobody can
+    /// interrupt. None where there is no such call.
+    fn longest_call(&self) -> Option<Duration> {
+        None
+    }
+
     /// Embeds a question, for a search among what [`embed`](Self::embed) made. Some models read the two
     /// differently.
     ///
@@ -60,6 +82,9 @@ pub enum EmbedError {
     /// The session had panicked before and could not be made anew. The next batch tries again.
     #[error("the embedding model could not be loaded again after a panic")]
     Reload(#[from] LoadError),
+    /// The model took too long for one call, as if it hung.
+    #[error("the embedding model has been at one call for more than {}s", .0.as_secs_f32())]
+    Overdue(Duration),
     /// All of the model's threads are gone.
     #[error("the embedding model has stopped")]
     Stopped,
@@ -77,5 +102,10 @@ impl EmbedError {
     /// Whether no text is at fault: whoever asked should wait and ask again, and count no attempt.
     pub fn is_away(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
+    }
+
+    /// Whether the model took too long: trying its texts one by one may cost as much for each.
+    pub fn is_overdue(&self) -> bool {
+        matches!(self, Self::Overdue(_))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use std::{fs, mem, thread};
 
 use fastembed::{
@@ -102,7 +103,7 @@ impl LocalEmbedder {
         Ok(Self { slug, dimensions, max_batch_tokens, reader, sessions })
     }
 
-    async fn run(&self, measured: Measured) -> Result<Vec<Vec<f32>>, EmbedError> {
+    async fn run(&self, measured: Measured, limit: Duration) -> Result<Vec<Vec<f32>>, EmbedError> {
         let Measured { mut texts, tokens } = measured;
         let batches = plan(&tokens, self.max_batch_tokens);
         tracing::debug!(
@@ -114,7 +115,7 @@ impl LocalEmbedder {
         let work = batches.into_iter().map(|batch| {
             let texts = batch.iter().filter_map(|&index| texts.get_mut(index).map(mem::take)).collect();
             async move {
-                let vectors = self.sessions.run(texts).await?;
+                let vectors = self.sessions.run(texts, limit).await?;
                 Ok::<_, EmbedError>(batch.into_iter().zip(vectors).collect::<Vec<_>>())
             }
         });
@@ -142,13 +143,25 @@ impl Embedder for LocalEmbedder {
 
     /// Wants a tokio runtime.
     fn embed(&self, texts: Vec<String>) -> BoxFuture<'_, Result<Vec<Vec<f32>>, EmbedError>> {
-        async move { self.run(self.reader.passages(texts).await?).await }.boxed()
+        self.embed_within(texts, Duration::MAX)
+    }
+
+    fn embed_within(
+        &self,
+        texts: Vec<String>,
+        limit: Duration,
+    ) -> BoxFuture<'_, Result<Vec<Vec<f32>>, EmbedError>> {
+        async move { self.run(self.reader.passages(texts).await?, limit).await }.boxed()
+    }
+
+    fn longest_call(&self) -> Option<Duration> {
+        self.sessions.longest_call()
     }
 
     /// Wants a tokio runtime.
     fn embed_query(&self, question: String) -> BoxFuture<'_, Result<Vec<f32>, EmbedError>> {
         async move {
-            let mut vectors = self.run(self.reader.question(question).await?).await?;
+            let mut vectors = self.run(self.reader.question(question).await?, Duration::MAX).await?;
             Ok(vectors.pop().unwrap_or_default())
         }
         .boxed()

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use guildex_types::ModelSlug;
 use tokio::sync::OnceCell;
@@ -98,6 +99,13 @@ impl Models {
                 .map_err(|source| ModelError::Load { model: model.clone(), source })
         };
         entry.loaded.get_or_try_init(load).await.cloned()
+    }
+
+    /// The loaded models that are in calls that nobody can interrupt, each with how long it has been in the
+    /// longest.
+    pub fn in_calls(&self) -> impl Iterator<Item = (&ModelSlug, Duration)> {
+        let loaded = self.known.iter().filter_map(|(slug, entry)| Some((slug, entry.loaded.get()?)));
+        loaded.filter_map(|(slug, model)| Some((slug, model.longest_call()?)))
     }
 
     fn names(&self) -> String {

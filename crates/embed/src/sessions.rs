@@ -1,12 +1,14 @@
 //! Model sessions: threads that each own one copy of the model and feed from one queue.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 use std::{io, mem};
 
 use async_channel::{Receiver, Sender};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::embedder::EmbedError;
 use crate::error::LoadError;
@@ -21,12 +23,17 @@ type Vectors = Result<Vec<Vec<f32>>, EmbedError>;
 
 struct Batch {
     texts: Vec<String>,
+    begun: oneshot::Sender<()>,
     reply: oneshot::Sender<Vectors>,
 }
+
+/// Since when a session has been in a call, if it is in one.
+type InCall = Arc<Mutex<Option<Instant>>>;
 
 /// The threads and their queue. Dropping it stops the threads, each after the batch that it is in.
 pub(crate) struct Sessions {
     queue: Sender<Batch>,
+    calls: Vec<InCall>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -35,11 +42,12 @@ impl Sessions {
     /// there is work, and a caller that is faster than the model waits.
     pub(crate) fn start(models: Vec<Model>, load: &Load) -> io::Result<Self> {
         let (queue, batches) = async_channel::bounded(models.len().max(1));
-        let mut sessions = Self { queue, threads: Vec::with_capacity(models.len()) };
+        let mut sessions = Self { queue, calls: Vec::new(), threads: Vec::with_capacity(models.len()) };
         for (number, model) in models.into_iter().enumerate() {
-            let (batches, load) = (batches.clone(), load.clone());
+            let (batches, load, call) = (batches.clone(), load.clone(), InCall::default());
+            sessions.calls.push(call.clone());
             let thread = thread::Builder::new().name(format!("embed-{number}"));
-            sessions.threads.push(thread.spawn(move || serve(&batches, model, &load))?);
+            sessions.threads.push(thread.spawn(move || serve(&batches, model, &load, &call))?);
         }
         Ok(sessions)
     }
@@ -49,12 +57,26 @@ impl Sessions {
         2 * self.threads.len()
     }
 
-    /// Runs one batch on whichever session is free next.
-    pub(crate) async fn run(&self, texts: Vec<String>) -> Vectors {
-        let (reply, answer) = oneshot::channel();
-        self.queue.send(Batch { texts, reply }).await.map_err(|_| EmbedError::Stopped)?;
-        answer.await.map_err(|_| EmbedError::Stopped)?
+    /// Runs one batch on whichever session is free next; an error once that has been at it for longer than
+    /// `limit`. The session is lost to others until the model returns.
+    pub(crate) async fn run(&self, texts: Vec<String>, limit: Duration) -> Vectors {
+        let ((begun, at_work), (reply, answer)) = (oneshot::channel(), oneshot::channel());
+        self.queue.send(Batch { texts, begun, reply }).await.map_err(|_| EmbedError::Stopped)?;
+        at_work.await.map_err(|_| EmbedError::Stopped)?;
+        match timeout(limit, answer).await {
+            Ok(answered) => answered.map_err(|_| EmbedError::Stopped)?,
+            Err(_) => Err(EmbedError::Overdue(limit)),
+        }
     }
+
+    /// For how long the session has been in its call that has been so longest.
+    pub(crate) fn longest_call(&self) -> Option<Duration> {
+        self.calls.iter().filter_map(|call| *locked(call)).map(|since| since.elapsed()).max()
+    }
+}
+
+fn locked(call: &InCall) -> MutexGuard<'_, Option<Instant>> {
+    call.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Sessions {
@@ -67,12 +89,15 @@ impl Drop for Sessions {
     }
 }
 
-fn serve(batches: &Receiver<Batch>, model: Model, load: &Load) {
+fn serve(batches: &Receiver<Batch>, model: Model, load: &Load, call: &InCall) {
     let mut model = Some(model);
-    while let Ok(Batch { texts, reply }) = batches.recv_blocking() {
+    while let Ok(Batch { texts, begun, reply }) = batches.recv_blocking() {
         // The caller may have gone while its batch waited.
-        if !reply.is_closed() {
-            let _ = reply.send(answer(&mut model, load, &texts));
+        if begun.send(()).is_ok() {
+            *locked(call) = Some(Instant::now());
+            let vectors = answer(&mut model, load, &texts);
+            *locked(call) = None;
+            let _ = reply.send(vectors);
         }
     }
 }
@@ -116,8 +141,8 @@ mod tests {
     async fn an_error_fails_its_batch_only() {
         let load: Load = Arc::new(|| panic!("there was no need to load again"));
         let sessions = Sessions::start(vec![lengths()], &load).unwrap();
-        assert!(matches!(sessions.run(batch("fail")).await, Err(EmbedError::Model(_))));
-        assert_eq!(sessions.run(batch("four")).await.unwrap(), [[4.0]]);
+        assert!(matches!(sessions.run(batch("fail"), Duration::MAX).await, Err(EmbedError::Model(_))));
+        assert_eq!(sessions.run(batch("four"), Duration::MAX).await.unwrap(), [[4.0]]);
     }
 
     #[tokio::test]
@@ -132,11 +157,11 @@ mod tests {
             }
         });
         let sessions = Sessions::start(vec![lengths()], &load).unwrap();
-        assert!(matches!(sessions.run(batch("panic")).await, Err(EmbedError::Panicked)));
-        assert!(matches!(sessions.run(batch("four")).await, Err(EmbedError::Reload(_))));
-        assert!(matches!(sessions.run(batch("four")).await, Err(EmbedError::Panicked)));
-        assert_eq!(sessions.run(batch("four")).await.unwrap(), [[4.0]]);
-        assert_eq!(sessions.run(batch("three")).await.unwrap(), [[5.0]]);
+        assert!(matches!(sessions.run(batch("panic"), Duration::MAX).await, Err(EmbedError::Panicked)));
+        assert!(matches!(sessions.run(batch("four"), Duration::MAX).await, Err(EmbedError::Reload(_))));
+        assert!(matches!(sessions.run(batch("four"), Duration::MAX).await, Err(EmbedError::Panicked)));
+        assert_eq!(sessions.run(batch("four"), Duration::MAX).await.unwrap(), [[4.0]]);
+        assert_eq!(sessions.run(batch("three"), Duration::MAX).await.unwrap(), [[5.0]]);
         assert_eq!(loads.load(Ordering::SeqCst), 3, "a healthy model was loaded again");
     }
 
@@ -158,17 +183,17 @@ mod tests {
         let load: Load = Arc::new(|| Ok(lengths()));
         let sessions = Sessions::start(vec![model], &load).unwrap();
 
-        let mut first = Box::pin(sessions.run(batch("first")));
+        let mut first = Box::pin(sessions.run(batch("first"), Duration::MAX));
         assert!(futures::poll!(&mut first).is_pending());
         assert_eq!(begun.recv().unwrap(), "first");
-        let mut gone = Box::pin(sessions.run(batch("gone")));
+        let mut gone = Box::pin(sessions.run(batch("gone"), Duration::MAX));
         assert!(futures::poll!(&mut gone).is_pending(), "the batch is in the queue");
         drop(gone);
 
         go.send(()).unwrap();
         first.await.unwrap();
         go.send(()).unwrap();
-        sessions.run(batch("last")).await.unwrap();
+        sessions.run(batch("last"), Duration::MAX).await.unwrap();
         assert_eq!(begun.recv().unwrap(), "last");
     }
 
@@ -178,7 +203,8 @@ mod tests {
         let load: Load = Arc::new(|| Ok(lengths()));
         let sessions = Sessions::start(vec![model], &load).unwrap();
 
-        let mut calls: Vec<_> = ["a", "b", "c"].map(|text| Box::pin(sessions.run(batch(text)))).into();
+        let mut calls: Vec<_> =
+            ["a", "b", "c"].map(|text| Box::pin(sessions.run(batch(text), Duration::MAX))).into();
         assert!(futures::poll!(&mut calls[0]).is_pending());
         assert_eq!(begun.recv().unwrap(), "a");
         assert!(futures::poll!(&mut calls[1]).is_pending());
@@ -191,6 +217,45 @@ mod tests {
         for call in calls {
             call.await.unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn a_call_that_hangs_is_given_up_and_told_of_until_it_returns() {
+        let (model, begun, go) = gated();
+        let load: Load = Arc::new(|| Ok(lengths()));
+        let sessions = Sessions::start(vec![model], &load).unwrap();
+        assert_eq!(sessions.longest_call(), None);
+
+        let limit = Duration::from_millis(1);
+        let hung = sessions.run(batch("long"), limit).await;
+        assert!(matches!(hung, Err(EmbedError::Overdue(after)) if after == limit));
+        assert_eq!(begun.recv().unwrap(), "long");
+        assert!(sessions.longest_call().is_some());
+
+        go.send(()).unwrap();
+        while sessions.longest_call().is_some() {
+            thread::yield_now();
+        }
+        go.send(()).unwrap();
+        sessions.run(batch("next"), Duration::MAX).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn waiting_for_a_turn_is_not_hanging() {
+        let (model, begun, go) = gated();
+        let load: Load = Arc::new(|| Ok(lengths()));
+        let sessions = Sessions::start(vec![model], &load).unwrap();
+        let mut first = Box::pin(sessions.run(batch("first"), Duration::MAX));
+        assert!(futures::poll!(&mut first).is_pending());
+        assert_eq!(begun.recv().unwrap(), "first");
+
+        let mut second = Box::pin(sessions.run(batch("second"), Duration::ZERO));
+        assert!(futures::poll!(&mut second).is_pending(), "its clock does not run yet");
+        go.send(()).unwrap();
+        first.await.unwrap();
+        assert!(second.await.unwrap_err().is_overdue());
+        assert_eq!(begun.recv().unwrap(), "second");
+        go.send(()).unwrap();
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ use guildex_search::Searcher;
 use guildex_types::ModelSlug;
 use guildex_upkeep::verify::Verifier;
 use guildex_worker::enrich::content_hash;
-use guildex_worker::{Concurrency, Worker, WorkerConfig};
+use guildex_worker::{Concurrency, LastResort, Worker, WorkerConfig};
 use sqlx::PgPool;
 
 use crate::catalogue;
@@ -151,6 +151,7 @@ impl App {
         queues: Queues,
         models: Arc<Models>,
         index: Arc<dyn VectorIndex>,
+        last_resort: LastResort,
     ) -> Worker {
         let Config { worker, sessions, index: Index { collection, preview, .. }, .. } = &self.config;
         Worker {
@@ -171,9 +172,11 @@ impl App {
                 lease: worker.lease,
                 backoff_base: worker.backoff_base,
                 backoff_max: worker.backoff_max,
+                limits: worker.limits.of_worker(),
                 eligible: sessions.eligibility(),
                 previews: *preview,
             },
+            last_resort,
         }
     }
 

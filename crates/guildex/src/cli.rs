@@ -1,5 +1,7 @@
 //! The command line.
 
+mod jobs;
+
 use std::path::PathBuf;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
@@ -7,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use guildex_index::{Mode, bm25};
 use guildex_types::{ChannelId, GuildId, MessageId, ModelSlug, UserId};
 
+pub use self::jobs::{Jobs, List, Selection, Show, tenants};
 use crate::config::key_value;
 
 /// A Discord community's memory, searchable.
@@ -44,10 +47,15 @@ pub enum Command {
     /// Import DiscordChatExporter's JSON exports, plain or gzipped, files or folders
     Import(Import),
     /// Run every role in one process: dispatcher, worker, and search for other processes of this machine
+    ///
+    /// Starts itself again if something hangs past its hard limit (worker.limits).
     Up(Up),
     /// Make the collections of the index and check them against what they ought to be
     Init(Init),
     /// Run jobs: embed sessions and keep the index in step
+    ///
+    /// Ends with exit code 75 if something hangs past its hard limit (worker.limits); have a supervisor start it
+    /// again then.
     Worker,
     /// Move due jobs from Postgres into Redis; one is enough, more are safe
     Dispatcher,
@@ -69,6 +77,9 @@ pub enum Command {
     Search(Search),
     /// Show what is stored, indexed, waiting and dead, by guild
     Status(Status),
+    /// Look at jobs, and retry, cancel or delete some
+    #[command(subcommand)]
+    Jobs(Jobs),
     /// Compare the truth in Postgres with the index, both ways; exits with 1 where they differ, with 2 if it cannot tell
     Verify(Verify),
     /// Check all that Guildex depends on with a round trip, and say what to do; exits with 1 if something fails

@@ -7,6 +7,7 @@ mod eval;
 mod forget;
 mod import;
 mod init;
+mod jobs;
 mod language;
 mod reindex;
 mod roles;
@@ -49,6 +50,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Restore(args) => backup::restore(&app, args).await?,
         Command::Search(args) => search::run(&app, args).await?,
         Command::Status(args) => status::run(&app, args).await?,
+        Command::Jobs(args) => return jobs::run(&app, args).await,
         Command::Verify(args) => return verify::run(&app, args).await,
         Command::Doctor(args) => return doctor::run(&app, loaded.file, args).await,
         Command::Eval(Eval::Sessions(args)) => eval::sessions(&app, args).await?,

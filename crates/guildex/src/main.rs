@@ -8,6 +8,7 @@ mod config;
 mod log;
 mod open;
 mod progress;
+mod restart;
 mod shutdown;
 
 use std::process::ExitCode;

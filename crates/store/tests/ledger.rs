@@ -83,8 +83,13 @@ async fn queued(pool: &PgPool) -> usize {
     rows(pool).await.iter().filter(|row| row.state == "queued").count()
 }
 
+/// As a worker does: what may run beside others first, then suspects one by one.
 async fn claim(pool: &PgPool, ids: &[JobId], worker: &str) -> Vec<Claimed> {
-    jobs::claim(pool, ids, worker, MINUTE).await.unwrap()
+    let mut claimed = jobs::claim(pool, ids, worker, MINUTE).await.unwrap();
+    for id in jobs::suspects(pool, ids).await.unwrap() {
+        claimed.extend(jobs::claim_alone(pool, id, worker, MINUTE).await.unwrap());
+    }
+    claimed
 }
 
 /// Dispatches and claims everything that is due in a class.
@@ -655,6 +660,22 @@ async fn a_job_that_outlived_its_lease_twice_is_a_suspect_until_it_is_done(pool:
     assert!(job.is_suspect(), "a failure clears nobody");
     complete(&pool, &job, 1).await;
     assert!(!take().await.is_suspect());
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn suspects_are_claimed_one_at_a_time_and_by_one_worker(pool: PgPool) {
+    enqueue(&pool, &[index(guild(1), 1, 1), index(guild(1), 2, 1), index(guild(1), 3, 1)]).await;
+    let ids = dispatch(&pool, JobClass::Live).await;
+    sqlx::query("UPDATE jobs SET lapses = 2 WHERE id <> $1").bind(ids[0].get()).execute(&pool).await.unwrap();
+    let beside = jobs::claim(&pool, &ids, "worker", MINUTE).await.unwrap();
+    assert_eq!(beside.iter().map(|job| job.id).collect::<Vec<_>>(), [ids[0]]);
+    let mut suspects = jobs::suspects(&pool, &ids).await.unwrap();
+    suspects.sort_unstable_by_key(|id| ids.iter().position(|other| other == id));
+    assert_eq!(suspects, ids[1..]);
+    let alone = jobs::claim_alone(&pool, suspects[0], "worker", MINUTE).await.unwrap().unwrap();
+    assert!(alone.is_suspect());
+    assert!(jobs::claim_alone(&pool, suspects[0], "another", MINUTE).await.unwrap().is_none());
+    assert_eq!(jobs::suspects(&pool, &ids).await.unwrap(), suspects[1..], "the other waits, unclaimed");
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]

@@ -228,7 +228,7 @@ struct Versioned<'a> {
     job: &'a Job,
 }
 
-/// A payload that is not a job this program can run: a permanent error.
+/// A payload that is not a job this program can run.
 #[derive(Debug, thiserror::Error)]
 pub enum PayloadError {
     /// Written by another release.
@@ -237,6 +237,13 @@ pub enum PayloadError {
     /// Not a job at all.
     #[error("undecodable payload: {0}")]
     Undecodable(#[from] serde_json::Error),
+}
+
+impl PayloadError {
+    /// Whether a newer release can read it: in a rolling upgrade another worker may already.
+    pub fn needs_newer_release(&self) -> bool {
+        matches!(self, Self::UnknownVersion(version) if VERSIONS.iter().all(|known| version > known))
+    }
 }
 
 /// A row of the ledger.
@@ -335,6 +342,10 @@ mod tests {
         let refused = Job::decode(&payload).unwrap_err();
         assert!(matches!(refused, PayloadError::UnknownVersion(3)));
         assert_eq!(refused.to_string(), "payload version 3 is not known to this release (it reads [1, 2])");
+        for (version, newer) in [(0, false), (3, true), (u16::MAX, true)] {
+            payload["v"] = version.into();
+            assert_eq!(Job::decode(&payload).unwrap_err().needs_newer_release(), newer, "{version}");
+        }
         for junk in
             [serde_json::json!(null), serde_json::json!({"v": 1}), serde_json::json!({"v": 1, "kind": "x"})]
         {

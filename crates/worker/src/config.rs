@@ -2,6 +2,8 @@ use std::time::Duration;
 
 use guildex_types::{Eligibility, JobClass};
 
+use crate::limits::Limits;
+
 /// How a worker works.
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
@@ -17,6 +19,8 @@ pub struct WorkerConfig {
     pub backoff_base: Duration,
     /// The longest pause.
     pub backoff_max: Duration,
+    /// How long work may take.
+    pub limits: Limits,
     /// Which sessions are indexed.
     pub eligible: Eligibility,
     /// Whether points carry the beginning of their text, for other readers of the collection.
@@ -32,6 +36,7 @@ impl Default for WorkerConfig {
             lease: Duration::from_secs(10),
             backoff_base: Duration::from_secs(1),
             backoff_max: Duration::from_secs(300),
+            limits: Limits::default(),
             eligible: Eligibility::default(),
             previews: true,
         }

@@ -17,6 +17,8 @@ pub(crate) enum Outcome {
     Done(Revision),
     /// Another attempt may help.
     Failed(String),
+    /// It took too long, or something that shared its batch did.
+    Overdue(String),
     /// It panicked, or something that shared its batch did.
     Panicked,
     /// It was not tried to the end, since the worker stops or something has to come first.
@@ -33,6 +35,7 @@ impl Outcome {
     pub fn worse(self, other: Self) -> Self {
         match (self, other) {
             (Self::Panicked, _) | (_, Self::Panicked) => Self::Panicked,
+            (Self::Overdue(error), _) | (_, Self::Overdue(error)) => Self::Overdue(error),
             (Self::Failed(error), _) | (_, Self::Failed(error)) => Self::Failed(error),
             (Self::LetGo, _) | (_, Self::LetGo) => Self::LetGo,
             (Self::Done(one), Self::Done(two)) => Self::Done(one.min(two)),
@@ -90,6 +93,7 @@ async fn write(pool: &PgPool, batch: &[Ended], base: Duration, max: Duration) {
             Outcome::Done(revision) => done.push((ended.id, ended.token, *revision)),
             Outcome::LetGo => let_go.push((ended.id, ended.token)),
             Outcome::Failed(error) => fail(pool, ended, error, &Failure::Retry { after: pause() }).await,
+            Outcome::Overdue(error) => fail(pool, ended, error, &Failure::Lapse { after: pause() }).await,
             Outcome::Panicked => {
                 fail(pool, ended, "it panicked, or its batch did", &Failure::Lapse { after: pause() }).await;
             }

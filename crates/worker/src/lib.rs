@@ -6,6 +6,7 @@
 //! - [`enrich`]: the text and the points of a session.
 //! - `tasks`: the jobs that are not about one session.
 //! - `finish`: outcomes go into the ledger, in batches.
+//! - `limits`, `watchdog`: work that takes too long is given up; a process in which it goes on all the same ends.
 //!
 //! The order of things within an index job, and why a crash between any two of them does no harm, is told in
 //! `docs/protocol.md`.
@@ -16,12 +17,16 @@ mod config;
 pub mod enrich;
 mod finish;
 mod intake;
+mod limits;
 mod parts;
 mod pipeline;
 mod retry;
 mod targets;
 mod tasks;
+mod watchdog;
 mod worker;
 
 pub use config::{Concurrency, WorkerConfig};
+pub use limits::{Limit, Limits};
+pub use watchdog::{EXIT_HUNG, LastResort, exit_hung};
 pub use worker::Worker;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use guildex_store::models::Kept;
-use guildex_types::{Job, Revision};
+use guildex_types::{Job, JobId, Revision};
 
 use crate::claims::Held;
 use crate::finish::Outcome;
@@ -16,6 +16,7 @@ pub(crate) struct Part {
 
 struct Whole {
     held: Mutex<Option<Held>>,
+    id: JobId,
     job: Job,
     wanted: Revision,
     models: Arc<[Kept]>,
@@ -25,10 +26,15 @@ struct Whole {
 impl Part {
     /// As many parts as there are models to be written. `models` are all that there are.
     pub fn of(held: Held, models: Arc<[Kept]>, parts: usize) -> Vec<Self> {
-        let (job, wanted) = (held.job.clone(), held.wanted);
+        let (id, job, wanted) = (held.id, held.job.clone(), held.wanted);
         let (held, worst) = (Mutex::new(Some(held)), Mutex::new(None));
-        let whole = Arc::new(Whole { held, job, wanted, models, worst });
+        let whole = Arc::new(Whole { held, id, job, wanted, models, worst });
         (0..parts).map(|_| Self { whole: whole.clone(), told: false }).collect()
+    }
+
+    /// The job's id.
+    pub fn id(&self) -> JobId {
+        self.whole.id
     }
 
     /// The job.

@@ -8,6 +8,8 @@ mod read;
 mod strays;
 mod write;
 
+pub(crate) use self::write::SyncError;
+
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -15,7 +17,7 @@ use futures::{FutureExt, StreamExt};
 use guildex_embed::Models;
 use guildex_index::{Point, VectorIndex};
 use guildex_store::sessions::Session;
-use guildex_types::Eligibility;
+use guildex_types::{Eligibility, JobId};
 use sqlx::PgPool;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -23,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::breaker::Breaker;
 use crate::enrich::Draft;
+use crate::limits::{Clock, Limit};
 use crate::parts::Part;
 use crate::targets::Target;
 
@@ -37,6 +40,7 @@ pub(crate) struct Parts {
     pub index: Arc<dyn VectorIndex>,
     pub target: Target,
     pub breaker: Breaker,
+    pub clock: Clock,
     pub eligible: Eligibility,
     pub previews: bool,
     /// Cancelled when no more work is to be begun: batches are let go before they are read or embedded.
@@ -62,6 +66,12 @@ enum Plan<D> {
 
 type Drafted = Vec<Work<Draft>>;
 type Embedded = Vec<Work<Point>>;
+
+/// The jobs of a batch, and how long each of its steps may take.
+fn bounds<'a>(parts: &Parts, batch: impl Iterator<Item = &'a Part> + Clone) -> (Limit, Arc<[JobId]>) {
+    let limit = parts.clock.limit(batch.clone().map(|part| part.job().kind()));
+    (limit, batch.map(Part::id).collect())
+}
 
 /// The stages of one job class and model.
 pub(crate) struct Pipeline(mpsc::Sender<Vec<Part>>);

@@ -4,18 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use guildex_embed::Models;
-use guildex_index::{Error, VectorIndex};
+use guildex_index::{CollectionName, Error, VectorIndex};
 use guildex_producer::backfill;
 use guildex_producer::ingest::Ingest;
-use guildex_types::{Eligibility, GuildId, MessageId, ModelSlug, Outdated, Revision, SessionId, Task};
+use guildex_types::{
+    ChannelId, Eligibility, JobId, MessageId, ModelSlug, Outdated, Revision, SessionId, Task,
+};
 use guildex_upkeep::adopt::AdoptError;
 use tokio_util::sync::CancellationToken;
 
 use crate::breaker::{Breaker, Stopped};
 use crate::claims::Held;
 use crate::finish::Outcome;
+use crate::limits::{Clock, GivenUp};
 use crate::parts::Part;
-use crate::pipeline::{Parts, Pipeline};
+use crate::pipeline::{Parts, Pipeline, SyncError};
 use crate::targets::{Current, Target, Targets, kept_in_step};
 
 /// What all jobs of a worker work on.
@@ -26,6 +29,7 @@ pub(crate) struct Tasks {
     pub index: Arc<dyn VectorIndex>,
     pub targets: Arc<Targets>,
     pub breaker: Breaker,
+    pub clock: Clock,
     pub eligible: Eligibility,
     pub previews: bool,
     pub stop: CancellationToken,
@@ -93,6 +97,7 @@ impl Tasks {
             index: self.index.clone(),
             target: target.clone(),
             breaker: self.breaker.clone(),
+            clock: self.clock.clone(),
             eligible: self.eligible,
             previews: self.previews,
             stop: self.stop.clone(),
@@ -100,24 +105,18 @@ impl Tasks {
     }
 
     async fn run(&self, held: Held, targets: &[Target]) {
-        let guild = held.job.guild_id;
         let outcome = match &held.job.task {
             Task::DeleteMessages { message_ids, .. } => {
-                match self.delete_messages(guild, message_ids, held.wanted, targets).await {
+                match self.delete_messages(&held, message_ids, targets).await {
                     Ok(outcome) => outcome.map_err(|error| error.to_string()),
                     Err(Stopped) => return,
                 }
             }
-            Task::RemovePoints { sessions } => match self.remove_points(guild, sessions, targets).await {
+            Task::RemovePoints { sessions } => match self.remove_points(&held, sessions, targets).await {
                 Ok(outcome) => outcome.map_err(|error| error.to_string()),
                 Err(Stopped) => return,
             },
-            Task::BackfillChannel { channel_id } => match kept_in_step(&self.ingest).await {
-                Ok(models) => backfill::run(&self.ingest, guild, *channel_id, &models)
-                    .await
-                    .map_err(|error| error.to_string()),
-                Err(error) => Err(error.to_string()),
-            },
+            Task::BackfillChannel { channel_id } => self.backfill(&held, *channel_id).await,
             Task::IndexSession { .. } | Task::DeleteSession { .. } => Ok(()),
         };
         let outcome = match outcome {
@@ -127,36 +126,65 @@ impl Tasks {
         held.end(outcome);
     }
 
-    /// `latest` is the highest revision that the removal gave to a session: points below it may show what was
+    /// One that is given up has kept what it did; the next attempt takes up the rest.
+    async fn backfill(&self, held: &Held, channel: ChannelId) -> Result<(), String> {
+        let models = kept_in_step(&self.ingest).await.map_err(|error| error.to_string())?;
+        let (ingest, guild) = (self.ingest.clone(), held.job.guild_id);
+        let work = async move { backfill::run(&ingest, guild, channel, &models).await };
+        let (limit, jobs) = (self.clock.limit([held.job.kind()]), [held.id].into());
+        let done = self.clock.within("the backfill", limit, jobs, GivenUp::Dropped, work).await;
+        done.map_err(|overdue| overdue.to_string())?.map_err(|error| error.to_string())
+    }
+
+    /// What is wanted is the highest revision that the removal gave to a session: points below it may show what was
     /// removed, later ones do not.
     async fn delete_messages(
         &self,
-        guild: GuildId,
+        held: &Held,
         messages: &[MessageId],
-        latest: Revision,
         targets: &[Target],
-    ) -> Result<Result<(), Error>, Stopped> {
-        for Target { collection, .. } in targets {
-            let delete = || self.index.delete_messages(collection, guild, messages, latest);
-            if let Err(error) = self.breaker.guard("the index", delete, Error::is_away).await? {
-                return Ok(Err(error));
-            }
-        }
-        Ok(Ok(()))
+    ) -> Result<Result<(), SyncError>, Stopped> {
+        let (guild, below) = (held.job.guild_id, held.wanted);
+        self.remove(held, targets, |index, collection| {
+            let messages = messages.to_vec();
+            async move { index.delete_messages(&collection, guild, &messages, below).await }
+        })
+        .await
     }
 
     /// Whole sessions, and not only the points that held what is gone: a chunk is embedded with what stands beside it.
     async fn remove_points(
         &self,
-        guild: GuildId,
+        held: &Held,
         sessions: &[Outdated],
         targets: &[Target],
-    ) -> Result<Result<(), Error>, Stopped> {
-        let outdated: Vec<(SessionId, Revision)> =
-            sessions.iter().map(|outdated| (outdated.session_id, outdated.below)).collect();
+    ) -> Result<Result<(), SyncError>, Stopped> {
+        let guild = held.job.guild_id;
+        self.remove(held, targets, |index, collection| {
+            let outdated: Vec<(SessionId, Revision)> =
+                sessions.iter().map(|outdated| (outdated.session_id, outdated.below)).collect();
+            async move { index.delete_below(&collection, guild, &outdated).await }
+        })
+        .await
+    }
+
+    /// Takes points out of every collection, and waits for an index that is away.
+    async fn remove<F: Future<Output = Result<(), Error>> + Send + 'static>(
+        &self,
+        held: &Held,
+        targets: &[Target],
+        delete: impl Fn(Arc<dyn VectorIndex>, CollectionName) -> F,
+    ) -> Result<Result<(), SyncError>, Stopped> {
+        let (limit, jobs): (_, Arc<[JobId]>) = (self.clock.limit([held.job.kind()]), [held.id].into());
         for Target { collection, .. } in targets {
-            let delete = || self.index.delete_below(collection, guild, &outdated);
-            if let Err(error) = self.breaker.guard("the index", delete, Error::is_away).await? {
+            let attempt = || async {
+                let work = delete(self.index.clone(), collection.clone());
+                let jobs = jobs.clone();
+                let deleted =
+                    self.clock.within("deleting from the index", limit, jobs, GivenUp::GoesOn, work);
+                Ok(deleted.await.map_err(SyncError::Overdue)??)
+            };
+            if let Err(error) = self.breaker.guard("the index", attempt, SyncError::is_away).await? {
                 return Ok(Err(error));
             }
         }

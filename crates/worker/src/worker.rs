@@ -21,8 +21,10 @@ use crate::claims::{Claims, Held};
 use crate::config::WorkerConfig;
 use crate::finish::{self, Finisher};
 use crate::intake::{Arrived, Intake};
+use crate::limits::Clock;
 use crate::targets::Targets;
 use crate::tasks::{Route, Tasks};
+use crate::watchdog::{LastResort, Watch, Watchdog};
 
 /// How long the last claims may take when a worker stops.
 const CLOSING: Duration = Duration::from_secs(5);
@@ -43,6 +45,9 @@ pub struct Worker {
     pub base: String,
     /// How to go about it.
     pub config: WorkerConfig,
+    /// What is done when something hangs past its hard limit: [`exit_hung`](crate::exit_hung), or something that
+    /// comes to the same.
+    pub last_resort: LastResort,
 }
 
 impl Worker {
@@ -55,6 +60,7 @@ impl Worker {
         let (base, max) = (self.config.backoff_base, self.config.backoff_max);
         let finisher = finish::start(pool.clone(), claims.clone(), base, max);
         let tasks = self.tasks(&stop);
+        let watchdog = self.watchdog(&pool, &claims, &tasks);
 
         // Models come and go where no job does, too.
         let targets = tasks.targets.clone();
@@ -77,6 +83,18 @@ impl Worker {
         // is away nothing can be given back, either.
         let _ = timeout(CLOSING, intakes.join_all()).await;
         self.give_back(&pool, &claims).await;
+        watchdog.stop();
+    }
+
+    fn watchdog(&self, pool: &PgPool, claims: &Arc<Claims>, tasks: &Tasks) -> Watchdog {
+        Watchdog::start(Watch {
+            underway: tasks.clock.underway().clone(),
+            models: self.models.clone(),
+            claims: claims.clone(),
+            limits: self.config.limits,
+            last_resort: self.last_resort.clone(),
+            database: Watch::database(pool),
+        })
     }
 
     fn intake(
@@ -106,6 +124,7 @@ impl Worker {
             models: self.models.clone(),
             index,
             breaker: Breaker::new(stop.clone()),
+            clock: Clock::new(self.config.limits),
             eligible: self.config.eligible,
             previews: self.config.previews,
             stop: stop.clone(),

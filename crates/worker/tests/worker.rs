@@ -213,7 +213,7 @@ async fn a_session_that_another_swallowed_leaves_no_points(pool: PgPool) {
 async fn a_job_that_this_release_does_not_know_is_dead_and_the_others_go_on(pool: PgPool) {
     world(pool, async |world| {
         world.ingest(&exchange(1, "does the glue hold")).await;
-        for payload in [r#"{"v": 99, "guild_id": "1"}"#, r#"{"v": 1, "guild_id": "1", "kind": "fly"}"#, "[]"]
+        for payload in [r#"{"v": 0, "guild_id": "1"}"#, r#"{"v": 1, "guild_id": "1", "kind": "fly"}"#, "[]"]
         {
             sqlx::query(
                 "INSERT INTO jobs (id, guild_id, kind, class, payload, max_attempts)
@@ -230,6 +230,49 @@ async fn a_job_that_this_release_does_not_know_is_dead_and_the_others_go_on(pool
         let dead: Vec<_> = world.jobs().await.into_iter().filter(|job| job.state == "dead").collect();
         assert_eq!(dead.len(), 3);
         assert!(dead.iter().all(|job| job.kind == "unknown" && job.attempts == 1 && job.error.is_some()));
+        worker.stop().await;
+    })
+    .await;
+}
+
+#[sqlx::test(migrator = "guildex_store::MIGRATOR")]
+async fn a_job_of_a_newer_release_waits_for_a_worker_that_can_read_it(pool: PgPool) {
+    world(pool, async |world| {
+        sqlx::query(
+            r#"INSERT INTO jobs (id, guild_id, kind, class, payload, max_attempts)
+               VALUES (gen_random_uuid(), 1, 'unknown', 1, '{"v": 9999, "guild_id": "1"}', 2)"#,
+        )
+        .execute(&world.pool)
+        .await
+        .unwrap();
+        let worker = world.start_worker();
+        let told = "error LIKE '%9999%a newer release wrote it%'";
+        let waits = format!("state = 'pending' AND attempts = 1 AND run_at > now() + interval '15 seconds' AND {told}");
+        world.until("a pause", async || world.count(&waits).await == 1).await;
+
+        // Nobody came in time.
+        sqlx::query("UPDATE jobs SET run_at = now()").execute(&world.pool).await.unwrap();
+        let dead = format!("state = 'dead' AND attempts = 2 AND jsonb_array_length(history) = 2 AND {told}");
+        world.until("its death", async || world.count(&dead).await == 1).await;
+        worker.stop().await;
+    })
+    .await;
+}
+
+#[sqlx::test(migrator = "guildex_store::MIGRATOR")]
+async fn a_session_that_makes_the_model_panic_is_dead_with_its_history_and_the_others_go_on(pool: PgPool) {
+    world(pool, async |world| {
+        for day in 1..=5 {
+            let text = if day == 3 { "the mandrake screams" } else { "does the glue hold" };
+            world.ingest(&exchange(day, text)).await;
+        }
+        world.model.explode("mandrake");
+        let worker = world.start_worker();
+        world.settle().await;
+        assert_eq!(world.count("state = 'done'").await, 4);
+        let history = world.dead_history().await;
+        assert_eq!(history.len(), support::MAX_ATTEMPTS as usize);
+        assert!(history.iter().all(|error| error.contains("panicked")), "{history:?}");
         worker.stop().await;
     })
     .await;

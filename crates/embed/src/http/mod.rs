@@ -210,6 +210,11 @@ impl Embedder for HttpEmbedder {
         async move { self.run(self.reader.passages(texts).await?).await }.boxed()
     }
 
+    /// Every request has its own limit, [`HttpConfig::timeout`], after which the service counts as away.
+    fn embed_within(&self, texts: Vec<String>, _: Duration) -> BoxFuture<'_, Result<Vectors, EmbedError>> {
+        self.embed(texts)
+    }
+
     /// Wants a tokio runtime.
     fn embed_query(&self, question: String) -> BoxFuture<'_, Result<Vec<f32>, EmbedError>> {
         async move {

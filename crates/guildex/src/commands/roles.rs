@@ -9,6 +9,7 @@ use guildex_index::VectorIndex;
 use guildex_producer::retention;
 use guildex_store::jobs;
 use guildex_upkeep::adopt::adopt;
+use guildex_worker::{LastResort, exit_hung};
 use sqlx::PgPool;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::config::Backend;
 use crate::progress::{Progress, Unit};
+use crate::restart::Restarts;
 use crate::{open, shutdown};
 
 /// How often `--until-idle` looks.
@@ -44,7 +46,7 @@ pub async fn worker(app: &App) -> anyhow::Result<()> {
     let (index, models) = open(app, &pool).await?;
     let ended = CancellationToken::new();
     let searches = serve(app, &pool, &models, &index, ended.clone()).await?;
-    let worker = app.worker(app.ingest(pool), queues, models, index);
+    let worker = app.worker(app.ingest(pool), queues, models, index, Arc::new(exit_hung));
     tracing::info!("working");
     worker.run(stop).await;
     ended.cancel();
@@ -53,6 +55,11 @@ pub async fn worker(app: &App) -> anyhow::Result<()> {
 
 pub async fn up(app: &App, until_idle: bool) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
+    let restarts = Restarts::of_process();
+    if restarts.count() > 0 {
+        tracing::warn!(restarts = restarts.count(), pause = ?restarts.pause(), "started again after a hang");
+        let _ = stop.run_until_cancelled(tokio::time::sleep(restarts.pause())).await;
+    }
     let pool = app.connect().await?;
     guildex_store::migrate(&pool).await?;
     let queues = app.queues().await?;
@@ -62,7 +69,8 @@ pub async fn up(app: &App, until_idle: bool) -> anyhow::Result<()> {
     let searches = serve(app, &pool, &models, &index, ended.clone()).await?;
     let dispatcher = app.dispatcher(pool.clone(), queues.clone());
     let ingest = app.ingest(pool.clone());
-    let worker = app.worker(ingest.clone(), queues, models, index);
+    let last_resort = start_again(restarts, stop.clone());
+    let worker = app.worker(ingest.clone(), queues, models, index, last_resort);
     tracing::info!("up");
     if until_idle {
         // What is overdue is a part of what there is to do.
@@ -82,6 +90,17 @@ pub async fn up(app: &App, until_idle: bool) -> anyhow::Result<()> {
         tell_dead(&pool).await?;
     }
     searches.await?
+}
+
+/// Where something hangs, the process is replaced by a new one, or ends if it is to end anyway.
+fn start_again(restarts: Restarts, stop: CancellationToken) -> LastResort {
+    Arc::new(move || {
+        if !stop.is_cancelled() {
+            let error = restarts.again();
+            tracing::error!(%error, "cannot start again");
+        }
+        exit_hung();
+    })
 }
 
 /// The index and the models. What is wrong with the active one, or with its collection, is told at the start; an
@@ -144,10 +163,7 @@ async fn watch(pool: &PgPool, stop: &CancellationToken) -> anyhow::Result<()> {
 async fn tell_dead(pool: &PgPool) -> anyhow::Result<()> {
     let dead = jobs::dead(pool).await?;
     if dead > 0 {
-        tracing::warn!(
-            dead,
-            "some jobs are dead: `guildex status` shows whose, the ledger's `error` column why"
-        );
+        tracing::warn!(dead, "some jobs are dead: `guildex jobs list --state dead` shows which, and why");
     }
     Ok(())
 }

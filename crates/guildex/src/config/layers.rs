@@ -41,11 +41,13 @@ const PREFIX: &str = "GUILDEX_";
 /// The section whose sections have names of the user's choice.
 const MODELS: &str = "models";
 
-/// `GUILDEX_*` names that are no keys. Scripts and tests use the first four. Kubernetes puts the others into
-/// every pod beside a service called `guildex`.
-const RESERVED: [&str; 6] = [
+/// `GUILDEX_*` names that are no keys. `up` tells itself by one how often it restarted;
+/// scripts and tests use most others. Kubernetes puts the last two
+/// into every pod beside a service called `guildex`.
+const RESERVED: [&str; 7] = [
     "GUILDEX_CONFIG",
     "GUILDEX_OFFLINE",
+    "GUILDEX_RESTARTS",
     "GUILDEX_BENCH_",
     "GUILDEX_TEST_",
     "GUILDEX_SERVICE_",

@@ -53,7 +53,7 @@ pub fn rules(config: &Config) -> Vec<Rule> {
         optout: _,
     } = config;
     let server = &index.server;
-    let concurrency = &worker.concurrency;
+    let (concurrency, limits) = (&worker.concurrency, &worker.limits);
     let mut rules = vec![
         rule(
             "data_dir",
@@ -121,6 +121,15 @@ pub fn rules(config: &Config) -> Vec<Rule> {
         number("worker.concurrency.delete", concurrency.delete, 1..=10_000),
         number("worker.concurrency.live", concurrency.live, 1..=10_000),
         number("worker.concurrency.backfill", concurrency.backfill, 1..=10_000),
+        time("worker.limits.index_session_soft", limits.index_session_soft, SECOND..=24 * HOUR),
+        time("worker.limits.index_session_hard", limits.index_session_hard, SECOND..=24 * HOUR),
+        in_order("index_session", limits.index_session_soft, limits.index_session_hard),
+        time("worker.limits.delete_soft", limits.delete_soft, SECOND..=24 * HOUR),
+        time("worker.limits.delete_hard", limits.delete_hard, SECOND..=24 * HOUR),
+        in_order("delete", limits.delete_soft, limits.delete_hard),
+        time("worker.limits.backfill_soft", limits.backfill_soft, SECOND..=24 * HOUR),
+        time("worker.limits.backfill_hard", limits.backfill_hard, SECOND..=24 * HOUR),
+        in_order("backfill", limits.backfill_soft, limits.backfill_hard),
         // Beyond this a Redis queue of apalis-redis 1.0 can fail for good.
         number("dispatcher.window", dispatcher.window, 1..=1000),
         time("dispatcher.poll", dispatcher.poll, 10 * MILLISECOND..=MINUTE),
@@ -202,6 +211,12 @@ fn number<T: Display + PartialOrd>(key: impl Into<String>, found: T, range: Rang
 fn time(key: impl Into<String>, found: Duration, range: RangeInclusive<Duration>) -> Rule {
     let allowed = format!("{} to {}", duration::text(range.start()), duration::text(range.end()));
     rule(key, duration::text(&found), allowed, range.contains(&found))
+}
+
+/// What is given up at the soft limit is noted before the hard one ends the process.
+fn in_order(kind: &str, soft: Duration, hard: Duration) -> Rule {
+    let key = format!("worker.limits.{kind}_hard");
+    rule(key, duration::text(&hard), format!("more than worker.limits.{kind}_soft"), hard > soft)
 }
 
 /// A part of the names of Redis keys and collections.

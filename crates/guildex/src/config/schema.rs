@@ -221,6 +221,8 @@ pub struct Worker {
     pub stop_grace: Duration,
     /// Jobs in flight.
     pub concurrency: Concurrency,
+    /// How long work may take.
+    pub limits: Limits,
 }
 
 /// Jobs in flight in one worker process, by class.
@@ -233,6 +235,30 @@ pub struct Concurrency {
     pub live: usize,
     /// Default: 256.
     pub backfill: usize,
+}
+
+/// How long work may take, by the kind of its job. The defaults are those of [`guildex_worker::Limits`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// After this an attempt to index sessions is given up, and a call of the model.
+    #[serde(with = "duration")]
+    pub index_session_soft: Duration,
+    /// After this the process ends, if the work goes on all the same.
+    #[serde(with = "duration")]
+    pub index_session_hard: Duration,
+    /// The same for removals.
+    #[serde(with = "duration")]
+    pub delete_soft: Duration,
+    /// The same for removals.
+    #[serde(with = "duration")]
+    pub delete_hard: Duration,
+    /// The same for backfills.
+    #[serde(with = "duration")]
+    pub backfill_soft: Duration,
+    /// The same for backfills.
+    #[serde(with = "duration")]
+    pub backfill_hard: Duration,
 }
 
 /// The dispatcher, which moves due jobs from Postgres into Redis.
@@ -397,6 +423,33 @@ impl Default for Worker {
             backoff_max: Duration::from_mins(5),
             stop_grace: Duration::from_secs(20),
             concurrency: Concurrency::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let guildex_worker::Limits { index_session, delete, backfill } = guildex_worker::Limits::default();
+        Self {
+            index_session_soft: index_session.soft,
+            index_session_hard: index_session.hard,
+            delete_soft: delete.soft,
+            delete_hard: delete.hard,
+            backfill_soft: backfill.soft,
+            backfill_hard: backfill.hard,
+        }
+    }
+}
+
+impl Limits {
+    /// What the worker makes of them.
+    pub fn of_worker(&self) -> guildex_worker::Limits {
+        let limit = |soft, hard| guildex_worker::Limit { soft, hard };
+        guildex_worker::Limits {
+            index_session: limit(self.index_session_soft, self.index_session_hard),
+            delete: limit(self.delete_soft, self.delete_hard),
+            backfill: limit(self.backfill_soft, self.backfill_hard),
         }
     }
 }

@@ -153,6 +153,7 @@ fn unknown_names_are_refused_with_the_nearest_known_one() {
 fn names_that_scripts_and_kubernetes_use_are_left_alone() {
     for name in [
         "GUILDEX_OFFLINE",
+        "GUILDEX_RESTARTS",
         "GUILDEX_BENCH_SIZE",
         "GUILDEX_TEST_DATABASE_URL",
         "GUILDEX_SERVICE_HOST",

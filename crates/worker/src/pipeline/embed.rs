@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use guildex_embed::{EmbedError, Embedder, ModelError};
 
-use super::{Drafted, Embedded, Parts, Plan, Work};
+use super::{Drafted, Embedded, Parts, Plan, Work, bounds};
 use crate::breaker::Stopped;
 use crate::enrich::Draft;
 use crate::finish::Outcome;
@@ -21,7 +21,8 @@ pub(super) async fn embed(parts: &Parts, batch: Drafted) -> Embedded {
         Ok(embedder) => embedder,
         Err(error) => return without_model(batch, &error),
     };
-    match vectors(parts, &embedder, &texts).await {
+    match vectors(parts, &embedder, &batch, &texts).await {
+        Ok(Err(error)) if error.is_overdue() => give_up(parts, batch, &error),
         Ok(Ok(vectors)) => {
             let mut vectors = vectors.into_iter();
             batch.into_iter().map(|work| with_vectors(work, &mut vectors)).collect()
@@ -38,15 +39,29 @@ pub(super) async fn embed(parts: &Parts, batch: Drafted) -> Embedded {
 async fn vectors(
     parts: &Parts,
     embedder: &Arc<dyn Embedder>,
+    batch: &[Work<Draft>],
     texts: &[String],
 ) -> Result<Result<Vec<Vec<f32>>, EmbedError>, Stopped> {
-    parts.breaker.guard("the embedding model", || embedder.embed(texts.to_vec()), EmbedError::is_away).await
+    let (limit, _) = bounds(parts, batch.iter().map(|work| &work.part));
+    let embed = || embedder.embed_within(texts.to_vec(), limit.soft);
+    parts.breaker.guard("the embedding model", embed, EmbedError::is_away).await
+}
+
+/// A model that hangs is not asked again for each session of the batch: it may lose a thread each time. The second
+/// time each of them runs alone, and it shows whose fault it is.
+fn give_up(parts: &Parts, batch: Drafted, error: &EmbedError) -> Embedded {
+    let (_, jobs) = bounds(parts, batch.iter().map(|work| &work.part));
+    parts.clock.underway().gave_up(&jobs);
+    let told = format!("it took longer than its soft limit: {error}");
+    batch.into_iter().for_each(|work| work.part.end(Outcome::Overdue(told.clone())));
+    Vec::new()
 }
 
 async fn one_by_one(parts: &Parts, embedder: &Arc<dyn Embedder>, batch: Drafted) -> Embedded {
     let mut embedded = Vec::with_capacity(batch.len());
     for work in batch {
-        match vectors(parts, embedder, &texts(&work.plan)).await {
+        match vectors(parts, embedder, std::slice::from_ref(&work), &texts(&work.plan)).await {
+            Ok(Err(error)) if error.is_overdue() => embedded.extend(give_up(parts, vec![work], &error)),
             Ok(Ok(vectors)) => embedded.push(with_vectors(work, &mut vectors.into_iter())),
             Ok(Err(error)) => work.part.end(Outcome::Failed(error.to_string())),
             // The rest is let go as well.

@@ -9,7 +9,7 @@ use guildex_store::StoreError;
 use guildex_store::sessions::{self, Session};
 use guildex_types::{SessionId, Task};
 
-use super::{Drafted, Parts, Plan, Work, strays};
+use super::{Drafted, Parts, Plan, Work, bounds, strays};
 use crate::enrich::{Draft, Enriched};
 use crate::finish::Outcome;
 use crate::parts::Part;
@@ -105,7 +105,9 @@ async fn plan_all(parts: Arc<Parts>, found: Vec<(Part, Session)>) -> Vec<(Part, 
         false => Ok(None),
     };
     let (jobs, sessions): (Vec<Part>, Vec<Session>) = found.into_iter().unzip();
-    let planned = tokio::task::spawn_blocking(move || {
+    let (limit, ids) = bounds(&parts, jobs.iter());
+    let clock = parts.clock.clone();
+    let plan_each = move || {
         let embedder = embedder.inspect_err(|error| {
             tracing::error!(error = report(error), "sessions wait for their model");
         });
@@ -117,13 +119,12 @@ async fn plan_all(parts: Arc<Parts>, found: Vec<(Part, Session)>) -> Vec<(Part, 
         let plan = |session| catch_unwind(AssertUnwindSafe(|| reads(session)));
         let panicked = |_| Err(Outcome::Failed("tokenising panicked".to_owned()));
         sessions.into_iter().map(|session| plan(session).unwrap_or_else(panicked)).collect::<Vec<Planned>>()
-    })
-    .await;
-    match planned {
+    };
+    match clock.blocking("tokenising", limit, ids, plan_each).await {
         Ok(planned) => jobs.into_iter().zip(planned).collect(),
-        Err(error) => {
-            let stopped = || Err(Outcome::Failed(format!("tokenising stopped: {error}")));
-            jobs.into_iter().map(|part| (part, stopped())).collect()
+        Err(overdue) => {
+            let given_up = || Err(Outcome::Overdue(overdue.to_string()));
+            jobs.into_iter().map(|part| (part, given_up())).collect()
         }
     }
 }

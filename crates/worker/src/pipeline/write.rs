@@ -2,19 +2,47 @@
 //! two steps leaves the job unfinished, and it runs again.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use guildex_index::{Error, Point};
 use guildex_store::sessions::{self, Record, Recorded};
 use guildex_types::{GuildId, Revision, SessionId};
 
-use super::{Embedded, Parts, Plan, Work};
+use super::{Embedded, Parts, Plan, Work, bounds};
 use crate::breaker::Stopped;
 use crate::finish::Outcome;
+use crate::limits::{GivenUp, Overdue};
 use crate::retry::until_stored;
 
-pub(super) async fn write(parts: &Parts, mut batch: Embedded) {
+/// Why points are not as they should be.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SyncError {
+    #[error(transparent)]
+    Index(#[from] Error),
+    #[error("{0}")]
+    Overdue(Overdue),
+}
+
+impl SyncError {
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Index(error) if error.is_away())
+    }
+
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Index(error) => Outcome::Failed(error.to_string()),
+            Self::Overdue(overdue) => Outcome::Overdue(overdue.to_string()),
+        }
+    }
+}
+
+pub(super) async fn write(parts: &Arc<Parts>, mut batch: Embedded) {
     match sync(parts, &batch).await {
         Ok(Ok(())) => {}
+        // One by one they would only wait as long again.
+        Ok(Err(error @ SyncError::Overdue(_))) => {
+            return batch.into_iter().for_each(|work| work.part.end(error.outcome()));
+        }
         Ok(Err(error)) => {
             tracing::warn!(%error, sessions = batch.len(), "a batch could not be written; trying one by one");
             batch = one_by_one(parts, batch).await;
@@ -36,12 +64,12 @@ pub(super) async fn write(parts: &Parts, mut batch: Embedded) {
     }
 }
 
-async fn one_by_one(parts: &Parts, batch: Embedded) -> Embedded {
+async fn one_by_one(parts: &Arc<Parts>, batch: Embedded) -> Embedded {
     let mut synced = Vec::with_capacity(batch.len());
     for work in batch {
         match sync(parts, std::slice::from_ref(&work)).await {
             Ok(Ok(())) => synced.push(work),
-            Ok(Err(error)) => work.part.end(Outcome::Failed(error.to_string())),
+            Ok(Err(error)) => work.part.end(error.outcome()),
             // The rest is let go as well.
             Err(Stopped) => return synced,
         }
@@ -49,28 +77,49 @@ async fn one_by_one(parts: &Parts, batch: Embedded) -> Embedded {
     synced
 }
 
-/// Brings the index in step, and waits for one that is away.
-async fn sync(parts: &Parts, batch: &[Work<Point>]) -> Result<Result<(), Error>, Stopped> {
-    parts.breaker.guard("the index", || write_points(parts, batch), Error::is_away).await
+/// Brings the index in step, and waits for one that is away. An index that is slower than the limit may still be
+/// at it; what it then writes is at most as old as the next attempt's.
+async fn sync(parts: &Arc<Parts>, batch: &[Work<Point>]) -> Result<Result<(), SyncError>, Stopped> {
+    let (limit, jobs) = bounds(parts, batch.iter().map(|work| &work.part));
+    let write = || async {
+        let work = write_points(parts.clone(), Changes::of(batch));
+        let written =
+            parts.clock.within("writing to the index", limit, jobs.clone(), GivenUp::GoesOn, work).await;
+        Ok(written.map_err(SyncError::Overdue)??)
+    };
+    parts.breaker.guard("the index", write, SyncError::is_away).await
+}
+
+/// What a batch changes in the index.
+struct Changes {
+    points: Vec<Point>,
+    /// Of each session what is of a lower revision goes.
+    older: BTreeMap<GuildId, Vec<(SessionId, Revision)>>,
+}
+
+impl Changes {
+    fn of(batch: &[Work<Point>]) -> Self {
+        let mut points: Vec<Point> = Vec::new();
+        let mut older: BTreeMap<GuildId, Vec<(SessionId, Revision)>> = BTreeMap::new();
+        for Work { session, plan, .. } in batch {
+            match plan {
+                Plan::Keep => continue,
+                Plan::Remove => {}
+                Plan::Write { parts, .. } => points.extend(parts.iter().cloned()),
+            }
+            older.entry(session.guild_id).or_default().push((session.id, session.revision));
+        }
+        Self { points, older }
+    }
 }
 
 /// New points in, then everything of lower revisions out.
-async fn write_points(parts: &Parts, batch: &[Work<Point>]) -> Result<(), Error> {
+async fn write_points(parts: Arc<Parts>, changes: Changes) -> Result<(), Error> {
     let collection = &parts.target.collection;
-    let mut points: Vec<Point> = Vec::new();
-    let mut older: BTreeMap<GuildId, Vec<(SessionId, Revision)>> = BTreeMap::new();
-    for Work { session, plan, .. } in batch {
-        match plan {
-            Plan::Keep => continue,
-            Plan::Remove => {}
-            Plan::Write { parts, .. } => points.extend(parts.iter().cloned()),
-        }
-        older.entry(session.guild_id).or_default().push((session.id, session.revision));
+    if !changes.points.is_empty() {
+        parts.index.upsert(collection, changes.points).await?;
     }
-    if !points.is_empty() {
-        parts.index.upsert(collection, points).await?;
-    }
-    for (guild, sessions) in &older {
+    for (guild, sessions) in &changes.older {
         parts.index.delete_below(collection, *guild, sessions).await?;
     }
     Ok(())

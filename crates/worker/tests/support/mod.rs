@@ -129,6 +129,7 @@ pub struct Model {
     clock: AtomicUsize,
     embeddings: Mutex<Vec<Embedding>>,
     poison: OnceLock<&'static str>,
+    explosive: OnceLock<&'static str>,
     held: OnceLock<&'static str>,
 }
 
@@ -154,6 +155,7 @@ impl Model {
             clock: AtomicUsize::new(0),
             embeddings: Mutex::default(),
             poison: OnceLock::new(),
+            explosive: OnceLock::new(),
             held: OnceLock::new(),
         }
     }
@@ -161,6 +163,11 @@ impl Model {
     /// Every call with such a word in a text fails.
     pub fn poison(&self, word: &'static str) {
         self.poison.set(word).unwrap();
+    }
+
+    /// Every call with such a word in a text panics.
+    pub fn explode(&self, word: &'static str) {
+        self.explosive.set(word).unwrap();
     }
 
     /// Calls with such a word in a text, and no others, are held up.
@@ -185,6 +192,7 @@ impl Model {
         if has(&self.held) != Some(false) && !texts.is_empty() {
             self.calls.pass().await;
         }
+        assert!(has(&self.explosive) != Some(true), "as told");
         if has(&self.poison) == Some(true) {
             return Err(EmbedError::Model("it chokes".to_owned()));
         }
@@ -385,6 +393,7 @@ impl Parts {
                 backoff_max: Duration::from_millis(10),
                 ..WorkerConfig::default()
             },
+            last_resort: Arc::new(|| panic!("something hangs")),
         }
     }
 }
@@ -610,6 +619,30 @@ impl World {
             .fetch_all(&self.pool)
             .await
             .unwrap()
+    }
+
+    /// The errors of the one dead job's attempts.
+    pub async fn dead_history(&self) -> Vec<String> {
+        sqlx::query_scalar(
+            "SELECT attempt->>'error' FROM jobs, jsonb_array_elements(history) AS attempt WHERE state = 'dead'",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .unwrap()
+    }
+
+    /// Gives all jobs more attempts than most tests use up.
+    pub async fn allow_attempts(&self, attempts: i32) {
+        sqlx::query("UPDATE jobs SET max_attempts = $1").bind(attempts).execute(&self.pool).await.unwrap();
+    }
+
+    /// The database and the corner of Redis, for another process.
+    pub fn addresses(&self) -> (String, String) {
+        let queue = testing::layout(&self.queues, guildex_types::JobClass::Live).active_jobs_list();
+        let prefix = queue.split_once(":live").unwrap().0.to_owned();
+        let mut url = url::Url::parse(&std::env::var("DATABASE_URL").unwrap()).unwrap();
+        url.set_path(self.pool.connect_options().get_database().unwrap());
+        (url.into(), prefix)
     }
 
     pub async fn points(&self) -> Vec<Point> {

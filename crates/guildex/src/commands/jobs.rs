@@ -1,0 +1,292 @@
+//! Looking at jobs, and having a word with them.
+
+use std::io::{BufRead, IsTerminal};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail, ensure};
+use chrono::{DateTime, Utc};
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+use guildex_store::jobs::desk::{self, Act, Done, Entry, JobState, Picked, Tenants};
+use guildex_types::JobId;
+use serde::Serialize;
+use sqlx::PgPool;
+
+use super::print;
+use crate::app::App;
+use crate::cli::{Jobs, List, Selection, Show, tenants};
+
+/// The characters of an error that fit a line of the table.
+const ERROR_WIDTH: usize = 60;
+
+/// Jobs that are changed at a time.
+const CHUNK: usize = 1_000;
+
+pub async fn run(app: &App, args: Jobs) -> anyhow::Result<ExitCode> {
+    let pool = app.database().await?;
+    match args {
+        Jobs::List(args) => list(&pool, args).await,
+        Jobs::Show(args) => show(&pool, args).await,
+        Jobs::Retry(args) => act(&pool, Act::Retry, args).await,
+        Jobs::Cancel(args) => act(&pool, Act::Cancel, args).await,
+        Jobs::Purge(args) => act(&pool, Act::Purge, args).await,
+    }
+}
+
+/// The whole answer, as `--json` prints it.
+#[derive(Serialize)]
+struct Report {
+    jobs: Vec<Entry>,
+    /// How many fit, shown or not.
+    total: u64,
+}
+
+async fn list(pool: &PgPool, args: List) -> anyhow::Result<ExitCode> {
+    let mut filter = args.which.filter(Vec::new());
+    if filter.states.is_empty() {
+        filter.states = JobState::UNFINISHED.into_iter().chain([JobState::Dead]).collect();
+    }
+    let (jobs, total) = desk::list(pool, &filter, args.limit).await?;
+    if args.json {
+        print(&format!("{}\n", serde_json::to_string_pretty(&Report { jobs, total })?))?;
+    } else if jobs.is_empty() {
+        print("no such jobs\n")?;
+    } else {
+        print(&format!("{}\n", table(&jobs)))?;
+        let hidden = total.saturating_sub(u64::try_from(jobs.len())?);
+        if hidden > 0 {
+            print(&format!("and {hidden} more: narrow them down, or raise --limit\n"))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn table(jobs: &[Entry]) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(NOTHING)
+        .set_header(["id", "guild", "kind", "class", "state", "attempts", "age", "error"]);
+    let now = Utc::now();
+    for job in jobs {
+        let error = job.error.as_deref().unwrap_or_default();
+        table.add_row([
+            job.id.to_string(),
+            job.guild_id.map_or_else(|| "-".to_owned(), |guild| guild.to_string()),
+            job.kind.clone(),
+            job.class.to_string(),
+            job.state.as_str().to_owned(),
+            attempts(job),
+            age(now, job.finished_at.unwrap_or(job.created_at)),
+            cut(error),
+        ]);
+    }
+    table.trim_fmt()
+}
+
+fn attempts(job: &Entry) -> String {
+    match job.max_attempts {
+        Some(most) => format!("{}/{most}", job.attempts),
+        None => job.attempts.to_string(),
+    }
+}
+
+/// An error on one line.
+fn cut(error: &str) -> String {
+    let line: String = error.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if line.chars().count() <= ERROR_WIDTH {
+        return line;
+    }
+    line.chars().take(ERROR_WIDTH - 1).chain(['…']).collect()
+}
+
+fn age(now: DateTime<Utc>, then: DateTime<Utc>) -> String {
+    match (now - then).num_seconds().max(0) {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7_200 => format!("{} min", seconds / 60),
+        seconds @ 7_200..172_800 => format!("{} h", seconds / 3_600),
+        seconds => format!("{} d", seconds / 86_400),
+    }
+}
+
+async fn show(pool: &PgPool, Show { id, guild, json }: Show) -> anyhow::Result<ExitCode> {
+    let found = desk::show(pool, tenants(guild), id).await?;
+    let job = found.with_context(|| match guild {
+        Some(guild) => format!("guild {guild} has no job {id}"),
+        None => format!("there is no job {id}; done ones are kept for dispatcher.keep_done"),
+    })?;
+    let text = if json { serde_json::to_string_pretty(&job)? } else { sheet(&job)? };
+    print(&format!("{text}\n"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// All that is known of a job.
+fn sheet(job: &Entry) -> anyhow::Result<String> {
+    let time =
+        |time: Option<DateTime<Utc>>| time.map(|time| time.format("%Y-%m-%d %H:%M:%S UTC").to_string());
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    let lapses = match job.lapses {
+        0..2 => job.lapses.to_string(),
+        lapses => format!("{lapses}: it may be what ends its worker, and runs alone"),
+    };
+    let lines = [
+        ("id", Some(job.id.to_string())),
+        ("guild", job.guild_id.map(|guild| guild.to_string())),
+        ("kind", Some(job.kind.clone())),
+        ("class", Some(job.class.to_string())),
+        ("state", Some(job.state.as_str().to_owned())),
+        (
+            "attempts",
+            Some(
+                job.max_attempts
+                    .map_or_else(|| format!("{}; it never dies", job.attempts), |_| attempts(job)),
+            ),
+        ),
+        ("lapses", Some(lapses)),
+        ("error", job.error.clone()),
+        ("worker", job.worker.clone()),
+        ("asked for", time(Some(job.created_at))),
+        ("due", time(Some(job.run_at))),
+        ("claimed", time(job.claimed_at)),
+        ("lease until", time(job.lease_until)),
+        ("finished", time(job.finished_at)),
+        (
+            "revision",
+            Some(format!("{} wanted, {} when last claimed", job.wanted_revision, job.claimed_revision)),
+        ),
+        ("key", job.key.clone()),
+        ("payload", Some(serde_json::to_string(&job.payload)?)),
+    ];
+    for (name, value) in lines {
+        if let Some(value) = value {
+            table.add_row([name.to_owned(), value]);
+        }
+    }
+    let mut told = table.trim_fmt();
+    if !job.history.is_empty() {
+        let mut history = Table::new();
+        history.load_style(NOTHING).set_header(["attempt", "ended", "worker", "error"]);
+        for attempt in &job.history {
+            history.add_row([
+                attempt.attempt.to_string(),
+                time(Some(attempt.ended)).unwrap_or_default(),
+                attempt.worker.clone().unwrap_or_else(|| "-".to_owned()),
+                attempt.error.clone(),
+            ]);
+        }
+        told = format!("{told}\n\n{}", history.trim_fmt());
+    }
+    Ok(told)
+}
+
+/// `retry`, `cancel` and `purge`: by ids, or by options after a question.
+async fn act(pool: &PgPool, act: Act, Selection { ids, which, yes }: Selection) -> anyhow::Result<ExitCode> {
+    let by_ids = !ids.is_empty();
+    ensure!(
+        by_ids || which.says_something(),
+        "name the jobs by their ids, or say which by options such as --guild"
+    );
+    let mut filter = which.filter(ids.clone());
+    if !by_ids && filter.states.is_empty() {
+        filter.states = act.states();
+    }
+    let picked = desk::pick(pool, &filter).await?;
+    let (refused, meant): (Vec<Picked>, Vec<Picked>) =
+        picked.into_iter().partition(|job| act.refuses(job).is_some());
+    tell_refusals(act, &refused, by_ids);
+    let missing: Vec<JobId> =
+        ids.into_iter().filter(|id| !meant.iter().chain(&refused).any(|job| job.id() == *id)).collect();
+    missing.iter().for_each(|id| eprintln!("{id}: there is no such job"));
+
+    if !by_ids && meant.len() > 1 && !yes && !agreed(act, meant.len())? {
+        return Ok(ExitCode::FAILURE);
+    }
+    let meant: Vec<JobId> = meant.iter().map(Picked::id).collect();
+    carry_out(pool, act, filter.tenants, &meant).await?;
+    let failed = by_ids && !(refused.is_empty() && missing.is_empty());
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Each job that was named, or how many of those that options fit.
+fn tell_refusals(act: Act, refused: &[Picked], one_by_one: bool) {
+    if one_by_one {
+        for job in refused {
+            eprintln!("{}: {}", job.id(), act.refuses(job).unwrap_or_default());
+        }
+        return;
+    }
+    let mut reasons: Vec<&str> = refused.iter().filter_map(|job| act.refuses(job)).collect();
+    reasons.sort_unstable();
+    for same in reasons.chunk_by(|one, other| one == other) {
+        eprintln!("{} left alone: {}", counted(same.len()), same.first().copied().unwrap_or_default());
+    }
+}
+
+fn agreed(act: Act, jobs: usize) -> anyhow::Result<bool> {
+    let (verb, _) = words(act);
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        bail!("{} fit; say --yes to {verb} all of them", counted(jobs));
+    }
+    eprint!("{verb} {}? [y/N] ", counted(jobs));
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer).context("cannot read the answer")?;
+    Ok(answer.trim().eq_ignore_ascii_case("y"))
+}
+
+async fn carry_out(pool: &PgPool, act: Act, tenants: Tenants, ids: &[JobId]) -> anyhow::Result<()> {
+    let (mut done, mut merged, mut changed) = (0, 0, 0);
+    for chunk in ids.chunks(CHUNK) {
+        for (_, outcome) in act.run(pool, tenants, chunk).await? {
+            match outcome {
+                Done::Yes => done += 1,
+                Done::Merged(_) => merged += 1,
+                Done::No => changed += 1,
+            }
+        }
+    }
+    let (_, past) = words(act);
+    print(&format!("{past} {}\n", counted(done + merged)))?;
+    if merged > 0 {
+        print(&format!("{} merged into unfinished ones that ask for the same\n", counted(merged)))?;
+    }
+    if changed > 0 {
+        print(&format!("{} changed in the meantime and left alone\n", counted(changed)))?;
+    }
+    Ok(())
+}
+
+fn counted(jobs: usize) -> String {
+    if jobs == 1 { "1 job".to_owned() } else { format!("{jobs} jobs") }
+}
+
+fn words(act: Act) -> (&'static str, &'static str) {
+    match act {
+        Act::Retry => ("retry", "retried"),
+        Act::Cancel => ("cancel", "cancelled"),
+        Act::Purge => ("purge", "purged"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+
+    #[test]
+    fn ages_are_short() {
+        let now = Utc::now();
+        let ages =
+            [-5, 119, 120, 7_199, 7_200, 172_799, 172_800].map(|s| age(now, now - TimeDelta::seconds(s)));
+        assert_eq!(ages, ["0 s", "119 s", "2 min", "119 min", "2 h", "47 h", "2 d"]);
+    }
+
+    #[test]
+    fn an_error_takes_one_line_of_the_table() {
+        assert_eq!(cut("two\nlines\x1b"), "two lines ");
+        let long = cut(&"é".repeat(100));
+        assert_eq!(long.chars().count(), ERROR_WIDTH);
+        assert!(long.ends_with('…'));
+        assert_eq!(cut(&"é".repeat(ERROR_WIDTH)), "é".repeat(ERROR_WIDTH));
+    }
+}

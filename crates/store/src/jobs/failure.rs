@@ -1,0 +1,143 @@
+//! Attempts that came to nothing, each noted in its job's history.
+
+use std::time::Duration;
+
+use guildex_types::{JobClass, JobId};
+use sqlx::PgPool;
+
+use super::{ClaimToken, interval};
+use crate::StoreError;
+
+/// The characters of an error that are kept, at most.
+const MAX_ERROR: usize = 1_000;
+
+/// What is noted of an attempt that never came back.
+const LAPSED: &str = "the lease ran out: the worker died, froze or lost the database";
+
+/// How a job failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// It may work another time: try again after this long.
+    Retry {
+        /// The backoff.
+        after: Duration,
+    },
+    /// It took others with it, or they it: try again after this long, and alone the second time.
+    Lapse {
+        /// The backoff.
+        after: Duration,
+    },
+    /// It never will.
+    Permanent,
+}
+
+/// Notes a failed attempt: pending again after the backoff, or dead with its error if it cannot succeed or its
+/// attempts are spent. Deletions do not die: they go on. Nor does a job of which more is wanted than when it was
+/// claimed: its attempts are counted anew. The error, which must hold neither text of messages nor secrets, goes
+/// into the job's history, too. Returns whether the job is dead now.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn fail(
+    pool: &PgPool,
+    (id, token): (JobId, ClaimToken),
+    error: &str,
+    failure: &Failure,
+) -> Result<bool, StoreError> {
+    let (permanent, lapsed, after) = match failure {
+        Failure::Retry { after } => (false, false, *after),
+        Failure::Lapse { after } => (false, true, *after),
+        Failure::Permanent => (true, false, Duration::from_secs(60)),
+    };
+    let dead: Option<bool> = sqlx::query_scalar(
+        "WITH held AS (
+             SELECT id, spent AND NOT newer AS dies, spent AND newer AS anew
+             FROM jobs, LATERAL (SELECT max_attempts IS NOT NULL AND ($4 OR attempts >= max_attempts) AS spent,
+                                        wanted_revision > claimed_revision AS newer) AS judged
+             WHERE id = $1 AND claim_token = $2 AND state = 'running' FOR UPDATE OF jobs)
+         UPDATE jobs j SET state = CASE WHEN dies THEN 'dead' ELSE 'pending' END,
+             attempts = CASE WHEN anew THEN 0 ELSE attempts END,
+             finished_at = CASE WHEN dies THEN now() END, run_at = now() + $5,
+             lapses = lapses + $6::int, error = $3, lease_until = NULL, claim_token = NULL,
+             history = with_attempt(history, attempts, worker, claimed_at, $3)
+         FROM held WHERE j.id = held.id RETURNING dies",
+    )
+    .bind(id.get())
+    .bind(token.0)
+    .bind(bounded(error))
+    .bind(permanent)
+    .bind(interval(after))
+    .bind(i32::from(lapsed))
+    .fetch_optional(pool)
+    .await?;
+    Ok(dead.unwrap_or(false))
+}
+
+/// An error as the ledger keeps it: of bounded length, and of characters that Postgres takes.
+fn bounded(error: &str) -> String {
+    error.chars().filter(|c| *c != '\0').take(MAX_ERROR).collect()
+}
+
+/// What a sweep found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Jobs that are pending again.
+    pub returned: u64,
+    /// Jobs whose last attempt did not come back.
+    pub died: u64,
+}
+
+/// Returns the jobs whose lease is over. One that was running may run again after a pause that doubles with each
+/// further lapse, or is dead if that was its last attempt (and no newer work is wanted by then).
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn sweep(pool: &PgPool) -> Result<Swept, StoreError> {
+    let states: Vec<(String,)> = sqlx::query_as(
+        "WITH lapsed AS (
+             SELECT id, state = 'running' AS ran,
+                    interval '1 second' * CASE WHEN lapses = 0 OR state = 'queued' THEN 0
+                                             ELSE least(power(2, lapses), 300) END AS pause,
+                    state = 'running' AND max_attempts IS NOT NULL AND attempts >= max_attempts AS spent,
+                    wanted_revision > claimed_revision AS newer
+             FROM jobs WHERE state IN ('queued', 'running') AND lease_until < now()
+             ORDER BY id LIMIT 1000 FOR UPDATE SKIP LOCKED)
+         UPDATE jobs j SET state = CASE WHEN spent AND NOT newer THEN 'dead' ELSE 'pending' END,
+             attempts = CASE WHEN spent AND newer THEN 0 ELSE attempts END,
+             lapses = lapses + ran::int, run_at = now() + pause, lease_until = NULL, claim_token = NULL,
+             finished_at = CASE WHEN spent AND NOT newer THEN now() END,
+             error = CASE WHEN ran THEN $1 ELSE error END,
+             history = CASE WHEN ran THEN with_attempt(history, attempts, worker, claimed_at, $1) ELSE history END
+         FROM lapsed WHERE j.id = lapsed.id
+         RETURNING j.state",
+    )
+    .bind(LAPSED)
+    .fetch_all(pool)
+    .await?;
+    let died = states.iter().filter(|(state,)| state == "dead").count();
+    Ok(Swept {
+        returned: u64::try_from(states.len() - died).unwrap_or(u64::MAX),
+        died: u64::try_from(died).unwrap_or(u64::MAX),
+    })
+}
+
+/// Keeps what came out of Redis and is no job id, for somebody to look at. The same thing is kept once.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn bury_undecodable(pool: &PgPool, class: JobClass, raw: &str) -> Result<(), StoreError> {
+    let raw: String = raw.chars().filter(|c| *c != '\0').take(4_000).collect();
+    sqlx::query(
+        "INSERT INTO jobs (id, kind, class, payload, state, finished_at, error)
+         SELECT $1, 'undecodable', $2, jsonb_build_object('raw', $3::text), 'dead', now(),
+                'not a job id: came out of Redis'
+         WHERE NOT EXISTS (SELECT FROM jobs WHERE state = 'dead' AND guild_id IS NULL
+                           AND payload = jsonb_build_object('raw', $3::text))",
+    )
+    .bind(JobId::new().get())
+    .bind(class.rank())
+    .bind(raw)
+    .execute(pool)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,187 @@
+//! Jobs that hang or kill their process, in processes that really end. This binary is its own worker: a test starts it
+//! anew, as a supervisor does, for as long as there is work.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod support;
+
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use guildex_embed::{EmbedError, Embedder, LocalConfig, LocalEmbedder, Models, Tokenizer};
+use guildex_index::EdgeIndex;
+use guildex_producer::ingest::{Ingest, IngestConfig};
+use guildex_queue::{Queues, testing};
+use guildex_types::ModelSlug;
+use guildex_worker::{EXIT_HUNG, Limit, Limits, Worker, WorkerConfig, exit_hung};
+use sqlx::PgPool;
+use support::{World, exchange, until, world};
+use tokio_util::sync::CancellationToken;
+
+/// Hangs the model's thread for good.
+const HANGS: &str = "mandrake";
+/// Ends the process.
+const KILLS: &str = "cyanide";
+
+const DATABASE: &str = "GUILDEX_TEST_WORKER_DATABASE";
+const PREFIX: &str = "GUILDEX_TEST_WORKER_PREFIX";
+const FOLDER: &str = "GUILDEX_TEST_WORKER_FOLDER";
+
+/// The real model, but for what the words above do.
+struct Moody {
+    real: LocalEmbedder,
+    hangs_since: Mutex<Option<Instant>>,
+}
+
+impl Embedder for Moody {
+    fn slug(&self) -> &ModelSlug {
+        self.real.slug()
+    }
+
+    fn dimensions(&self) -> usize {
+        self.real.dimensions()
+    }
+
+    fn tokenizer(&self) -> &Tokenizer {
+        self.real.tokenizer()
+    }
+
+    fn embed(&self, texts: Vec<String>) -> BoxFuture<'_, Result<Vec<Vec<f32>>, EmbedError>> {
+        self.embed_within(texts, Duration::MAX)
+    }
+
+    fn embed_within(
+        &self,
+        texts: Vec<String>,
+        limit: Duration,
+    ) -> BoxFuture<'_, Result<Vec<Vec<f32>>, EmbedError>> {
+        let says = |word| texts.iter().any(|text| text.contains(word));
+        if says(KILLS) {
+            std::process::abort();
+        }
+        if says(HANGS) {
+            self.hangs_since.lock().unwrap().get_or_insert_with(Instant::now);
+            return async move {
+                tokio::time::sleep(limit).await;
+                Err(EmbedError::Overdue(limit))
+            }
+            .boxed();
+        }
+        self.real.embed_within(texts, limit)
+    }
+
+    fn longest_call(&self) -> Option<Duration> {
+        self.hangs_since.lock().unwrap().map(|since| since.elapsed())
+    }
+
+    fn truncated(&self) -> u64 {
+        self.real.truncated()
+    }
+}
+
+/// What the started process is: a worker, until it is killed or ends itself. On its own this test does nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn worker() {
+    let Ok(database) = std::env::var(DATABASE) else { return };
+    let pool = PgPool::connect(&database).await.unwrap();
+    let config = guildex_queue::Config { prefix: std::env::var(PREFIX).unwrap(), ..testing::config() };
+    let load = || LocalEmbedder::load(LocalConfig {
+        source: Some(PathBuf::from(std::env::var_os("GUILDEX_MODEL_DIR").unwrap())).into(),
+        onnx_runtime: Some(PathBuf::from(std::env::var_os("ORT_DYLIB_PATH").unwrap())),
+        sessions: 1,
+        ..LocalConfig::new("all-minilm-l6-v2-fp32".parse().unwrap())
+    });
+    let real = tokio::task::spawn_blocking(load).await.unwrap().unwrap();
+    let model: Arc<dyn Embedder> = Arc::new(Moody { real, hangs_since: Mutex::default() });
+    let limit = Limit { soft: Duration::from_secs(1), hard: Duration::from_secs(3) };
+    let worker = Worker {
+        name: format!("process {}", std::process::id()),
+        ingest: Ingest::new(pool, IngestConfig::default()),
+        queues: Queues::connect(&config).await.unwrap(),
+        models: Arc::new(Models::ready([model])),
+        index: Arc::new(EdgeIndex::open(PathBuf::from(std::env::var_os(FOLDER).unwrap()).as_path()).unwrap()),
+        base: "test".to_owned(),
+        config: WorkerConfig {
+            lease: Duration::from_secs(3),
+            backoff_base: Duration::from_millis(1),
+            backoff_max: Duration::from_millis(10),
+            limits: Limits { index_session: limit, delete: limit, backfill: limit },
+            ..WorkerConfig::default()
+        },
+        last_resort: Arc::new(exit_hung),
+    };
+    worker.run(CancellationToken::new()).await;
+}
+
+/// Starts workers, one after the other, until nothing is left to do; returns how those ended that ended.
+async fn supervise(world: &World) -> Vec<ExitStatus> {
+    let folder = tempfile::tempdir().unwrap();
+    let (database, prefix) = world.addresses();
+    let start = || {
+        Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "worker", "--nocapture"])
+            .envs([(DATABASE, &database), (PREFIX, &prefix)])
+            .env(FOLDER, folder.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    let mut ends = Vec::new();
+    loop {
+        let mut worker = start();
+        let mut end = None;
+        until("a worker that ends, or no work", async || {
+            end = worker.try_wait().unwrap();
+            end.is_some() || world.count("state IN ('pending', 'queued', 'running')").await == 0
+        })
+        .await;
+        let Some(end) = end else {
+            worker.kill().unwrap();
+            worker.wait().unwrap();
+            return ends;
+        };
+        ends.push(end);
+    }
+}
+
+async fn talk(world: &World, bad: &str) {
+    for day in 1..=5 {
+        let text = if day == 3 { format!("the {bad} is here") } else { "does the glue hold".to_owned() };
+        world.ingest(&exchange(day, &text)).await;
+    }
+    world.allow_attempts(4).await;
+}
+
+#[sqlx::test(migrator = "guildex_store::MIGRATOR")]
+async fn a_hung_model_ends_the_process_with_its_own_exit_code_and_only_the_culprit_dies(pool: PgPool) {
+    world(pool, async |world| {
+        talk(world, HANGS).await;
+        let ends = supervise(world).await;
+        assert!(!ends.is_empty(), "nothing hung for long enough");
+        assert!(ends.iter().all(|end| end.code() == Some(i32::from(EXIT_HUNG))), "{ends:?}");
+        assert_eq!(world.count("state = 'done'").await, 4);
+        assert_eq!(world.count("state = 'dead' AND attempts = 4").await, 1);
+        let history = world.dead_history().await;
+        assert!(history.iter().any(|error| error.contains("soft limit")), "{history:?}");
+    })
+    .await;
+}
+
+#[sqlx::test(migrator = "guildex_store::MIGRATOR")]
+async fn a_job_that_kills_its_process_each_time_is_dead_in_the_end_and_alone(pool: PgPool) {
+    world(pool, async |world| {
+        talk(world, KILLS).await;
+        let ends = supervise(world).await;
+        assert_eq!(ends.len(), 4, "one end for each attempt: {ends:?}");
+        assert!(ends.iter().all(|end| end.code().is_none()), "{ends:?}");
+        assert_eq!(world.count("state = 'done'").await, 4);
+        let history = world.dead_history().await;
+        assert_eq!(history.len(), 4);
+        assert!(history.iter().all(|error| error.contains("lease")), "{history:?}");
+    })
+    .await;
+}

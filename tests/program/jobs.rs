@@ -1,0 +1,165 @@
+//! The jobs command, and processes that end themselves.
+
+use std::path::PathBuf;
+
+use guildex_types::{ChannelId, GuildId, MessageId};
+use serde_json::Value;
+
+use crate::export::{CHANNEL, GUILD, conversations, export, id, town, write};
+use crate::points::{assert_in_step, points};
+use crate::world::{World, wait_until};
+
+/// Makes a single call of the model last for seconds, and lets nothing last that long.
+const OVERLOADED: &str = r#"
+    model.sessions = 1
+    model.max_batch_tokens = 32768
+    worker.batch_size = 1024
+    worker.batch_wait = "2s"
+    worker.max_attempts = 100
+    worker.concurrency.backfill = 1000
+    worker.limits.index_session_soft = "1s"
+    worker.limits.index_session_hard = "1100ms"
+"#;
+
+fn talk(world: &World, sessions: i64) -> PathBuf {
+    write(world.path("talk.json"), &export(CHANNEL, &conversations(7, sessions).concat()))
+}
+
+/// The jobs that fit, as `list --json` has them.
+#[track_caller]
+fn list(world: &World, options: &[&str]) -> Vec<Value> {
+    let report = world.ok(&[&["jobs", "list", "--json"], options].concat()).json();
+    let jobs = report["jobs"].as_array().unwrap().clone();
+    assert_eq!(report["total"], jobs.len());
+    jobs
+}
+
+fn job_id(job: &Value) -> String {
+    job["id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn jobs_are_listed_shown_cancelled_retried_and_purged() {
+    let world = World::new().await;
+    assert_eq!(world.ok(&["jobs", "list"]).stdout, "no such jobs\n");
+    // Whoever makes the collection asks for all that is stored.
+    world.ok(&["init"]);
+    world.import(&talk(&world, 6));
+    let guild = GUILD.to_string();
+
+    // What there is.
+    let jobs = list(&world, &[]);
+    assert_eq!(jobs.len(), 6);
+    assert_eq!(list(&world, &["--guild", "4711"]).len(), 0);
+    assert_eq!(list(&world, &["--guild", &guild, "--kind", "index_session", "--class", "backfill"]).len(), 6);
+    assert_eq!(list(&world, &["--state", "dead", "--state", "done"]).len(), 0);
+    assert_eq!(list(&world, &["--older", "1h"]).len(), 0);
+    let session = jobs[0]["payload"]["session_id"].as_str().unwrap();
+    assert_eq!(list(&world, &["--session", session]), jobs[..1]);
+    let limited = world.ok(&["jobs", "list", "--limit", "2"]).stdout;
+    assert!(limited.contains("and 4 more"), "{limited}");
+    for (options, told) in [
+        (["--kind", "index"], "backfill_channel"),
+        (["--state", "dying"], "running"),
+        (["--older", "long"], "as in 90m"),
+    ] {
+        let refused = world.run(&[&["jobs", "list"][..], &options].concat());
+        assert_eq!(refused.status.code(), Some(2), "{refused}");
+        assert!(refused.stderr.contains(told), "{refused}");
+    }
+
+    // Cancelled: dead, with a history.
+    let refused = world.fails(&["jobs", "cancel", "--guild", &guild]);
+    assert!(refused.stderr.contains("6 jobs fit; say --yes to cancel all of them"), "{refused}");
+    let refused = world.fails(&["jobs", "cancel"]);
+    assert!(refused.stderr.contains("say which"), "{refused}");
+    let one = job_id(&jobs[0]);
+    assert_eq!(world.ok(&["jobs", "cancel", &one]).stdout, "cancelled 1 job\n");
+    assert_eq!(world.ok(&["jobs", "cancel", "--guild", &guild, "--yes"]).stdout, "cancelled 5 jobs\n");
+    assert_eq!(list(&world, &["--state", "dead", "--error", "CANCELLED by"]).len(), 6);
+    let shown = world.ok(&["jobs", "show", &one, "--json"]).json();
+    assert_eq!((&shown["state"], &shown["payload"]["session_id"]), (&"dead".into(), &session.into()));
+    assert_eq!(shown["history"][0]["error"], "cancelled by an operator");
+    let sheet = world.ok(&["jobs", "show", &one]).stdout;
+    for part in [&one, session, &guild, "dead", "0/5", "cancelled by an operator"] {
+        assert!(sheet.contains(part), "{part}: {sheet}");
+    }
+    let elsewhere = world.fails(&["jobs", "show", &one, "--guild", "4711"]);
+    assert!(elsewhere.stderr.contains("guild 4711 has no job"), "{elsewhere}");
+    let over = world.fails(&["jobs", "cancel", &one]);
+    assert!(over.stderr.contains("it is over"), "{over}");
+
+    // Retried: one by its id, and done; a backfill asks anew for the others, whose dead jobs stay until they are
+    // retried, too.
+    assert_eq!(world.ok(&["jobs", "retry", &one]).stdout, "retried 1 job\n");
+    world.settle();
+    assert_eq!(list(&world, &["--state", "done", "--kind", "index_session"]).len(), 1);
+    assert_eq!(list(&world, &["--state", "dead"]).len(), 5);
+    world.ok(&["backfill", "--guild", &guild, "--detach"]);
+    world.settle();
+    assert_in_step(&world, &points(&world, GUILD).await).await;
+    let again = world.fails(&["jobs", "retry", &one]);
+    assert!(again.stderr.contains("it is done"), "{again}");
+    assert_eq!(world.ok(&["jobs", "retry", "--state", "dead", "--yes"]).stdout, "retried 5 jobs\n");
+    let waiting = job_id(&list(&world, &["--state", "pending"])[0]);
+    let unfinished = world.fails(&["jobs", "purge", &waiting]);
+    assert!(unfinished.stderr.contains("it is not finished"), "{unfinished}");
+    world.settle();
+
+    // Purged.
+    assert_eq!(world.ok(&["jobs", "purge", "--older", "1h", "--yes"]).stdout, "purged 0 jobs\n");
+    assert_eq!(world.ok(&["jobs", "purge", &one]).stdout, "purged 1 job\n");
+    let gone = world.fails(&["jobs", "show", &one]);
+    assert!(gone.stderr.contains("there is no job"), "{gone}");
+    world.ok(&["jobs", "purge", "--guild", &guild, "--yes"]);
+    assert_eq!(world.value::<i64>("SELECT count(*) FROM jobs").await, 0);
+    assert_in_step(&world, &points(&world, GUILD).await).await;
+}
+
+#[tokio::test]
+async fn deletions_are_neither_cancelled_nor_purged() {
+    let world = World::new().await;
+    let messages = conversations(7, 3).concat();
+    world.import(&write(world.path("talk.json"), &export(CHANNEL, &messages)));
+    world.settle();
+    let message = MessageId::try_from(id(&messages[0])).unwrap();
+    let (guild, channel) = (GuildId::try_from(GUILD).unwrap(), ChannelId::try_from(CHANNEL).unwrap());
+    world.ingest().delete(guild, channel, &[message]).await.unwrap();
+
+    let deletion = job_id(&list(&world, &["--kind", "delete_messages"])[0]);
+    let refused = world.fails(&["jobs", "cancel", &deletion]);
+    assert!(refused.stderr.contains("deletions cannot be cancelled"), "{refused}");
+    let some = world.ok(&["jobs", "cancel", "--class", "delete", "--yes"]);
+    assert_eq!(some.stdout, "cancelled 0 jobs\n");
+    assert!(some.stderr.contains("left alone: deletions cannot be cancelled"), "{some}");
+    // An operator may hurry it.
+    world.ok(&["jobs", "retry", &deletion]);
+    world.settle();
+    let refused = world.fails(&["jobs", "purge", &deletion]);
+    assert!(refused.stderr.contains("deletions cannot be purged"), "{refused}");
+    assert_eq!(list(&world, &["--state", "done", "--kind", "delete_messages"]).len(), 1);
+}
+
+#[tokio::test]
+async fn a_worker_whose_model_takes_too_long_ends_and_up_starts_itself_again() {
+    let world = World::with(OVERLOADED).await;
+    world.import(&town(&world.path("town"), 600));
+
+    let up = world.start(&["up"]);
+    wait_until("`up` starts again", || {
+        let log = up.log();
+        async move { log.contains("this process ends") && log.contains("started again after a hang") }
+    })
+    .await;
+    let same = std::fs::read_link(format!("/proc/{}/exe", up.id()));
+    assert!(same.is_ok(), "the process is the same");
+    up.kill();
+    assert!(world.value::<bool>("SELECT bool_or(error LIKE '%soft limit%') FROM jobs").await);
+
+    // Nobody starts a worker again but its supervisor.
+    let dispatcher = world.start(&["dispatcher"]);
+    let worker = world.start(&["worker"]);
+    assert_eq!(worker.end().await.code(), Some(75));
+    dispatcher.kill();
+    assert_eq!(world.value::<i64>("SELECT count(*) FROM jobs WHERE state = 'dead'").await, 0);
+}
