@@ -61,6 +61,8 @@ struct Hang {
     after: Duration,
     /// Whose fault it may be.
     jobs: Vec<JobId>,
+    /// Whether these have lost an attempt to it already, when it was given up.
+    charged: bool,
 }
 
 impl Watchdog {
@@ -114,6 +116,7 @@ impl Watch {
             what: piece.what.to_owned(),
             after: piece.since.elapsed(),
             jobs: piece.jobs.to_vec(),
+            charged: false,
         });
         let limit = bound(self.limits.index_session);
         let calls = self.models.in_calls().filter(|(_, time)| *time > limit);
@@ -121,14 +124,16 @@ impl Watch {
             what: format!("the model {model}"),
             after,
             jobs: self.underway.given_up(),
+            charged: true,
         });
         pieces.chain(models).collect()
     }
 
-    /// What may have hung has lost its attempt and comes back as a suspect when its lease is over. Everything else
-    /// is innocent: it is given back, the attempt with it.
+    /// What may have hung and is still held loses its attempt and comes back as a suspect when its lease is over.
+    /// Everything else is given back, the attempt with it: nobody knows of anything against it, and what a model was
+    /// given up with has paid for that already.
     fn end(&self, hangs: &[Hang]) {
-        for Hang { what, after, jobs } in hangs {
+        for Hang { what, after, jobs, .. } in hangs {
             let jobs: Vec<String> = jobs.iter().map(JobId::to_string).collect();
             let (seconds, code) = (after.as_secs_f32(), EXIT_HUNG);
             tracing::error!(
@@ -139,7 +144,8 @@ impl Watch {
                 "it hangs past its limit and cannot be stopped: this process ends"
             );
         }
-        let suspects: HashSet<JobId> = hangs.iter().flat_map(|hang| hang.jobs.iter().copied()).collect();
+        let suspects: HashSet<JobId> =
+            hangs.iter().filter(|hang| !hang.charged).flat_map(|hang| hang.jobs.iter().copied()).collect();
         let innocent: Vec<_> =
             self.claims.all().into_iter().filter(|(id, _)| !suspects.contains(id)).collect();
         match self.give_back(&innocent) {

@@ -88,12 +88,14 @@ async fn worker() {
     let Ok(database) = std::env::var(DATABASE) else { return };
     let pool = PgPool::connect(&database).await.unwrap();
     let config = guildex_queue::Config { prefix: std::env::var(PREFIX).unwrap(), ..testing::config() };
-    let load = || LocalEmbedder::load(LocalConfig {
-        source: Some(PathBuf::from(std::env::var_os("GUILDEX_MODEL_DIR").unwrap())).into(),
-        onnx_runtime: Some(PathBuf::from(std::env::var_os("ORT_DYLIB_PATH").unwrap())),
-        sessions: 1,
-        ..LocalConfig::new("all-minilm-l6-v2-fp32".parse().unwrap())
-    });
+    let load = || {
+        LocalEmbedder::load(LocalConfig {
+            source: Some(PathBuf::from(std::env::var_os("GUILDEX_MODEL_DIR").unwrap())).into(),
+            onnx_runtime: Some(PathBuf::from(std::env::var_os("ORT_DYLIB_PATH").unwrap())),
+            sessions: 1,
+            ..LocalConfig::new("all-minilm-l6-v2-fp32".parse().unwrap())
+        })
+    };
     let real = tokio::task::spawn_blocking(load).await.unwrap().unwrap();
     let model: Arc<dyn Embedder> = Arc::new(Moody { real, hangs_since: Mutex::default() });
     let limit = Limit { soft: Duration::from_secs(1), hard: Duration::from_secs(3) };

@@ -213,8 +213,7 @@ async fn a_session_that_another_swallowed_leaves_no_points(pool: PgPool) {
 async fn a_job_that_this_release_does_not_know_is_dead_and_the_others_go_on(pool: PgPool) {
     world(pool, async |world| {
         world.ingest(&exchange(1, "does the glue hold")).await;
-        for payload in [r#"{"v": 0, "guild_id": "1"}"#, r#"{"v": 1, "guild_id": "1", "kind": "fly"}"#, "[]"]
-        {
+        for payload in [r#"{"v": 0, "guild_id": "1"}"#, r#"{"v": 1, "guild_id": "1", "kind": "fly"}"#, "[]"] {
             sqlx::query(
                 "INSERT INTO jobs (id, guild_id, kind, class, payload, max_attempts)
                  VALUES (gen_random_uuid(), 1, 'unknown', 1, $1::jsonb, 5)",
@@ -247,7 +246,9 @@ async fn a_job_of_a_newer_release_waits_for_a_worker_that_can_read_it(pool: PgPo
         .unwrap();
         let worker = world.start_worker();
         let told = "error LIKE '%9999%a newer release wrote it%'";
-        let waits = format!("state = 'pending' AND attempts = 1 AND run_at > now() + interval '15 seconds' AND {told}");
+        let waits = format!(
+            "state = 'pending' AND attempts = 1 AND run_at > now() + interval '15 seconds' AND {told}"
+        );
         world.until("a pause", async || world.count(&waits).await == 1).await;
 
         // Nobody came in time.
