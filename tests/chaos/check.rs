@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use guildex_types::{GuildId, MessageId};
+use guildex_upkeep::verify::{self, Kind};
 
 use crate::report::Report;
 use crate::traffic::Said;
@@ -50,6 +51,20 @@ pub async fn ledger(world: &World, report: &mut Report) -> anyhow::Result<()> {
 
 /// The index against Postgres, as the program itself compares them.
 pub async fn index(world: &World, report: &mut Report) -> anyhow::Result<()> {
-    report.verified = world.fleet.lock().await.setting().json(&["verify", "--json"])?;
+    let verified = world.fleet.lock().await.setting().json(&["verify", "--json"])?;
+    let found: verify::Report = serde_json::from_value(verified.clone())?;
+    for guild in found.models.iter().flat_map(|model| &model.guilds) {
+        for (kind, found) in &guild.differences {
+            let column = match kind {
+                Kind::Missing | Kind::Stale | Kind::WrongHash => &mut report.stale,
+                Kind::Orphaned => &mut report.ghosts,
+                Kind::WrongGuild => &mut report.foreign,
+                // A second point for a chunk lies where none ought to.
+                Kind::Misplaced => &mut report.duplicates,
+            };
+            *column += usize::try_from(found.count)?;
+        }
+    }
+    report.verified = verified;
     Ok(())
 }

@@ -118,7 +118,7 @@ async fn every_attempt_that_came_to_nothing_is_noted_and_success_is_not(pool: Pg
     jobs::sweep(&pool).await.unwrap();
     pass_time(&pool).await;
     let claimed = take_one(&pool).await;
-    jobs::complete(&pool, &[(claimed.id, claimed.token, 1.into())]).await.unwrap();
+    jobs::complete(&pool, &[(claimed.id, claimed.token, 1.into())], Duration::ZERO).await.unwrap();
 
     let Entry { state, history, .. } = only(&pool).await;
     assert_eq!(state, JobState::Done);

@@ -9,6 +9,7 @@ use sqlx::PgPool;
 use tokio::sync::mpsc;
 
 use crate::claims::{Claims, Receipt};
+use crate::config::WorkerConfig;
 use crate::retry::{backoff, until_stored};
 
 /// How an attempt ended.
@@ -70,13 +71,32 @@ impl Finisher {
     }
 }
 
+/// How long jobs rest, in one way or another.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pauses {
+    /// After a first failure; doubled with each further one.
+    pub base: Duration,
+    /// After many.
+    pub max: Duration,
+    /// Before the second look at what was taken from another worker.
+    pub second_look: Duration,
+}
+
+impl Pauses {
+    pub fn of(config: &WorkerConfig) -> Self {
+        let WorkerConfig { backoff_base: base, backoff_max: max, lease, .. } = *config;
+        // Whoever wakes later than that wakes into a world that has moved on for long.
+        Self { base, max, second_look: 2 * lease }
+    }
+}
+
 /// Starts writing outcomes; ends when the last [`Finisher`] is gone.
-pub(crate) fn start(pool: PgPool, claims: Arc<Claims>, base: Duration, max: Duration) -> Finisher {
+pub(crate) fn start(pool: PgPool, claims: Arc<Claims>, pauses: Pauses) -> Finisher {
     let (outcomes, mut ended) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         let mut batch: Vec<Ended> = Vec::with_capacity(BATCH);
         while ended.recv_many(&mut batch, BATCH).await > 0 {
-            write(&pool, &batch, base, max).await;
+            write(&pool, &batch, pauses).await;
             claims.end(batch.iter().map(|ended| (ended.id, ended.token)));
             batch.clear();
         }
@@ -85,10 +105,10 @@ pub(crate) fn start(pool: PgPool, claims: Arc<Claims>, base: Duration, max: Dura
 }
 
 /// What cannot be written is logged on the way, and the jobs come again when their leases are over.
-async fn write(pool: &PgPool, batch: &[Ended], base: Duration, max: Duration) {
+async fn write(pool: &PgPool, batch: &[Ended], pauses: Pauses) {
     let (mut done, mut let_go) = (Vec::new(), Vec::new());
     for ended in batch {
-        let pause = || backoff(ended.attempt, base, max);
+        let pause = || backoff(ended.attempt, pauses.base, pauses.max);
         match &ended.outcome {
             Outcome::Done(revision) => done.push((ended.id, ended.token, *revision)),
             Outcome::LetGo => let_go.push((ended.id, ended.token)),
@@ -100,7 +120,7 @@ async fn write(pool: &PgPool, batch: &[Ended], base: Duration, max: Duration) {
         }
     }
     if !done.is_empty() {
-        let _ = until_stored("completing jobs", || jobs::complete(pool, &done)).await;
+        let _ = until_stored("completing jobs", || jobs::complete(pool, &done, pauses.second_look)).await;
     }
     if !let_go.is_empty() {
         let _ = until_stored("giving jobs back", || jobs::give_back(pool, &let_go, PAUSE)).await;

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::breaker::Breaker;
 use crate::claims::{Claims, Held};
 use crate::config::WorkerConfig;
-use crate::finish::{self, Finisher};
+use crate::finish::{self, Finisher, Pauses};
 use crate::intake::{Arrived, Intake};
 use crate::limits::Clock;
 use crate::targets::Targets;
@@ -57,8 +57,7 @@ impl Worker {
         let pool = self.ingest.pool().clone();
         let claims = Arc::new(Claims::default());
         let slots = Arc::new(Semaphore::new(self.config.concurrency.total()));
-        let (base, max) = (self.config.backoff_base, self.config.backoff_max);
-        let finisher = finish::start(pool.clone(), claims.clone(), base, max);
+        let finisher = finish::start(pool.clone(), claims.clone(), Pauses::of(&self.config));
         let tasks = self.tasks(&stop);
         let watchdog = self.watchdog(&pool, &claims, &tasks);
 

@@ -158,30 +158,39 @@ pub async fn renew(
     Ok(held.into_iter().map(JobId::from).collect())
 }
 
-/// Ends jobs that reached a revision. One of which more is wanted by now is pending again, at no cost.
+/// Ends jobs that reached a revision. One of which more is wanted by now is pending again, at no cost. So is one that
+/// was taken from a worker, `later`: that worker may only have been frozen, and write what is out of date by now
+/// before it finds out, or dies. A second look takes that away.
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn complete(pool: &PgPool, finished: &[(JobId, ClaimToken, Revision)]) -> Result<(), StoreError> {
+pub async fn complete(
+    pool: &PgPool,
+    finished: &[(JobId, ClaimToken, Revision)],
+    later: Duration,
+) -> Result<(), StoreError> {
     let ids: Vec<Uuid> = finished.iter().map(|(id, ..)| id.get()).collect();
     let tokens: Vec<Uuid> = finished.iter().map(|(_, token, _)| token.0).collect();
     let revisions: Vec<i64> = finished.iter().map(|(.., revision)| revision.get()).collect();
     sqlx::query(
         "WITH held AS (
-             SELECT j.id, j.wanted_revision > u.revision AS again
+             SELECT j.id, j.wanted_revision > u.revision AS newer, j.wanted_revision > u.revision OR j.lapses > 0 AS again
              FROM jobs j JOIN UNNEST($1::uuid[], $2::uuid[], $3::bigint[]) AS u (id, token, revision)
                   ON j.id = u.id AND j.claim_token = u.token AND j.state = 'running'
              ORDER BY j.key, j.id FOR UPDATE OF j)
          UPDATE jobs j SET state = CASE WHEN again THEN 'pending' ELSE 'done' END,
              finished_at = CASE WHEN again THEN NULL ELSE now() END,
-             run_at = CASE WHEN again THEN now() ELSE j.run_at END,
+             run_at = CASE WHEN newer THEN now() WHEN again THEN now() + $4 ELSE j.run_at END,
              attempts = CASE WHEN again THEN 0 ELSE j.attempts END,
-             lapses = 0, error = NULL, lease_until = NULL, claim_token = NULL
+             -- No suspect any more; a second look is due still.
+             lapses = CASE WHEN newer THEN least(j.lapses, 1) ELSE 0 END,
+             error = NULL, lease_until = NULL, claim_token = NULL
          FROM held WHERE j.id = held.id",
     )
     .bind(ids)
     .bind(tokens)
     .bind(revisions)
+    .bind(interval(later))
     .execute(pool)
     .await?;
     Ok(())

@@ -102,12 +102,17 @@ impl Changes {
         let mut points: Vec<Point> = Vec::new();
         let mut older: BTreeMap<GuildId, Vec<(SessionId, Revision)>> = BTreeMap::new();
         for Work { session, plan, .. } in batch {
-            match plan {
-                Plan::Keep => continue,
-                Plan::Remove => {}
-                Plan::Write { parts, .. } => points.extend(parts.iter().cloned()),
-            }
-            older.entry(session.guild_id).or_default().push((session.id, session.revision));
+            let kept = match (plan, &session.indexed) {
+                // A worker that had frozen may have left something beside what is kept.
+                (Plan::Keep, Some(indexed)) => indexed.point_revision,
+                (Plan::Keep, None) => continue,
+                (Plan::Remove, _) => session.revision,
+                (Plan::Write { parts, .. }, _) => {
+                    points.extend(parts.iter().cloned());
+                    session.revision
+                }
+            };
+            older.entry(session.guild_id).or_default().push((session.id, kept));
         }
         Self { points, older }
     }
