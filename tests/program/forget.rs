@@ -66,7 +66,8 @@ async fn forget(world: &World, arguments: &[&str]) -> Value {
 
 fn numbers(receipt: &Value) -> (u64, u64, u64) {
     let number = |key: &str| receipt[key].as_u64().unwrap();
-    assert!(receipt["asked_at"].as_str().unwrap() <= receipt["completed_at"].as_str().unwrap(), "{receipt}");
+    let time = |key: &str| receipt[key].as_str().unwrap().parse::<DateTime<Utc>>().unwrap();
+    assert!(time("asked_at") <= time("completed_at"), "{receipt}");
     (number("messages"), number("sessions"), number("points"))
 }
 

@@ -374,6 +374,7 @@ fn what_is_in_force_is_shown_with_its_origins() {
     [sessions]
     [optout]
     users = ["17", "18"] # command line
+    [retention]
     [worker]
     batch_size = 32 # guildex.toml line 5
     [worker.concurrency]
