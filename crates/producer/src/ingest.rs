@@ -326,6 +326,13 @@ impl Ingest {
     ) -> Result<usize, StoreError> {
         let jobs: Vec<NewJob> =
             changed.iter().filter_map(|change| self.job_for(guild, change, class)).collect();
+        if jobs.len() < changed.len() {
+            // A session that stays too small needs no job. The one that removes its points may have read it
+            // already, though, and is to read it again. All at once: rows are locked in the order of their keys.
+            let of = |session_id| Job { guild_id: guild, task: Task::IndexSession { session_id } };
+            let raised: Vec<_> = changed.iter().map(|change| (of(change.id), change.revision)).collect();
+            jobs::raise(tx, &raised).await?;
+        }
         jobs::enqueue(tx, &jobs, self.config.max_attempts).await?;
         Ok(jobs.len())
     }

@@ -160,11 +160,13 @@ impl Guild<'_> {
         let pool = self.ingest.pool();
         let mut tx = pool.begin().await.map_err(StoreError::from)?;
         let struck = books::strike(&mut tx, self.guild, self.model, sessions).await?;
+        // Higher than any revision, so that a job that told the books just before runs once more.
+        let number = sessions::next_revision(&mut tx).await?;
         let wanted: Vec<_> = struck
             .into_iter()
-            .map(|(session_id, revision)| {
+            .map(|(session_id, _)| {
                 let task = Task::IndexSession { session_id };
-                self.ingest.job(self.guild, task, JobClass::Backfill, revision)
+                self.ingest.job(self.guild, task, JobClass::Backfill, number)
             })
             .collect();
         jobs::enqueue(&mut tx, &wanted, self.ingest.config().max_attempts).await?;
