@@ -109,7 +109,7 @@ async fn an_import_that_was_killed_is_done_again_as_if_it_had_not_been() {
     };
     assert_eq!(of(&world).await, of(&calm).await);
     let unasked = "SELECT count(*) FROM sessions s WHERE NOT EXISTS (
-        SELECT FROM jobs j WHERE j.payload->>'session_id' = s.id::text AND j.wanted_revision = s.revision)";
+        SELECT FROM jobs j WHERE j.payload->>'session_id' = s.id::text AND j.wanted_revision >= s.revision)";
     assert_eq!(world.value::<i64>(unasked).await, 0, "a session changed and no job asks for it");
 }
 

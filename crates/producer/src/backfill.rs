@@ -94,10 +94,13 @@ async fn ask_for_missing(
     let mut tx = ingest.pool().begin().await?;
     let eligible = ingest.config().eligible;
     let missing = sessions::missing(&mut tx, guild, channel, model, eligible, after, SESSION_PAGE).await?;
+    // A number above the sessions' revisions: a job that runs already may have told the books before they were
+    // struck, and then has to run once more.
+    let number = sessions::next_revision(&mut tx).await?;
     let wanted: Vec<_> = missing
         .iter()
-        .map(|&(session_id, revision)| {
-            ingest.job(guild, Task::IndexSession { session_id }, JobClass::Backfill, revision)
+        .map(|&(session_id, _)| {
+            ingest.job(guild, Task::IndexSession { session_id }, JobClass::Backfill, number)
         })
         .collect();
     jobs::enqueue(&mut tx, &wanted, ingest.config().max_attempts).await?;

@@ -219,6 +219,8 @@ impl Ask {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn request() -> Request {
@@ -282,5 +284,54 @@ mod tests {
     #[test]
     fn a_debug_print_does_not_show_the_question() {
         assert!(!format!("{:?}", request()).contains("secret"));
+    }
+
+    fn asked(guild: i64, query: &str, numbers: (usize, usize, usize)) -> serde_json::Value {
+        serde_json::json!({
+            "guild_id": guild.to_string(), "query": query, "channels": ["2"], "authors": ["3", "4"],
+            "since": "2024-01-01T00:00:00Z", "until": "2025-01-01T00:00:00+02:00", "mode": "hybrid", "min_score": 0.5,
+            "limit": numbers.0, "offset": numbers.1, "neighbours": numbers.2, "model": "minilm-fp32",
+        })
+    }
+
+    fn any_asked() -> impl Strategy<Value = serde_json::Value> {
+        let numbers = (0..=MAX_LIMIT + 1, 0..=MAX_DEPTH, 0..=MAX_NEIGHBOURS + 1);
+        (1..=i64::MAX, any::<String>(), numbers)
+            .prop_map(|(guild, query, numbers)| asked(guild, &query, numbers))
+    }
+
+    /// What is taken keeps to all bounds, and is of the guild that was named.
+    fn check(request: Request) -> Result<(), TestCaseError> {
+        let guild = request.guild_id;
+        if let Ok(ask) = request.check(Mode::Hybrid) {
+            prop_assert_eq!(ask.scope.tenant(), guild);
+            let query = ask.query.as_str();
+            prop_assert!(!query.is_empty() && !query.contains('\0') && query.chars().count() <= MAX_QUERY);
+            prop_assert!((1..=MAX_LIMIT).contains(&ask.limit) && ask.offset + ask.limit <= MAX_DEPTH);
+            prop_assert!(ask.neighbours <= MAX_NEIGHBOURS && ask.min_score.is_none_or(f32::is_finite));
+            let _ = crate::phrase::Phrase::of(query).is_some();
+            for language in guildex_index::bm25::Language::ALL {
+                let _ = guildex_index::bm25::query(query, language);
+            }
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn an_altered_question_is_taken_or_refused(asked in any_asked().prop_flat_map(guildex_fuzz::altered)) {
+            if let Ok(request) = serde_json::from_value(asked) {
+                check(request)?;
+            }
+        }
+
+        #[test]
+        fn a_damaged_question_is_taken_or_refused(
+            body in any_asked().prop_flat_map(|asked| guildex_fuzz::damaged(asked.to_string().into_bytes())),
+        ) {
+            if let Ok(request) = serde_json::from_slice(&body) {
+                check(request)?;
+            }
+        }
     }
 }

@@ -105,6 +105,28 @@ pub async fn enqueue(
     Ok(rows.into_iter().map(JobId::from).collect())
 }
 
+/// Raises what unfinished jobs have to reach, where there are any; asks for none. For changes that need no job, but
+/// that a job which is under way must not miss.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn raise(tx: &mut PgConnection, wanted: &[(Job, Revision)]) -> Result<(), StoreError> {
+    let (keys, revisions): (Vec<Option<String>>, Vec<i64>) =
+        wanted.iter().map(|(job, revision)| (job.key(), revision.get())).unzip();
+    sqlx::query(
+        "WITH under_way AS (
+             SELECT j.id, u.revision FROM jobs j JOIN UNNEST($1::text[], $2::bigint[]) AS u (key, revision) ON j.key = u.key
+             WHERE j.state IN ('pending', 'queued', 'running') ORDER BY j.key, j.id FOR UPDATE OF j)
+         UPDATE jobs j SET wanted_revision = greatest(j.wanted_revision, under_way.revision)
+         FROM under_way WHERE j.id = under_way.id",
+    )
+    .bind(keys)
+    .bind(revisions)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
 fn raw(ids: &[JobId]) -> Vec<Uuid> {
     ids.iter().map(|id| id.get()).collect()
 }

@@ -328,6 +328,9 @@ pub enum Recorded {
     /// The books know, but there is a model now that the work did not reckon with: it is to be done again, for all
     /// that there are.
     ModelAdded,
+    /// The books know nothing of it: another index took the place of the one that was written, and it is to be done
+    /// again for that.
+    IndexReplaced,
 }
 
 /// Records what the model's collection holds, for each session that still is at the revision that was read; the
@@ -351,6 +354,10 @@ pub async fn record(
     let now = kept(&mut *tx).await?;
     let known = |new: &Kept| models.iter().any(|old| old.slug == new.slug && old.state.is_kept_in_step());
     let added = now.iter().any(|new| new.state.is_kept_in_step() && !known(new));
+    let before = models.iter().find(|kept| kept.slug == *model);
+    if before.is_some_and(|old| now.iter().any(|new| new.slug == *model && new.index_id != old.index_id)) {
+        return Ok(Recorded::IndexReplaced);
+    }
     let outcome = if added { Recorded::ModelAdded } else { Recorded::Yes };
     // One that is being dropped has no books any more.
     if !now.iter().any(|kept| kept.slug == *model && kept.state != ModelState::Dropping) {

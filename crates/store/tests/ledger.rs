@@ -179,6 +179,32 @@ async fn asking_again_for_a_session_raises_what_its_one_job_must_reach(pool: PgP
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
+async fn what_is_raised_is_to_be_reached_by_a_job_that_is_under_way_and_by_no_other(pool: PgPool) {
+    let raise = async |first: i64, wanted: i64| {
+        let mut tx = pool.begin().await.unwrap();
+        jobs::raise(&mut tx, &[(index(guild(1), first, 0).job, wanted.into())]).await.unwrap();
+        tx.commit().await.unwrap();
+    };
+    raise(1, 5).await;
+    assert!(rows(&pool).await.is_empty(), "nothing was asked for");
+    enqueue(&pool, &[index(guild(1), 1, 2), index(guild(2), 1, 2)]).await;
+    raise(1, 1).await;
+    assert!(rows(&pool).await.iter().all(|row| row.wanted_revision == 2), "it is never lowered");
+    let taken = take(&pool, JobClass::Live).await;
+    raise(1, 5).await;
+    for job in &taken {
+        complete(&pool, job, 2).await;
+    }
+    let mut ends: Vec<_> =
+        rows(&pool).await.into_iter().map(|row| (row.wanted_revision, row.state)).collect();
+    ends.sort();
+    assert_eq!(ends, [(2, "done".to_owned()), (5, "pending".to_owned())]);
+    complete(&pool, &take_one(&pool).await, 5).await;
+    raise(1, 9).await;
+    assert_eq!(jobs::unfinished(&pool, None).await.unwrap(), 0, "what is done stays done");
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
 async fn sessions_and_guilds_do_not_coalesce_with_each_other(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1), index(guild(1), 2, 1), index(guild(2), 1, 1)]).await;
     assert_eq!(rows(&pool).await.len(), 3);

@@ -310,6 +310,22 @@ async fn a_record_waits_for_a_change_in_flight_and_gives_way_to_it(pool: PgPool)
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
+async fn what_was_written_to_an_index_that_was_replaced_is_not_recorded(pool: PgPool) {
+    let place = Place::new(&pool).await;
+    let revision = place.conversation(1).await.revision;
+    let begun = models::kept(&pool).await.unwrap();
+    let mut tx = pool.begin().await.unwrap();
+    models::move_to(&mut tx, &model(), uuid::Uuid::new_v4()).await.unwrap();
+    tx.commit().await.unwrap();
+    let records = [place.record_of(1, revision)];
+    let outcome = sessions::record(&pool, &records, &model(), &begun).await.unwrap();
+    assert_eq!(outcome, Recorded::IndexReplaced);
+    assert_eq!(books(&pool).await, [], "its points went with the old index");
+    assert_eq!(record(&pool, &records).await.unwrap(), Recorded::Yes);
+    assert_eq!(books(&pool).await.len(), 1);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
 async fn a_tombstone_and_another_guilds_session_are_never_recorded(pool: PgPool) {
     let (one, two) = (Place::at(&pool, 1, 9).await, Place::at(&pool, 2, 8).await);
     let revision = one.conversation(1).await.revision;

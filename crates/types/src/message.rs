@@ -119,9 +119,12 @@ impl SearchText {
             if start > 0 {
                 text.push('\n');
             }
+            // Blanks may come to stand at an end when what stood there is gone.
+            let is_dropped = |c: char| c.is_whitespace() || c.is_control();
             let body = text.len();
-            text.extend(part.trim().chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')));
-            if text.get(body..).is_none_or(|kept| kept.trim().is_empty()) {
+            let part = part.trim_matches(is_dropped);
+            text.extend(part.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')));
+            if text.len() == body {
                 text.truncate(start);
             }
         }
@@ -160,6 +163,7 @@ mod tests {
         let text = SearchText::from_parts(["  hi\u{0} there\u{7}\r\n", "", " \t", "cat.png"]);
         assert_eq!(text.as_str(), "hi there\ncat.png");
         assert!(SearchText::from_parts(["\u{1}", " "]).is_empty());
+        assert_eq!(SearchText::from_parts(["\u{1} x \u{7f}\n"]).as_str(), "x");
     }
 
     #[test]

@@ -119,3 +119,72 @@ pub(crate) fn hash(path: &Path) -> Result<String, BackupError> {
     io::copy(&mut fs::File::open(path).map_err(io)?, &mut hash).map_err(io)?;
     Ok(format!("{:x}", hash.finalize()))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A backup of one collection, whose manifest is these bytes.
+    fn read(manifest: &[u8]) -> (TempDir, Result<Manifest, BackupError>) {
+        let folder = TempDir::new().unwrap();
+        fs::write(books(folder.path(), "guildex_minilm"), "{}\n").unwrap();
+        fs::write(folder.path().join(NAME), manifest).unwrap();
+        let manifest = Manifest::read(folder.path());
+        (folder, manifest)
+    }
+
+    fn manifest() -> serde_json::Value {
+        let folder = TempDir::new().unwrap();
+        let path = books(folder.path(), "guildex_minilm");
+        fs::write(&path, "{}\n").unwrap();
+        let saved = Saved {
+            model: "minilm".parse().unwrap(),
+            dimensions: 384,
+            collection: "guildex_minilm".to_owned(),
+            books_sha256: hash(&path).unwrap(),
+        };
+        serde_json::to_value(Manifest::new(Uuid::from_u128(7), 4, vec![saved])).unwrap()
+    }
+
+    /// What is taken names collections whose books are as they were, and nothing outside of the folder.
+    fn check(bytes: &[u8]) -> Result<(), TestCaseError> {
+        let (folder, manifest) = read(bytes);
+        match manifest {
+            Ok(manifest) => {
+                prop_assert_eq!(manifest.layout, LAYOUT);
+                for saved in manifest.collections {
+                    let path = books(folder.path(), &saved.collection);
+                    prop_assert_eq!(path.parent(), Some(folder.path()));
+                    prop_assert_eq!(hash(&path).unwrap(), saved.books_sha256);
+                }
+            }
+            Err(error) => {
+                let told = error.to_string();
+                prop_assert!(told.contains(&folder.path().display().to_string()), "{}", told);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_manifest_reads_as_it_was_written() {
+        let written = manifest();
+        let (_folder, read) = read(written.to_string().as_bytes());
+        assert_eq!(serde_json::to_value(read.unwrap()).unwrap(), written);
+    }
+
+    proptest! {
+        #[test]
+        fn an_altered_manifest_is_whole_or_refused(manifest in guildex_fuzz::altered(manifest())) {
+            check(manifest.to_string().as_bytes())?;
+        }
+
+        #[test]
+        fn a_damaged_manifest_is_whole_or_refused(bytes in guildex_fuzz::damaged(manifest().to_string().into_bytes())) {
+            check(&bytes)?;
+        }
+    }
+}

@@ -37,6 +37,12 @@ impl Held {
     }
 
     fn tell(&mut self, outcome: Outcome) {
+        // All that was wanted at the claim was asked for before anything was read; it may be a number above the
+        // session's revision.
+        let outcome = match outcome {
+            Outcome::Done(reached) => Outcome::Done(reached.max(self.wanted)),
+            other => other,
+        };
         if let Some(receipt) = self.receipt.take() {
             let (id, token, kind, attempt) = (self.id, self.token, self.job.kind(), self.attempt);
             self.finisher.take(Ended { id, token, kind, attempt, outcome, _receipt: receipt });

@@ -76,14 +76,16 @@ impl Targets {
             return Ok(current.clone());
         }
         let read = Instant::now();
-        let kept = models::kept(self.ingest.pool()).await?;
+        let mut kept = models::kept(self.ingest.pool()).await?;
         let mut targets = Vec::with_capacity(kept.len());
-        for model in &kept {
+        for model in &mut kept {
             if model.state == ModelState::Dropping {
                 self.drop_collection(&mut seen, model).await?;
                 continue;
             }
             let collection = self.adopted(&mut seen, model).await?;
+            // As of the adoption: what is written goes there.
+            model.index_id = seen.adopted.get(&model.slug).and_then(|(index_id, _)| *index_id);
             if model.state == ModelState::Active {
                 self.name(&mut seen, model, &collection).await;
             }

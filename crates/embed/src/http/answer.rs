@@ -66,6 +66,7 @@ fn of_length_one(embedding: Vec<Option<f32>>) -> Option<Vec<f32>> {
 #[cfg(test)]
 mod tests {
     use http::{HeaderMap, StatusCode};
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -121,6 +122,43 @@ mod tests {
         for body in [r#"{"data":"secret"}"#, "secret", r#"{"secret":1}"#] {
             let failure = read("application/json", body).unwrap_err();
             assert!(!format!("{failure:?}").contains("secret"), "{failure:?}");
+        }
+    }
+
+    /// What is taken is what was asked for: two vectors of two dimensions and length one.
+    fn check(body: &str) -> Result<(), TestCaseError> {
+        if let Ok(vectors) = read("application/json", body) {
+            prop_assert_eq!(vectors.len(), 2);
+            for vector in vectors {
+                prop_assert_eq!(vector.len(), 2);
+                let length = vector.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>();
+                prop_assert!((length - 1.0).abs() < 1e-5, "{}", length);
+            }
+        }
+        Ok(())
+    }
+
+    fn answer() -> impl Strategy<Value = serde_json::Value> {
+        (any::<[f32; 4]>(), any::<bool>()).prop_map(|([a, b, c, d], swapped)| {
+            let (one, other) = if swapped { (1, 0) } else { (0, 1) };
+            serde_json::json!({"object": "list", "model": "m", "usage": {"total_tokens": 7}, "data": [
+                {"object": "embedding", "index": one, "embedding": [a, b]},
+                {"object": "embedding", "index": other, "embedding": [c, d]},
+            ]})
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn an_altered_answer_is_vectors_or_none(body in answer().prop_flat_map(guildex_fuzz::altered)) {
+            check(&body.to_string())?;
+        }
+
+        #[test]
+        fn a_damaged_answer_is_vectors_or_none(
+            body in answer().prop_flat_map(|answer| guildex_fuzz::damaged(answer.to_string().into_bytes())),
+        ) {
+            check(&String::from_utf8_lossy(&body))?;
         }
     }
 }

@@ -555,3 +555,31 @@ proptest! {
         let _ = load(&text, &[], &[]);
     }
 }
+
+proptest! {
+    #[test]
+    fn a_damaged_file_is_read_or_refused_without_its_passwords(
+        bytes in guildex_fuzz::damaged(uncommented().into_bytes()),
+    ) {
+        let text = String::from_utf8_lossy(&bytes);
+        if let Err(error) = load(&text, &[], &[]) {
+            prop_assert!(!error.is_empty() && !leaks(&error), "{}", error);
+        }
+    }
+}
+
+/// The example with all of its settings in force that have a default, and a password.
+fn uncommented() -> String {
+    let url = format!("url = \"postgres://me:{}@db/x\"", HALVES[1]);
+    let example = EXAMPLE.replacen("#url = \"\"", &url, 1);
+    let setting = |line: &str| line.strip_prefix('#').unwrap_or(line).to_owned();
+    let is_set =
+        |line: &String| line.starts_with(|c: char| c == '[' || c.is_lowercase()) && !line.ends_with("\"\"");
+    example.lines().map(setting).filter(is_set).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn what_is_damaged_is_sound_before() {
+    let loaded = load(&uncommented(), &[], &[]).unwrap();
+    assert!(loaded.config.database_url().unwrap().expose().contains(HALVES[1]));
+}

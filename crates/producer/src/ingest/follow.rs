@@ -6,7 +6,7 @@ use guildex_store::jobs::{self, NewJob};
 use guildex_store::sessions::{self, Changed};
 use guildex_store::{StoreError, books};
 use guildex_types::{
-    ChannelId, GuildId, JobClass, JobId, MAX_REMOVALS, MessageId, Outdated, Revision, SessionId, Task,
+    ChannelId, GuildId, Job, JobClass, JobId, MAX_REMOVALS, MessageId, Outdated, Revision, SessionId, Task,
 };
 use sqlx::PgConnection;
 
@@ -36,8 +36,16 @@ impl Ingest {
         changed: &[Changed],
         class: JobClass,
     ) -> Result<Vec<JobId>, StoreError> {
-        self.enqueue(tx, changed.iter().filter_map(|change| self.job_for(guild, change, class)).collect())
-            .await
+        let jobs: Vec<NewJob> =
+            changed.iter().filter_map(|change| self.job_for(guild, change, class)).collect();
+        if jobs.len() < changed.len() {
+            // A session that stays too small needs no job. The one that removes its points may have read it
+            // already, though, and is to read it again. All at once: rows are locked in the order of their keys.
+            let of = |session_id| Job { guild_id: guild, task: Task::IndexSession { session_id } };
+            let raised: Vec<_> = changed.iter().map(|change| (of(change.id), change.revision)).collect();
+            jobs::raise(tx, &raised).await?;
+        }
+        self.enqueue(tx, jobs).await
     }
 
     /// Asks for the removal of all points of razed sessions. A job of such a session that is under way takes this

@@ -57,7 +57,7 @@ pub(super) async fn write(parts: &Arc<Parts>, mut batch: Embedded) {
     for work in batch {
         let outcome = match &recorded {
             Ok(Recorded::Yes) => Outcome::Done(work.session.revision),
-            Ok(Recorded::ModelAdded) => Outcome::LetGo,
+            Ok(Recorded::ModelAdded | Recorded::IndexReplaced) => Outcome::LetGo,
             Err(error) => Outcome::Failed(error.to_string()),
         };
         work.part.end(outcome);

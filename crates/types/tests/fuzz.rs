@@ -1,0 +1,80 @@
+//! Whatever stands in a payload, a text or an id: it is read as what it is, or refused.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use guildex_types::{ChannelId, GuildId, Job, MessageId, SearchText, SessionId, Task};
+use proptest::prelude::*;
+use serde_json::Value;
+
+fn jobs() -> impl Strategy<Value = Job> {
+    let ids = || 1..=i64::MAX;
+    let task = prop_oneof![
+        any::<u128>()
+            .prop_map(|id| Task::IndexSession { session_id: SessionId::from(uuid::Uuid::from_u128(id)) }),
+        any::<u128>()
+            .prop_map(|id| Task::DeleteSession { session_id: SessionId::from(uuid::Uuid::from_u128(id)) }),
+        (ids(), prop::collection::vec(ids(), 0..4)).prop_map(|(channel, messages)| Task::DeleteMessages {
+            channel_id: ChannelId::try_from(channel).unwrap(),
+            message_ids: messages.into_iter().map(|id| MessageId::try_from(id).unwrap()).collect(),
+        }),
+        ids().prop_map(|channel| Task::BackfillChannel { channel_id: ChannelId::try_from(channel).unwrap() }),
+    ];
+    (ids(), task).prop_map(|(guild, task)| Job { guild_id: GuildId::try_from(guild).unwrap(), task })
+}
+
+/// What is read is a job, and is written and read again as the same one.
+fn check(payload: &Value) -> Result<(), TestCaseError> {
+    if let Ok(job) = Job::decode(payload) {
+        let written = job.encode().unwrap();
+        prop_assert_eq!(Job::decode(&written).unwrap(), job);
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn a_job_survives_its_payload(job in jobs()) {
+        prop_assert_eq!(Job::decode(&job.encode().unwrap()).unwrap(), job);
+    }
+
+    #[test]
+    fn an_altered_payload_is_another_job_or_none(
+        payload in jobs().prop_flat_map(|job| guildex_fuzz::altered(job.encode().unwrap())),
+    ) {
+        check(&payload)?;
+    }
+
+    #[test]
+    fn any_json_is_a_job_or_none(payload in guildex_fuzz::any_value()) {
+        check(&payload)?;
+    }
+
+    #[test]
+    fn a_damaged_payload_is_a_job_or_none(
+        bytes in jobs().prop_flat_map(|job| guildex_fuzz::damaged(job.encode().unwrap().to_string().into_bytes())),
+    ) {
+        if let Ok(payload) = serde_json::from_slice::<Value>(&bytes) {
+            check(&payload)?;
+        }
+    }
+
+    #[test]
+    fn a_text_is_cleaned_once_and_for_all(parts in prop::collection::vec("\\PC{0,8}|[\u{0}-\u{20}a\u{85}\u{a0}\u{2028}\u{feff}]{0,8}", 0..4)) {
+        let text = SearchText::from_parts(parts.iter().map(String::as_str));
+        prop_assert!(!text.as_str().contains(|c: char| c.is_control() && !matches!(c, '\n' | '\t')));
+        prop_assert_eq!(text.as_str().trim(), text.as_str());
+        // Postgres gives back what it was given, and the reader cleans that again.
+        prop_assert_eq!(SearchText::from_parts([text.as_str()]), text);
+    }
+
+    #[test]
+    fn any_text_is_an_id_that_reads_the_same_or_none(text in "[0-9]{1,20}|[-+ 0-9a-f.]{0,8}|\\PC{0,8}") {
+        match text.parse::<GuildId>() {
+            Ok(id) => {
+                prop_assert!(id.get() > 0);
+                prop_assert_eq!(id.to_string(), text.trim_start_matches('0'));
+            }
+            Err(error) => prop_assert!(error.to_string().contains("is not an id")),
+        }
+    }
+}
