@@ -28,6 +28,7 @@ mod consume;
 mod delivery;
 mod error;
 mod janitor;
+mod known;
 mod outage;
 mod queues;
 #[cfg(feature = "testing")]

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use guildex_embed::Models;
 use guildex_index::{Error, VectorIndex};
 use guildex_producer::backfill;
-use guildex_producer::ingest::Ingest;
-use guildex_types::{Eligibility, GuildId, MessageId, ModelSlug, Revision, Task};
+use guildex_producer::ingest::{Ingest, IngestError};
+use guildex_types::{ChannelId, Eligibility, GuildId, MessageId, ModelSlug, Revision, Task};
 use guildex_upkeep::adopt::AdoptError;
 use tokio_util::sync::CancellationToken;
 
@@ -108,11 +108,10 @@ impl Tasks {
                     Err(Stopped) => return,
                 }
             }
-            Task::BackfillChannel { channel_id } => match kept_in_step(&self.ingest).await {
-                Ok(models) => backfill::run(&self.ingest, guild, *channel_id, &models)
-                    .await
-                    .map_err(|error| error.to_string()),
-                Err(error) => Err(error.to_string()),
+            Task::BackfillChannel { channel_id } => match self.backfill(guild, *channel_id).await {
+                // Nobody's fault: it comes again, and costs no attempt.
+                Err(IngestError::Store(error)) if error.is_transient() => return held.end(Outcome::LetGo),
+                outcome => outcome.map_err(|error| error.to_string()),
             },
             Task::IndexSession { .. } | Task::DeleteSession { .. } => Ok(()),
         };
@@ -121,6 +120,11 @@ impl Tasks {
             Err(error) => Outcome::Failed(error),
         };
         held.end(outcome);
+    }
+
+    async fn backfill(&self, guild: GuildId, channel: ChannelId) -> Result<(), IngestError> {
+        let models = kept_in_step(&self.ingest).await?;
+        backfill::run(&self.ingest, guild, channel, &models).await
     }
 
     /// `latest` is the highest revision that the removal gave to a session: points below it may show what was
