@@ -20,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 /// How the dispatcher works.
 #[derive(Debug, Clone)]
 pub struct DispatcherConfig {
-    /// Jobs of one class that are queued at a time, at most [`WINDOW`]; of live ones, far fewer.
+    /// Jobs of one class that are queued at a time, at most [`WINDOW`]; of live ones, fewer. A job that comes
+    /// back from a dead worker waits behind as many.
     pub window: usize,
     /// How often it looks without being woken.
     pub poll: Duration,
@@ -33,7 +34,7 @@ pub struct DispatcherConfig {
 impl Default for DispatcherConfig {
     fn default() -> Self {
         Self {
-            window: WINDOW,
+            window: 256,
             poll: Duration::from_secs(1),
             queued_lease: Duration::from_secs(120),
             keep_done: Duration::from_secs(24 * 3600),

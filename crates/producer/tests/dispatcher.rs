@@ -27,6 +27,7 @@ fn start_dispatcher(pool: &PgPool, queues: &Queues) -> DropGuard {
     let config = DispatcherConfig {
         poll: Duration::from_millis(100),
         queued_lease: Duration::from_secs(3600),
+        window: 1_000,
         ..DispatcherConfig::default()
     };
     let dispatcher = Dispatcher::new(pool.clone(), queues.clone(), config);
