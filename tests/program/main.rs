@@ -3,7 +3,12 @@
 #![cfg(feature = "edge")]
 
 mod export;
+mod feed;
 mod points;
+mod servers;
+#[allow(dead_code, unused_imports, reason = "the tests of the index use the rest")]
+#[path = "../../crates/index/tests/support/standin/mod.rs"]
+mod standin;
 mod world;
 
 mod backfill;
@@ -14,10 +19,12 @@ mod index_folder;
 mod init;
 mod models;
 mod order;
+mod outages;
 mod privacy;
 mod removal;
 mod reports;
 mod retrieval;
 mod samples;
+mod scale;
 mod server;
 mod serving;
