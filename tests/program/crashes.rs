@@ -20,7 +20,6 @@ const RESTLESS: &str = r#"
     worker.lease = "5s"
     worker.max_attempts = 100
     worker.concurrency.backfill = 8
-    dispatcher.queued_lease = "5s"
 "#;
 
 const SESSIONS: i64 = 150;

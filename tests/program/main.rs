@@ -3,7 +3,12 @@
 #![cfg(feature = "edge")]
 
 mod export;
+mod feed;
 mod points;
+mod servers;
+#[allow(dead_code, unused_imports, reason = "the tests of the index use the rest")]
+#[path = "../../crates/index/tests/support/standin/mod.rs"]
+mod standin;
 mod world;
 
 mod backfill;
@@ -17,11 +22,13 @@ mod init;
 mod jobs;
 mod models;
 mod order;
+mod outages;
 mod privacy;
 mod removal;
 mod reports;
 mod retrieval;
 mod samples;
+mod scale;
 mod server;
 mod serving;
 mod verify;

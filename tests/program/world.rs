@@ -19,12 +19,15 @@ use uuid::Uuid;
 /// The program under test.
 const GUILDEX: &str = env!("CARGO_BIN_EXE_guildex");
 /// Long enough for a busy machine; a test that works does not wait for it.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What one Guildex has to itself. All of it is taken away at the end, whatever came of the test.
 pub struct World {
     folder: TempDir,
+    /// The server, and the database in it.
+    postgres: Url,
     database: String,
+    redis: String,
     prefix: String,
     pub pool: PgPool,
 }
@@ -37,17 +40,30 @@ impl World {
 
     /// The same, under the configuration `toml`.
     pub async fn with(toml: &str) -> Self {
+        Self::on(&postgres(), &redis_url(), toml).await
+    }
+
+    /// The same, on these servers.
+    pub async fn on(postgres: &Url, redis: &str, toml: &str) -> Self {
         let name = Uuid::new_v4().simple().to_string();
         let database = format!("guildex_test_{name}");
-        execute_on_server(&format!("CREATE DATABASE {database}")).await.unwrap();
+        execute_on(postgres, &format!("CREATE DATABASE {database}")).await.unwrap();
+        let options: PgConnectOptions = postgres.as_str().parse().unwrap();
         let pool = PgPoolOptions::new()
             .max_connections(5)
-            .connect_with(server().database(&database))
+            .connect_with(options.database(&database))
             .await
             .expect("the new database");
         // A socket's path has to be short.
         let folder = tempfile::Builder::new().prefix("gx").tempdir_in("/tmp").unwrap();
-        let world = Self { folder, database, prefix: format!("test-{name}"), pool };
+        let world = Self {
+            folder,
+            postgres: postgres.clone(),
+            database,
+            redis: redis.to_owned(),
+            prefix: format!("test-{name}"),
+            pool,
+        };
         // Here even if it is empty, so that no other configuration is looked for.
         fs::write(world.path("guildex.toml"), toml).unwrap();
         world.ok(&["migrate"]);
@@ -161,7 +177,8 @@ impl World {
 
     /// The world's corner of Redis.
     pub async fn queues(&self) -> Queues {
-        let config = guildex_queue::Config { prefix: self.prefix.clone(), ..testing::config() };
+        let (url, prefix) = (self.redis.clone(), self.prefix.clone());
+        let config = guildex_queue::Config { url, prefix, ..testing::config() };
         Queues::connect(&config).await.expect("Redis at REDIS_URL")
     }
 
@@ -175,14 +192,14 @@ impl World {
             .env_clear()
             .envs(std::env::vars().filter(|(name, _)| inherited(name)))
             .env("DATABASE_URL", self.database_url())
-            .env("REDIS_URL", redis_url())
+            .env("REDIS_URL", &self.redis)
             .env("GUILDEX_REDIS_PREFIX", &self.prefix)
             .env("GUILDEX_DATA_DIR", self.path("d"));
         command
     }
 
     fn database_url(&self) -> String {
-        let mut url = Url::parse(&std::env::var("DATABASE_URL").unwrap()).unwrap();
+        let mut url = self.postgres.clone();
         url.set_path(&self.database);
         url.into()
     }
@@ -191,15 +208,17 @@ impl World {
 impl Drop for World {
     /// On a thread of its own, since the test's may be panicking, or in the middle of its runtime.
     fn drop(&mut self) {
-        let (database, prefix) = (self.database.clone(), self.prefix.clone());
+        let (postgres, database) = (self.postgres.clone(), self.database.clone());
+        let (url, prefix) = (self.redis.clone(), self.prefix.clone());
         let clean = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let config = guildex_queue::Config { prefix, ..testing::config() };
+                let config = guildex_queue::Config { url, prefix, ..testing::config() };
                 if let Ok(queues) = Queues::connect(&config).await {
                     let _ = testing::purge(&queues).await;
                 }
-                let _ = execute_on_server(&format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)")).await;
+                let drop = format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)");
+                let _ = execute_on(&postgres, &drop).await;
             });
         };
         let _ = std::thread::spawn(clean).join();
@@ -248,9 +267,7 @@ impl Running {
 
     /// Asks for an end in good order, and waits for it.
     pub async fn stop(self) -> ExitStatus {
-        let pid = self.id().to_string();
-        let told = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]).status().unwrap();
-        assert!(told.success());
+        signal(self.id(), "TERM");
         self.end().await
     }
 
@@ -267,6 +284,26 @@ impl Running {
         ended.unwrap()
     }
 
+    /// `kill -STOP`: it stands still, and does not know it.
+    pub fn freeze(&self) {
+        signal(self.id(), "STOP");
+    }
+
+    /// `kill -CONT`.
+    pub fn wake(&self) {
+        signal(self.id(), "CONT");
+    }
+
+    /// The processor's time that it has used.
+    pub fn cpu(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap();
+        // After the name, which may hold anything: state is the third field, user and system time are 14 and 15.
+        let (_, fields) = stat.rsplit_once(')').unwrap();
+        let ticks: u64 =
+            fields.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(10 * ticks)
+    }
+
     /// Whether it is over by itself.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
@@ -276,7 +313,7 @@ impl Running {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    fn assert_alive(&mut self) {
+    pub fn assert_alive(&mut self) {
         if let Some(status) = self.child.try_wait().unwrap() {
             panic!("guildex {} ended with {status}:\n{}", self.command, self.log());
         }
@@ -293,6 +330,12 @@ impl Drop for Running {
     }
 }
 
+/// Tells a process something.
+pub fn signal(process: u32, name: &str) {
+    let told = Command::new("sh").args(["-c", "kill -\"$0\" \"$1\"", name, &process.to_string()]).status();
+    assert!(told.unwrap().success());
+}
+
 /// Looks again and again until it is so.
 pub async fn wait_until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
     let deadline = Instant::now() + PATIENCE;
@@ -302,16 +345,18 @@ pub async fn wait_until<F: Future<Output = bool>>(what: &str, mut is_so: impl Fn
     }
 }
 
-fn redis_url() -> String {
+/// The server that all tests share.
+pub fn redis_url() -> String {
     std::env::var("REDIS_URL").expect("REDIS_URL is unset: run scripts/test")
 }
 
-fn server() -> PgConnectOptions {
+/// The server that all tests share.
+pub fn postgres() -> Url {
     std::env::var("DATABASE_URL").expect("DATABASE_URL is unset: run scripts/test").parse().unwrap()
 }
 
-async fn execute_on_server(sql: &str) -> sqlx::Result<()> {
-    let mut connection = PgConnection::connect_with(&server()).await?;
-    sqlx::query(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await?;
+pub async fn execute_on(postgres: &Url, sql: &str) -> sqlx::Result<()> {
+    let mut connection = PgConnection::connect(postgres.as_str()).await?;
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await?;
     connection.close().await
 }

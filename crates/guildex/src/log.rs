@@ -9,8 +9,8 @@ use crate::config::{Log, LogFormat};
 use crate::progress;
 
 /// Libraries that say what our own code says, once and shorter. The configuration's directives come after these
-/// and win.
-const QUIET: &str = "sqlx=warn,apalis_core=off,qdrant_edge=error";
+/// and win. sqlx's pool tells of each connection that broke or was long in coming.
+const QUIET: &str = "sqlx=warn,sqlx::pool=error,sqlx_core::pool=error,apalis_core=off,qdrant_edge=error";
 
 /// Starts logging.
 pub fn start(config: &Log) -> anyhow::Result<()> {

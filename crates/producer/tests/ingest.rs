@@ -944,7 +944,7 @@ async fn what_the_books_lack_is_asked_for_although_a_job_that_told_them_is_not_o
     // It has told the books, which were struck since: its index was lost, or a repair found nothing of it.
     place.backfill().await;
     let read = revision(&pool, 1).await.into();
-    jobs::complete(&pool, &[(claimed.id, claimed.token, claimed.wanted.max(read))]).await.unwrap();
+    jobs::complete(&pool, &[(claimed.id, claimed.token, claimed.wanted.max(read))], Duration::ZERO).await.unwrap();
     assert_eq!(place.jobs().await[0].state, "pending", "nobody would index it");
 }
 

@@ -34,8 +34,8 @@ impl Default for Config {
             url: "redis://127.0.0.1:6379".to_owned(),
             prefix: "guildex".to_owned(),
             poll_interval: Duration::from_millis(50),
-            heartbeat_interval: Duration::from_secs(5),
-            missed_heartbeats: 3,
+            heartbeat_interval: Duration::from_secs(2),
+            missed_heartbeats: 4,
             response_timeout: Duration::from_secs(10),
             stop_grace: Duration::from_secs(30),
         }
@@ -94,10 +94,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_defaults_are_valid_and_redeliver_after_fifteen_seconds() {
+    fn the_defaults_are_valid_and_redeliver_after_eight_seconds() {
         let config = Config::default();
         config.validate().unwrap();
-        assert_eq!(config.queue(JobClass::Live).orphaned_duration(), Duration::from_secs(15));
+        assert_eq!(config.queue(JobClass::Live).orphaned_duration(), Duration::from_secs(8));
     }
 
     #[test]

@@ -29,6 +29,7 @@ mod delivery;
 mod error;
 mod health;
 mod janitor;
+mod known;
 mod outage;
 mod queues;
 #[cfg(feature = "testing")]

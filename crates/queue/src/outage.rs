@@ -10,7 +10,7 @@ use guildex_types::JobClass;
 use tracing::{info, warn};
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(2_500);
 
 pub(crate) struct Outage {
     class: JobClass,

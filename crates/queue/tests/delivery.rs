@@ -275,3 +275,26 @@ async fn two_prefixes_do_not_see_each_other() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn redis_knows_what_waits_and_what_is_in_somebodys_hands_and_nothing_else() {
+    with_queues(|queues| async move {
+        let (done, held, waiting) = (new_ids(3), new_ids(2), new_ids(700));
+        queues.push(JobClass::Live, &done).await.unwrap();
+        let mut quick = Consumer::start(&queues, JobClass::Live, 1);
+        quick.next_jobs(3).await;
+        quick.stop().await;
+
+        queues.push(JobClass::Live, &held).await.unwrap();
+        let mut busy = Consumer::start_with(&queues, JobClass::Live, 2, |_| pending());
+        busy.next_jobs(2).await;
+        queues.push(JobClass::Live, &waiting).await.unwrap();
+        let mut known: Vec<_> = queues.known(JobClass::Live).await.unwrap().into_iter().collect();
+        // What was done may be on its way out still.
+        known.retain(|id| !done.contains(id));
+        assert_same(&known, &[held, waiting].concat());
+        assert!(queues.known(JobClass::Backfill).await.unwrap().is_empty());
+        busy.kill().await;
+    })
+    .await;
+}

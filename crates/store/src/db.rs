@@ -6,7 +6,7 @@ use std::time::Duration;
 use guildex_types::{ChannelId, GuildId, InvalidId, ModelSlug};
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Connection, PgConnection, PgPool};
+use sqlx::{Connection, Executor, PgConnection, PgPool};
 use uuid::Uuid;
 
 /// The schema, from `migrations/`.
@@ -56,7 +56,8 @@ impl StoreError {
             sqlx::Error::Database(error) => error.code().is_some_and(|code| {
                 // Classes of SQLSTATE: connection, rollback, resources, object state, intervention, system error.
                 ["08", "40", "53", "55", "57", "58"].iter().any(|class| code.starts_with(class))
-                    || code == "25006"
+                    // Read-only, and a transaction that stood still for too long.
+                    || ["25006", "25P03"].contains(&code.as_ref())
             }),
             sqlx::Error::Io(_)
             | sqlx::Error::Tls(_)
@@ -75,6 +76,10 @@ impl From<InvalidId> for StoreError {
     }
 }
 
+/// Ends transactions that stand still: a process that is frozen in the middle of one keeps its locks, and everybody
+/// who wants to change the same sessions would wait for it to wake.
+const NO_STANDSTILL: &str = "SET idle_in_transaction_session_timeout = '30s'";
+
 /// Connects a pool of at most `max_connections` to the database at `url`.
 ///
 /// # Errors
@@ -87,6 +92,9 @@ pub async fn connect(url: &str, max_connections: u32) -> Result<PgPool, StoreErr
     Ok(PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(Duration::from_secs(10))
+        .after_connect(|connection, _| {
+            Box::pin(async move { connection.execute(NO_STANDSTILL).await.map(drop) })
+        })
         .connect_lazy_with(options))
 }
 

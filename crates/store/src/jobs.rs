@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 pub use self::claims::{ClaimToken, Claimed, claim, claim_alone, complete, give_back, renew, suspects};
 pub use self::counts::{dead, forget_done, running, unfinished, unfinished_backfills};
-pub use self::dispatch::{Dispatched, dispatch, take_back};
+pub use self::dispatch::{Dispatched, dispatch, queued_for, take_back};
 pub use self::failure::{Failure, Swept, bury_undecodable, fail, sweep};
 use crate::StoreError;
 

@@ -185,11 +185,13 @@ pub async fn switch(
     Ok(Switched::Yes)
 }
 
-/// Takes the lock of those who make collections, until the transaction ends.
+/// Takes the lock of those who make collections, until the transaction ends. It may stand still for as long as
+/// the index takes.
 ///
 /// # Errors
 /// If Postgres fails.
 pub async fn lock(tx: &mut PgConnection) -> Result<(), StoreError> {
+    sqlx::query("SET LOCAL idle_in_transaction_session_timeout = 0").execute(&mut *tx).await?;
     sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('guildex/models', 0))").execute(tx).await?;
     Ok(())
 }

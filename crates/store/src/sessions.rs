@@ -406,6 +406,36 @@ pub async fn record(
     Ok(outcome)
 }
 
+/// Those of the sessions that have moved on since they were read, each with the revision that points must have to be
+/// worth anything: that of the points in the model's books, or the session's own where the books have none.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn outrun(
+    pool: &PgPool,
+    read: &[(GuildId, SessionId, Revision)],
+    model: &ModelSlug,
+) -> Result<Vec<(GuildId, SessionId, Revision)>, StoreError> {
+    if read.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<(i64, Uuid, i64)> = sqlx::query_as(
+        "SELECT s.guild_id, s.id, coalesce(i.point_revision, s.revision)
+         FROM UNNEST($1::bigint[], $2::uuid[], $3::bigint[]) AS u (guild_id, id, revision)
+         JOIN sessions s ON s.id = u.id AND s.guild_id = u.guild_id AND s.revision > u.revision
+         LEFT JOIN indexed_sessions i ON i.session_id = s.id AND i.model = $4",
+    )
+    .bind(read.iter().map(|(guild, ..)| guild.get()).collect::<Vec<_>>())
+    .bind(read.iter().map(|(_, session, _)| session.get()).collect::<Vec<_>>())
+    .bind(read.iter().map(|(.., revision)| revision.get()).collect::<Vec<_>>())
+    .bind(model.as_str())
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter()
+        .map(|(guild, id, revision)| Ok((guild.try_into()?, id.into(), revision.into())))
+        .collect()
+}
+
 /// Locks sessions that ought to be in the model's collection and are not, at their latest revision, and
 /// returns up to `limit` of a channel's, by id, from after `after` on.
 ///
@@ -451,7 +481,7 @@ pub async fn next_revision(db: &mut PgConnection) -> Result<Revision, StoreError
     Ok(number.into())
 }
 
-/// The highest revision that [`outrun`] takes: beyond it there would be no numbers left.
+/// The highest revision that [`revision_above`] takes: beyond it there would be no numbers left.
 pub const HIGHEST: i64 = 1 << 62;
 
 /// Makes all revisions from now on higher than one that a collection holds, of at most [`HIGHEST`], and returns the
@@ -459,7 +489,7 @@ pub const HIGHEST: i64 = 1 << 62;
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn outrun(db: &mut PgConnection, seen: Revision) -> Result<Revision, StoreError> {
+pub async fn revision_above(db: &mut PgConnection, seen: Revision) -> Result<Revision, StoreError> {
     let next = next_revision(db).await?;
     if next > seen {
         return Ok(next);

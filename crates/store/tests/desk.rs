@@ -243,7 +243,7 @@ async fn a_dead_job_that_is_retried_has_all_its_attempts_again(pool: PgPool) {
     assert_eq!(entry.history.len(), 1, "what was is not forgotten");
     let claimed = take_one(&pool).await;
     assert_eq!((claimed.id, claimed.attempt), (id, 1));
-    jobs::complete(&pool, &[(id, claimed.token, 1.into())]).await.unwrap();
+    jobs::complete(&pool, &[(id, claimed.token, 1.into())], Duration::ZERO).await.unwrap();
     assert_eq!(only(&pool).await.state, JobState::Done);
 }
 
@@ -317,7 +317,7 @@ async fn a_dead_job_that_is_merged_into_a_running_one_makes_that_run_again(pool:
     enqueue(&pool, &[index(guild(1), 1, 5)]).await;
     let running = take_one(&pool).await;
     assert_eq!(act(&pool, Act::Retry, dead).await, Done::Merged(running.id));
-    jobs::complete(&pool, &[(running.id, running.token, 5.into())]).await.unwrap();
+    jobs::complete(&pool, &[(running.id, running.token, 5.into())], Duration::ZERO).await.unwrap();
     assert_eq!(only(&pool).await.state, JobState::Pending, "more is wanted than it reached");
 }
 
@@ -386,7 +386,7 @@ async fn an_unfinished_job_that_is_cancelled_is_dead_and_can_be_retried(pool: Pg
         assert!(entry.error.unwrap().contains("cancelled"));
         assert!(entry.history[0].error.contains("cancelled"));
         for claimed in claimed {
-            jobs::complete(&pool, &[(id, claimed.token, 1.into())]).await.unwrap();
+            jobs::complete(&pool, &[(id, claimed.token, 1.into())], Duration::ZERO).await.unwrap();
             fail(&pool, &claimed, "it broke", &AT_ONCE).await;
             assert_eq!(desk::show(&pool, Tenants::All, id).await.unwrap().unwrap().state, JobState::Dead);
         }
@@ -404,7 +404,7 @@ async fn a_cancel_and_a_completion_end_a_job_once_whoever_comes_first(pool: PgPo
         let cancel = |pool: PgPool| tokio::spawn(async move { act(&pool, Act::Cancel, id).await });
         let complete = |pool: PgPool| {
             tokio::spawn(
-                async move { jobs::complete(&pool, &[(id, claimed.token, 1.into())]).await.unwrap() },
+                async move { jobs::complete(&pool, &[(id, claimed.token, 1.into())], Duration::ZERO).await.unwrap() },
             )
         };
 
@@ -452,7 +452,7 @@ async fn a_deletion_can_be_neither_cancelled_nor_purged(pool: PgPool) {
     assert_eq!(act(&pool, Act::Cancel, id).await, Done::No);
 
     let claimed = take_one(&pool).await;
-    jobs::complete(&pool, &[(id, claimed.token, 2.into())]).await.unwrap();
+    jobs::complete(&pool, &[(id, claimed.token, 2.into())], Duration::ZERO).await.unwrap();
     assert!(refusal(&pool, Act::Purge).await.unwrap().contains("deletions cannot be purged"));
     assert_eq!(act(&pool, Act::Purge, id).await, Done::No);
     assert_eq!(only(&pool).await.state, JobState::Done);
@@ -473,7 +473,7 @@ async fn only_what_is_over_is_purged(pool: PgPool) {
     assert_eq!(purged, [dead]);
     let left = all(&pool).await;
     assert_eq!(left.len(), 2);
-    jobs::complete(&pool, &[(running.id, running.token, 1.into())]).await.unwrap();
+    jobs::complete(&pool, &[(running.id, running.token, 1.into())], Duration::ZERO).await.unwrap();
     assert_eq!(act(&pool, Act::Purge, running.id).await, Done::Yes);
 }
 

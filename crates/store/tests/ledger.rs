@@ -669,6 +669,25 @@ async fn a_running_job_whose_lease_is_over_has_lost_an_attempt_and_a_queued_one_
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
+async fn a_job_that_comes_back_keeps_its_place_before_those_that_were_asked_for_later(pool: PgPool) {
+    for back in ["from a dead worker", "from one that stops"] {
+        let first = i64::try_from(back.len()).unwrap();
+        enqueue(&pool, &[index(guild(first), 1, 1)]).await;
+        let held = take_one(&pool).await;
+        enqueue(&pool, &[index(guild(first), 2, 1), index(guild(first), 3, 1)]).await;
+        if back == "from a dead worker" {
+            lapse(&pool).await;
+            jobs::sweep(&pool).await.unwrap();
+        } else {
+            jobs::give_back(&pool, &[(held.id, held.token)], Duration::ZERO).await.unwrap();
+        }
+        let next = dispatch_within(&pool, JobClass::Live, 1, 0).await.ids;
+        assert_eq!(next, [held.id], "{back}");
+        sqlx::query("DELETE FROM jobs").execute(&pool).await.unwrap();
+    }
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
 async fn a_job_that_outlived_its_lease_twice_is_a_suspect_until_it_is_done(pool: PgPool) {
     enqueue(&pool, &[delete(guild(1), 1, 2)]).await;
     let take = async || {

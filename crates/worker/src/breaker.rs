@@ -8,15 +8,42 @@ use tokio_util::sync::CancellationToken;
 use crate::retry::backoff;
 
 /// The first and the longest pause between two tries.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
 /// A circuit breaker (Nygard, "Release It!", 2007) for what a worker cannot work without: the index, or a model
 /// that is elsewhere. While it is open nothing is claimed. What is claimed already waits with its lease renewed,
-/// tries again by and by, and the first success closes the breaker: nothing costs an attempt.
+/// tries again by and by, and the first of them that succeeds closes the breaker: nothing costs an attempt. That
+/// something else succeeds does not: an index whose disk is full still reads and removes.
 #[derive(Debug, Clone)]
 pub(crate) struct Breaker {
-    away: watch::Sender<bool>,
+    state: watch::Sender<State>,
     stop: CancellationToken,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct State {
+    away: bool,
+    /// How many try again by and by. Without one of them nobody would find out that it is back.
+    waiting: usize,
+}
+
+/// Somebody tries again, until this is dropped.
+struct Waiting<'a>(&'a Breaker);
+
+impl<'a> Waiting<'a> {
+    fn begin(breaker: &'a Breaker) -> Self {
+        breaker.state.send_modify(|state| state.waiting += 1);
+        Self(breaker)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.state.send_modify(|state| {
+            state.waiting -= 1;
+            state.away &= state.waiting > 0;
+        });
+    }
 }
 
 /// The worker stopped before the service came back.
@@ -26,13 +53,18 @@ pub(crate) struct Stopped;
 impl Breaker {
     /// A closed breaker; nobody waits behind it after `stop`.
     pub fn new(stop: CancellationToken) -> Self {
-        Self { away: watch::Sender::new(false), stop }
+        Self { state: watch::Sender::default(), stop }
     }
 
     /// Until the breaker is closed, or the worker stops.
     pub async fn closed(&self) {
-        let mut away = self.away.subscribe();
-        let _ = self.stop.run_until_cancelled(away.wait_for(|away| !away)).await;
+        let mut state = self.state.subscribe();
+        let _ = self.stop.run_until_cancelled(state.wait_for(|state| !state.away)).await;
+    }
+
+    /// Says whether that is new.
+    fn set(&self, away: bool) -> bool {
+        self.state.send_if_modified(|state| std::mem::replace(&mut state.away, away) != away)
     }
 
     /// Repeats what is done to a service for as long as that is away; any other outcome is handed on.
@@ -46,20 +78,20 @@ impl Breaker {
         E: std::fmt::Display,
         F: Future<Output = Result<T, E>>,
     {
-        let mut tries = 0;
+        let (mut tries, mut waiting) = (0, None);
         loop {
-            let outcome = work().await;
-            match outcome {
+            match work().await {
                 Err(error) if is_away(&error) => {
-                    if !self.away.send_replace(true) {
+                    waiting.get_or_insert_with(|| Waiting::begin(self));
+                    if self.set(true) {
                         tracing::warn!(service, %error, "away: nothing is claimed until it is back");
                     }
                     tries += 1;
                     let pause = tokio::time::sleep(backoff(tries, PAUSES.0, PAUSES.1));
                     // Whoever comes through first wakes the others.
-                    let mut away = self.away.subscribe();
+                    let mut state = self.state.subscribe();
                     let back = async {
-                        let _ = away.wait_for(|away| !away).await;
+                        let _ = state.wait_for(|state| !state.away).await;
                     };
                     let waited = async {
                         tokio::select! { () = pause => {}, () = back => {} }
@@ -67,7 +99,7 @@ impl Breaker {
                     self.stop.run_until_cancelled(waited).await.ok_or(Stopped)?;
                 }
                 outcome => {
-                    if self.away.send_replace(false) {
+                    if waiting.is_some() && self.set(false) {
                         tracing::info!(service, "back");
                     }
                     return Ok(outcome);
@@ -119,6 +151,19 @@ mod tests {
         assert!(futures::poll!(&mut passing).is_pending());
         there.send_replace(true);
         assert_eq!(guarded.await, Ok(Ok(())));
+        passing.await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_works_meanwhile_does_not_close_it_and_who_gives_up_does() {
+        let breaker = Breaker::new(CancellationToken::new());
+        let mut waits = Box::pin(breaker.guard("it", async || Err::<(), _>(Fault::Away), is_away));
+        assert!(futures::poll!(&mut waits).is_pending());
+        assert_eq!(breaker.guard("it", async || Ok(()), is_away).await, Ok(Ok(())));
+        let passing = breaker.closed();
+        tokio::pin!(passing);
+        assert!(futures::poll!(&mut passing).is_pending());
+        drop(waits);
         passing.await;
     }
 

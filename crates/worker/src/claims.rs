@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::finish::{Ended, Finisher, Outcome};
+use crate::retry::Beat;
 
 /// A job in this process's hands, until [`end`](Self::end) says how it ended. One that is dropped before has
 /// panicked, or was let go because the worker stops.
@@ -85,26 +86,21 @@ impl Claims {
     pub async fn keep_alive(&self, pool: &PgPool, lease: Duration) {
         let mut ticks = interval(lease / 3);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut beat = Beat::default();
         loop {
             ticks.tick().await;
             let held = self.all();
             if held.is_empty() {
+                beat.rest();
                 continue;
             }
-            match jobs::renew(pool, &held, lease).await {
-                Ok(renewed) if renewed.len() < held.len() => {
-                    // Those that ended in the meantime are no loss.
-                    let now = self.held();
-                    let lost = held
-                        .iter()
-                        .filter(|claim| now.contains(claim) && !renewed.contains(&claim.0))
-                        .count();
-                    if lost > 0 {
-                        tracing::warn!(lost, "claims were lost: other workers have these jobs now");
-                    }
-                }
-                Ok(_) => {}
-                Err(error) => tracing::warn!(%error, "claims could not be renewed"),
+            let renewed = jobs::renew(pool, &held, lease).await;
+            let Some(renewed) = beat.take("renewing claims", renewed) else { continue };
+            // Those that ended in the meantime are no loss.
+            let now = self.held();
+            let lost = held.iter().filter(|claim| now.contains(claim) && !renewed.contains(&claim.0)).count();
+            if lost > 0 {
+                tracing::warn!(lost, "claims were lost: other workers have these jobs now");
             }
         }
     }

@@ -1,10 +1,14 @@
 //! Patience: with the database, and with jobs.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
 use guildex_store::StoreError;
 use rand::Rng;
+
+/// Postgres, which everything in this process waits for when it is away.
+static POSTGRES: Outage = Outage::of("postgres");
 
 /// Repeats a statement until Postgres takes it; gives up only on what no repetition mends. Every statement here
 /// may run any number of times.
@@ -17,21 +21,85 @@ where
 {
     let patience = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(100))
-        .with_max_delay(Duration::from_secs(5))
+        // Twice that with jitter: what waits is to go on soon after Postgres does.
+        .with_max_delay(Duration::from_millis(2_500))
         .with_jitter()
         .without_max_times();
-    let mut told = false;
-    statement
+    let mut waiting = None;
+    let outcome = statement
         .retry(patience)
         .when(StoreError::is_transient)
         .notify(|error, _| {
-            if !told {
-                tracing::warn!(%error, what, "postgres failed; trying until it works");
-                told = true;
-            }
+            waiting.get_or_insert_with(|| POSTGRES.begins(what, error));
         })
-        .await
-        .inspect_err(|error| tracing::error!(%error, what, "postgres refused"))
+        .await;
+    match &outcome {
+        Ok(_) => waiting.into_iter().for_each(Waiting::ends),
+        Err(error) => tracing::error!(%error, what, "postgres refused"),
+    }
+    outcome
+}
+
+/// Says of what is tried on a beat, and not repeated, whether Postgres takes it.
+#[derive(Default)]
+pub(crate) struct Beat(Option<Waiting>);
+
+impl Beat {
+    /// Nothing waits any more.
+    pub fn rest(&mut self) {
+        self.0.take().into_iter().for_each(Waiting::ends);
+    }
+
+    /// Takes note of an outcome.
+    pub fn take<T>(&mut self, what: &'static str, outcome: Result<T, StoreError>) -> Option<T> {
+        match outcome {
+            Ok(value) => {
+                self.rest();
+                Some(value)
+            }
+            Err(error) => {
+                self.0.get_or_insert_with(|| POSTGRES.begins(what, &error));
+                None
+            }
+        }
+    }
+}
+
+/// A service that is away for many at once: the first who has to wait says so, and the last who gets through
+/// says that it is over. With a full disk some statements work and some do not, so one success proves nothing.
+struct Outage {
+    service: &'static str,
+    waiting: AtomicUsize,
+}
+
+/// Somebody waits; for no longer than this lives.
+struct Waiting(&'static Outage);
+
+impl Outage {
+    const fn of(service: &'static str) -> Self {
+        Self { service, waiting: AtomicUsize::new(0) }
+    }
+
+    fn begins(&'static self, what: &'static str, error: &StoreError) -> Waiting {
+        if self.waiting.fetch_add(1, Ordering::SeqCst) == 0 {
+            tracing::warn!(%error, what, "{} fails; trying until it works", self.service);
+        }
+        Waiting(self)
+    }
+}
+
+impl Waiting {
+    fn ends(self) {
+        if self.0.waiting.load(Ordering::SeqCst) == 1 {
+            tracing::info!("{} works again", self.0.service);
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// How long to wait after the `attempt`th failure: doubling from `base` up to `max`, of which a random half is

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use guildex_embed::Models;
 use guildex_index::{CollectionName, Error, VectorIndex};
 use guildex_producer::backfill;
-use guildex_producer::ingest::Ingest;
+use guildex_producer::ingest::{Ingest, IngestError};
 use guildex_types::{
     ChannelId, Eligibility, JobId, MessageId, ModelSlug, Outdated, Revision, SessionId, Task,
 };
@@ -116,7 +116,10 @@ impl Tasks {
                 Ok(outcome) => outcome.map_err(|error| error.to_string()),
                 Err(Stopped) => return,
             },
-            Task::BackfillChannel { channel_id } => self.backfill(&held, *channel_id).await,
+            Task::BackfillChannel { channel_id } => {
+                let outcome = self.backfill(&held, *channel_id).await;
+                return held.end(outcome);
+            }
             Task::IndexSession { .. } | Task::DeleteSession { .. } => Ok(()),
         };
         let outcome = match outcome {
@@ -127,13 +130,20 @@ impl Tasks {
     }
 
     /// One that is given up has kept what it did; the next attempt takes up the rest.
-    async fn backfill(&self, held: &Held, channel: ChannelId) -> Result<(), String> {
-        let models = kept_in_step(&self.ingest).await.map_err(|error| error.to_string())?;
+    async fn backfill(&self, held: &Held, channel: ChannelId) -> Outcome {
         let (ingest, guild) = (self.ingest.clone(), held.job.guild_id);
-        let work = async move { backfill::run(&ingest, guild, channel, &models).await };
+        let work = async move {
+            let models = kept_in_step(&ingest).await?;
+            backfill::run(&ingest, guild, channel, &models).await
+        };
         let (limit, jobs) = (self.clock.limit([held.job.kind()]), [held.id].into());
-        let done = self.clock.within("the backfill", limit, jobs, GivenUp::Dropped, work).await;
-        done.map_err(|overdue| overdue.to_string())?.map_err(|error| error.to_string())
+        match self.clock.within("the backfill", limit, jobs, GivenUp::Dropped, work).await {
+            Ok(Ok(())) => Outcome::Done(held.wanted),
+            // Nobody's fault: it comes again, and costs no attempt.
+            Ok(Err(IngestError::Store(error))) if error.is_transient() => Outcome::LetGo,
+            Ok(Err(error)) => Outcome::Failed(error.to_string()),
+            Err(overdue) => Outcome::Failed(overdue.to_string()),
+        }
     }
 
     /// What is wanted is the highest revision that the removal gave to a session: points below it may show what was

@@ -265,13 +265,13 @@ pub struct Limits {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Dispatcher {
-    /// The most jobs of a class in Redis. Default: 1000, and no more: at a few thousand due jobs every fetch
-    /// of apalis-redis 1.0 fails for good.
+    /// The most jobs of a class in Redis, and 128 at most of live ones. Default: 256; at a few thousand due jobs
+    /// every fetch of apalis-redis 1.0 fails for good.
     pub window: usize,
     /// How often it looks for due jobs when nothing wakes it. Default: 1 s.
     #[serde(with = "duration")]
     pub poll: Duration,
-    /// How long a job may wait in Redis before it counts as lost. Default: 120 s.
+    /// How long a job may wait in Redis before it is pushed once more. Default: 120 s.
     #[serde(with = "duration")]
     pub queued_lease: Duration,
     /// How long finished jobs are kept. Default: 24 h.
@@ -463,7 +463,7 @@ impl Default for Concurrency {
 impl Default for Dispatcher {
     fn default() -> Self {
         Self {
-            window: 1000,
+            window: 256,
             poll: Duration::from_secs(1),
             queued_lease: Duration::from_secs(120),
             keep_done: Duration::from_hours(24),

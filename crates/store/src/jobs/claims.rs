@@ -211,7 +211,9 @@ pub async fn give_back(
              SELECT j.id FROM jobs j JOIN UNNEST($1::uuid[], $2::uuid[]) AS u (id, token)
                   ON j.id = u.id AND j.claim_token = u.token AND j.state = 'running'
              ORDER BY j.key, j.id FOR UPDATE OF j)
-         UPDATE jobs j SET state = 'pending', attempts = greatest(attempts - 1, 0), run_at = now() + $3,
+         UPDATE jobs j SET state = 'pending', attempts = greatest(attempts - 1, 0),
+             -- Without a pause it keeps its place before those that were asked for later.
+             run_at = CASE WHEN $3 > interval '0' THEN now() + $3 ELSE j.run_at END,
              lease_until = NULL, claim_token = NULL
          FROM held WHERE j.id = held.id",
     )

@@ -86,7 +86,28 @@ pub async fn dispatch(
     Ok(Dispatched { ids: taken.into_iter().map(|(id, _)| id.into()).collect(), full: false })
 }
 
-/// Takes back what was dispatched and not pushed: pending again.
+/// The jobs of a class that have been queued for longer than `age`, if they were dispatched with this `lease`.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn queued_for(
+    pool: &PgPool,
+    class: JobClass,
+    age: Duration,
+    lease: Duration,
+) -> Result<Vec<JobId>, StoreError> {
+    let ids: Vec<Uuid> = sqlx::query_scalar(
+        "SELECT id FROM jobs WHERE state = 'queued' AND class = $1 AND lease_until < now() + $3 - $2",
+    )
+    .bind(class.rank())
+    .bind(interval(age))
+    .bind(interval(lease))
+    .fetch_all(pool)
+    .await?;
+    Ok(ids.into_iter().map(JobId::from).collect())
+}
+
+/// Takes back what was dispatched and was not pushed, or was lost: pending again.
 ///
 /// # Errors
 /// If Postgres fails.

@@ -96,15 +96,18 @@ pub async fn sweep(pool: &PgPool) -> Result<Swept, StoreError> {
     let states: Vec<(String,)> = sqlx::query_as(
         "WITH lapsed AS (
              SELECT id, state = 'running' AS ran,
-                    interval '1 second' * CASE WHEN lapses = 0 OR state = 'queued' THEN 0
-                                             ELSE least(power(2, lapses), 300) END AS pause,
+                    CASE WHEN lapses = 0 OR state = 'queued' THEN 0
+                         ELSE least(power(2, lapses), 300) END AS pause,
                     state = 'running' AND max_attempts IS NOT NULL AND attempts >= max_attempts AS spent,
                     wanted_revision > claimed_revision AS newer
              FROM jobs WHERE state IN ('queued', 'running') AND lease_until < now()
              ORDER BY id LIMIT 1000 FOR UPDATE SKIP LOCKED)
          UPDATE jobs j SET state = CASE WHEN spent AND NOT newer THEN 'dead' ELSE 'pending' END,
              attempts = CASE WHEN spent AND newer THEN 0 ELSE attempts END,
-             lapses = lapses + ran::int, run_at = now() + pause, lease_until = NULL, claim_token = NULL,
+             -- Without a pause it keeps its place before those that were asked for later.
+             lapses = lapses + ran::int, run_at = CASE WHEN pause > 0 THEN now() + interval '1 second' * pause
+                                                       ELSE j.run_at END,
+             lease_until = NULL, claim_token = NULL,
              finished_at = CASE WHEN spent AND NOT newer THEN now() END,
              error = CASE WHEN ran THEN $1 ELSE error END,
              history = CASE WHEN ran THEN with_attempt(history, attempts, worker, claimed_at, $1) ELSE history END

@@ -30,7 +30,7 @@ impl Walk<'_> {
         let Some(seen) = findings.iter().map(|finding| finding.seen).max() else { return Ok(()) };
         let ingest = self.of.ingest;
         let mut tx = ingest.pool().begin().await.map_err(StoreError::from)?;
-        let fresh = sessions::outrun(&mut tx, seen).await?;
+        let fresh = sessions::revision_above(&mut tx, seen).await?;
         let mut unknown: BTreeSet<SessionId> = findings.iter().map(|finding| finding.session_id).collect();
         let ids: Vec<SessionId> = unknown.iter().copied().collect();
         let mut wanted: Vec<NewJob> = Vec::with_capacity(ids.len());

@@ -54,6 +54,9 @@ pub(super) async fn write(parts: &Arc<Parts>, mut batch: Embedded) {
     let model = &parts.target.model;
     let recorded =
         until_stored("recording sessions", || sessions::record(&parts.pool, &records, model, &models)).await;
+    if recorded.is_ok() && sweep(parts, &batch).await == Err(Stopped) {
+        return;
+    }
     for work in batch {
         let outcome = match &recorded {
             Ok(Recorded::Yes) => Outcome::Done(work.session.revision),
@@ -126,6 +129,26 @@ async fn write_points(parts: Arc<Parts>, changes: Changes) -> Result<(), Error> 
     }
     for (guild, sessions) in &changes.older {
         parts.index.delete_below(collection, *guild, sessions).await?;
+    }
+    Ok(())
+}
+
+/// Where a session moved on, what was written of it may have come after its new points, or after its removal: if this
+/// worker was slow or frozen, another has done the job by now, and no job follows that would find these.
+async fn sweep(parts: &Parts, batch: &[Work<Point>]) -> Result<(), Stopped> {
+    let written = batch.iter().filter(|work| matches!(work.plan, Plan::Write { .. }));
+    let read: Vec<_> = written.map(|w| (w.session.guild_id, w.session.id, w.session.revision)).collect();
+    let outrun = || sessions::outrun(&parts.pool, &read, &parts.target.model);
+    let Ok(outrun) = until_stored("looking for newer revisions", outrun).await else { return Ok(()) };
+    let mut older: BTreeMap<GuildId, Vec<(SessionId, Revision)>> = BTreeMap::new();
+    for (guild, session, revision) in outrun {
+        older.entry(guild).or_default().push((session, revision));
+    }
+    for (guild, sessions) in &older {
+        let delete = || parts.index.delete_below(&parts.target.collection, *guild, sessions);
+        if let Err(error) = parts.breaker.guard("the index", delete, Error::is_away).await? {
+            tracing::warn!(%error, sessions = sessions.len(), "outdated points could not be removed");
+        }
     }
     Ok(())
 }

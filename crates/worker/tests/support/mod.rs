@@ -1,6 +1,8 @@
 //! A guild, its servers, and parts that can be watched, held up and made to fail.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+mod moments;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -22,10 +24,11 @@ use guildex_store::channels::Channel;
 use guildex_store::status::ModelStatus;
 use guildex_store::{models, search, status};
 use guildex_types::{
-    Author, ChannelId, GuildId, Links, Message, MessageId, MessageKind, ModelSlug, PointId, Revision,
-    SearchText, SessionId,
+    Author, ChannelId, GuildId, JobClass, Links, Message, MessageId, MessageKind, ModelSlug, PointId,
+    Revision, SearchText, SessionId,
 };
 use guildex_worker::{Worker, WorkerConfig};
+pub use moments::{Moment, Moments};
 use sqlx::postgres::PgListener;
 use sqlx::{FromRow, PgPool};
 use tempfile::TempDir;
@@ -131,11 +134,13 @@ pub struct Model {
     poison: OnceLock<&'static str>,
     explosive: OnceLock<&'static str>,
     held: OnceLock<&'static str>,
+    moments: Arc<Moments>,
+    cheap: AtomicBool,
 }
 
 impl Model {
     /// One model for all tests of a process: loading takes a second.
-    fn load(slug: ModelSlug) -> Self {
+    fn load(slug: ModelSlug, moments: Arc<Moments>) -> Self {
         static REAL: OnceLock<LocalEmbedder> = OnceLock::new();
         let variable =
             |name| std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set: run scripts/test"));
@@ -157,7 +162,14 @@ impl Model {
             poison: OnceLock::new(),
             explosive: OnceLock::new(),
             held: OnceLock::new(),
+            moments,
+            cheap: AtomicBool::new(false),
         }
+    }
+
+    /// From now on vectors are drawn by lot from the text, for tests that are about thousands of sessions.
+    pub fn make_cheap(&self) {
+        self.cheap.store(true, Ordering::SeqCst);
     }
 
     /// Every call with such a word in a text fails.
@@ -196,13 +208,34 @@ impl Model {
         if has(&self.poison) == Some(true) {
             return Err(EmbedError::Model("it chokes".to_owned()));
         }
-        let vectors = self.real.embed(texts.clone()).await?;
+        if !texts.is_empty() {
+            self.moments.pass(Moment::Embedding, Vec::new).await;
+        }
+        let vectors = if self.cheap.load(Ordering::SeqCst) {
+            texts.iter().map(|text| drawn_by_lot(text, self.real.dimensions())).collect()
+        } else {
+            self.real.embed(texts.clone()).await?
+        };
         let ended = self.clock.fetch_add(1, Ordering::SeqCst);
         if !texts.is_empty() {
             self.embeddings.lock().unwrap().push(Embedding { texts, begun, ended });
         }
         Ok(vectors)
     }
+}
+
+/// A vector of length 1 that depends on the text alone.
+fn drawn_by_lot(text: &str, dimensions: usize) -> Vec<f32> {
+    let mut state = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1_u32 << 24) as f32 - 0.5
+    };
+    let vector: Vec<f32> = std::iter::repeat_with(&mut next).take(dimensions).collect();
+    let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+    vector.into_iter().map(|x| x / length).collect()
 }
 
 impl Embedder for Model {
@@ -238,6 +271,7 @@ pub struct View {
     real: EdgeIndex,
     /// Every upsert passes here.
     pub upserts: Gate,
+    pub moments: Arc<Moments>,
     failing_upserts: AtomicUsize,
     failing_removals: AtomicUsize,
     /// Whether it answers nobody.
@@ -249,11 +283,12 @@ pub struct View {
 }
 
 impl View {
-    fn open() -> Self {
+    fn open(moments: Arc<Moments>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         Self {
             real: EdgeIndex::open(folder.path()).unwrap(),
             upserts: Gate::new(),
+            moments,
             failing_upserts: AtomicUsize::new(0),
             failing_removals: AtomicUsize::new(0),
             away: AtomicBool::new(false),
@@ -297,7 +332,12 @@ impl VectorIndex for View {
         async move {
             self.upserts.pass().await;
             self.fail(&self.failing_upserts)?;
-            self.real.upsert(collection, points).await
+            let sessions: BTreeSet<SessionId> = points.iter().map(|point| point.payload.session_id).collect();
+            let sessions = || sessions.iter().copied().collect();
+            self.moments.pass(Moment::Upserting, sessions).await;
+            self.real.upsert(collection, points).await?;
+            self.moments.pass(Moment::Upserted, sessions).await;
+            Ok(())
         }
         .boxed()
     }
@@ -310,7 +350,10 @@ impl VectorIndex for View {
     ) -> BoxFuture<'a, Result<(), Error>> {
         async move {
             self.fail(&self.failing_removals)?;
-            self.real.delete_below(collection, guild, sessions).await
+            self.real.delete_below(collection, guild, sessions).await?;
+            let sessions = || sessions.iter().map(|(session, _)| *session).collect();
+            self.moments.pass(Moment::Recording, sessions).await;
+            Ok(())
         }
         .boxed()
     }
@@ -494,12 +537,13 @@ impl World {
         changes.listen("test_changes").await.unwrap();
 
         let slug = |text: &str| text.parse::<ModelSlug>().unwrap();
+        let moments = Arc::new(Moments::default());
         let load = async |name| {
-            let slug = slug(name);
-            Arc::new(tokio::task::spawn_blocking(|| Model::load(slug)).await.unwrap())
+            let (slug, moments) = (slug(name), moments.clone());
+            Arc::new(tokio::task::spawn_blocking(|| Model::load(slug, moments)).await.unwrap())
         };
         let (model, next) = (load("all-minilm-l6-v2-fp32").await, load("next-model").await);
-        let view = Arc::new(View::open());
+        let view = Arc::new(View::open(moments.clone()));
         let collection = CollectionName::new(BASE, model.slug()).unwrap();
         let ready = [model.clone() as Arc<dyn Embedder>, next.clone()];
         let models = Arc::new(Models::ready(ready));
@@ -530,10 +574,10 @@ impl World {
     }
 
     pub async fn ingest(&self, messages: &[Message]) {
-        self.ingest_as(guildex_types::JobClass::Live, messages).await;
+        self.ingest_as(JobClass::Live, messages).await;
     }
 
-    pub async fn ingest_as(&self, class: guildex_types::JobClass, messages: &[Message]) {
+    pub async fn ingest_as(&self, class: JobClass, messages: &[Message]) {
         self.ingest.messages(&self.channel, messages, class).await.unwrap();
     }
 
@@ -563,7 +607,7 @@ impl World {
 
     /// The same queues for a worker that does not wait when it is told to stop.
     pub async fn impatient_queues(&self) -> Queues {
-        let queue = testing::layout(&self.queues, guildex_types::JobClass::Live).active_jobs_list();
+        let queue = testing::layout(&self.queues, JobClass::Live).active_jobs_list();
         let prefix = queue.split_once(":live").unwrap().0.to_owned();
         let config = guildex_queue::Config { prefix, stop_grace: Duration::ZERO, ..testing::config() };
         Queues::connect(&config).await.unwrap()
@@ -638,7 +682,7 @@ impl World {
 
     /// The database and the corner of Redis, for another process.
     pub fn addresses(&self) -> (String, String) {
-        let queue = testing::layout(&self.queues, guildex_types::JobClass::Live).active_jobs_list();
+        let queue = testing::layout(&self.queues, JobClass::Live).active_jobs_list();
         let prefix = queue.split_once(":live").unwrap().0.to_owned();
         let mut url = url::Url::parse(&std::env::var("DATABASE_URL").unwrap()).unwrap();
         url.set_path(self.pool.connect_options().get_database().unwrap());

@@ -1,0 +1,23 @@
+//! What every connection of the program's pools is told.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+use guildex_store::{connect, models};
+use sqlx::PgConnection;
+
+async fn patience(tx: &mut PgConnection) -> String {
+    sqlx::query_scalar("SHOW idle_in_transaction_session_timeout").fetch_one(tx).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_transaction_may_not_stand_still_unless_it_waits_for_an_index() {
+    let url = std::env::var("DATABASE_URL").expect("DATABASE_URL is unset: run scripts/test");
+    let pool = connect(&url, 1).await.unwrap();
+    let mut tx = pool.begin().await.unwrap();
+    assert_eq!(patience(&mut tx).await, "30s");
+    models::lock(&mut tx).await.unwrap();
+    assert_eq!(patience(&mut tx).await, "0");
+    tx.rollback().await.unwrap();
+    let mut tx = pool.begin().await.unwrap();
+    assert_eq!(patience(&mut tx).await, "30s", "the exception outlived its transaction");
+}

@@ -1,0 +1,86 @@
+//! Live work beside a huge backfill.
+//!
+//! With `GUILDEX_BACKLOG=50000` this measures in full how long live work waits; it prints what it found:
+//!
+//!     GUILDEX_BACKLOG=50000 scripts/test -p guildex-worker --test fairness --no-capture
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod support;
+
+use guildex_store::channels::Channel;
+use guildex_types::{Author, JobClass, Message};
+use sqlx::PgPool;
+use support::*;
+
+/// Small guilds with live traffic.
+const SMALL: i64 = 100;
+
+fn backlog() -> i64 {
+    std::env::var("GUILDEX_BACKLOG").map_or(1_500, |jobs| jobs.parse().expect("GUILDEX_BACKLOG is a number"))
+}
+
+/// An exchange in a guild of its own.
+fn elsewhere(guild: i64) -> (Channel, Vec<Message>) {
+    let channel = Channel {
+        guild_id: guild.try_into().unwrap(),
+        guild_name: format!("guild {guild}"),
+        id: (1_000 + guild).try_into().unwrap(),
+        name: "help".to_owned(),
+        parent_id: None,
+    };
+    // Days that nobody else has.
+    let talk = exchange(70_000 + guild, "which filament is best for gears").map(|said| Message {
+        guild_id: channel.guild_id,
+        channel_id: channel.id,
+        author: Author { name: format!("member of {guild}"), ..said.author.clone() },
+        ..said
+    });
+    (channel, talk.into())
+}
+
+#[sqlx::test(migrator = "guildex_store::MIGRATOR")]
+async fn live_work_of_a_hundred_guilds_goes_past_the_backlog_of_one(pool: PgPool) {
+    world(pool, async |world| {
+        let days: Vec<i64> = (1..=backlog()).collect();
+        for days in days.chunks(500) {
+            let talk: Vec<_> = days.iter().flat_map(|day| exchange(*day, "does the glue hold")).collect();
+            world.ingest_as(JobClass::Backfill, &talk).await;
+        }
+        let worker = world.start_worker();
+        let backfilled = "class = 2 AND state = 'done'";
+        world.until("the backfill to be well under way", async || world.count(backfilled).await > 100).await;
+        for guild in 2..2 + SMALL {
+            let (channel, talk) = elsewhere(guild);
+            world.ingest.messages(&channel, &talk, JobClass::Live).await.unwrap();
+        }
+        let live = "class = 1 AND state <> 'done'";
+        world.until("the end of the live work", async || world.count(live).await == 0).await;
+        assert!(world.count("class = 2 AND state <> 'done'").await > 0, "the backlog was too short");
+
+        let overtaken: i64 = sqlx::query_scalar(
+            "SELECT max((SELECT count(*) FROM jobs b WHERE b.class = 2
+                         AND b.finished_at BETWEEN l.created_at AND l.finished_at))
+             FROM jobs l WHERE l.class = 1",
+        )
+        .fetch_one(&world.pool)
+        .await
+        .unwrap();
+        // Those that were in hand already, and as many again.
+        assert!(overtaken <= 2 * 256, "{overtaken} sessions of the backlog went before a live one");
+        let waits: Vec<f64> = sqlx::query_scalar(
+            "SELECT extract(epoch FROM percentile_cont(p) WITHIN GROUP (ORDER BY finished_at - created_at))::float8
+             FROM jobs, UNNEST(ARRAY[0.5, 0.99, 1.0]) AS p WHERE class = 1 GROUP BY p ORDER BY p",
+        )
+        .fetch_all(&world.pool)
+        .await
+        .unwrap();
+        eprintln!(
+            "live jobs from commit to done, in seconds: p50 {:.2}, p99 {:.2}, max {:.2}; the backfill did at most \
+             {overtaken} meanwhile",
+            waits[0], waits[1], waits[2]
+        );
+        worker.stop().await;
+    })
+    .await;
+}

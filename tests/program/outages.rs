@@ -1,0 +1,233 @@
+//! Servers that go away in the middle of the work, in every way they have, and come back. What is expected each
+//! time: the process lives on, does not spin, says it in a few lines, goes on by itself, and in the end everything
+//! is indexed, at no job's cost.
+
+use std::time::Duration;
+
+use guildex_index::VectorIndex;
+use tokio::time::{Instant, sleep};
+
+use crate::feed::Feed;
+use crate::points::{assert_in_step, collection, points, points_in};
+use crate::servers::{Postgres, Redis};
+use crate::standin::{Fault, StandIn};
+use crate::world::{Running, World, postgres, redis_url, wait_until};
+
+/// How long each outage lasts.
+const LASTS: Duration = Duration::from_secs(4);
+
+/// What an outage may put into the log, with what it says when it is over. One of a minute puts no more.
+const LINES: usize = 12;
+
+/// A world at work, before an outage.
+struct Calm<'a> {
+    world: &'a World,
+    feed: &'a Feed,
+    up: &'a mut Running,
+}
+
+impl Calm<'_> {
+    /// Has everything working, lets an outage begin and last, ends it, and sees everything working again.
+    async fn disturbed_by(
+        &mut self,
+        what: &str,
+        begins: impl AsyncFnOnce(),
+        goes_on: impl AsyncFn(),
+        ends: impl AsyncFnOnce(),
+    ) {
+        self.until_in_step(3).await;
+        let (log, cpu, began) = (self.up.log().len(), self.up.cpu(), Instant::now());
+        begins().await;
+        while began.elapsed() < LASTS {
+            goes_on().await;
+            sleep(LASTS / 8).await;
+        }
+        let (cpu, lasted) = (self.up.cpu().saturating_sub(cpu), began.elapsed());
+        ends().await;
+        let ended = Instant::now();
+        self.until_in_step(3).await;
+        self.up.assert_alive();
+        let log = self.up.log().split_off(log);
+        eprintln!(
+            "{what}: {cpu:.2?} of processor in {lasted:.1?}; live work is done again {:.1?} after the end\n{log}",
+            ended.elapsed()
+        );
+        assert!(cpu < lasted / 2, "{what}: it spins: {cpu:?} in {lasted:?}");
+        assert!(log.lines().count() <= LINES, "{what}: it says more than once what is wrong:\n{log}");
+        assert!(!log.contains("panicked"), "{what}:\n{log}");
+    }
+
+    /// Until something that was stored from now on is indexed, and everything before it.
+    async fn until_in_step(&mut self, more: i64) {
+        self.feed.goes_on(more).await;
+        let stored = self.feed.stored();
+        let (world, up) = (self.world, &mut *self.up);
+        wait_until("what was stored is indexed", || {
+            up.assert_alive();
+            async move {
+                let indexed = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM indexed_sessions");
+                indexed.fetch_one(&world.pool).await.is_ok_and(|indexed| indexed >= stored)
+            }
+        })
+        .await;
+    }
+}
+
+/// Ends the feed, and makes sure that all of it was done; returns how often an attempt failed.
+async fn all_is_done(world: &World, feed: Feed) -> i64 {
+    let stored = feed.stop().await;
+    world.wait_idle().await;
+    assert_eq!(world.value::<i64>("SELECT count(*) FROM indexed_sessions").await, stored);
+    assert_eq!(world.value::<i64>("SELECT count(*) FROM jobs WHERE state <> 'done'").await, 0);
+    world.value("SELECT count(*) FROM jobs WHERE attempts <> 1").await
+}
+
+async fn nothing() {}
+
+#[tokio::test]
+async fn a_redis_that_goes_away_in_any_way_costs_nothing_but_seconds() {
+    let mut redis = Redis::start().await;
+    let world = World::on(&postgres(), &redis.url(), "").await;
+    let (mut up, feed) = (world.up().await, Feed::start(&world));
+    let mut calm = Calm { world: &world, feed: &feed, up: &mut up };
+
+    redis.command(&["FLUSHALL"]);
+    calm.until_in_step(3).await;
+    redis.kill();
+    let there = tokio::sync::Mutex::new(&mut redis);
+    calm.disturbed_by("redis is killed, and starts empty", nothing, nothing, async || {
+        there.lock().await.restart().await;
+    })
+    .await;
+    let redis = there.into_inner();
+    calm.disturbed_by("redis is cut off", async || redis.freeze(), nothing, async || redis.wake()).await;
+    calm.disturbed_by(
+        "redis is flushed again and again",
+        nothing,
+        async || redis.command(&["FLUSHALL"]),
+        nothing,
+    )
+    .await;
+    calm.disturbed_by(
+        "redis has no memory left",
+        async || redis.command(&["CONFIG", "SET", "maxmemory", "1"]),
+        nothing,
+        async || redis.command(&["CONFIG", "SET", "maxmemory", "0"]),
+    )
+    .await;
+
+    assert_eq!(all_is_done(&world, feed).await, 0, "an outage of Redis cost attempts");
+    assert!(up.stop().await.success());
+    assert_in_step(&world, &points(&world, crate::export::GUILD).await).await;
+}
+
+#[tokio::test]
+async fn a_postgres_that_goes_away_in_any_way_costs_nothing_but_seconds() {
+    let postgres = tokio::sync::Mutex::new(Postgres::start().await);
+    let url = postgres.lock().await.url();
+    let world = World::on(&url, &redis_url(), "").await;
+    let (mut up, feed) = (world.up().await, Feed::start(&world));
+    let mut calm = Calm { world: &world, feed: &feed, up: &mut up };
+    let sql = async |sql: &str| postgres.lock().await.execute(sql).await;
+
+    calm.disturbed_by(
+        "postgres cuts all connections again and again",
+        nothing,
+        async || {
+            sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                 WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'")
+            .await;
+        },
+        nothing,
+    )
+    .await;
+    calm.disturbed_by(
+        "postgres is read-only",
+        async || {
+            sql("ALTER SYSTEM SET default_transaction_read_only = on").await;
+            sql("SELECT pg_reload_conf()").await;
+        },
+        nothing,
+        async || {
+            sql("ALTER SYSTEM RESET default_transaction_read_only").await;
+            sql("SELECT pg_reload_conf()").await;
+        },
+    )
+    .await;
+    // The real thing needs a file system of its own, and root for that. This is what clients see of it: reading
+    // works, and what has to grow a file fails with the same code.
+    calm.disturbed_by(
+        "the disk of postgres is full",
+        async || {
+            world_sql(
+                &world,
+                "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                     RAISE 'could not extend file: No space left on device' USING ERRCODE = 'disk_full';
+                 END $$;
+                 CREATE TRIGGER full_disk BEFORE INSERT OR UPDATE ON jobs EXECUTE FUNCTION full_disk();
+                 CREATE TRIGGER full_disk BEFORE INSERT OR UPDATE ON indexed_sessions EXECUTE FUNCTION full_disk();
+                 CREATE TRIGGER full_disk BEFORE INSERT OR UPDATE ON messages EXECUTE FUNCTION full_disk();",
+            )
+            .await;
+        },
+        nothing,
+        async || world_sql(&world, "DROP FUNCTION full_disk CASCADE").await,
+    )
+    .await;
+    calm.disturbed_by(
+        "postgres is killed, and starts again",
+        async || postgres.lock().await.kill(),
+        nothing,
+        async || postgres.lock().await.restart().await,
+    )
+    .await;
+
+    // A claim whose worker could not say that it is alive is another's: that costs an attempt, and is no failure.
+    all_is_done(&world, feed).await;
+    assert_eq!(world.value::<i64>("SELECT count(*) FROM jobs WHERE attempts > 2").await, 0);
+    assert!(up.stop().await.success());
+    assert_in_step(&world, &points(&world, crate::export::GUILD).await).await;
+    drop(world);
+}
+
+async fn world_sql(world: &World, sql: &'static str) {
+    sqlx::raw_sql(sql).execute(&world.pool).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_index_that_goes_away_in_any_way_costs_no_attempts_and_one_that_refuses_only_some() {
+    let server = StandIn::start().await;
+    let config = server.config();
+    let toml = format!(
+        "[index]\nbackend = \"server\"\n[index.server]\nurl = {:?}\nhttp_url = {:?}\ntimeout = \"500ms\"\n",
+        config.url,
+        config.http_url.as_deref().unwrap()
+    );
+    let world = World::on(&postgres(), &redis_url(), &toml).await;
+    let (mut up, feed) = (world.up().await, Feed::start(&world));
+    let mut calm = Calm { world: &world, feed: &feed, up: &mut up };
+    let all =
+        |fault| ["upsert", "delete", "info", "alias"].iter().for_each(|at| server.faults.always(at, fault));
+
+    for (what, fault) in [
+        ("the index is away", Fault::Unavailable),
+        ("the index is too busy", Fault::Busy),
+        ("the index does not answer", Fault::Slow),
+        ("the index breaks connections", Fault::Reset),
+        ("the disk of the index is full", Fault::Full),
+    ] {
+        calm.disturbed_by(what, async || all(fault), nothing, async || all(Fault::None)).await;
+    }
+    let failed: i64 = world.value("SELECT count(*) FROM jobs WHERE attempts > 1").await;
+    assert_eq!(failed, 0, "an index that is away cost attempts");
+
+    // Whatever it refuses may be the job's fault: each refusal is an attempt.
+    server.faults.next("upsert", [Fault::Broken, Fault::Broken]);
+    calm.until_in_step(5).await;
+
+    all_is_done(&world, feed).await;
+    assert!(up.stop().await.success());
+    let index = server.index();
+    assert!(index.count(&collection("guildex"), crate::export::GUILD.try_into().unwrap()).await.unwrap() > 0);
+    assert_in_step(&world, &points_in(&index, &collection("guildex"), crate::export::GUILD).await).await;
+}

@@ -1,0 +1,164 @@
+//! Several dispatchers and workers, started, killed and frozen at will, on one index server.
+
+use guildex_types::{JobClass, Message, SearchText};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tokio::time::Instant;
+
+use crate::export::{CHANNEL, GUILD, minute};
+use crate::feed::{channel, conversation, ids};
+use crate::points::{assert_in_step, collection, points_in};
+use crate::standin::{Fault, StandIn};
+use crate::world::{Running, World, wait_until};
+
+/// Small batches, so that there is always a middle of the work; every kill costs the jobs in hand an attempt.
+fn on(server: &StandIn, more: &str) -> String {
+    let config = server.config();
+    format!(
+        "worker.max_attempts = 100\n{more}\n[index]\nbackend = \"server\"\n[index.server]\nurl = {:?}\nhttp_url = {:?}\n",
+        config.url,
+        config.http_url.as_deref().unwrap()
+    )
+}
+
+async fn say(world: &World, messages: &[Message]) {
+    world.ingest().messages(&channel(), messages, JobClass::Live).await.unwrap();
+}
+
+fn edited(number: i64, later: i64) -> Message {
+    let [first, _] = conversation(number, "?");
+    Message {
+        edited_at: Some(minute(number * 24 * 60 + 10 + later)),
+        text: SearchText::from_parts([format!("it is a matter of {later} clamps").as_str()]),
+        ..first
+    }
+}
+
+async fn delete(world: &World, number: i64) {
+    world
+        .ingest()
+        .delete(GUILD.try_into().unwrap(), CHANNEL.try_into().unwrap(), &ids(number))
+        .await
+        .unwrap();
+}
+
+async fn assert_all_in_step(world: &World, server: &StandIn) {
+    let points = points_in(&server.index(), &collection("guildex"), GUILD).await;
+    assert_in_step(world, &points).await;
+    assert_eq!(world.value::<i64>("SELECT count(*) FROM jobs WHERE state <> 'done'").await, 0);
+}
+
+#[tokio::test]
+async fn dispatchers_and_workers_may_come_and_go_while_much_changes() {
+    let server = StandIn::start().await;
+    let world = World::with(&on(&server, "worker.batch_size = 8\nworker.lease = \"5s\"")).await;
+    let mut random = StdRng::seed_from_u64(7);
+    let mut dispatchers: Vec<Running> = (0..3).map(|_| world.start(&["dispatcher"])).collect();
+    let mut workers: Vec<Running> = (0..3).map(|_| world.start(&["worker"])).collect();
+    let mut told = 0;
+    let mut indexed = 0;
+    for round in 1..=6 {
+        for _ in 0..40 {
+            told += 1;
+            say(&world, &conversation(told, "how long does the glue take")).await;
+        }
+        for later in 0..20 {
+            let number = random.random_range(1..=told);
+            match random.random_range(0..3) {
+                0 => delete(&world, number).await,
+                _ => say(&world, &[edited(number, 100 * round + later)]).await,
+            }
+        }
+        // In the middle of the work, and not before anybody works again.
+        indexed += 5;
+        wait_until("some more are indexed", || async {
+            world.value::<i64>("SELECT count(*) FROM indexed_sessions").await >= indexed
+        })
+        .await;
+        let place = random.random_range(0..3);
+        if round % 2 == 0 {
+            dispatchers.remove(place).kill();
+            dispatchers.push(world.start(&["dispatcher"]));
+        }
+        workers.remove(place).kill();
+        workers.push(world.start(&["worker"]));
+        indexed = world.value::<i64>("SELECT count(*) FROM indexed_sessions").await;
+    }
+    world.wait_idle().await;
+    assert_all_in_step(&world, &server).await;
+    for process in dispatchers.into_iter().chain(workers) {
+        assert!(process.stop().await.success());
+    }
+}
+
+#[tokio::test]
+async fn what_a_killed_worker_held_is_done_by_another() {
+    let server = StandIn::start().await;
+    // All as it is by default.
+    let world = World::with(&on(&server, "")).await;
+    let _dispatcher = world.start(&["dispatcher"]);
+    server.faults.always("upsert", Fault::Slow);
+    let doomed = world.start(&["worker"]);
+    for number in 1..=20 {
+        say(&world, &conversation(number, "does it hold")).await;
+    }
+    server.faults.until_slow(1).await;
+    world.wait_for("SELECT count(*) = 20 FROM jobs WHERE state = 'running'").await;
+    let other = world.start(&["worker"]);
+    wait_until("the other worker works", || async { other.log().contains("working") }).await;
+    server.faults.always("upsert", Fault::None);
+
+    doomed.kill();
+    let died = Instant::now();
+    world
+        .wait_for("SELECT count(*) = 20 FROM jobs WHERE state = 'running' AND attempts = 2 OR state = 'done'")
+        .await;
+    eprintln!("what a killed worker held runs elsewhere after {:.1?}", died.elapsed());
+    world.wait_idle().await;
+    assert_all_in_step(&world, &server).await;
+    assert_eq!(world.value::<i64>("SELECT count(*) FROM jobs WHERE attempts = 2").await, 20);
+    assert!(other.stop().await.success());
+}
+
+#[tokio::test]
+async fn a_worker_that_is_frozen_past_its_lease_and_wakes_does_no_harm() {
+    let server = StandIn::start().await;
+    let world = World::with(&on(&server, "worker.batch_size = 8\nworker.lease = \"5s\"")).await;
+    let _dispatcher = world.start(&["dispatcher"]);
+    let frozen = world.start(&["worker"]);
+    for number in 1..=120 {
+        say(&world, &conversation(number, "does it hold")).await;
+    }
+    world.wait_for("SELECT count(*) > 5 FROM indexed_sessions").await;
+    frozen.freeze();
+    world.wait_for("SELECT count(*) > 0 FROM jobs WHERE state = 'running'").await;
+
+    // Much of what it has in hand is not any more what it has read.
+    for number in 1..=120 {
+        match number % 3 {
+            0 => delete(&world, number).await,
+            1 => say(&world, &[edited(number, 1)]).await,
+            _ => {}
+        }
+    }
+    let other = world.start(&["worker"]);
+    world.wait_idle().await;
+    assert_all_in_step(&world, &server).await;
+
+    let upserts = server.faults.calls("upsert");
+    frozen.wake();
+    // It notices, one way or the other, and takes part again.
+    wait_until("it has come to itself", || async {
+        let log = frozen.log();
+        log.contains("claims were lost") || server.faults.calls("upsert") > upserts
+    })
+    .await;
+    assert!(other.stop().await.success());
+    for number in 121..=140 {
+        say(&world, &conversation(number, "does it hold now")).await;
+    }
+    world.wait_idle().await;
+    assert!(frozen.stop().await.success());
+    world.wait_idle().await;
+    assert_all_in_step(&world, &server).await;
+}
