@@ -17,8 +17,11 @@ const TOO_LONG: f64 = 60.0;
 /// Gives the pool on if the schema can be worked with.
 pub async fn check(app: &App) -> (Option<PgPool>, Vec<Check>) {
     let url = app.config().database.url.as_ref().map(ToString::to_string).unwrap_or_default();
-    let advice = "start Postgres, or correct database.url (DATABASE_URL)";
-    let (connected, pool) = Check::with("postgres", LIMIT, advice, async {
+    let advice = match url.as_str() {
+        "" => "set database.url (DATABASE_URL)".to_owned(),
+        url => format!("start Postgres at {url}, or correct database.url (DATABASE_URL)"),
+    };
+    let (connected, pool) = Check::with("postgres", LIMIT, &advice, async {
         let pool = app.connect().await?;
         let version = health::version(&pool).await?;
         Ok((Finding::fine(format!("PostgreSQL {version} at {url}")), pool))

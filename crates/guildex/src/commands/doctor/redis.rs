@@ -5,8 +5,11 @@ use crate::app::App;
 
 pub async fn check(app: &App) -> Vec<Check> {
     let url = app.config().redis.url.as_ref().map(ToString::to_string).unwrap_or_default();
-    let advice = "start Redis (6.2 or later), or correct redis.url (REDIS_URL)";
-    let check = Check::run("redis", LIMIT, advice, async {
+    let advice = match url.as_str() {
+        "" => "set redis.url (REDIS_URL)".to_owned(),
+        url => format!("start Redis (6.2 or later) at {url}, or correct redis.url (REDIS_URL)"),
+    };
+    let check = Check::run("redis", LIMIT, &advice, async {
         let Checkup { version, eviction, max_memory, append_only, saves, is_cluster } =
             app.queues().await?.checkup().await?;
         let kept = if append_only { "writes an append-only file" } else { "keeps no append-only file" };
