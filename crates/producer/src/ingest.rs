@@ -7,6 +7,7 @@
 //! Every change to a message is a call of [`Ingest`], and each call is one transaction: creating and editing are
 //! [`Ingest::messages`], here; [`removal`](crate::removal) and [`forget`](crate::forget) take away.
 
+mod config;
 mod follow;
 mod place;
 
@@ -20,51 +21,12 @@ use guildex_store::jobs::NewJob;
 use guildex_store::limits::{self, Candidate};
 use guildex_store::messages::{self, Written};
 use guildex_store::{StoreError, lock_channel};
-use guildex_types::{
-    ChannelId, Eligibility, GuildId, Job, JobClass, Message, MessageId, Revision, SessionId, Skip, Task,
-    UserId,
-};
+use guildex_types::{ChannelId, GuildId, Job, JobClass, Message, MessageId, Revision, SessionId, Skip, Task};
 use sqlx::{PgConnection, PgPool};
 
+pub use self::config::IngestConfig;
 pub(crate) use self::follow::{Touched, outdated};
 use self::place::arrival;
-use crate::sessionizer::Rules;
-
-/// What the configuration says about ingest.
-#[derive(Debug, Clone)]
-pub struct IngestConfig {
-    /// How messages become sessions.
-    pub rules: Rules,
-    /// Which sessions are indexed.
-    pub eligible: Eligibility,
-    /// Whether bots and webhooks take part in sessions.
-    pub include_bots: bool,
-    /// Members who opted out: nothing of theirs is stored. Others do by [`Ingest::opt_out`].
-    pub opted_out_users: HashSet<UserId>,
-    /// Channels and threads that are left out: nothing in them is stored.
-    pub opted_out_channels: HashSet<ChannelId>,
-    /// How long messages are kept, from when they were sent; `None` for ever. See [`retention`](crate::retention).
-    pub retention: Option<Duration>,
-    /// How long a job waits for further changes to its session.
-    pub debounce: Duration,
-    /// Attempts before a job is dead.
-    pub max_attempts: u32,
-}
-
-impl Default for IngestConfig {
-    fn default() -> Self {
-        Self {
-            rules: Rules::default(),
-            eligible: Eligibility::default(),
-            include_bots: false,
-            opted_out_users: HashSet::new(),
-            opted_out_channels: HashSet::new(),
-            retention: None,
-            debounce: Duration::from_millis(300),
-            max_attempts: 5,
-        }
-    }
-}
 
 /// What one ingest did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
