@@ -379,6 +379,7 @@ fn what_is_in_force_is_shown_with_its_origins() {
     batch_size = 32 # guildex.toml line 5
     [worker.concurrency]
     live = 4 # command line
+    [worker.limits]
     [dispatcher]
     [search]
     [search.fusion]
