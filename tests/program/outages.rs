@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use guildex_index::VectorIndex;
+use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
 use crate::feed::Feed;
@@ -86,33 +87,33 @@ async fn nothing() {}
 
 #[tokio::test]
 async fn a_redis_that_goes_away_in_any_way_costs_nothing_but_seconds() {
-    let mut redis = Redis::start().await;
-    let world = World::on(&postgres(), &redis.url(), "").await;
+    let redis = Mutex::new(Redis::start().await);
+    let url = redis.lock().await.url();
+    let world = World::on(&postgres(), &url, "").await;
     let (mut up, feed) = (world.up().await, Feed::start(&world));
     let mut calm = Calm { world: &world, feed: &feed, up: &mut up };
+    let tell = async |words: &[&str]| redis.lock().await.command(words);
 
-    redis.command(&["FLUSHALL"]);
-    calm.until_in_step(3).await;
-    redis.kill();
-    let there = tokio::sync::Mutex::new(&mut redis);
-    calm.disturbed_by("redis is killed, and starts empty", nothing, nothing, async || {
-        there.lock().await.restart().await;
-    })
-    .await;
-    let redis = there.into_inner();
-    calm.disturbed_by("redis is cut off", async || redis.freeze(), nothing, async || redis.wake()).await;
+    calm.disturbed_by("redis is flushed", async || tell(&["FLUSHALL"]).await, nothing, nothing).await;
     calm.disturbed_by(
-        "redis is flushed again and again",
+        "redis is killed, and starts empty",
+        async || redis.lock().await.kill(),
         nothing,
-        async || redis.command(&["FLUSHALL"]),
+        async || redis.lock().await.restart().await,
+    )
+    .await;
+    calm.disturbed_by(
+        "redis is cut off",
+        async || redis.lock().await.freeze(),
         nothing,
+        async || redis.lock().await.wake(),
     )
     .await;
     calm.disturbed_by(
         "redis has no memory left",
-        async || redis.command(&["CONFIG", "SET", "maxmemory", "1"]),
+        async || tell(&["CONFIG", "SET", "maxmemory", "1"]).await,
         nothing,
-        async || redis.command(&["CONFIG", "SET", "maxmemory", "0"]),
+        async || tell(&["CONFIG", "SET", "maxmemory", "0"]).await,
     )
     .await;
 
@@ -123,7 +124,7 @@ async fn a_redis_that_goes_away_in_any_way_costs_nothing_but_seconds() {
 
 #[tokio::test]
 async fn a_postgres_that_goes_away_in_any_way_costs_nothing_but_seconds() {
-    let postgres = tokio::sync::Mutex::new(Postgres::start().await);
+    let postgres = Mutex::new(Postgres::start().await);
     let url = postgres.lock().await.url();
     let world = World::on(&url, &redis_url(), "").await;
     let (mut up, feed) = (world.up().await, Feed::start(&world));
