@@ -135,7 +135,10 @@ async fn run(args: &Args, index: Index, time: Duration, seed: u64) -> anyhow::Re
     }
     eprintln!("chaos: quiet");
     world
-        .until("SELECT NOT EXISTS (SELECT FROM jobs WHERE state IN ('pending', 'queued', 'running'))", PATIENCE)
+        .until(
+            "SELECT NOT EXISTS (SELECT FROM jobs WHERE state IN ('pending', 'queued', 'running'))",
+            PATIENCE,
+        )
         .await?;
     supervisor.abort();
     report.unasked = world.fleet.lock().await.unasked;

@@ -279,8 +279,9 @@ impl Traffic {
 
     /// Some words, and at the end one that nobody else says.
     fn text(&mut self, id: MessageId, version: u32) -> SearchText {
-        let words: Vec<&str> =
-            (0..self.random.random_range(4..12)).filter_map(|_| WORDS.choose(&mut self.random).copied()).collect();
+        let words: Vec<&str> = (0..self.random.random_range(4..12))
+            .filter_map(|_| WORDS.choose(&mut self.random).copied())
+            .collect();
         let text = format!("{} {}{}", words.join(" "), letters(id.get()), letters(i64::from(version)));
         SearchText::from_parts([text.as_str()])
     }
@@ -331,7 +332,8 @@ fn letters(mut number: i64) -> String {
 }
 
 const WORDS: [&str; 32] = [
-    "anvil", "basil", "candle", "dovetail", "ember", "fennel", "gasket", "hammer", "indigo", "juniper", "kettle",
-    "lantern", "mallet", "nutmeg", "oven", "pebble", "quarry", "rivet", "saddle", "thimble", "umber", "varnish",
-    "walnut", "yarrow", "zinc", "bellows", "chisel", "drill", "easel", "flint", "glue", "hinge",
+    "anvil", "basil", "candle", "dovetail", "ember", "fennel", "gasket", "hammer", "indigo", "juniper",
+    "kettle", "lantern", "mallet", "nutmeg", "oven", "pebble", "quarry", "rivet", "saddle", "thimble",
+    "umber", "varnish", "walnut", "yarrow", "zinc", "bellows", "chisel", "drill", "easel", "flint", "glue",
+    "hinge",
 ];

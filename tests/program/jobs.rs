@@ -126,7 +126,7 @@ async fn deletions_are_neither_cancelled_nor_purged() {
     let (guild, channel) = (GuildId::try_from(GUILD).unwrap(), ChannelId::try_from(CHANNEL).unwrap());
     world.ingest().delete(guild, channel, &[message]).await.unwrap();
 
-    let deletion = job_id(&list(&world, &["--kind", "delete_messages"])[0]);
+    let deletion = job_id(&list(&world, &["--kind", "remove_points"])[0]);
     let refused = world.fails(&["jobs", "cancel", &deletion]);
     assert!(refused.stderr.contains("deletions cannot be cancelled"), "{refused}");
     let some = world.ok(&["jobs", "cancel", "--class", "delete", "--yes"]);
@@ -137,7 +137,7 @@ async fn deletions_are_neither_cancelled_nor_purged() {
     world.settle();
     let refused = world.fails(&["jobs", "purge", &deletion]);
     assert!(refused.stderr.contains("deletions cannot be purged"), "{refused}");
-    assert_eq!(list(&world, &["--state", "done", "--kind", "delete_messages"]).len(), 1);
+    assert_eq!(list(&world, &["--state", "done", "--kind", "remove_points"]).len(), 1);
 }
 
 #[tokio::test]

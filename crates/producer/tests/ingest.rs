@@ -506,8 +506,8 @@ fn pages<'a>(mut messages: &'a [Message], sizes: &'a [usize]) -> impl Iterator<I
     })
 }
 
-/// Every session that is worth it has one unfinished job, which wants its latest revision; no other live
-/// session has a job that wants more.
+/// Every session that is worth it has one unfinished job, which wants its latest revision, or a later number where a
+/// backfill asked for it.
 async fn check_jobs(place: &Place) {
     let sessions: Vec<(String, i64, bool)> = sqlx::query_as(
         "SELECT id::text, revision, message_count >= 2 OR (message_count = 1 AND word_count >= 12)
@@ -524,8 +524,9 @@ async fn check_jobs(place: &Place) {
     for (session, revision, eligible) in sessions.into_iter().filter(|(.., eligible)| *eligible) {
         let key = format!("session/{}/{session}", place.guild());
         let job = jobs.iter().find(|job| job.key.as_ref() == Some(&key));
-        let wanted = job.map(|job| (job.kind.as_str(), job.wanted_revision));
-        assert_eq!(wanted, Some(("index_session", revision)), "session {session}, {eligible}");
+        assert_eq!(job.map(|job| job.kind.as_str()), Some("index_session"), "session {session}, {eligible}");
+        let wanted = job.map_or(0, |job| job.wanted_revision);
+        assert!(wanted >= revision, "session {session}: {revision} is there, {wanted} is wanted");
     }
 }
 
@@ -944,7 +945,9 @@ async fn what_the_books_lack_is_asked_for_although_a_job_that_told_them_is_not_o
     // It has told the books, which were struck since: its index was lost, or a repair found nothing of it.
     place.backfill().await;
     let read = revision(&pool, 1).await.into();
-    jobs::complete(&pool, &[(claimed.id, claimed.token, claimed.wanted.max(read))], Duration::ZERO).await.unwrap();
+    jobs::complete(&pool, &[(claimed.id, claimed.token, claimed.wanted.max(read))], Duration::ZERO)
+        .await
+        .unwrap();
     assert_eq!(place.jobs().await[0].state, "pending", "nobody would index it");
 }
 

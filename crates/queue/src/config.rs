@@ -114,7 +114,7 @@ mod tests {
             Config { prefix: "guild*".to_owned(), ..ok() },
             Config { poll_interval: Duration::ZERO, ..ok() },
             Config { response_timeout: Duration::ZERO, ..ok() },
-            Config { heartbeat_interval: Duration::from_millis(500), ..ok() },
+            Config { heartbeat_interval: Duration::from_millis(400), ..ok() },
             Config { missed_heartbeats: 1, ..ok() },
         ] {
             assert!(matches!(bad.validate(), Err(QueueError::Config(_))), "{bad:?} was taken");

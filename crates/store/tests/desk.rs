@@ -117,8 +117,11 @@ async fn every_attempt_that_came_to_nothing_is_noted_and_success_is_not(pool: Pg
     pass_time(&pool).await;
     jobs::sweep(&pool).await.unwrap();
     pass_time(&pool).await;
-    let claimed = take_one(&pool).await;
-    jobs::complete(&pool, &[(claimed.id, claimed.token, 1.into())], Duration::ZERO).await.unwrap();
+    // What lapsed is looked at a second time.
+    for _ in 0..2 {
+        let claimed = take_one(&pool).await;
+        jobs::complete(&pool, &[(claimed.id, claimed.token, 1.into())], Duration::ZERO).await.unwrap();
+    }
 
     let Entry { state, history, .. } = only(&pool).await;
     assert_eq!(state, JobState::Done);
@@ -403,9 +406,9 @@ async fn a_cancel_and_a_completion_end_a_job_once_whoever_comes_first(pool: PgPo
         let id = claimed.id;
         let cancel = |pool: PgPool| tokio::spawn(async move { act(&pool, Act::Cancel, id).await });
         let complete = |pool: PgPool| {
-            tokio::spawn(
-                async move { jobs::complete(&pool, &[(id, claimed.token, 1.into())], Duration::ZERO).await.unwrap() },
-            )
+            tokio::spawn(async move {
+                jobs::complete(&pool, &[(id, claimed.token, 1.into())], Duration::ZERO).await.unwrap()
+            })
         };
 
         let mut tx = pool.begin().await.unwrap();

@@ -38,8 +38,8 @@ async fn a_deletion_at_any_moment_of_an_index_job_leaves_nothing(pool: PgPool) {
             world.delete(day, &[1, 2]).await;
             nothing_is_shown_during(world, async {
                 // The points that it finds go before the index job is through.
-                let done = format!("kind = 'delete_messages' AND state = 'done'");
-                world.until("the removal", async || world.count(&done).await == day).await;
+                let done = "kind = 'remove_points' AND state = 'done'";
+                world.until("the removal", async || world.count(done).await == day).await;
                 world.view.moments.release();
                 world.settle().await;
             })

@@ -26,12 +26,15 @@ impl Moment {
     pub const ALL: [Self; 4] = [Self::Embedding, Self::Upserting, Self::Upserted, Self::Recording];
 }
 
+/// Who is told of a moment, and of which sessions.
+type Told = UnboundedSender<(Moment, Vec<SessionId>)>;
+
 #[derive(Default)]
 pub struct Moments {
     trap: Mutex<Option<Moment>>,
     caught: watch::Sender<usize>,
     released: watch::Sender<usize>,
-    told: Mutex<Option<UnboundedSender<(Moment, Vec<SessionId>)>>>,
+    told: Mutex<Option<Told>>,
 }
 
 impl Moments {
