@@ -170,6 +170,7 @@ impl App {
                 batch_size: worker.batch_size,
                 batch_wait: worker.batch_wait,
                 lease: worker.lease,
+                second_look: worker.lease.saturating_mul(2),
                 backoff_base: worker.backoff_base,
                 backoff_max: worker.backoff_max,
                 limits: worker.limits.of_worker(),

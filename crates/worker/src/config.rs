@@ -15,6 +15,9 @@ pub struct WorkerConfig {
     pub batch_wait: Duration,
     /// How long a claim holds without being renewed; renewed three times in that time.
     pub lease: Duration,
+    /// When to look a second time at what was taken from another worker: whoever wakes later than that wakes into a
+    /// world that has moved on for long.
+    pub second_look: Duration,
     /// The pause after a first failure; doubled with each further one, and spread by chance.
     pub backoff_base: Duration,
     /// The longest pause.
@@ -34,6 +37,7 @@ impl Default for WorkerConfig {
             batch_size: 64,
             batch_wait: Duration::from_millis(20),
             lease: Duration::from_secs(10),
+            second_look: Duration::from_secs(20),
             backoff_base: Duration::from_secs(1),
             backoff_max: Duration::from_secs(300),
             limits: Limits::default(),

@@ -84,9 +84,8 @@ pub(crate) struct Pauses {
 
 impl Pauses {
     pub fn of(config: &WorkerConfig) -> Self {
-        let WorkerConfig { backoff_base: base, backoff_max: max, lease, .. } = *config;
-        // Whoever wakes later than that wakes into a world that has moved on for long.
-        Self { base, max, second_look: 2 * lease }
+        let WorkerConfig { backoff_base: base, backoff_max: max, second_look, .. } = *config;
+        Self { base, max, second_look }
     }
 }
 

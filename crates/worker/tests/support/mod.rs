@@ -434,6 +434,7 @@ impl Parts {
             config: WorkerConfig {
                 backoff_base: Duration::from_millis(1),
                 backoff_max: Duration::from_millis(10),
+                second_look: Duration::from_millis(100),
                 ..WorkerConfig::default()
             },
             last_resort: Arc::new(|| panic!("something hangs")),
