@@ -17,7 +17,7 @@ use support::*;
 const SMALL: i64 = 100;
 
 fn backlog() -> i64 {
-    std::env::var("GUILDEX_BACKLOG").map_or(1_500, |jobs| jobs.parse().expect("GUILDEX_BACKLOG is a number"))
+    std::env::var("GUILDEX_BACKLOG").map_or(2_000, |jobs| jobs.parse().expect("GUILDEX_BACKLOG is a number"))
 }
 
 /// An exchange in a guild of its own.
@@ -66,8 +66,8 @@ async fn live_work_of_a_hundred_guilds_goes_past_the_backlog_of_one(pool: PgPool
         .fetch_one(&world.pool)
         .await
         .unwrap();
-        // Those that were in hand already, and as many again.
-        assert!(overtaken <= 2 * 256, "{overtaken} sessions of the backlog went before a live one");
+        // Those that were in hand already, those in Redis, and what was done until the live one was in hand.
+        assert!(overtaken <= 4 * 256, "{overtaken} sessions of the backlog went before a live one");
         let waits: Vec<f64> = sqlx::query_scalar(
             "SELECT extract(epoch FROM percentile_cont(p) WITHIN GROUP (ORDER BY finished_at - created_at))::float8
              FROM jobs, UNNEST(ARRAY[0.5, 0.99, 1.0]) AS p WHERE class = 1 GROUP BY p ORDER BY p",
