@@ -26,7 +26,7 @@ fn main() -> ExitCode {
                 config.sessions = value.split(',').filter_map(|id| id.parse().ok()).collect()
             }
             _ => {
-                println!("what is {name} {value}? {}", "see the head of examples/explore.rs");
+                println!("what is {name} {value}? see the head of examples/explore.rs");
                 return ExitCode::FAILURE;
             }
         }

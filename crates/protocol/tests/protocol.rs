@@ -89,7 +89,7 @@ fn without_a_guard_an_invariant_breaks() {
     ]
     .into_iter()
     .filter_map(|(flaw, property, bounds)| broken(flaw, property, bounds));
-    assert_eq!(unbroken.collect::<Vec<_>>(), [String::new(); 0]);
+    assert_eq!(unbroken.collect::<Vec<_>>(), Vec::<String>::new());
 }
 
 /// What these guards keep is no invariant: without them work is done twice, attempts are spent in vain, a removal
