@@ -252,7 +252,7 @@ proptest! {
         let line = format!("[someone @ 2024-05-01 12:30]: {}", words.join(" "));
         let guess = Tokenizer::approximate(256).unwrap().count(&line).unwrap();
         let truth = model().tokenizer().count(&line).unwrap();
-        prop_assert!(guess >= truth && guess <= truth * 2, "{guess} for {truth}");
+        prop_assert!(guess >= truth && guess <= truth * 2 + 8, "{guess} for {truth}");
     }
 }
 

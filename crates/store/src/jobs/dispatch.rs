@@ -22,7 +22,7 @@ pub struct Dispatched {
 /// the ledger or waits in Redis (`depth`); they are to be pushed once this has committed. Guilds take turns,
 /// oldest job first. Does nothing while another dispatcher is at it.
 ///
-/// The jobs carry a lease: if Redis loses them, [`sweep`] finds them.
+/// The jobs carry a lease: if Redis loses them, [`sweep`](super::sweep) finds them.
 ///
 /// # Errors
 /// If Postgres fails.
