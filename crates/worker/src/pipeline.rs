@@ -10,14 +10,15 @@ mod write;
 
 pub(crate) use self::write::SyncError;
 
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures::{FutureExt, StreamExt};
 use guildex_embed::Models;
-use guildex_index::{Point, VectorIndex};
+use guildex_index::{Error, Point, VectorIndex};
 use guildex_store::sessions::Session;
-use guildex_types::{Eligibility, JobId};
+use guildex_types::{Eligibility, GuildId, JobId, Revision, SessionId};
 use sqlx::PgPool;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -45,6 +46,19 @@ pub(crate) struct Parts {
     pub previews: bool,
     /// Cancelled when no more work is to be begun: batches are let go before they are read or embedded.
     pub stop: CancellationToken,
+}
+
+/// Sessions by guild, each with the revision below which its points are to go.
+type Older = BTreeMap<GuildId, Vec<(SessionId, Revision)>>;
+
+impl Parts {
+    /// Removes what is older.
+    async fn delete_below(&self, older: &Older) -> Result<(), Error> {
+        for (guild, sessions) in older {
+            self.index.delete_below(&self.target.collection, *guild, sessions).await?;
+        }
+        Ok(())
+    }
 }
 
 /// A model's part of a job with the session that it is about, as it was read, and what is to be done: `D` to have points

@@ -1,14 +1,12 @@
 //! Last stage: points into the index, then the record, then the ledger. The order matters: a crash between any
 //! two steps leaves the job unfinished, and it runs again.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use guildex_index::{Error, Point};
 use guildex_store::sessions::{self, Record, Recorded};
-use guildex_types::{GuildId, Revision, SessionId};
 
-use super::{Embedded, Parts, Plan, Work, bounds};
+use super::{Embedded, Older, Parts, Plan, Work, bounds};
 use crate::breaker::Stopped;
 use crate::finish::Outcome;
 use crate::limits::{GivenUp, Overdue};
@@ -97,13 +95,13 @@ async fn sync(parts: &Arc<Parts>, batch: &[Work<Point>]) -> Result<Result<(), Sy
 struct Changes {
     points: Vec<Point>,
     /// Of each session what is of a lower revision goes.
-    older: BTreeMap<GuildId, Vec<(SessionId, Revision)>>,
+    older: Older,
 }
 
 impl Changes {
     fn of(batch: &[Work<Point>]) -> Self {
         let mut points: Vec<Point> = Vec::new();
-        let mut older: BTreeMap<GuildId, Vec<(SessionId, Revision)>> = BTreeMap::new();
+        let mut older = Older::new();
         for Work { session, plan, .. } in batch {
             let kept = match (plan, &session.indexed) {
                 // A worker that had frozen may have left something beside what is kept.
@@ -127,10 +125,7 @@ async fn write_points(parts: Arc<Parts>, changes: Changes) -> Result<(), Error> 
     if !changes.points.is_empty() {
         parts.index.upsert(collection, changes.points).await?;
     }
-    for (guild, sessions) in &changes.older {
-        parts.index.delete_below(collection, *guild, sessions).await?;
-    }
-    Ok(())
+    parts.delete_below(&changes.older).await
 }
 
 /// Where a session moved on, what was written of it may have come after its new points, or after its removal: if this
@@ -140,7 +135,7 @@ async fn sweep(parts: &Parts, batch: &[Work<Point>]) -> Result<(), Stopped> {
     let read: Vec<_> = written.map(|w| (w.session.guild_id, w.session.id, w.session.revision)).collect();
     let outrun = || sessions::outrun(&parts.pool, &read, &parts.target.model);
     let Ok(outrun) = until_stored("looking for newer revisions", outrun).await else { return Ok(()) };
-    let mut older: BTreeMap<GuildId, Vec<(SessionId, Revision)>> = BTreeMap::new();
+    let mut older = Older::new();
     for (guild, session, revision) in outrun {
         older.entry(guild).or_default().push((session, revision));
     }
