@@ -9,6 +9,7 @@ use tokio::sync::OnceCell;
 
 use crate::embedder::Embedder;
 use crate::error::LoadError;
+use crate::hash::{HashConfig, HashEmbedder};
 use crate::http::{HttpConfig, HttpEmbedder};
 use crate::local::{LocalConfig, LocalEmbedder};
 
@@ -19,6 +20,8 @@ pub enum Provider {
     Local(LocalConfig),
     /// A service.
     Http(HttpConfig),
+    /// Nobody: vectors are drawn from hashes.
+    Hash(HashConfig),
 }
 
 impl Provider {
@@ -27,6 +30,7 @@ impl Provider {
         Ok(match self {
             Self::Local(config) => Arc::new(LocalEmbedder::load(config)?),
             Self::Http(config) => Arc::new(HttpEmbedder::new(config)?),
+            Self::Hash(config) => Arc::new(HashEmbedder::new(config)?),
         })
     }
 }

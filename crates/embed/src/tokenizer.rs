@@ -1,10 +1,13 @@
 //! Counting tokens as the model does.
 
 use std::borrow::Cow;
+use std::fs;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::approximate;
+use crate::error::LoadError;
 
 /// Room for the special tokens, a shortened header and any single character.
 const WINDOWS: RangeInclusive<usize> = 32..=8192;
@@ -188,6 +191,14 @@ impl Tokenizer {
             room = room.saturating_sub(excess).max(1);
         }
     }
+}
+
+/// A model's `tokenizer.json`.
+pub(crate) fn read(path: &Path, window: usize) -> Result<Tokenizer, LoadError> {
+    let bytes = fs::read(path).map_err(|source| LoadError::File { path: path.to_owned(), source })?;
+    let inner = tokenizers::Tokenizer::from_bytes(bytes)
+        .map_err(|reason| LoadError::TokenizerFile { path: path.to_owned(), reason: reason.to_string() })?;
+    Ok(Tokenizer::new(inner, window)?)
 }
 
 pub(crate) fn prefixed<'t>(prefix: &str, text: &'t str) -> Cow<'t, str> {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use guildex_embed::{HttpConfig, LocalConfig, LocalSource, Models};
+use guildex_embed::{HashConfig, HttpConfig, LocalConfig, LocalSource, Models};
 use guildex_types::ModelSlug;
 
 use crate::config::Config;
@@ -60,6 +60,10 @@ fn named(config: &Config, slug: &ModelSlug, model: &NamedModel) -> anyhow::Resul
             passage_prefix,
             ..local(config, slug.clone())
         }),
+        Provider::Hash => {
+            let tokenizer = model.tokenizer.clone();
+            guildex_embed::Provider::Hash(HashConfig { slug: slug.clone(), dimensions, window, tokenizer })
+        }
         Provider::Http => {
             let base_url = model.base_url.as_ref().context("base_url is missing")?.expose().parse()?;
             let name = model.model.clone().context("model is missing")?;

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod bench;
 mod jobs;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use guildex_index::{Mode, bm25};
 use guildex_types::{ChannelId, GuildId, MessageId, ModelSlug, UserId};
 
+pub use self::bench::{Bench, BenchQueue};
 pub use self::jobs::{Jobs, List, Selection, Show, tenants};
 use crate::config::key_value;
 
@@ -87,6 +89,9 @@ pub enum Command {
     /// Measure quality on annotated conversations
     #[command(subcommand)]
     Eval(Eval),
+    /// Measure speed and memory, in a database, a corner of Redis and a folder of its own
+    #[command(subcommand)]
+    Bench(Bench),
     /// Print the configuration in force, and where it comes from; secrets are hidden
     Config,
 }

@@ -2,6 +2,7 @@
 
 mod backfill;
 mod backup;
+mod bench;
 mod doctor;
 mod eval;
 mod forget;
@@ -27,6 +28,7 @@ use crate::log;
 
 /// Runs the command.
 pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let flags = bench::flags(&cli);
     let loaded = Config::load(cli.config.as_deref(), environment(), &cli.overrides)?;
     log::start(&loaded.config.log)?;
     if let Command::Config = cli.command {
@@ -56,6 +58,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Eval(Eval::Sessions(args)) => eval::sessions(&app, args).await?,
         #[cfg(feature = "edge")]
         Command::Eval(Eval::Retrieval(args)) => eval::retrieval(&app, args).await?,
+        Command::Bench(what) => bench::run(&app, &flags, what).await?,
         Command::Config => {}
     }
     Ok(ExitCode::SUCCESS)

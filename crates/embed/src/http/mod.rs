@@ -5,8 +5,6 @@ mod client;
 mod config;
 mod failure;
 
-use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
@@ -24,7 +22,7 @@ use crate::batch::plan;
 use crate::embedder::{EmbedError, Embedder};
 use crate::error::LoadError;
 use crate::reader::{Measured, Reader};
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{self, Tokenizer};
 
 /// The pause before the first retry; each further one is up to twice as long, at random.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -78,7 +76,7 @@ impl HttpEmbedder {
     pub fn new(config: HttpConfig) -> Result<Self, LoadError> {
         config.check()?;
         let tokenizer = match &config.tokenizer {
-            Some(path) => read_tokenizer(path, config.window)?,
+            Some(path) => tokenizer::read(path, config.window)?,
             None => Tokenizer::approximate(config.window)?,
         };
         Ok(Self {
@@ -227,11 +225,4 @@ impl Embedder for HttpEmbedder {
     fn truncated(&self) -> u64 {
         self.reader.truncated()
     }
-}
-
-fn read_tokenizer(path: &Path, window: usize) -> Result<Tokenizer, LoadError> {
-    let bytes = fs::read(path).map_err(|source| LoadError::File { path: path.to_owned(), source })?;
-    let inner = tokenizers::Tokenizer::from_bytes(bytes)
-        .map_err(|reason| LoadError::TokenizerFile { path: path.to_owned(), reason: reason.to_string() })?;
-    Ok(Tokenizer::new(inner, window)?)
 }

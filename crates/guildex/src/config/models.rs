@@ -18,6 +18,8 @@ pub enum Provider {
     Local,
     /// A server with OpenAI's way of asking for embeddings.
     Http,
+    /// Nobody: vectors are drawn from the texts' hashes, to measure all else. Searches by meaning find nothing.
+    Hash,
 }
 
 /// A model that `guildex reindex --to NAME` can fill a collection for.
@@ -53,7 +55,7 @@ pub struct NamedModel {
     pub model: Option<String>,
     /// HTTP: whether to ask for vectors of `dimensions`. Default: `false`.
     pub send_dimensions: bool,
-    /// HTTP: a `tokenizer.json` to count tokens with; without it they are estimated. Not set by default.
+    /// HTTP, hash: a `tokenizer.json` to count tokens with; without it they are estimated. Not set by default.
     #[serde(with = "blank")]
     pub tokenizer: Option<PathBuf>,
     /// HTTP: the most texts of one call. Default: 64.

@@ -195,6 +195,7 @@ fn of_model(name: &str, model: &NamedModel, rules: &mut Vec<Rule>) {
             rule(key("base_url"), "nothing", "the server's URL", model.base_url.is_some()),
             rule(key("model"), "nothing", "the model's name at the server", model.model.is_some()),
         ]),
+        Provider::Hash => {}
     }
 }
 

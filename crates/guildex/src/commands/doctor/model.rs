@@ -40,6 +40,7 @@ async fn one(app: &App, model: &Kept) -> Check {
         );
         let from = match app.config().models.get(model.slug.as_str()).map(|named| named.provider) {
             Some(Provider::Http) => "a service".to_owned(),
+            Some(Provider::Hash) => "a hash; no model".to_owned(),
             _ => format!("ONNX Runtime {}", guildex_embed::onnx_runtime()),
         };
         Ok(Finding::fine(format!("embedded a line into {} dimensions with {from}", vector.len())))

@@ -1,0 +1,19 @@
+//! Benchmarks: how fast the parts and the whole are, in figures that anyone can have again.
+//!
+//! Each module is one benchmark and gives a [`Report`], which is text and JSON. Whatever is measured is the program
+//! itself: [`Program`]s run as processes of their own, so that their memory and processor time are theirs alone, on a
+//! [`Scratch`] that nobody else has: a database, a prefix in Redis, and a folder.
+//!
+//! - [`queue`]: jobs that do nothing, through ledger and Redis.
+
+mod error;
+pub mod measure;
+mod program;
+pub mod queue;
+mod report;
+mod scratch;
+
+pub use error::BenchError;
+pub use program::{Program, Running, Spent};
+pub use report::{Column, Report, round};
+pub use scratch::{Scratch, Servers};
