@@ -1,7 +1,13 @@
 use std::io;
 use std::path::PathBuf;
 
+use guildex_api::ClientError;
+use guildex_embed::{EmbedError, TokenizerError};
+use guildex_index::InvalidCollectionName;
+use guildex_producer::ingest::IngestError;
+use guildex_search::SearchError;
 use guildex_store::StoreError;
+use guildex_types::InvalidId;
 
 /// Why there are no figures.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +35,30 @@ pub enum BenchError {
     /// What is to be measured did not come about in a time that is beyond all expectation.
     #[error("waited in vain: {0}")]
     Stuck(&'static str),
+    /// The model failed.
+    #[error(transparent)]
+    Embed(#[from] EmbedError),
+    /// A session could not be cut into chunks.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// A message could not be stored.
+    #[error(transparent)]
+    Ingest(#[from] IngestError),
+    /// The index failed.
+    #[error(transparent)]
+    Index(#[from] guildex_index::Error),
+    /// The model's name is too long for a collection's.
+    #[error(transparent)]
+    Name(#[from] InvalidCollectionName),
+    /// A search failed.
+    #[error(transparent)]
+    Search(#[from] SearchError),
+    /// The program that is measured did not answer a search.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// An id that was made up is none.
+    #[error(transparent)]
+    Id(#[from] InvalidId),
     /// Ctrl-C.
     #[error("interrupted")]
     Interrupted,
