@@ -159,7 +159,7 @@ impl App {
     ) -> Worker {
         let Config { worker, sessions, index: Index { collection, preview, .. }, .. } = &self.config;
         Worker {
-            name: worker_name(),
+            name: process_name(),
             ingest,
             queues,
             models,
@@ -204,7 +204,7 @@ impl App {
 }
 
 /// Tells processes apart in the ledger, containers with the same process ids too.
-fn worker_name() -> String {
+pub fn process_name() -> String {
     let host = whoami::hostname().unwrap_or_else(|_| "unknown".to_owned());
     format!("{host}/{}", std::process::id())
 }
