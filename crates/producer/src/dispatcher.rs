@@ -51,6 +51,10 @@ const LIVE_WINDOW: usize = 128;
 const LOSS_PERIOD: Duration = Duration::from_secs(2);
 /// The first and the longest pause between two tries while a server is away; twice that with jitter.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_millis(2_500));
+/// How many looks there are to a poll while the window is full or being filled, at least.
+const BUSY: u32 = 20;
+/// The shortest pause between two looks at a class, however fast workers are.
+const SHORTEST_LOOK: Duration = Duration::from_millis(5);
 /// How often finished jobs are trimmed, in the ledger and in Redis, and receipts of forgetting are completed.
 const JANITOR_PERIOD: Duration = Duration::from_secs(30);
 /// How many rows the janitor deletes at a time.
@@ -82,8 +86,7 @@ impl Dispatcher {
     pub async fn run(&self, stop: CancellationToken) {
         let (wake, mut woken) = mpsc::channel(64);
         let listening = tokio::spawn(listen(self.pool.clone(), wake));
-        let mut next = Instant::now();
-        let mut chores = Chores { losses: next + LOSS_PERIOD, janitor: next + JANITOR_PERIOD };
+        let mut agenda = Agenda::new(Instant::now());
         // The pauses of an outage, while there is one.
         let mut outage = None;
         loop {
@@ -92,54 +95,72 @@ impl Dispatcher {
                 // Jobs that come meanwhile are no reason to try more often.
                 Some(delay) = woken.recv() => {
                     if outage.is_none() {
-                        next = next.min(Instant::now() + delay);
+                        agenda.look_by(Instant::now() + delay);
                     }
                     continue;
                 }
-                () = sleep_until(next) => {}
+                () = sleep_until(agenda.next()) => {}
             }
-            next = Instant::now()
-                + match self.round(&mut chores).await {
-                    Ok(busy) => {
-                        if outage.take().is_some() {
-                            tracing::info!("dispatching works again");
-                        }
-                        if busy { self.config.poll / 20 } else { self.config.poll }
+            match self.round(&mut agenda).await {
+                Ok(()) => {
+                    if outage.take().is_some() {
+                        tracing::info!("dispatching works again");
                     }
-                    Err(error) => {
-                        if outage.is_none() {
-                            tracing::warn!(%error, "dispatching fails; it goes on trying");
-                        }
-                        outage.get_or_insert_with(pauses).next().unwrap_or(PAUSES.1)
+                }
+                Err(error) => {
+                    if outage.is_none() {
+                        tracing::warn!(%error, "dispatching fails; it goes on trying");
                     }
-                };
+                    let pause = outage.get_or_insert_with(pauses).next().unwrap_or(PAUSES.1);
+                    agenda.put_off(Instant::now() + pause);
+                }
+            }
         }
         listening.abort();
     }
 
-    /// Looks after every class; returns whether there may be more to do soon.
-    async fn round(&self, chores: &mut Chores) -> Result<bool, DispatchError> {
-        let swept = jobs::sweep(&self.pool).await?;
-        if swept != jobs::Swept::default() {
-            tracing::warn!(returned = swept.returned, died = swept.died, "jobs outlived their lease");
+    /// Does what is due.
+    async fn round(&self, agenda: &mut Agenda) -> Result<(), DispatchError> {
+        if is_due(&mut agenda.sweep, self.config.poll) {
+            let swept = jobs::sweep(&self.pool).await?;
+            if swept != jobs::Swept::default() {
+                tracing::warn!(returned = swept.returned, died = swept.died, "jobs outlived their lease");
+                agenda.look_by(Instant::now());
+            }
         }
-        if is_due(&mut chores.losses, LOSS_PERIOD) {
-            self.take_back_lost().await?;
+        if is_due(&mut agenda.losses, LOSS_PERIOD) && self.take_back_lost().await? {
+            agenda.look_by(Instant::now());
         }
-        let mut busy = false;
-        for class in JobClass::ALL {
-            busy |= self.dispatch(class).await?;
+        for (class, look) in &mut agenda.classes {
+            if look.at <= Instant::now() {
+                let pause = match self.dispatch(*class).await? {
+                    Fill::Idle => self.config.poll,
+                    Fill::Full => self.config.poll / BUSY,
+                    Fill::Dispatched(count) => self.refill(look.since.elapsed(), count),
+                };
+                *look = Look { since: Instant::now(), at: Instant::now() + pause };
+            }
         }
-        if is_due(&mut chores.janitor, JANITOR_PERIOD) {
+        if is_due(&mut agenda.janitor, JANITOR_PERIOD) {
             self.tidy().await?;
         }
-        Ok(busy)
+        Ok(())
+    }
+
+    /// When to look again after so many jobs found room since the last look: when about half of the window will be
+    /// empty, if the workers go on like this.
+    fn refill(&self, since: Duration, dispatched: usize) -> Duration {
+        let half = self.config.window / 2;
+        let until_half = since.mul_f64(half as f64 / dispatched.max(1) as f64);
+        until_half.clamp(SHORTEST_LOOK.min(self.config.poll / BUSY), self.config.poll / BUSY)
     }
 
     /// Redis may have been flushed, restarted empty or from an old snapshot, or a dispatcher died before it pushed.
     /// Whatever it was: what the ledger has had queued for a while and Redis does not know of is pending again. If
     /// it was on its way after all, it is delivered twice.
-    async fn take_back_lost(&self) -> Result<(), DispatchError> {
+    /// Returns whether anything was lost.
+    async fn take_back_lost(&self) -> Result<bool, DispatchError> {
+        let mut any = false;
         for class in JobClass::ALL {
             let mut lost = jobs::queued_for(&self.pool, class, LOSS_PERIOD, self.config.queued_lease).await?;
             if lost.is_empty() {
@@ -150,21 +171,21 @@ impl Dispatcher {
             if !lost.is_empty() {
                 tracing::warn!(%class, jobs = lost.len(), "redis lost jobs; they are queued again");
                 jobs::take_back(&self.pool, &lost).await?;
+                any = true;
             }
         }
-        Ok(())
+        Ok(any)
     }
 
     /// Fills the window of one class: commits first and pushes then, so that a crash in between leaves jobs
-    /// that the sweeper finds, and never an id in Redis that the ledger does not know of. Returns whether more
-    /// jobs may wait: the window is full, or guilds with little left gave up their share of it.
-    async fn dispatch(&self, class: JobClass) -> Result<bool, DispatchError> {
+    /// that the sweeper finds, and never an id in Redis that the ledger does not know of.
+    async fn dispatch(&self, class: JobClass) -> Result<Fill, DispatchError> {
         let most = if class == JobClass::Live { LIVE_WINDOW } else { WINDOW };
         let (window, depth) = (self.config.window.min(most), self.queues.depth(class).await?);
         let Dispatched { ids, full } =
             jobs::dispatch(&self.pool, class, window, depth, self.config.queued_lease).await?;
         if ids.is_empty() {
-            return Ok(full);
+            return Ok(if full { Fill::Full } else { Fill::Idle });
         }
         let push = self.queues.push(class, &ids).await;
         // Of a push that failed some may be in Redis; those are delivered twice.
@@ -174,7 +195,7 @@ impl Dispatcher {
         }
         push?;
         tracing::debug!(%class, jobs = pushed, "dispatched");
-        Ok(true)
+        Ok(Fill::Dispatched(pushed))
     }
 
     async fn tidy(&self) -> Result<(), DispatchError> {
@@ -186,10 +207,58 @@ impl Dispatcher {
     }
 }
 
-/// When what is not done in every round is to be done next.
-struct Chores {
+/// How a look at a class ended.
+enum Fill {
+    /// Nothing is due.
+    Idle,
+    /// The window has no room.
+    Full,
+    /// So many jobs were; more may wait: guilds with little left gave up their share of the window.
+    Dispatched(usize),
+}
+
+/// A look at a class: when it is due, and when the last one was.
+#[derive(Clone, Copy)]
+struct Look {
+    since: Instant,
+    at: Instant,
+}
+
+/// What is to be done when.
+struct Agenda {
+    classes: [(JobClass, Look); 3],
+    sweep: Instant,
     losses: Instant,
     janitor: Instant,
+}
+
+impl Agenda {
+    fn new(now: Instant) -> Self {
+        Self {
+            classes: JobClass::ALL.map(|class| (class, Look { since: now, at: now })),
+            sweep: now,
+            losses: now + LOSS_PERIOD,
+            janitor: now + JANITOR_PERIOD,
+        }
+    }
+
+    /// When the next of it is due.
+    fn next(&self) -> Instant {
+        let chores = self.sweep.min(self.losses).min(self.janitor);
+        self.classes.iter().map(|(_, look)| look.at).fold(chores, Instant::min)
+    }
+
+    /// Every class is looked at by then.
+    fn look_by(&mut self, at: Instant) {
+        self.classes.iter_mut().for_each(|(_, look)| look.at = look.at.min(at));
+    }
+
+    /// Nothing is done before.
+    fn put_off(&mut self, until: Instant) {
+        let Self { classes, sweep, losses, janitor } = self;
+        let times = classes.iter_mut().map(|(_, look)| &mut look.at).chain([sweep, losses, janitor]);
+        times.for_each(|at| *at = (*at).max(until));
+    }
 }
 
 /// Whether it is time; if so, the next time is a period later.

@@ -33,33 +33,19 @@ pub async fn dispatch(
     depth: usize,
     lease: Duration,
 ) -> Result<Dispatched, StoreError> {
-    let mut tx = pool.begin().await?;
-    let alone: bool = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))")
-        .bind(format!("guildex/dispatch/{class}"))
-        .fetch_one(&mut *tx)
-        .await?;
-    if !alone {
-        tx.rollback().await?;
-        return Ok(Dispatched::default());
-    }
-    let queued: i64 = sqlx::query_scalar("SELECT count(*) FROM jobs WHERE state = 'queued' AND class = $1")
-        .bind(class.rank())
-        .fetch_one(&mut *tx)
-        .await?;
-    let room = window.saturating_sub(depth.max(usize::try_from(queued).unwrap_or(usize::MAX)));
-    if room == 0 {
-        // At once, and not when the connection is used next: the lock goes with it.
-        tx.rollback().await?;
-        return Ok(Dispatched { ids: Vec::new(), full: true });
-    }
-    let mut taken: Vec<(Uuid, i64)> = sqlx::query_as(
+    let (alone, room, ids): (bool, i64, Vec<Uuid>) = sqlx::query_as(
         // The recursion hops from guild to guild over the index, and so reads one entry a guild, not one a job.
-        "WITH RECURSIVE guild (id) AS (
-             (SELECT min(guild_id) FROM jobs WHERE state = 'pending' AND class = $1)
+        "WITH RECURSIVE alone (ok) AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(hashtextextended($4, 0))),
+         room (jobs) AS MATERIALIZED (
+             SELECT CASE WHEN (SELECT ok FROM alone) THEN greatest($2 - greatest($5, count(*)), 0) ELSE 0 END
+             FROM jobs WHERE state = 'queued' AND class = $1),
+         guild (id) AS (
+             (SELECT min(guild_id) FROM jobs WHERE state = 'pending' AND class = $1 AND (SELECT jobs FROM room) > 0)
              UNION ALL
              SELECT (SELECT min(guild_id) FROM jobs WHERE state = 'pending' AND class = $1 AND guild_id > guild.id)
              FROM guild WHERE guild.id IS NOT NULL),
-         share (jobs) AS (SELECT ceil($2::numeric / greatest(count(id), 1))::bigint FROM guild),
+         share (jobs) AS (
+             SELECT ceil((SELECT jobs FROM room)::numeric / greatest(count(id), 1))::bigint FROM guild),
          turn AS (
              SELECT due.id, due.run_at, row_number() OVER (PARTITION BY guild.id ORDER BY due.run_at, due.id) AS number
              FROM guild CROSS JOIN LATERAL (
@@ -68,22 +54,24 @@ pub async fn dispatch(
                  ORDER BY run_at, id LIMIT (SELECT jobs FROM share)) AS due),
          picked AS (
              SELECT id, row_number() OVER (ORDER BY number, run_at, id) AS place
-             FROM turn ORDER BY place LIMIT $2),
+             FROM turn ORDER BY place LIMIT (SELECT jobs FROM room)),
          free AS (
              SELECT j.id, picked.place FROM jobs j JOIN picked ON picked.id = j.id
-             WHERE j.state = 'pending' ORDER BY j.key, j.id FOR UPDATE OF j SKIP LOCKED)
-         UPDATE jobs SET state = 'queued', lease_until = now() + $3
-         FROM free WHERE jobs.id = free.id
-         RETURNING jobs.id, free.place",
+             WHERE j.state = 'pending' ORDER BY j.key, j.id FOR UPDATE OF j SKIP LOCKED),
+         taken AS (
+             UPDATE jobs SET state = 'queued', lease_until = now() + $3
+             FROM free WHERE jobs.id = free.id RETURNING jobs.id, free.place)
+         SELECT (SELECT ok FROM alone), (SELECT jobs FROM room),
+                coalesce((SELECT array_agg(id ORDER BY place) FROM taken), '{}')",
     )
     .bind(class.rank())
-    .bind(i64::try_from(room).unwrap_or(i64::MAX))
+    .bind(i64::try_from(window).unwrap_or(i64::MAX))
     .bind(interval(lease))
-    .fetch_all(&mut *tx)
+    .bind(format!("guildex/dispatch/{class}"))
+    .bind(i64::try_from(depth).unwrap_or(i64::MAX))
+    .fetch_one(pool)
     .await?;
-    tx.commit().await?;
-    taken.sort_unstable_by_key(|(_, place)| *place);
-    Ok(Dispatched { ids: taken.into_iter().map(|(id, _)| id.into()).collect(), full: false })
+    Ok(Dispatched { full: alone && room == 0, ids: ids.into_iter().map(JobId::from).collect() })
 }
 
 /// The jobs of a class that have been queued for longer than `age`, if they were dispatched with this `lease`.

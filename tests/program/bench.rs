@@ -1,0 +1,69 @@
+//! Benchmarks give figures. How good these are is not for a test to say.
+
+use serde_json::Value;
+
+use crate::world::World;
+
+/// The rows that a benchmark gives, all of whose figures named are above zero.
+#[track_caller]
+fn rows(world: &World, arguments: &[&str], figures: &[&str]) -> Vec<Value> {
+    let outcome = world.ok(&[&["bench"], arguments, &["--json"]].concat());
+    let report = outcome.json();
+    assert_eq!(report["bench"], arguments[0]);
+    let rows = report["rows"].as_array().unwrap().clone();
+    for (row, figure) in rows.iter().flat_map(|row| figures.iter().map(move |figure| (row, figure))) {
+        assert!(row[figure].as_f64().is_some_and(|value| value > 0.0), "{figure} of {row}");
+    }
+    rows
+}
+
+#[tokio::test]
+async fn the_queue_is_measured_with_each_number_of_workers() {
+    let world = World::new().await;
+    let figures = ["enqueued/s", "drained/s", "cpu ms/job", "peak MiB/worker", "statements/job"];
+    let rows = rows(&world, &["queue", "--jobs", "300", "--runs", "1", "--workers", "1,2"], &figures);
+    assert_eq!(rows.iter().map(|row| row["workers"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2]);
+}
+
+#[tokio::test]
+async fn a_backfill_is_measured_beside_the_model_alone_or_without_it() {
+    let world = World::new().await;
+    let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/../../samples");
+    let figures = ["messages", "sessions", "points", "sessions/s", "wall ms/message", "peak MiB"];
+    let arguments = ["pipeline", "--exports", samples, "--runs", "1"];
+    let with_model = rows(&world, &arguments, &[&figures[..], &["model alone, points/s", "share %"]].concat());
+    assert_eq!(with_model.len(), 2, "the run and the median");
+    let hashed = rows(&world, &[&arguments[..], &["--hashed"]].concat(), &figures);
+    assert_eq!(hashed[0]["share %"], Value::Null);
+    assert_eq!(hashed[0]["sessions"], with_model[0]["sessions"]);
+}
+
+#[tokio::test]
+async fn freshness_is_measured_until_recorded_and_until_found() {
+    let world = World::new().await;
+    let talk = crate::export::conversations(7, 60).concat();
+    let file = crate::export::write(
+        world.path("talk.json"),
+        &crate::export::export(crate::export::CHANNEL, &talk),
+    );
+    let arguments = ["freshness", "--exports", file.to_str().unwrap(), "--rate", "5", "--seconds", "4"];
+    let rows = rows(&world, &arguments, &["messages", "p50 ms", "p99 ms", "max ms"]);
+    assert_eq!((&rows[0]["until"], &rows[1]["until"]), (&"recorded".into(), &"found by search".into()));
+}
+
+#[tokio::test]
+async fn searches_are_measured_in_each_mode() {
+    let world = World::new().await;
+    let arguments = ["search", "--sessions", "200", "--searches", "10", "--runs", "1"];
+    let rows = rows(&world, &arguments, &["p50 ms", "p99 ms", "searches/s", "resident MiB"]);
+    assert_eq!(rows.iter().map(|row| row["mode"].as_str().unwrap()).collect::<Vec<_>>(), ["dense", "sparse", "hybrid"]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_measured_is_told() {
+    let world = World::new().await;
+    let empty = world.path("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let refused = world.fails(&["bench", "freshness", "--exports", empty.to_str().unwrap()]);
+    assert!(refused.stderr.contains("holds no export that could be measured on"), "{refused}");
+}
