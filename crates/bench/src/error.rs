@@ -1,6 +1,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use guildex_embed::{EmbedError, LoadError, TokenizerError};
+use guildex_producer::export::{ExportError, FindError};
 use guildex_store::StoreError;
 
 /// Why there are no figures.
@@ -29,6 +31,30 @@ pub enum BenchError {
     /// What is to be measured did not come about in a time that is beyond all expectation.
     #[error("waited in vain: {0}")]
     Stuck(&'static str),
+    /// The exports cannot be found.
+    #[error(transparent)]
+    Find(#[from] FindError),
+    /// An export cannot be read.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    /// A model cannot be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A model fails.
+    #[error(transparent)]
+    Embed(#[from] EmbedError),
+    /// A text cannot be read as the model would.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// fastembed fails.
+    #[error("fastembed: {0}")]
+    Fastembed(String),
+    /// ONNX Runtime fails.
+    #[error("ONNX Runtime: {0}")]
+    Onnx(#[from] ort::Error),
+    /// A thread panicked.
+    #[error("a measurement panicked")]
+    Panicked(#[from] tokio::task::JoinError),
     /// Ctrl-C.
     #[error("interrupted")]
     Interrupted,

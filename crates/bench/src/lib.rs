@@ -4,8 +4,10 @@
 //! itself: [`Program`]s run as processes of their own, so that their memory and processor time are theirs alone, on a
 //! [`Scratch`] that nobody else has: a database, a prefix in Redis, and a folder.
 //!
+//! - [`embed`]: texts through the model, and nothing else.
 //! - [`queue`]: jobs that do nothing, through ledger and Redis.
 
+pub mod embed;
 mod error;
 pub mod measure;
 mod program;

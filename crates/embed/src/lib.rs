@@ -18,6 +18,7 @@
 
 mod approximate;
 mod batch;
+mod bytes;
 mod chunk;
 mod embedder;
 mod error;
@@ -37,8 +38,8 @@ pub use embedder::{EmbedError, Embedder};
 pub use error::LoadError;
 pub use hash::{HashConfig, HashEmbedder};
 pub use http::{BaseUrl, HttpConfig, HttpEmbedder, UrlError};
-pub use local::{LocalConfig, LocalEmbedder};
+pub use local::{LocalConfig, LocalEmbedder, fastembed_of};
 pub use models::{ModelError, Models, Provider};
-pub use runtime::onnx_runtime;
+pub use runtime::{load as load_onnx_runtime, onnx_runtime};
 pub use source::{LocalSource, Pooling};
 pub use tokenizer::{Tokenizer, TokenizerError};

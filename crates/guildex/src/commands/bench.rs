@@ -1,9 +1,11 @@
 use anyhow::Context;
-use guildex_bench::{Program, Report, Servers, queue};
+use guildex_bench::{Program, Report, Servers, embed, queue};
+use guildex_embed::{LocalConfig, LocalSource, Pooling};
 
 use super::print;
 use crate::app::App;
-use crate::cli::{Bench, BenchQueue, Cli};
+use crate::catalogue;
+use crate::cli::{Bench, BenchEmbed, BenchEmbedAlone, BenchQueue, Cli};
 
 /// The flags that the measured processes get, too: all but what a scratch gives them.
 pub fn flags(cli: &Cli) -> Vec<String> {
@@ -14,17 +16,50 @@ pub fn flags(cli: &Cli) -> Vec<String> {
 }
 
 pub async fn run(app: &App, flags: &[String], what: Bench) -> anyhow::Result<()> {
-    let servers = servers(app)?;
     let executable = std::env::current_exe().context("cannot find this program's own file")?;
     let program = Program { executable, flags: flags.to_vec() };
     let (report, json) = match what {
         Bench::Queue(BenchQueue { jobs, runs, workers, json }) => {
             let workers = workers.into_iter().map(|count| count as usize).collect();
             let options = queue::Queue { jobs: jobs as usize, runs: runs as usize, workers };
-            (queue::run(&servers, &program, &options).await?, json)
+            (queue::run(&servers(app)?, &program, &options).await?, json)
         }
+        Bench::Embed(args) => (embed(app, &program, &args).await?, args.json),
+        Bench::EmbedAlone(args) => return embed_alone(app, args).await,
     };
     tell(&report, json)
+}
+
+async fn embed(app: &App, program: &Program, args: &BenchEmbed) -> anyhow::Result<Report> {
+    let sessions = &app.config().sessions;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let doubled = std::iter::successors(Some(1), |threads| Some(threads * 2)).take_while(|&threads| threads < cores);
+    let threads = match args.threads.is_empty() {
+        true => doubled.chain([cores]).collect(),
+        false => args.threads.iter().map(|&threads| threads as usize).collect(),
+    };
+    let options = embed::Embed {
+        exports: args.exports.clone(),
+        rules: sessions.rules(),
+        eligible: sessions.eligibility(),
+        texts: args.texts as usize,
+        runs: args.runs as usize,
+        threads,
+        int8: args.int8.clone(),
+    };
+    let model = app.models()?.get(&app.config().model.name).await?;
+    let tokenizer = model.tokenizer().clone();
+    drop(model);
+    Ok(embed::run(program, &tokenizer, &options).await?)
+}
+
+async fn embed_alone(app: &App, args: BenchEmbedAlone) -> anyhow::Result<()> {
+    let texts = serde_json::from_reader(std::io::stdin().lock()).context("standard input is no list of texts")?;
+    let config = catalogue::local_model(app.config());
+    let source = args.model.map(|path| LocalSource::Folder { path, pooling: Pooling::Mean });
+    let config = LocalConfig { source: source.unwrap_or_else(|| config.source.clone()), ..config };
+    let measured = embed::alone(args.way, config, texts).await?;
+    print(&serde_json::to_string(&measured)?)
 }
 
 fn tell(report: &Report, json: bool) -> anyhow::Result<()> {
