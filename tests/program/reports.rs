@@ -45,6 +45,24 @@ async fn the_status_counts_what_is_stored_waiting_and_indexed() {
 }
 
 /// A channel's export with its conversations marked as they are, but for a message that changed sides if `wrong`.
+#[tokio::test]
+async fn the_status_shows_the_processes_that_are_there_and_their_memory() {
+    let world = World::new().await;
+    assert!(world.ok(&["status"]).stdout.contains("no process is there"));
+    let up = world.up().await;
+    world.wait_for("SELECT count(*) = 1 FROM processes").await;
+    let process = world.ok(&["status", "--json"]).json()["processes"][0].clone();
+    assert_eq!(
+        (&process["role"], &process["jobs"], &process["slots"]),
+        (&json!("up"), &json!(0), &json!(336))
+    );
+    let (memory, peak) = (process["memory_bytes"].as_i64().unwrap(), process["peak_bytes"].as_i64().unwrap());
+    assert!(1 << 20 < memory && memory <= peak, "{process}");
+    assert!(world.ok(&["status"]).stdout.contains(" MiB"));
+    up.stop().await;
+    assert_eq!(world.value::<i64>("SELECT count(*) FROM processes").await, 0, "it left in good order");
+}
+
 fn marked(world: &World, name: &str, channel: i64, wrong: bool) -> (PathBuf, PathBuf) {
     let mut talk = conversations(u64::try_from(channel % 100).unwrap(), 8);
     let exported = export(channel, &talk.concat());

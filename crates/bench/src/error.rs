@@ -1,9 +1,14 @@
 use std::io;
 use std::path::PathBuf;
 
+use guildex_api::ClientError;
 use guildex_embed::{EmbedError, LoadError, TokenizerError};
+use guildex_index::InvalidCollectionName;
 use guildex_producer::export::{ExportError, FindError};
+use guildex_producer::ingest::IngestError;
+use guildex_search::SearchError;
 use guildex_store::StoreError;
+use guildex_types::InvalidId;
 
 /// Why there are no figures.
 #[derive(Debug, thiserror::Error)]
@@ -37,24 +42,42 @@ pub enum BenchError {
     /// An export cannot be read.
     #[error(transparent)]
     Export(#[from] ExportError),
-    /// A model cannot be loaded.
+    /// The model cannot be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// A model fails.
-    #[error(transparent)]
-    Embed(#[from] EmbedError),
-    /// A text cannot be read as the model would.
-    #[error(transparent)]
-    Tokenizer(#[from] TokenizerError),
-    /// fastembed fails.
+    /// fastembed, which is measured beside the program, failed.
     #[error("fastembed: {0}")]
     Fastembed(String),
-    /// ONNX Runtime fails.
+    /// ONNX Runtime, whose products of matrices are measured, failed.
     #[error("ONNX Runtime: {0}")]
     Onnx(#[from] ort::Error),
-    /// A thread panicked.
+    /// A thread of a measurement panicked.
     #[error("a measurement panicked")]
     Panicked(#[from] tokio::task::JoinError),
+    /// The model failed.
+    #[error(transparent)]
+    Embed(#[from] EmbedError),
+    /// A session could not be cut into chunks.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// A message could not be stored.
+    #[error(transparent)]
+    Ingest(#[from] IngestError),
+    /// The index failed.
+    #[error(transparent)]
+    Index(#[from] guildex_index::Error),
+    /// The model's name is too long for a collection's.
+    #[error(transparent)]
+    Name(#[from] InvalidCollectionName),
+    /// A search failed.
+    #[error(transparent)]
+    Search(#[from] SearchError),
+    /// The program that is measured did not answer a search.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// An id that was made up is none.
+    #[error(transparent)]
+    Id(#[from] InvalidId),
     /// Ctrl-C.
     #[error("interrupted")]
     Interrupted,

@@ -6,14 +6,20 @@
 //!
 //! - [`embed`]: texts through the model, and nothing else.
 //! - [`queue`]: jobs that do nothing, through ledger and Redis.
+//! - [`pipeline`]: a backfill, from queued jobs to recorded points, beside the model alone.
+//! - [`freshness`]: how soon a search finds what somebody just wrote.
+//! - [`search`]: searches among many sessions.
 
 pub mod embed;
 mod error;
+pub mod freshness;
 pub mod measure;
+pub mod pipeline;
 mod program;
 pub mod queue;
 mod report;
 mod scratch;
+pub mod search;
 
 pub use error::BenchError;
 pub use program::{Program, Running, Spent};

@@ -67,17 +67,15 @@ pub async fn run(servers: &Servers, program: &Program, options: &Queue) -> Resul
             "redis commands/job",
         ],
     );
-    let program = program.clone().set("models.bench-hash.provider=hash").set("model.name=bench-hash");
     for &workers in &options.workers {
         let mut runs = Vec::with_capacity(options.runs);
         for _ in 0..options.runs {
             runs.push(
-                Scratch::with(servers, async |scratch| once(scratch, &program, options.jobs, workers).await)
+                Scratch::with(servers, async |scratch| once(scratch, program, options.jobs, workers).await)
                     .await?,
             );
         }
-        let counted =
-            Scratch::with(servers, async |scratch| counts(scratch, &program, workers).await).await?;
+        let counted = Scratch::with(servers, async |scratch| counts(scratch, program, workers).await).await?;
         let of = |value: fn(&Run) -> f64| median(runs.iter().map(value)).unwrap_or_default();
         report.row([
             json!(workers),

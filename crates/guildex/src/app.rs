@@ -64,8 +64,13 @@ impl App {
 
     /// The writer of messages and sessions.
     pub fn ingest(&self, pool: PgPool) -> Ingest {
+        Ingest::new(pool, self.ingest_config())
+    }
+
+    /// How messages are stored.
+    pub fn ingest_config(&self) -> IngestConfig {
         let Config { sessions, optout, retention, worker, .. } = &self.config;
-        let config = IngestConfig {
+        IngestConfig {
             rules: sessions.rules(),
             eligible: sessions.eligibility(),
             include_bots: sessions.include_bots,
@@ -74,8 +79,7 @@ impl App {
             retention: retention.messages,
             debounce: worker.debounce,
             max_attempts: worker.max_attempts,
-        };
-        Ingest::new(pool, config)
+        }
     }
 
     /// The dispatcher.
@@ -155,7 +159,7 @@ impl App {
     ) -> Worker {
         let Config { worker, sessions, index: Index { collection, preview, .. }, .. } = &self.config;
         Worker {
-            name: worker_name(),
+            name: process_name(),
             ingest,
             queues,
             models,
@@ -200,7 +204,7 @@ impl App {
 }
 
 /// Tells processes apart in the ledger, containers with the same process ids too.
-fn worker_name() -> String {
+pub fn process_name() -> String {
     let host = whoami::hostname().unwrap_or_else(|_| "unknown".to_owned());
     format!("{host}/{}", std::process::id())
 }

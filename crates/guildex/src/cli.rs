@@ -1,5 +1,6 @@
 //! The command line.
 
+#[cfg(feature = "edge")]
 mod bench;
 mod jobs;
 
@@ -10,7 +11,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use guildex_index::{Mode, bm25};
 use guildex_types::{ChannelId, GuildId, MessageId, ModelSlug, UserId};
 
-pub use self::bench::{Bench, BenchEmbed, BenchEmbedAlone, BenchQueue};
+#[cfg(feature = "edge")]
+pub use self::bench::{Bench, BenchEmbed, BenchEmbedAlone};
 pub use self::jobs::{Jobs, List, Selection, Show, tenants};
 use crate::config::key_value;
 
@@ -90,6 +92,7 @@ pub enum Command {
     #[command(subcommand)]
     Eval(Eval),
     /// Measure speed and memory, in a database, a corner of Redis and a folder of its own
+    #[cfg(feature = "edge")]
     #[command(subcommand)]
     Bench(Bench),
     /// Print the configuration in force, and where it comes from; secrets are hidden

@@ -2,6 +2,7 @@
 
 mod backfill;
 mod backup;
+#[cfg(feature = "edge")]
 mod bench;
 mod doctor;
 mod eval;
@@ -28,6 +29,7 @@ use crate::log;
 
 /// Runs the command.
 pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    #[cfg(feature = "edge")]
     let flags = bench::flags(&cli);
     let loaded = Config::load(cli.config.as_deref(), environment(), &cli.overrides)?;
     log::start(&loaded.config.log)?;
@@ -58,6 +60,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Eval(Eval::Sessions(args)) => eval::sessions(&app, args).await?,
         #[cfg(feature = "edge")]
         Command::Eval(Eval::Retrieval(args)) => eval::retrieval(&app, args).await?,
+        #[cfg(feature = "edge")]
         Command::Bench(what) => bench::run(&app, &flags, what).await?,
         Command::Config => {}
     }

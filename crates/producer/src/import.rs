@@ -91,7 +91,8 @@ fn is_transient(error: &IngestError) -> bool {
     matches!(error, IngestError::Store(error) if error.is_transient())
 }
 
-fn channel(header: &Header) -> Channel {
+/// The channel that an export is of.
+pub fn channel(header: &Header) -> Channel {
     Channel {
         guild_id: header.guild_id,
         guild_name: header.guild_name.clone(),

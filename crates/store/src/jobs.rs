@@ -135,7 +135,7 @@ fn unzip(claims: &[(JobId, ClaimToken)]) -> (Vec<Uuid>, Vec<Uuid>) {
     claims.iter().map(|(id, token)| (id.get(), token.0)).unzip()
 }
 
-fn interval(duration: Duration) -> PgInterval {
+pub(crate) fn interval(duration: Duration) -> PgInterval {
     let microseconds = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
     PgInterval { months: 0, days: 0, microseconds }
 }

@@ -2,8 +2,8 @@
 //!
 //! One module an aggregate: [`channels`], [`messages`], [`sessions`], [`models`], their [`books`] (and [`standing`],
 //! which compares), and [`jobs`], the ledger; what a search reads of them is in [`search`]. What is taken away goes
-//! through [`burials`], what may not come back is in [`limits`], and the receipts are [`erasures`]. [`health`] tells
-//! whether the server does its part.
+//! through [`burials`], what may not come back is in [`limits`], and the receipts are [`erasures`]. [`processes`] are those
+//! of the program, and [`health`] tells whether the server does its part.
 //! Every call that reads or deletes a tenant's data takes its [`GuildId`](guildex_types::GuildId); only the
 //! ledger's own machinery (dispatch, claim, sweep) works across guilds, on job ids.
 //!
@@ -20,6 +20,7 @@ pub mod jobs;
 pub mod limits;
 pub mod messages;
 pub mod models;
+pub mod processes;
 pub mod search;
 pub mod sessions;
 pub mod standing;

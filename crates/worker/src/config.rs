@@ -47,6 +47,13 @@ impl Default for WorkerConfig {
     }
 }
 
+impl WorkerConfig {
+    /// Jobs that one process holds at once, at most.
+    pub fn slots(&self) -> usize {
+        self.concurrency.total()
+    }
+}
+
 /// Jobs in flight in one process, by class. A few batches' worth keeps every stage of the pipeline busy.
 #[derive(Debug, Clone, Copy)]
 pub struct Concurrency {

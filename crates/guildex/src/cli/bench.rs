@@ -1,6 +1,5 @@
 //! `guildex bench`.
 
-
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -16,6 +15,23 @@ pub enum Bench {
     /// One way to embed the texts on standard input: what `embed` runs in processes of their own
     #[command(hide = true)]
     EmbedAlone(BenchEmbedAlone),
+    /// A backfill from queued jobs to recorded points, and its share of what the model alone does with the same texts
+    Pipeline(BenchPipeline),
+    /// How soon a search finds what somebody just wrote
+    Freshness(BenchFreshness),
+    /// Searches among many made-up sessions
+    Search(BenchSearch),
+}
+
+/// Of every benchmark.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Told {
+    /// Runs, of which the medians are told
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub runs: u32,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// See [`Bench::Embed`].
@@ -27,18 +43,14 @@ pub struct BenchEmbed {
     /// Texts of a run, taken evenly from all that there are
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     pub texts: u32,
-    /// Runs, of which the medians are told
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
-    pub runs: u32,
     /// Numbers of threads to compare [default: 1, 2, 4 and so on, up to all cores]
     #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     pub threads: Vec<u32>,
     /// A folder with model.name in int8, to compare the two; `scripts/model int8` makes one
     #[arg(long, value_name = "DIR", env = "GUILDEX_INT8_MODEL_DIR")]
     pub int8: Option<PathBuf>,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub told: Told,
 }
 
 /// See [`Bench::EmbedAlone`].
@@ -57,13 +69,55 @@ pub struct BenchQueue {
     /// Jobs of a run
     #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub jobs: u32,
-    /// Runs, of which the medians are told
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
-    pub runs: u32,
     /// Numbers of worker processes to compare
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_values_t = [1, 2], value_parser = clap::value_parser!(u32).range(1..))]
     pub workers: Vec<u32>,
+    /// How it is told
+    #[command(flatten)]
+    pub told: Told,
+}
+
+/// See [`Bench::Pipeline`].
+#[derive(Debug, Args)]
+pub struct BenchPipeline {
+    /// Export files to import, or folders of them; repeatable
+    #[arg(long, required = true, value_name = "PATH")]
+    pub exports: Vec<PathBuf>,
+    /// Draw vectors from the texts' hashes instead of a model: measures all that is not the model
+    #[arg(long)]
+    pub hashed: bool,
+    /// How it is told
+    #[command(flatten)]
+    pub told: Told,
+}
+
+/// See [`Bench::Freshness`].
+#[derive(Debug, Args)]
+pub struct BenchFreshness {
+    /// Export files whose messages arrive, or folders of them; repeatable
+    #[arg(long, required = true, value_name = "PATH")]
+    pub exports: Vec<PathBuf>,
+    /// Messages a second
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub rate: u32,
+    /// For how long
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3_600))]
+    pub seconds: u32,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// See [`Bench::Search`].
+#[derive(Debug, Args)]
+pub struct BenchSearch {
+    /// Numbers of sessions, one point each, to be made and searched in turn
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_values_t = [10_000, 100_000], value_parser = clap::value_parser!(u32).range(100..))]
+    pub sessions: Vec<u32>,
+    /// Searches of a run
+    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
+    pub searches: u32,
+    /// How it is told
+    #[command(flatten)]
+    pub told: Told,
 }

@@ -1,11 +1,16 @@
+use std::path::Path;
+use std::sync::Arc;
+
 use anyhow::Context;
-use guildex_bench::{Program, Report, Servers, embed, queue};
+use guildex_bench::{Program, Report, Servers, embed, freshness, pipeline, queue, search};
 use guildex_embed::{LocalConfig, LocalSource, Pooling};
+use guildex_index::{EdgeIndex, QdrantServer, VectorIndex};
 
 use super::print;
 use crate::app::App;
 use crate::catalogue;
-use crate::cli::{Bench, BenchEmbed, BenchEmbedAlone, BenchQueue, Cli};
+use crate::cli::{Bench, BenchEmbed, BenchEmbedAlone, Cli};
+use crate::config::Backend;
 
 /// The flags that the measured processes get, too: all but what a scratch gives them.
 pub fn flags(cli: &Cli) -> Vec<String> {
@@ -19,13 +24,40 @@ pub async fn run(app: &App, flags: &[String], what: Bench) -> anyhow::Result<()>
     let executable = std::env::current_exe().context("cannot find this program's own file")?;
     let program = Program { executable, flags: flags.to_vec() };
     let (report, json) = match what {
-        Bench::Queue(BenchQueue { jobs, runs, workers, json }) => {
-            let workers = workers.into_iter().map(|count| count as usize).collect();
-            let options = queue::Queue { jobs: jobs as usize, runs: runs as usize, workers };
-            (queue::run(&servers(app)?, &program, &options).await?, json)
-        }
-        Bench::Embed(args) => (embed(app, &program, &args).await?, args.json),
+        Bench::Embed(args) => (embed(app, &program, &args).await?, args.told.json),
         Bench::EmbedAlone(args) => return embed_alone(app, args).await,
+        Bench::Queue(args) => {
+            let (jobs, runs) = (args.jobs as usize, args.told.runs as usize);
+            let workers = args.workers.into_iter().map(|count| count as usize).collect();
+            let options = queue::Queue { jobs, runs, workers };
+            (queue::run(&servers(app)?, &hashed(app, program), &options).await?, args.told.json)
+        }
+        Bench::Pipeline(args) => {
+            let (program, alone) = match args.hashed {
+                true => (hashed(app, program), None),
+                false => (program, Some(app.models()?.get(app.first_model().0).await?)),
+            };
+            let options = pipeline::Pipeline { exports: args.exports, runs: args.told.runs as usize, alone };
+            (pipeline::run(&servers(app)?, &program, &options).await?, args.told.json)
+        }
+        Bench::Freshness(args) => {
+            let (rate, seconds) = (args.rate, args.seconds);
+            let options =
+                freshness::Freshness { exports: args.exports, rate, seconds, ingest: app.ingest_config() };
+            (freshness::run(&servers(app)?, &program, &options).await?, args.json)
+        }
+        Bench::Search(args) => {
+            let (searches, runs) = (args.searches as usize, args.told.runs as usize);
+            let sessions = args.sessions.into_iter().map(i64::from).collect();
+            let embedder = app.models()?.get(app.first_model().0).await?;
+            let server = match app.config().index.backend {
+                Backend::Server => Some(Arc::new(app.server()?)),
+                Backend::Embedded => None,
+            };
+            let open = |folder: &Path| open(server.as_ref(), folder);
+            let options = search::Search { sessions, searches, runs };
+            (search::run(&servers(app)?, &open, &embedder, &options).await?, args.told.json)
+        }
     };
     tell(&report, json)
 }
@@ -43,11 +75,11 @@ async fn embed(app: &App, program: &Program, args: &BenchEmbed) -> anyhow::Resul
         rules: sessions.rules(),
         eligible: sessions.eligibility(),
         texts: args.texts as usize,
-        runs: args.runs as usize,
+        runs: args.told.runs as usize,
         threads,
         int8: args.int8.clone(),
     };
-    let model = app.models()?.get(&app.config().model.name).await?;
+    let model = app.models()?.get(app.first_model().0).await?;
     let tokenizer = model.tokenizer().clone();
     drop(model);
     Ok(embed::run(program, &tokenizer, &options).await?)
@@ -66,6 +98,27 @@ fn tell(report: &Report, json: bool) -> anyhow::Result<()> {
     match json {
         true => print(&format!("{}\n", serde_json::to_string_pretty(report)?)),
         false => print(&report.to_string()),
+    }
+}
+
+/// With a model that costs nothing but its tokenizer.
+fn hashed(app: &App, program: Program) -> Program {
+    let program = program.set("models.bench-hash.provider=hash").set("model.name=bench-hash");
+    match &app.config().model.dir {
+        Some(folder) => {
+            program.set(format!("models.bench-hash.tokenizer={}", folder.join("tokenizer.json").display()))
+        }
+        None => program,
+    }
+}
+
+fn open(
+    server: Option<&Arc<QdrantServer>>,
+    folder: &Path,
+) -> Result<Arc<dyn VectorIndex>, guildex_index::Error> {
+    match server {
+        Some(server) => Ok(server.clone()),
+        None => Ok(Arc::new(EdgeIndex::open(folder)?)),
     }
 }
 

@@ -9,12 +9,13 @@ use guildex_index::VectorIndex;
 use guildex_producer::retention;
 use guildex_store::jobs;
 use guildex_upkeep::adopt::adopt;
+use guildex_upkeep::presence;
 use guildex_worker::{LastResort, exit_hung};
 use sqlx::PgPool;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::App;
+use crate::app::{App, process_name};
 use crate::config::Backend;
 use crate::progress::{Progress, Unit};
 use crate::restart::Restarts;
@@ -35,7 +36,9 @@ pub async fn dispatcher(app: &App) -> anyhow::Result<()> {
     let dispatcher = app.dispatcher(pool.clone(), app.queues().await?);
     let ingest = app.ingest(pool);
     tracing::info!("dispatching");
-    tokio::join!(dispatcher.run(stop.clone()), retention::run(&ingest, stop));
+    let name = process_name();
+    let presence = presence::run(ingest.pool(), &name, "dispatcher", 0, stop.clone());
+    tokio::join!(dispatcher.run(stop.clone()), retention::run(&ingest, stop.clone()), presence);
     Ok(())
 }
 
@@ -46,10 +49,13 @@ pub async fn worker(app: &App) -> anyhow::Result<()> {
     let (index, models) = open(app, &pool).await?;
     let ended = CancellationToken::new();
     let searches = serve(app, &pool, &models, &index, ended.clone()).await?;
-    let worker = app.worker(app.ingest(pool), queues, models, index, Arc::new(exit_hung));
+    let worker = app.worker(app.ingest(pool.clone()), queues, models, index, Arc::new(exit_hung));
     tracing::info!("working");
-    worker.run(stop).await;
-    ended.cancel();
+    let presence = presence::run(&pool, &worker.name, "worker", worker.config.slots(), ended.clone());
+    tokio::join!(presence, async {
+        worker.run(stop).await;
+        ended.cancel();
+    });
     searches.await?
 }
 
@@ -77,7 +83,12 @@ pub async fn up(app: &App, until_idle: bool) -> anyhow::Result<()> {
         retention::sweep(&ingest, &stop).await?;
     }
     let overdue = retention::run(&ingest, stop.clone());
-    tokio::join!(dispatcher.run(stop.clone()), overdue, worker.run(stop.clone()), async {
+    let presence = presence::run(&pool, &worker.name, "up", worker.config.slots(), ended.clone());
+    let work = async {
+        worker.run(stop.clone()).await;
+        ended.cancel();
+    };
+    tokio::join!(dispatcher.run(stop.clone()), overdue, work, presence, async {
         if until_idle && let Err(error) = watch(&pool, &stop).await {
             tracing::error!(%error, "cannot tell whether anything is pending");
         }
@@ -85,7 +96,6 @@ pub async fn up(app: &App, until_idle: bool) -> anyhow::Result<()> {
             stop.cancel();
         }
     });
-    ended.cancel();
     if until_idle {
         tell_dead(&pool).await?;
     }

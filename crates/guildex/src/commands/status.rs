@@ -5,7 +5,9 @@ use anyhow::bail;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use guildex_store::models::{self, ModelState};
+use guildex_store::processes::{self, Seen};
 use guildex_store::status::{self, GuildStatus, ModelStatus};
+use guildex_upkeep::presence::LATELY;
 use serde::Serialize;
 
 use super::print;
@@ -20,6 +22,7 @@ struct Report<'a> {
     model: &'a str,
     models: Vec<ModelStatus>,
     guilds: Vec<GuildStatus>,
+    processes: Vec<Seen>,
 }
 
 pub async fn run(app: &App, args: Status) -> anyhow::Result<()> {
@@ -30,11 +33,12 @@ pub async fn run(app: &App, args: Status) -> anyhow::Result<()> {
         let model = models::active(&pool).await?.unwrap_or_else(|| app.first_model().0.clone());
         let guilds = status::guilds(&pool, args.guild, &model, eligible).await?;
         let models = status::models(&pool, eligible).await?;
+        let processes = processes::seen(&pool, LATELY).await?;
         if let (Some(guild), true) = (args.guild, guilds.is_empty() && !args.json) {
             bail!("guild {guild} is not known: import something of it first, or check the id");
         }
         if args.json {
-            let report = Report { model: model.as_str(), models, guilds };
+            let report = Report { model: model.as_str(), models, guilds, processes };
             let json = if args.watch {
                 serde_json::to_string(&report)?
             } else {
@@ -48,6 +52,7 @@ pub async fn run(app: &App, args: Status) -> anyhow::Result<()> {
             }
             print(&format!("{}\n", table(&guilds)))?;
             print(&format!("\n{}\n", models_table(&models)))?;
+            print(&format!("\n{}\n", processes_table(&processes)))?;
         }
         if !args.watch {
             return Ok(());
@@ -114,6 +119,31 @@ fn models_table(models: &[ModelStatus]) -> String {
             model.indexed.to_string(),
             model.missing.to_string(),
             model.points.to_string(),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(2) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.trim_fmt()
+}
+
+fn processes_table(processes: &[Seen]) -> String {
+    if processes.is_empty() {
+        return "no process is there: `guildex up` starts one".to_owned();
+    }
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(["process", "role", "memory", "peak", "jobs", "at most"]);
+    for process in processes {
+        let memory = |bytes: Option<i64>| {
+            bytes.map_or_else(|| "-".to_owned(), |bytes| format!("{} MiB", bytes / (1024 * 1024)))
+        };
+        table.add_row([
+            process.name.clone(),
+            process.role.clone(),
+            memory(process.memory_bytes),
+            memory(process.peak_bytes),
+            process.jobs.to_string(),
+            process.slots.to_string(),
         ]);
     }
     for column in table.column_iter_mut().skip(2) {
