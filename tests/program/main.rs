@@ -13,6 +13,7 @@ mod world;
 
 mod backfill;
 mod backup;
+mod bench;
 mod crashes;
 mod doctor;
 mod forget;

@@ -133,11 +133,12 @@ pub async fn run(program: &Program, tokenizer: &Tokenizer, options: &Embed) -> R
 }
 
 fn lines(options: &Embed) -> Vec<Line> {
-    let precisions = [Precision::Configured].into_iter().chain(options.int8.as_ref().map(|_| Precision::Int8));
+    let precisions =
+        [Precision::Configured].into_iter().chain(options.int8.as_ref().map(|_| Precision::Int8));
     let ours = || options.threads.iter().copied().map(Way::Ours);
     let fastembed = [1, 32, DEFAULT_BATCH].map(Way::Fastembed);
-    let models = precisions
-        .flat_map(|precision| ours().chain(fastembed).map(move |way| Line::new(precision, way)));
+    let models =
+        precisions.flat_map(|precision| ours().chain(fastembed).map(move |way| Line::new(precision, way)));
     let peaks = options.threads.iter().map(|&threads| Line::new(Precision::Configured, Way::Gemm(threads)));
     models.chain(peaks).collect()
 }
@@ -185,6 +186,7 @@ fn report(about: String, lines: &[Line], lengths: &[usize]) -> Report {
             "tokens/s",
             "texts/core-s",
             "x fastembed 256",
+            "x that of configured",
             "GFLOP/s",
             "% of GEMM",
             "peak MiB",
@@ -198,10 +200,13 @@ fn report(about: String, lines: &[Line], lengths: &[usize]) -> Report {
     for line in lines {
         let (seconds, processor) =
             (line.median(|run| run.seconds).max(1e-9), line.median(|run| run.processor).max(1e-9));
-        let peak = |threads| of(Precision::Configured, Way::Gemm(threads)).map(|gemm| gemm.median(gemm_flops));
+        let peak =
+            |threads| of(Precision::Configured, Way::Gemm(threads)).map(|gemm| gemm.median(gemm_flops));
         let (name, threads, flops) = match line.way {
             Way::Ours(threads) => ("ours".to_owned(), Some(threads), model / seconds),
-            Way::Fastembed(DEFAULT_BATCH) => ("fastembed, as it is (batches of 256)".to_owned(), None, model / seconds),
+            Way::Fastembed(DEFAULT_BATCH) => {
+                ("fastembed, as it is (batches of 256)".to_owned(), None, model / seconds)
+            }
             Way::Fastembed(1) => ("fastembed, one text a batch".to_owned(), None, model / seconds),
             Way::Fastembed(batch) => (format!("fastembed, batches of {batch}"), None, model / seconds),
             Way::Gemm(threads) => ("matrices alone".to_owned(), Some(threads), line.median(gemm_flops)),
@@ -209,7 +214,10 @@ fn report(about: String, lines: &[Line], lengths: &[usize]) -> Report {
         let is_model = !matches!(line.way, Way::Gemm(_));
         let when_model = |value: Value| if is_model { value } else { Value::Null };
         let share = threads.filter(|_| is_model && line.precision == Precision::Configured).and_then(peak);
-        let default = of(line.precision, Way::Fastembed(DEFAULT_BATCH)).filter(|_| is_model);
+        let times = |precision| {
+            let default = of(precision, Way::Fastembed(DEFAULT_BATCH)).filter(|_| is_model);
+            default.map_or(Value::Null, |line| round(line.median(|run| run.seconds) / seconds, 2))
+        };
         report.row([
             json!(match (line.way, line.precision) {
                 (Way::Gemm(_), _) => "fp32",
@@ -221,7 +229,8 @@ fn report(about: String, lines: &[Line], lengths: &[usize]) -> Report {
             when_model(round(texts / seconds, 0)),
             when_model(round(tokens as f64 / seconds, 0)),
             when_model(round(texts / processor, 1)),
-            default.map_or(Value::Null, |line| round(line.median(|run| run.seconds) / seconds, 2)),
+            times(line.precision),
+            times(Precision::Configured),
             round(flops / 1e9, 0),
             share.map_or(Value::Null, |peak| round(100.0 * flops / peak, 0)),
             round(line.median(|run| run.peak_mib), 0),

@@ -45,7 +45,9 @@ mod tests {
         let named = |name: &str| LocalSource::Named(name.to_owned());
         let slug = |name: &str| name.parse::<ModelSlug>().unwrap();
         let (int8, fp32) = (slug("all-minilm-l6-v2-int8"), slug("all-minilm-l6-v2-fp32"));
-        for (slug, source) in [(&int8, &folder), (&int8, &named("all-MiniLM-L6-v2")), (&fp32, &named("bge-small-en-v1.5-Q"))] {
+        for (slug, source) in
+            [(&int8, &folder), (&int8, &named("all-MiniLM-L6-v2")), (&fp32, &named("bge-small-en-v1.5-Q"))]
+        {
             let told = warning(slug, source, false).unwrap();
             assert!(told.starts_with(slug.as_str()), "{told}");
             assert_eq!(warning(slug, source, true), None);

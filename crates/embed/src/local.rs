@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use guildex_types::ModelSlug;
 
-use crate::batch::plan;
+use crate::batch::plan_tightly;
 use crate::bytes;
 use crate::embedder::{EmbedError, Embedder};
 use crate::error::LoadError;
@@ -51,7 +51,7 @@ pub struct LocalConfig {
 }
 
 impl LocalConfig {
-    /// all-MiniLM-L6-v2 under the name `slug`: 384 dimensions, a window of 256 tokens, batches of at most 1,024
+    /// all-MiniLM-L6-v2 under the name `slug`: 384 dimensions, a window of 256 tokens, batches of at most 512
     /// padded tokens, a session for each core up to eight.
     pub fn new(slug: ModelSlug) -> Self {
         let cores = thread::available_parallelism().map_or(1, usize::from);
@@ -64,7 +64,7 @@ impl LocalConfig {
             window: 256,
             passage_prefix: String::new(),
             query_prefix: String::new(),
-            max_batch_tokens: 1024,
+            max_batch_tokens: 512,
             sessions: cores.min(MAX_DEFAULT_SESSIONS),
         }
     }
@@ -111,7 +111,7 @@ impl LocalEmbedder {
 
     async fn run(&self, measured: Measured, limit: Duration) -> Result<Vec<Vec<f32>>, EmbedError> {
         let Measured { mut texts, tokens } = measured;
-        let batches = plan(&tokens, self.max_batch_tokens);
+        let batches = plan_tightly(&tokens, self.max_batch_tokens);
         tracing::debug!(
             texts = texts.len(),
             tokens = tokens.iter().sum::<usize>(),
@@ -224,11 +224,7 @@ fn open_folder(
 }
 
 /// fastembed pools as the model wants it.
-fn download(
-    name: &str,
-    config: &LocalConfig,
-    threads: Option<usize>,
-) -> Result<TextEmbedding, LoadError> {
+fn download(name: &str, config: &LocalConfig, threads: Option<usize>) -> Result<TextEmbedding, LoadError> {
     let model = source::resolve(name)?;
     if model.dim != config.dimensions {
         return Err(LoadError::Dimensions { expected: config.dimensions, found: model.dim });

@@ -103,7 +103,7 @@ fn withhold(channel: &mut Channel) -> Vec<Question> {
 #[cfg(test)]
 mod tests {
     use chrono::{DateTime, TimeDelta};
-    use guildex_types::{Author, Links, MessageKind, SearchText};
+    use guildex_types::{Author, Links, Message, MessageKind, SearchText};
 
     use super::*;
 

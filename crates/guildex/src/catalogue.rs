@@ -17,7 +17,8 @@ pub const DIMENSIONS: usize = 384;
 /// # Errors
 /// If a section is no model.
 pub fn models(config: &Config) -> anyhow::Result<Models> {
-    let mut providers = vec![(config.model.name.clone(), guildex_embed::Provider::Local(local_model(config)))];
+    let mut providers =
+        vec![(config.model.name.clone(), guildex_embed::Provider::Local(local_model(config)))];
     for (name, model) in &config.models {
         let slug: ModelSlug = name.parse()?;
         let provider = named(config, &slug, model).with_context(|| format!("[models.{name}]"))?;

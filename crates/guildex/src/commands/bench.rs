@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use guildex_bench::{Program, Report, Servers, embed, freshness, pipeline, queue, search};
-use guildex_embed::{LocalConfig, LocalSource, Pooling};
+use guildex_embed::{Embedder, LocalConfig, LocalEmbedder, LocalSource, Pooling};
 use guildex_index::{EdgeIndex, QdrantServer, VectorIndex};
 
 use super::print;
@@ -65,7 +65,8 @@ pub async fn run(app: &App, flags: &[String], what: Bench) -> anyhow::Result<()>
 async fn embed(app: &App, program: &Program, args: &BenchEmbed) -> anyhow::Result<Report> {
     let sessions = &app.config().sessions;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let doubled = std::iter::successors(Some(1), |threads| Some(threads * 2)).take_while(|&threads| threads < cores);
+    let doubled =
+        std::iter::successors(Some(1), |threads| Some(threads * 2)).take_while(|&threads| threads < cores);
     let threads = match args.threads.is_empty() {
         true => doubled.chain([cores]).collect(),
         false => args.threads.iter().map(|&threads| threads as usize).collect(),
@@ -79,14 +80,16 @@ async fn embed(app: &App, program: &Program, args: &BenchEmbed) -> anyhow::Resul
         threads,
         int8: args.int8.clone(),
     };
-    let model = app.models()?.get(app.first_model().0).await?;
+    let config = LocalConfig { sessions: 1, ..catalogue::local_model(app.config()) };
+    let model = tokio::task::spawn_blocking(move || LocalEmbedder::load(config)).await??;
     let tokenizer = model.tokenizer().clone();
     drop(model);
     Ok(embed::run(program, &tokenizer, &options).await?)
 }
 
 async fn embed_alone(app: &App, args: BenchEmbedAlone) -> anyhow::Result<()> {
-    let texts = serde_json::from_reader(std::io::stdin().lock()).context("standard input is no list of texts")?;
+    let texts =
+        serde_json::from_reader(std::io::stdin().lock()).context("standard input is no list of texts")?;
     let config = catalogue::local_model(app.config());
     let source = args.model.map(|path| LocalSource::Folder { path, pooling: Pooling::Mean });
     let config = LocalConfig { source: source.unwrap_or_else(|| config.source.clone()), ..config };
