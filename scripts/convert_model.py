@@ -9,7 +9,8 @@ The folder receives `model.onnx` and the four tokenizer files that go with it. T
 computed in double precision from the same weights.
 
 With `--int8` the matrices are kept and multiplied in eight bits, which is smaller and faster and a little less
-exact.
+exact. What goes into a product gets its scale here, by what the network in fp32 does with the reference texts and
+with words drawn at random, and not while the model runs: so a text has the same vector in any batch.
 
 The network is BERT (Devlin et al., 2019, https://arxiv.org/abs/1810.04805), without its pooler.
 """
@@ -32,8 +33,13 @@ OPSET = 20  # the first with Gelu; LayerNormalization is older
 IR_VERSION = 10  # the format version that belongs to this opset
 MAX_TOKENS = 256  # what the model was trained for
 MIN_COSINE = 0.99999
-MIN_COSINE_INT8 = 0.95  # of short texts padded to a long one, which is the worst case
+MIN_COSINE_INT8 = 0.993
+LOUD = 16  # hidden channels of each layer that stay in fp32 beside int8
+SMOOTHING = 0.7  # how much of the loudness of x goes over to the matrix
+DRAWN = (60, 64)  # texts, and words in each
+ORDINARY_WORDS = (1999, 29000)  # without special tokens, single characters and their continuations
 TOKENIZER_FILES = ("tokenizer.json", "config.json", "special_tokens_map.json", "tokenizer_config.json")
+CONTRIB = "com.microsoft"  # ONNX Runtime's own operators
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 OUTPUT = "last_hidden_state"
 
@@ -41,9 +47,10 @@ OUTPUT = "last_hidden_state"
 class Graph:
     """An ONNX graph in the making: every call adds one node and returns the name of its output."""
 
-    def __init__(self, weights, int8):
+    def __init__(self, weights, seen=None):
         self.weights = weights
-        self.int8 = int8
+        self.seen = seen  # what went into each product, [tokens, channels] by name; None makes a graph in fp32
+        self.inputs = {}  # what goes into each product, by name
         self.nodes = []
         self.constants = {}
 
@@ -54,43 +61,58 @@ class Graph:
     def weight(self, name):
         return self.constant(name, self.weights[name])
 
-    def node(self, operator, inputs, name, outputs=None, **attributes):
+    def node(self, operator, inputs, name, outputs=None, domain="", **attributes):
         outputs = outputs or [name]
-        self.nodes.append(helper.make_node(operator, inputs, outputs, name=f"{name}/{operator}", **attributes))
+        node = helper.make_node(operator, inputs, outputs, f"{name}/{operator}", domain=domain, **attributes)
+        self.nodes.append(node)
         return outputs if len(outputs) > 1 else outputs[0]
 
-    def linear(self, x, matrix, bias, name):
-        """x W^T + b, for W as PyTorch keeps it: [out, in]."""
-        multiply = self.multiply_int8 if self.int8 else self.multiply
-        product = multiply(x, matrix.T, name)
+    def linear(self, x, matrix, bias, name, channels=slice(None)):
+        """x W + b, of which only some channels go in."""
+        self.inputs[name] = x
+        if self.seen is not None:
+            return self.linear_int8(x, matrix, bias, name, self.seen[name][:, channels])
+        product = self.node("MatMul", [x, self.constant(f"{name}.matrix", matrix)], f"{name}.product")
         return self.node("Add", [product, self.constant(f"{name}.bias", bias)], name)
 
-    def multiply(self, x, matrix, name):
-        return self.node("MatMul", [x, self.constant(f"{name}.matrix", matrix)], f"{name}.product")
-
-    def multiply_int8(self, x, matrix, name):
-        """The product in whole numbers. Each column of the matrix has a scale of its own, since one for all loses
-        too much; x gets its scale while the model runs."""
-        scale = np.abs(matrix).max(axis=0) / np.float32(127)
-        matrix = self.constant(f"{name}.matrix", np.rint(matrix / scale).astype(np.int8))
-        parts = [f"{name}.{part}" for part in ("x", "x.scale", "x.zero")]
-        x, x_scale, zero = self.node("DynamicQuantizeLinear", [x], f"{name}.x", parts)
-        product = self.node("MatMulInteger", [x, matrix, zero], f"{name}.whole")
-        product = self.node("Cast", [product], f"{name}.unscaled", to=TensorProto.FLOAT)
-        scale = self.node("Mul", [x_scale, self.constant(f"{name}.columns", scale)], f"{name}.scale")
-        return self.node("Mul", [product, scale], f"{name}.product")
+    def linear_int8(self, x, matrix, bias, name, seen):
+        """The product in whole numbers. Each column of the matrix has a scale of its own, since one for all loses too
+        much; x has one. Where x comes from a norm, a few of its channels are far louder than the rest, which would
+        be lost in the steps that those need: so channels are evened out first, and the matrix makes up for it
+        (SmoothQuant, Xiao et al., 2023, https://arxiv.org/abs/2211.10438)."""
+        if name.endswith((".qkv", ".intermediate.dense")):
+            loudness = np.abs(seen).max(axis=0) ** SMOOTHING / np.abs(matrix).max(axis=1) ** (1 - SMOOTHING)
+            loudness = (loudness / np.exp(np.log(loudness).mean())).astype(np.float32)
+            seen, matrix = seen / loudness, matrix * loudness[:, None]
+            x = self.node("Mul", [x, self.constant(f"{name}.evener", 1 / loudness)], f"{name}.even")
+        least, most = min(seen.min(), 0.0), max(seen.max(), 0.0)
+        step = (most - least) / 255
+        columns = np.abs(matrix).max(axis=0) / 127
+        step, columns = np.float32(step), columns.astype(np.float32)
+        zero = self.constant(f"{name}.x.zero", np.array(np.rint(-least / step), np.uint8))
+        scale = self.constant(f"{name}.x.scale", np.array(step))
+        x = self.node("QuantizeLinear", [x, scale, zero], f"{name}.x")
+        parts = [
+            x,
+            self.constant(f"{name}.matrix", np.rint(matrix / columns).astype(np.int8)),
+            scale,
+            self.constant(f"{name}.columns", columns),
+            zero,
+            "",
+            self.constant(f"{name}.bias", bias),
+        ]
+        return self.node("MatMulIntegerToFloat", parts, name, domain=CONTRIB)
 
     def dense(self, x, name):
-        return self.linear(x, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"], name)
+        return self.linear(x, self.weights[f"{name}.weight"].T, self.weights[f"{name}.bias"], name)
 
     def layer_norm(self, x, name, epsilon):
         inputs = [x, self.weight(f"{name}.weight"), self.weight(f"{name}.bias")]
         return self.node("LayerNormalization", inputs, name, axis=-1, epsilon=epsilon)
 
 
-def build(config, weights, int8):
-    """The whole network as an ONNX model."""
-    graph = Graph(weights, int8)
+def build(config, graph, watched=False):
+    """The whole network as an ONNX model; if it is to be watched, with what goes into its products as outputs."""
     epsilon = config["layer_norm_eps"]
     shape = graph.constant("heads.shape", np.array([0, 0, config["num_attention_heads"], -1], np.int64))
     joined = graph.constant("heads.joined", np.array([0, 0, -1], np.int64))
@@ -101,21 +123,23 @@ def build(config, weights, int8):
         layer = f"encoder.layer.{number}"
         attended = attention(graph, x, mask, f"{layer}.attention", shape, joined, config)
         x = residual_norm(graph, x, attended, f"{layer}.attention.output", epsilon)
-        wide = graph.dense(x, f"{layer}.intermediate.dense")
-        wide = graph.node("Gelu", [wide], f"{layer}.intermediate.gelu")
-        x = residual_norm(graph, x, graph.dense(wide, f"{layer}.output.dense"), f"{layer}.output", epsilon)
+        x, fed = feed_forward(graph, x, layer)
+        x = residual_norm(graph, x, fed, f"{layer}.output", epsilon)
     graph.node("Identity", [x], OUTPUT)
 
     tokens = ["batch", "sequence"]
+    outputs = [(OUTPUT, config["hidden_size"])]
+    if watched:
+        outputs += [(name, None) for name in dict.fromkeys(graph.inputs.values())]
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,
             "all-MiniLM-L6-v2",
             [helper.make_tensor_value_info(name, TensorProto.INT64, tokens) for name in INPUTS],
-            [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [*tokens, config["hidden_size"]])],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, [*tokens, width]) for name, width in outputs],
             list(graph.constants.values()),
         ),
-        opset_imports=[helper.make_opsetid("", OPSET)],
+        opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)],
         ir_version=IR_VERSION,
         producer_name="guildex",
     )
@@ -160,7 +184,7 @@ def attention(graph, x, mask, name, shape, joined, config):
         np.concatenate([graph.weights[f"{name}.self.{part}.{kind}"] * np.float32(s) for part, s in parts])
         for kind in ("weight", "bias")
     )
-    fused = graph.linear(x, matrix, bias, f"{name}.qkv")
+    fused = graph.linear(x, matrix.T, bias, f"{name}.qkv")
     outputs = [f"{name}.{part}" for part, _ in parts]
     split = graph.node("Split", [fused], f"{name}.split", outputs, axis=-1, num_outputs=3)
 
@@ -179,21 +203,73 @@ def attention(graph, x, mask, name, shape, joined, config):
     return graph.dense(context, f"{name}.output.dense")
 
 
+def feed_forward(graph, x, layer):
+    """What is added to x, and the x that it is added to.
+
+    In int8 the loudest hidden channels go a way of their own, in fp32: they are few and ten times as loud as the
+    rest, which would be lost in the steps that they need."""
+    there, back = f"{layer}.intermediate.dense", f"{layer}.output.dense"
+    if graph.seen is None:
+        wide = graph.node("Gelu", [graph.dense(x, there)], f"{layer}.intermediate.gelu")
+        return x, graph.dense(wide, back)
+    by_loudness = np.argsort(np.abs(graph.seen[back]).max(axis=0))
+    soft, loud = np.sort(by_loudness[:-LOUD]), np.sort(by_loudness[-LOUD:])
+    up, bias = graph.weights[f"{there}.weight"].T, graph.weights[f"{there}.bias"]
+    down = graph.weights[f"{back}.weight"].T
+
+    wide = graph.linear(x, up[:, soft], bias[soft], there)
+    wide = graph.node("Gelu", [wide], f"{layer}.intermediate.gelu")
+    fed = graph.linear(wide, down[soft], graph.weights[f"{back}.bias"], back, channels=soft)
+
+    few = graph.node("MatMul", [x, graph.constant(f"{there}.loud", up[:, loud])], f"{layer}.loud.product")
+    few = graph.node("Add", [few, graph.constant(f"{there}.loud.bias", bias[loud])], f"{layer}.loud.biased")
+    few = graph.node("Gelu", [few], f"{layer}.loud.gelu")
+    few = graph.node("MatMul", [few, graph.constant(f"{back}.loud", down[loud])], f"{layer}.loud.fed")
+    return graph.node("Add", [few, x], f"{layer}.loud"), fed
+
+
 def residual_norm(graph, x, change, name, epsilon):
     total = graph.node("Add", [change, x], f"{name}.residual")
     return graph.layer_norm(total, f"{name}.LayerNorm", epsilon)
 
 
-def embed(folder, texts):
-    """Mean-pooled, normalised vectors of `texts`, computed with what `folder` holds, in one batch."""
+def tokenize(folder, texts):
+    """The model's inputs for `texts` in one batch."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.enable_truncation(MAX_TOKENS)
     tokenizer.enable_padding()
     encodings = tokenizer.encode_batch(texts)
     fields = ("ids", "attention_mask", "type_ids")
-    tokens = [np.array([getattr(e, field) for e in encodings], np.int64) for field in fields]
-    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
-    (hidden,) = session.run([OUTPUT], dict(zip(INPUTS, tokens)))
+    return [np.array([getattr(e, field) for e in encodings], np.int64) for field in fields]
+
+
+def open_model(model):
+    return onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+
+
+def watch(config, weights, folder, texts):
+    """What goes into each product of the network in fp32, [tokens, channels] by name: of `texts`, and of words drawn
+    at random, which are stranger than any text."""
+    graph = Graph(weights)
+    session = open_model(build(config, graph, watched=True).SerializeToString())
+    words = np.random.default_rng(0).integers(*ORDINARY_WORDS, DRAWN)
+    ends = [np.full((DRAWN[0], 1), end) for end in tokenize(folder, [""])[0][0]]
+    drawn = np.concatenate([ends[0], words, ends[1]], axis=1)
+    batches = [tokenize(folder, [text]) for text in texts]
+    batches.append([drawn, np.ones_like(drawn), np.zeros_like(drawn)])
+    names = list(dict.fromkeys(graph.inputs.values()))
+    outputs = [session.run(names, dict(zip(INPUTS, batch))) for batch in batches]
+    seen = {
+        name: np.concatenate([channels.reshape(-1, channels.shape[-1]) for channels in of_batches])
+        for name, *of_batches in zip(names, *outputs)
+    }
+    return {product: seen[name] for product, name in graph.inputs.items()}
+
+
+def embed(folder, texts):
+    """Mean-pooled, normalised vectors of `texts`, computed with what `folder` holds, in one batch."""
+    tokens = tokenize(folder, texts)
+    (hidden,) = open_model(folder / "model.onnx").run([OUTPUT], dict(zip(INPUTS, tokens)))
     present = tokens[1][:, :, None]
     pooled = (hidden * present).sum(axis=1) / present.sum(axis=1)
     return pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
@@ -222,10 +298,12 @@ def main(output, int8):
     source, output = wheel_folder(), Path(output)
     output.mkdir(parents=True, exist_ok=True)
     config = json.loads((source / "config.json").read_text())
-    onnx.save(build(config, load_file(source / "model.safetensors"), int8), output / "model.onnx")
     for name in TOKENIZER_FILES:
         shutil.copyfile(source / name, output / name)
     reference = json.loads(Path(__file__).with_name("model-reference.json").read_text())
+    weights = load_file(source / "model.safetensors")
+    seen = watch(config, weights, output, [entry["text"] for entry in reference]) if int8 else None
+    onnx.save(build(config, Graph(weights, seen)), output / "model.onnx")
     try:
         cosine = verify(output, reference, MIN_COSINE_INT8 if int8 else MIN_COSINE)
     except ValueError as error:

@@ -1,7 +1,8 @@
 //! Benchmarks give figures. How good these are is not for a test to say.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::export::{CHANNEL, conversations, export, message, minute, write};
 use crate::world::World;
 
 /// The rows that a benchmark gives, all of whose figures named are above zero.
@@ -31,7 +32,8 @@ async fn a_backfill_is_measured_beside_the_model_alone_or_without_it() {
     let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/../../samples");
     let figures = ["messages", "sessions", "points", "sessions/s", "wall ms/message", "peak MiB"];
     let arguments = ["pipeline", "--exports", samples, "--runs", "1"];
-    let with_model = rows(&world, &arguments, &[&figures[..], &["model alone, points/s", "share %"]].concat());
+    let with_model =
+        rows(&world, &arguments, &[&figures[..], &["model alone, points/s", "share %"]].concat());
     assert_eq!(with_model.len(), 2, "the run and the median");
     let hashed = rows(&world, &[&arguments[..], &["--hashed"]].concat(), &figures);
     assert_eq!(hashed[0]["share %"], Value::Null);
@@ -41,11 +43,8 @@ async fn a_backfill_is_measured_beside_the_model_alone_or_without_it() {
 #[tokio::test]
 async fn freshness_is_measured_until_recorded_and_until_found() {
     let world = World::new().await;
-    let talk = crate::export::conversations(7, 60).concat();
-    let file = crate::export::write(
-        world.path("talk.json"),
-        &crate::export::export(crate::export::CHANNEL, &talk),
-    );
+    let talk = conversations(7, 60).concat();
+    let file = write(world.path("talk.json"), &export(CHANNEL, &talk));
     let arguments = ["freshness", "--exports", file.to_str().unwrap(), "--rate", "5", "--seconds", "4"];
     let rows = rows(&world, &arguments, &["messages", "p50 ms", "p99 ms", "max ms"]);
     assert_eq!((&rows[0]["until"], &rows[1]["until"]), (&"recorded".into(), &"found by search".into()));
@@ -56,7 +55,10 @@ async fn searches_are_measured_in_each_mode() {
     let world = World::new().await;
     let arguments = ["search", "--sessions", "200", "--searches", "10", "--runs", "1"];
     let rows = rows(&world, &arguments, &["p50 ms", "p99 ms", "searches/s", "resident MiB"]);
-    assert_eq!(rows.iter().map(|row| row["mode"].as_str().unwrap()).collect::<Vec<_>>(), ["dense", "sparse", "hybrid"]);
+    assert_eq!(
+        rows.iter().map(|row| row["mode"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["dense", "sparse", "hybrid"]
+    );
 }
 
 #[tokio::test]
@@ -66,4 +68,39 @@ async fn what_cannot_be_measured_is_told() {
     std::fs::create_dir(&empty).unwrap();
     let refused = world.fails(&["bench", "freshness", "--exports", empty.to_str().unwrap()]);
     assert!(refused.stderr.contains("holds no export that could be measured on"), "{refused}");
+}
+
+#[tokio::test]
+async fn every_way_to_embed_is_measured_beside_the_default_call() {
+    let world = World::new().await;
+    let said: Vec<_> = (0..12)
+        .map(|n| message(minute(n), 1 + n % 2, &format!("the {n}th kettle of this week boils over again")))
+        .collect();
+    write(world.path("exports/help.json"), &export(CHANNEL, &said));
+
+    let command = ["bench", "embed", "--exports", "exports", "--texts", "4", "--runs", "1", "--threads", "1"];
+    let report = world.ok(&[&command[..], &["--json"]].concat()).json();
+    let rows: Vec<_> =
+        report["rows"].as_array().unwrap().iter().filter(|row| row["weights"] != "int8").collect();
+    let ways: Vec<_> = rows.iter().map(|row| row["way"].as_str().unwrap()).collect();
+    assert_eq!(
+        ways,
+        [
+            "ours",
+            "fastembed, one text a batch",
+            "fastembed, batches of 32",
+            "fastembed, as it is (batches of 256)",
+            "matrices alone"
+        ]
+    );
+    for row in &rows[..4] {
+        assert!(row["texts/s"].as_u64().is_some() && row["peak MiB"].as_u64() > Some(0), "{row}");
+    }
+    assert_eq!(rows[3]["x fastembed 256"], json!(1.0));
+    assert!(rows[0]["% of GEMM"].as_u64().is_some(), "{}", rows[0]);
+    assert!(rows[4]["GFLOP/s"].as_u64() > Some(0), "{}", rows[4]);
+
+    std::fs::create_dir(world.path("empty")).unwrap();
+    let refused = world.fails(&["bench", "embed", "--exports", "empty"]);
+    assert!(refused.stderr.contains("no *.json"), "{refused}");
 }

@@ -2,8 +2,9 @@ use std::io;
 use std::path::PathBuf;
 
 use guildex_api::ClientError;
-use guildex_embed::{EmbedError, TokenizerError};
+use guildex_embed::{EmbedError, LoadError, TokenizerError};
 use guildex_index::InvalidCollectionName;
+use guildex_producer::export::{ExportError, FindError};
 use guildex_producer::ingest::IngestError;
 use guildex_search::SearchError;
 use guildex_store::StoreError;
@@ -35,6 +36,24 @@ pub enum BenchError {
     /// What is to be measured did not come about in a time that is beyond all expectation.
     #[error("waited in vain: {0}")]
     Stuck(&'static str),
+    /// The exports cannot be found.
+    #[error(transparent)]
+    Find(#[from] FindError),
+    /// An export cannot be read.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    /// The model cannot be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// fastembed, which is measured beside the program, failed.
+    #[error("fastembed: {0}")]
+    Fastembed(String),
+    /// ONNX Runtime, whose products of matrices are measured, failed.
+    #[error("ONNX Runtime: {0}")]
+    Onnx(#[from] ort::Error),
+    /// A thread of a measurement panicked.
+    #[error("a measurement panicked")]
+    Panicked(#[from] tokio::task::JoinError),
     /// The model failed.
     #[error(transparent)]
     Embed(#[from] EmbedError),

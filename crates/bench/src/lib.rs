@@ -4,11 +4,13 @@
 //! itself: [`Program`]s run as processes of their own, so that their memory and processor time are theirs alone, on a
 //! [`Scratch`] that nobody else has: a database, a prefix in Redis, and a folder.
 //!
+//! - [`embed`]: texts through the model, and nothing else.
 //! - [`queue`]: jobs that do nothing, through ledger and Redis.
 //! - [`pipeline`]: a backfill, from queued jobs to recorded points, beside the model alone.
 //! - [`freshness`]: how soon a search finds what somebody just wrote.
 //! - [`search`]: searches among many sessions.
 
+pub mod embed;
 mod error;
 pub mod freshness;
 pub mod measure;

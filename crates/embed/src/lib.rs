@@ -9,8 +9,8 @@
 //!
 //! 1. [`split`] cuts conversations at line boundaries into chunks of at most one window. It counts with the model's
 //!    own [`Tokenizer`], or guesses on the high side where a service's is not at hand.
-//! 2. The embedder puts the model's prefix before it, where the model wants one, and [`plan`] groups texts of like
-//!    length under a budget of padded tokens. A batch is padded to its longest text, and a large one leaves the
+//! 2. The embedder puts the model's prefix before it, where the model wants one, and groups texts of like length
+//!    under a budget of padded tokens ([`plan_tightly`] on this machine, [`plan`] for a service). A batch is padded to its longest text, and a large one leaves the
 //!    processor's caches, so small even batches are several times as fast as large mixed ones.
 //! 3. Model sessions, each of one thread, take the batches from one bounded queue; or requests, a bounded number
 //!    at a time, take them to the service. A service that is busy or away is asked again within a bound, and told
@@ -18,6 +18,7 @@
 
 mod approximate;
 mod batch;
+mod bytes;
 mod chunk;
 mod embedder;
 mod error;
@@ -31,14 +32,14 @@ mod sessions;
 mod source;
 mod tokenizer;
 
-pub use batch::plan;
+pub use batch::{plan, plan_tightly};
 pub use chunk::{Chunk, Split, split};
 pub use embedder::{EmbedError, Embedder};
 pub use error::LoadError;
 pub use hash::{HashConfig, HashEmbedder};
 pub use http::{BaseUrl, HttpConfig, HttpEmbedder, UrlError};
-pub use local::{LocalConfig, LocalEmbedder};
+pub use local::{LocalConfig, LocalEmbedder, fastembed_of};
 pub use models::{ModelError, Models, Provider};
-pub use runtime::onnx_runtime;
+pub use runtime::{load as load_onnx_runtime, onnx_runtime};
 pub use source::{LocalSource, Pooling};
 pub use tokenizer::{Tokenizer, TokenizerError};

@@ -12,7 +12,8 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use guildex_types::ModelSlug;
 
-use crate::batch::plan;
+use crate::batch::plan_tightly;
+use crate::bytes;
 use crate::embedder::{EmbedError, Embedder};
 use crate::error::LoadError;
 use crate::reader::{Measured, Reader};
@@ -50,7 +51,7 @@ pub struct LocalConfig {
 }
 
 impl LocalConfig {
-    /// all-MiniLM-L6-v2 under the name `slug`: 384 dimensions, a window of 256 tokens, batches of at most 1,024
+    /// all-MiniLM-L6-v2 under the name `slug`: 384 dimensions, a window of 256 tokens, batches of at most 512
     /// padded tokens, a session for each core up to eight.
     pub fn new(slug: ModelSlug) -> Self {
         let cores = thread::available_parallelism().map_or(1, usize::from);
@@ -63,7 +64,7 @@ impl LocalConfig {
             window: 256,
             passage_prefix: String::new(),
             query_prefix: String::new(),
-            max_batch_tokens: 1024,
+            max_batch_tokens: 512,
             sessions: cores.min(MAX_DEFAULT_SESSIONS),
         }
     }
@@ -87,6 +88,11 @@ impl LocalEmbedder {
     pub fn load(config: LocalConfig) -> Result<Self, LoadError> {
         Tokenizer::check_window(config.window)?;
         runtime::load(config.onnx_runtime.as_deref())?;
+        if let Some(warning) =
+            bytes::warning(&config.slug, &config.source, bytes::processor_multiplies_bytes())
+        {
+            tracing::warn!("{warning}");
+        }
 
         let mut first = open(&config)?;
         let tokenizer = tokenizer_of(&first, config.window)?;
@@ -105,7 +111,7 @@ impl LocalEmbedder {
 
     async fn run(&self, measured: Measured, limit: Duration) -> Result<Vec<Vec<f32>>, EmbedError> {
         let Measured { mut texts, tokens } = measured;
-        let batches = plan(&tokens, self.max_batch_tokens);
+        let batches = plan_tightly(&tokens, self.max_batch_tokens);
         tracing::debug!(
             texts = texts.len(),
             tokens = tokens.iter().sum::<usize>(),
@@ -174,13 +180,31 @@ impl Embedder for LocalEmbedder {
 
 /// Opens one session of one thread: on few cores, sessions side by side beat threads in one session.
 fn open(config: &LocalConfig) -> Result<TextEmbedding, LoadError> {
+    open_with(config, Some(1))
+}
+
+/// The model in fastembed's own hands, to compare with: one session, of all cores or so many threads.
+///
+/// # Errors
+/// If the library, a file of the model or the configuration is wrong.
+pub fn fastembed_of(config: &LocalConfig, threads: Option<usize>) -> Result<TextEmbedding, LoadError> {
+    runtime::load(config.onnx_runtime.as_deref())?;
+    open_with(config, threads)
+}
+
+fn open_with(config: &LocalConfig, threads: Option<usize>) -> Result<TextEmbedding, LoadError> {
     match &config.source {
-        LocalSource::Folder { path, pooling } => open_folder(path, *pooling, config.window),
-        LocalSource::Named(name) => download(name, config),
+        LocalSource::Folder { path, pooling } => open_folder(path, *pooling, config.window, threads),
+        LocalSource::Named(name) => download(name, config, threads),
     }
 }
 
-fn open_folder(folder: &Path, pooling: Pooling, window: usize) -> Result<TextEmbedding, LoadError> {
+fn open_folder(
+    folder: &Path,
+    pooling: Pooling,
+    window: usize,
+    threads: Option<usize>,
+) -> Result<TextEmbedding, LoadError> {
     let read = |name: &str| {
         let path = folder.join(name);
         fs::read(&path).map_err(|source| LoadError::File { path, source })
@@ -193,22 +217,23 @@ fn open_folder(folder: &Path, pooling: Pooling, window: usize) -> Result<TextEmb
     };
     let model =
         UserDefinedEmbeddingModel::new(read("model.onnx")?, tokenizer_files).with_pooling(pooling.into());
-    let options = InitOptionsUserDefined::new().with_max_length(window).with_intra_threads(1);
+    let mut options = InitOptionsUserDefined::new().with_max_length(window);
+    options.intra_threads = threads;
     TextEmbedding::try_new_from_user_defined(model, options)
         .map_err(|source| LoadError::Model { origin: folder.display().to_string(), source: Box::new(source) })
 }
 
 /// fastembed pools as the model wants it.
-fn download(name: &str, config: &LocalConfig) -> Result<TextEmbedding, LoadError> {
+fn download(name: &str, config: &LocalConfig, threads: Option<usize>) -> Result<TextEmbedding, LoadError> {
     let model = source::resolve(name)?;
     if model.dim != config.dimensions {
         return Err(LoadError::Dimensions { expected: config.dimensions, found: model.dim });
     }
-    let options = TextInitOptions::new(model.model)
+    let mut options = TextInitOptions::new(model.model)
         .with_cache_dir(config.cache_dir.clone())
         .with_max_length(config.window)
-        .with_intra_threads(1)
         .with_show_download_progress(false);
+    options.intra_threads = threads;
     TextEmbedding::try_new(options)
         .map_err(|source| LoadError::Model { origin: name.to_owned(), source: Box::new(source) })
 }

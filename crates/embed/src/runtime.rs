@@ -10,7 +10,10 @@ use crate::error::LoadError;
 
 /// Loads ONNX Runtime from `path`, else from where `ORT_DYLIB_PATH` points, else from where the system looks
 /// for libraries. A process that has loaded it keeps what it has, whatever the path.
-pub(crate) fn load(path: Option<&Path>) -> Result<(), LoadError> {
+///
+/// # Errors
+/// If there is no such library, or it is too old.
+pub fn load(path: Option<&Path>) -> Result<(), LoadError> {
     let path = path.map(Path::to_owned).or_else(from_environment).unwrap_or_else(system_library);
     match ort::init_from(&path) {
         // The environment is fastembed's to build: there may be but one.

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use guildex_index::bm25::Language;
 use guildex_producer::eval::{self, Channel, Method};
-use guildex_store::sessions::{Session, SessionMessage};
-use guildex_types::{Eligibility, GuildId, Message, MessageId, Revision, SessionId};
+use guildex_store::sessions::Session;
+use guildex_types::{Eligibility, GuildId, MessageId};
 
 /// The messages that a conversation needs for its first to be a question about the rest.
 const MIN_MESSAGES: usize = 4;
@@ -67,7 +67,7 @@ impl Corpus {
 
     /// The sessions worth a place in the index, as the store would give them to a worker.
     pub fn sessions(&self, method: &Method, eligible: Eligibility, language: Language) -> Vec<Session> {
-        let of_channel = |channel| sessions(self.guild, channel, method, language);
+        let of_channel = |channel: &Channel| channel.sessions(self.guild, method, &language.to_string());
         let is_eligible = |session: &Session| {
             let messages = u32::try_from(session.messages.len()).unwrap_or(u32::MAX);
             let words = session.messages.iter().fold(0_u32, |sum, m| sum.saturating_add(m.words));
@@ -100,46 +100,10 @@ fn withhold(channel: &mut Channel) -> Vec<Question> {
     questions
 }
 
-fn sessions(guild: GuildId, channel: &Channel, method: &Method, language: Language) -> Vec<Session> {
-    let mut places: HashMap<MessageId, usize> = HashMap::new();
-    let mut sessions: Vec<Session> = Vec::new();
-    for (message, first) in channel.messages.iter().zip(method.partition(&channel.messages)) {
-        let place = *places.entry(first).or_insert(sessions.len());
-        if place == sessions.len() {
-            sessions.push(Session {
-                id: SessionId::of(guild, channel.channel_id, first),
-                guild_id: guild,
-                channel_id: channel.channel_id,
-                channel_name: channel.channel_name.clone(),
-                language: Some(language.to_string()),
-                first_message_id: first,
-                revision: Revision::NONE,
-                messages: Vec::new(),
-                indexed: None,
-            });
-        }
-        if let Some(session) = sessions.get_mut(place) {
-            session.messages.push(stored(message));
-        }
-    }
-    sessions
-}
-
-fn stored(message: &Message) -> SessionMessage {
-    SessionMessage {
-        id: message.id,
-        author_id: message.author.id,
-        author_name: message.author.name.clone(),
-        sent_at: message.sent_at,
-        text: message.text.clone(),
-        words: u32::try_from(message.text.words()).unwrap_or(u32::MAX),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use chrono::{DateTime, TimeDelta};
-    use guildex_types::{Author, Links, MessageKind, SearchText};
+    use guildex_types::{Author, Links, Message, MessageKind, SearchText};
 
     use super::*;
 

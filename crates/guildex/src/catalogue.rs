@@ -17,7 +17,8 @@ pub const DIMENSIONS: usize = 384;
 /// # Errors
 /// If a section is no model.
 pub fn models(config: &Config) -> anyhow::Result<Models> {
-    let mut providers = vec![(config.model.name.clone(), guildex_embed::Provider::Local(first(config)))];
+    let mut providers =
+        vec![(config.model.name.clone(), guildex_embed::Provider::Local(local_model(config)))];
     for (name, model) in &config.models {
         let slug: ModelSlug = name.parse()?;
         let provider = named(config, &slug, model).with_context(|| format!("[models.{name}]"))?;
@@ -27,7 +28,8 @@ pub fn models(config: &Config) -> anyhow::Result<Models> {
     Ok(Models::new(providers))
 }
 
-fn first(config: &Config) -> LocalConfig {
+/// The model that `[model]` describes.
+pub fn local_model(config: &Config) -> LocalConfig {
     let model = &config.model;
     LocalConfig {
         source: LocalSource::from(model.dir.clone()),

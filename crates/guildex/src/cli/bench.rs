@@ -3,12 +3,18 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use guildex_bench::embed::Way;
 
-/// What to measure. Each makes a database of its own on the server of `database.url`, and takes it away.
+/// What to measure. Whatever needs a database makes one of its own on the server of `database.url`, and takes it away.
 #[derive(Debug, Subcommand)]
 pub enum Bench {
     /// Jobs that do nothing, through ledger and Redis: enqueued and drained a second, and what each costs
     Queue(BenchQueue),
+    /// Texts through the model: ours, and fastembed left to itself; and how near that is to what the cores can do
+    Embed(BenchEmbed),
+    /// One way to embed the texts on standard input: what `embed` runs in processes of their own
+    #[command(hide = true)]
+    EmbedAlone(BenchEmbedAlone),
     /// A backfill from queued jobs to recorded points, and its share of what the model alone does with the same texts
     Pipeline(BenchPipeline),
     /// How soon a search finds what somebody just wrote
@@ -26,6 +32,35 @@ pub struct Told {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// See [`Bench::Embed`].
+#[derive(Debug, Args)]
+pub struct BenchEmbed {
+    /// Exports (NAME.json or NAME.json.gz), or folders of them
+    #[arg(long, value_name = "PATH", required = true, num_args = 1..)]
+    pub exports: Vec<PathBuf>,
+    /// Texts of a run, taken evenly from all that there are
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    pub texts: u32,
+    /// Numbers of threads to compare [default: 1, 2, 4 and so on, up to all cores]
+    #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
+    pub threads: Vec<u32>,
+    /// A folder with model.name in int8, to compare the two; `scripts/model int8` makes one
+    #[arg(long, value_name = "DIR", env = "GUILDEX_INT8_MODEL_DIR")]
+    pub int8: Option<PathBuf>,
+    #[command(flatten)]
+    pub told: Told,
+}
+
+/// See [`Bench::EmbedAlone`].
+#[derive(Debug, Args)]
+pub struct BenchEmbedAlone {
+    /// The way
+    pub way: Way,
+    /// The model's folder [default: that of model.name]
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
 }
 
 /// See [`Bench::Queue`].

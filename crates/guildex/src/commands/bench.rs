@@ -2,12 +2,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use guildex_bench::{Program, Report, Servers, freshness, pipeline, queue, search};
+use guildex_bench::{Program, Report, Servers, embed, freshness, pipeline, queue, search};
+use guildex_embed::{Embedder, LocalConfig, LocalEmbedder, LocalSource, Pooling};
 use guildex_index::{EdgeIndex, QdrantServer, VectorIndex};
 
 use super::print;
 use crate::app::App;
-use crate::cli::{Bench, Cli};
+use crate::catalogue;
+use crate::cli::{Bench, BenchEmbed, BenchEmbedAlone, Cli};
 use crate::config::Backend;
 
 /// The flags that the measured processes get, too: all but what a scratch gives them.
@@ -19,15 +21,16 @@ pub fn flags(cli: &Cli) -> Vec<String> {
 }
 
 pub async fn run(app: &App, flags: &[String], what: Bench) -> anyhow::Result<()> {
-    let servers = servers(app)?;
     let executable = std::env::current_exe().context("cannot find this program's own file")?;
     let program = Program { executable, flags: flags.to_vec() };
     let (report, json) = match what {
+        Bench::Embed(args) => (embed(app, &program, &args).await?, args.told.json),
+        Bench::EmbedAlone(args) => return embed_alone(app, args).await,
         Bench::Queue(args) => {
             let (jobs, runs) = (args.jobs as usize, args.told.runs as usize);
             let workers = args.workers.into_iter().map(|count| count as usize).collect();
             let options = queue::Queue { jobs, runs, workers };
-            (queue::run(&servers, &hashed(app, program), &options).await?, args.told.json)
+            (queue::run(&servers(app)?, &hashed(app, program), &options).await?, args.told.json)
         }
         Bench::Pipeline(args) => {
             let (program, alone) = match args.hashed {
@@ -35,13 +38,13 @@ pub async fn run(app: &App, flags: &[String], what: Bench) -> anyhow::Result<()>
                 false => (program, Some(app.models()?.get(app.first_model().0).await?)),
             };
             let options = pipeline::Pipeline { exports: args.exports, runs: args.told.runs as usize, alone };
-            (pipeline::run(&servers, &program, &options).await?, args.told.json)
+            (pipeline::run(&servers(app)?, &program, &options).await?, args.told.json)
         }
         Bench::Freshness(args) => {
             let (rate, seconds) = (args.rate, args.seconds);
             let options =
                 freshness::Freshness { exports: args.exports, rate, seconds, ingest: app.ingest_config() };
-            (freshness::run(&servers, &program, &options).await?, args.json)
+            (freshness::run(&servers(app)?, &program, &options).await?, args.json)
         }
         Bench::Search(args) => {
             let (searches, runs) = (args.searches as usize, args.told.runs as usize);
@@ -53,10 +56,45 @@ pub async fn run(app: &App, flags: &[String], what: Bench) -> anyhow::Result<()>
             };
             let open = |folder: &Path| open(server.as_ref(), folder);
             let options = search::Search { sessions, searches, runs };
-            (search::run(&servers, &open, &embedder, &options).await?, args.told.json)
+            (search::run(&servers(app)?, &open, &embedder, &options).await?, args.told.json)
         }
     };
     tell(&report, json)
+}
+
+async fn embed(app: &App, program: &Program, args: &BenchEmbed) -> anyhow::Result<Report> {
+    let sessions = &app.config().sessions;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let doubled =
+        std::iter::successors(Some(1), |threads| Some(threads * 2)).take_while(|&threads| threads < cores);
+    let threads = match args.threads.is_empty() {
+        true => doubled.chain([cores]).collect(),
+        false => args.threads.iter().map(|&threads| threads as usize).collect(),
+    };
+    let options = embed::Embed {
+        exports: args.exports.clone(),
+        rules: sessions.rules(),
+        eligible: sessions.eligibility(),
+        texts: args.texts as usize,
+        runs: args.told.runs as usize,
+        threads,
+        int8: args.int8.clone(),
+    };
+    let config = LocalConfig { sessions: 1, ..catalogue::local_model(app.config()) };
+    let model = tokio::task::spawn_blocking(move || LocalEmbedder::load(config)).await??;
+    let tokenizer = model.tokenizer().clone();
+    drop(model);
+    Ok(embed::run(program, &tokenizer, &options).await?)
+}
+
+async fn embed_alone(app: &App, args: BenchEmbedAlone) -> anyhow::Result<()> {
+    let texts =
+        serde_json::from_reader(std::io::stdin().lock()).context("standard input is no list of texts")?;
+    let config = catalogue::local_model(app.config());
+    let source = args.model.map(|path| LocalSource::Folder { path, pooling: Pooling::Mean });
+    let config = LocalConfig { source: source.unwrap_or_else(|| config.source.clone()), ..config };
+    let measured = embed::alone(args.way, config, texts).await?;
+    print(&serde_json::to_string(&measured)?)
 }
 
 fn tell(report: &Report, json: bool) -> anyhow::Result<()> {

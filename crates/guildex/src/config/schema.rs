@@ -389,7 +389,7 @@ impl Default for Model {
     fn default() -> Self {
         #[expect(clippy::expect_used, reason = "a constant, which no data reaches")]
         let name = "all-minilm-l6-v2-fp32".parse().expect("the default slug is one");
-        Self { name, dir: None, sessions: 0, max_batch_tokens: 1024, window: 256, onnxruntime: None }
+        Self { name, dir: None, sessions: 0, max_batch_tokens: 512, window: 256, onnxruntime: None }
     }
 }
 

@@ -1,12 +1,14 @@
 //! Exports and the conversations that people marked in them, pair by pair.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use guildex_types::{ChannelId, GuildId, Message, MessageId, MessageKind};
+use guildex_store::sessions::{Session, SessionMessage};
+use guildex_types::{ChannelId, GuildId, Message, MessageId, MessageKind, Revision, SessionId};
 
 use super::gold::Gold;
+use super::method::Method;
 use crate::export::{self, ExportError};
 
 /// A channel and what people marked in it.
@@ -25,6 +27,45 @@ pub struct Channel {
     /// The conversations, each with its messages in the order of the annotation. Those cover the annotated
     /// messages alone: what was said before is context.
     pub conversations: Vec<Vec<MessageId>>,
+}
+
+impl Channel {
+    /// Its sessions as the store would give them to a worker, in a guild of that language.
+    pub fn sessions(&self, guild: GuildId, method: &Method, language: &str) -> Vec<Session> {
+        let mut places: HashMap<MessageId, usize> = HashMap::new();
+        let mut sessions: Vec<Session> = Vec::new();
+        for (message, first) in self.messages.iter().zip(method.partition(&self.messages)) {
+            let place = *places.entry(first).or_insert(sessions.len());
+            if place == sessions.len() {
+                sessions.push(Session {
+                    id: SessionId::of(guild, self.channel_id, first),
+                    guild_id: guild,
+                    channel_id: self.channel_id,
+                    channel_name: self.channel_name.clone(),
+                    language: Some(language.to_owned()),
+                    first_message_id: first,
+                    revision: Revision::NONE,
+                    messages: Vec::new(),
+                    indexed: None,
+                });
+            }
+            if let Some(session) = sessions.get_mut(place) {
+                session.messages.push(stored(message));
+            }
+        }
+        sessions
+    }
+}
+
+fn stored(message: &Message) -> SessionMessage {
+    SessionMessage {
+        id: message.id,
+        author_id: message.author.id,
+        author_name: message.author.name.clone(),
+        sent_at: message.sent_at,
+        text: message.text.clone(),
+        words: u32::try_from(message.text.words()).unwrap_or(u32::MAX),
+    }
 }
 
 /// An export with its annotation, not read yet.

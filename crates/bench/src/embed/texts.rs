@@ -1,0 +1,100 @@
+//! The texts that a worker would embed of some exports.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use guildex_embed::Tokenizer;
+use guildex_producer::eval::{Channel, Method};
+use guildex_producer::export;
+use guildex_types::Eligibility;
+use guildex_worker::enrich::Enriched;
+
+use super::Embed;
+use crate::BenchError;
+
+/// Messages read at a time.
+const PAGE: usize = 10_000;
+
+/// As many texts as asked for, taken evenly from all that the exports have, in the order of the conversations.
+///
+/// # Errors
+/// If an export cannot be read, or there is no text.
+pub(super) fn read(options: &Embed, tokenizer: &Tokenizer) -> Result<Vec<String>, BenchError> {
+    let (files, errors) = export::find(&options.exports);
+    if let Some(error) = errors.into_iter().next() {
+        return Err(error.into());
+    }
+    let method = Method::Sessionizer(Box::new(options.rules.clone()));
+    let mut texts = Vec::new();
+    for file in files {
+        if let Some(channel) = channel(&file)? {
+            texts.extend(of_channel(&channel, &method, options.eligible, tokenizer)?);
+        }
+    }
+    if texts.is_empty() {
+        return Err(BenchError::Nothing { path: options.exports.first().cloned().unwrap_or_default() });
+    }
+    Ok(evenly(texts, options.texts))
+}
+
+/// The messages of a file that take part. A file without any gives none.
+fn channel(path: &Path) -> Result<Option<Channel>, BenchError> {
+    let mut header = None;
+    let mut messages = BTreeMap::new();
+    export::read(path, PAGE, &mut |page| {
+        header = Some(page.header);
+        let taken = page.messages.into_iter().filter(|message| message.skip(false).is_none());
+        messages.extend(taken.map(|message| (message.id, message)));
+        ControlFlow::Continue(())
+    })?;
+    let Some(header) = header else { return Ok(None) };
+    let mut messages: Vec<_> = messages.into_values().collect();
+    messages.sort_by_key(|message| (message.sent_at, message.id));
+    Ok(Some(Channel {
+        name: header.channel.name.clone(),
+        guild_id: header.guild_id,
+        channel_id: header.channel.id,
+        channel_name: header.channel.name.clone(),
+        messages,
+        conversations: Vec::new(),
+    }))
+}
+
+fn of_channel(
+    channel: &Channel,
+    method: &Method,
+    eligible: Eligibility,
+    tokenizer: &Tokenizer,
+) -> Result<Vec<String>, BenchError> {
+    let mut texts = Vec::new();
+    for session in channel.sessions(channel.guild_id, method, "none") {
+        let messages = u32::try_from(session.messages.len()).unwrap_or(u32::MAX);
+        let words = session.messages.iter().fold(0_u32, |sum, message| sum.saturating_add(message.words));
+        if eligible.admits(messages, words) {
+            let chunks = Enriched::of(&session).split(tokenizer)?.chunks;
+            texts.extend(chunks.into_iter().map(|chunk| chunk.text));
+        }
+    }
+    Ok(texts)
+}
+
+fn evenly<T>(all: Vec<T>, count: usize) -> Vec<T> {
+    let total = all.len();
+    let count = count.min(total);
+    let is_taken = |place: usize| place * count / total != (place + 1) * count / total;
+    all.into_iter().enumerate().filter(|(place, _)| is_taken(*place)).map(|(_, one)| one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_taken_evenly() {
+        assert_eq!(evenly((0..10).collect(), 5), [1, 3, 5, 7, 9]);
+        assert_eq!(evenly((0..10).collect(), 3).len(), 3);
+        assert_eq!(evenly((0..3).collect(), 10), [0, 1, 2]);
+        assert!(evenly(Vec::<u8>::new(), 10).is_empty());
+    }
+}
