@@ -4,9 +4,14 @@
 //! itself: [`Program`]s run as processes of their own, so that their memory and processor time are theirs alone, on a
 //! [`Scratch`] that nobody else has: a database, a prefix in Redis, and a folder.
 //!
+//! - [`ingest`]: exports into Postgres, and messages into sessions.
 //! - [`queue`]: jobs that do nothing, through ledger and Redis.
+//!
+//! [`generate`] makes as much chat as they want.
 
 mod error;
+pub mod generate;
+pub mod ingest;
 pub mod measure;
 mod program;
 pub mod queue;

@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use guildex_index::{Mode, bm25};
 use guildex_types::{ChannelId, GuildId, MessageId, ModelSlug, UserId};
 
-pub use self::bench::{Bench, BenchQueue};
+pub use self::bench::{Bench, BenchGenerate, BenchIngest, BenchQueue};
 pub use self::jobs::{Jobs, List, Selection, Show, tenants};
 use crate::config::key_value;
 

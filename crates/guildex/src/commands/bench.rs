@@ -1,9 +1,13 @@
+use std::sync::Mutex;
+
 use anyhow::Context;
-use guildex_bench::{Program, Report, Servers, queue};
+use guildex_bench::generate::{self, Generate};
+use guildex_bench::{Program, Report, Servers, ingest, queue};
 
 use super::print;
 use crate::app::App;
-use crate::cli::{Bench, BenchQueue, Cli};
+use crate::cli::{Bench, BenchGenerate, BenchIngest, BenchQueue, Cli};
+use crate::progress::{Progress, Unit};
 
 /// The flags that the measured processes get, too: all but what a scratch gives them.
 pub fn flags(cli: &Cli) -> Vec<String> {
@@ -14,6 +18,10 @@ pub fn flags(cli: &Cli) -> Vec<String> {
 }
 
 pub async fn run(app: &App, flags: &[String], what: Bench) -> anyhow::Result<()> {
+    let what = match what {
+        Bench::Generate(args) => return generate(args).await,
+        what => what,
+    };
     let servers = servers(app)?;
     let executable = std::env::current_exe().context("cannot find this program's own file")?;
     let program = Program { executable, flags: flags.to_vec() };
@@ -23,8 +31,37 @@ pub async fn run(app: &App, flags: &[String], what: Bench) -> anyhow::Result<()>
             let options = queue::Queue { jobs: jobs as usize, runs: runs as usize, workers };
             (queue::run(&servers, &program, &options).await?, json)
         }
+        Bench::Ingest(BenchIngest { exports, runs, json }) => {
+            let options = ingest::Ingest { exports, runs: runs as usize };
+            (ingest::run(&servers, &program, &options).await?, json)
+        }
+        Bench::Generate(_) => return Ok(()),
     };
     tell(&report, json)
+}
+
+async fn generate(args: BenchGenerate) -> anyhow::Result<()> {
+    let BenchGenerate { messages, guilds, exports, out, seed } = args;
+    let folder = out.display().to_string();
+    let options = Generate { messages, guilds, exports: generate::or_samples(exports), out, seed };
+    let progress = Mutex::new(Progress::new("generating", Unit::Things("messages"), messages));
+    let made = tokio::task::spawn_blocking(move || {
+        let told = |done| {
+            if let Ok(mut progress) = progress.lock() {
+                progress.update(done, messages, "");
+            }
+        };
+        generate::run(&options, told)
+    });
+    let made = made.await??;
+    tracing::info!(
+        messages = made.messages,
+        channels = made.channels,
+        bytes = made.bytes,
+        folder,
+        "generated"
+    );
+    Ok(())
 }
 
 fn tell(report: &Report, json: bool) -> anyhow::Result<()> {
