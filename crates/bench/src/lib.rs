@@ -5,14 +5,19 @@
 //! [`Scratch`] that nobody else has: a database, a prefix in Redis, and a folder.
 //!
 //! - [`embed`]: texts through the model, and nothing else.
+//! - [`ingest`]: exports into Postgres, and messages into sessions.
 //! - [`queue`]: jobs that do nothing, through ledger and Redis.
 //! - [`pipeline`]: a backfill, from queued jobs to recorded points, beside the model alone.
 //! - [`freshness`]: how soon a search finds what somebody just wrote.
 //! - [`search`]: searches among many sessions.
+//!
+//! [`generate`] makes as much chat as they want.
 
 pub mod embed;
 mod error;
 pub mod freshness;
+pub mod generate;
+pub mod ingest;
 pub mod measure;
 pub mod pipeline;
 mod program;

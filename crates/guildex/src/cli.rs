@@ -12,7 +12,7 @@ use guildex_index::{Mode, bm25};
 use guildex_types::{ChannelId, GuildId, MessageId, ModelSlug, UserId};
 
 #[cfg(feature = "edge")]
-pub use self::bench::{Bench, BenchEmbed, BenchEmbedAlone};
+pub use self::bench::{Bench, BenchEmbed, BenchEmbedAlone, BenchGenerate};
 pub use self::jobs::{Jobs, List, Selection, Show, tenants};
 use crate::config::key_value;
 

@@ -4,7 +4,7 @@
 //! up what is not done yet, so it can be stopped, started again and run beside live ingest.
 
 use guildex_store::{StoreError, channels, jobs, models, sessions, status};
-use guildex_types::{ChannelId, GuildId, JobClass, ModelSlug, SessionId, Task};
+use guildex_types::{ChannelId, GuildId, JobClass, MessageId, ModelSlug, Task};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -89,8 +89,8 @@ async fn ask_for_missing(
     guild: GuildId,
     channel: ChannelId,
     model: &ModelSlug,
-    after: Option<SessionId>,
-) -> Result<Option<SessionId>, IngestError> {
+    after: Option<MessageId>,
+) -> Result<Option<MessageId>, IngestError> {
     let mut tx = ingest.pool().begin().await?;
     let eligible = ingest.config().eligible;
     let missing = sessions::missing(&mut tx, guild, channel, model, eligible, after, SESSION_PAGE).await?;
@@ -99,13 +99,13 @@ async fn ask_for_missing(
     let number = sessions::next_revision(&mut tx).await?;
     let wanted: Vec<_> = missing
         .iter()
-        .map(|&(session_id, _)| {
+        .map(|&(_, session_id)| {
             ingest.job(guild, Task::IndexSession { session_id }, JobClass::Backfill, number)
         })
         .collect();
     jobs::enqueue(&mut tx, &wanted, ingest.config().max_attempts).await?;
     tx.commit().await?;
-    Ok(missing.last().map(|(id, _)| *id))
+    Ok(missing.last().map(|(first, _)| *first))
 }
 
 /// What a backfill has before it.

@@ -1,23 +1,29 @@
-//! Import: export files into Postgres, page by page.
+//! Import: export files into Postgres, page by page, several files at a time.
 //!
 //! A page is one transaction, so an import that is cut short keeps what it has read, and doing it again takes up
-//! where it broke off: pages that are stored already change nothing.
+//! where it broke off: pages that are stored already change nothing. Pages of one channel wait for each other
+//! ([`lock_channel`](guildex_store::lock_channel)); those of several are read and stored side by side, so that neither
+//! this process nor Postgres waits for the other.
 
+use std::num::NonZero;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use backon::{ExponentialBuilder, Retryable};
 use guildex_store::channels::Channel;
 use guildex_types::JobClass;
 use tokio::sync::mpsc;
-use tokio::task::JoinError;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::export::{self, ExportError, Header, Page, Rejected};
 use crate::ingest::{Ingest, IngestError, Ingested};
 
 /// Messages a page. Larger ones lock a channel for longer and save little.
-const PAGE_SIZE: usize = 2_000;
+const PAGE_SIZE: usize = 5_000;
+/// The most files that are read at once, however many cores there are: each takes a connection, and the memory of
+/// three pages.
+const MAX_AT_ONCE: usize = 8;
 
 /// How the import of one file went.
 #[derive(Debug, Default)]
@@ -46,6 +52,61 @@ pub enum ImportError {
     /// The reader's thread is gone.
     #[error("the export reader stopped: {0}")]
     Reader(#[from] JoinError),
+}
+
+/// Imports files, several at a time, each until its end or until `stop`. `on_progress` hears how many bytes of all the
+/// files and how many messages are done; `on_file` hears of each file how it went.
+///
+/// # Errors
+/// If Postgres fails; with the file that could not be stored.
+pub async fn files(
+    ingest: &Ingest,
+    paths: &[PathBuf],
+    stop: &CancellationToken,
+    mut on_progress: impl FnMut(u64, u64),
+    mut on_file: impl FnMut(&Path, Imported),
+) -> Result<(), (PathBuf, ImportError)> {
+    let (told, mut tell) = mpsc::unbounded_channel::<(u64, u64)>();
+    let (mut bytes, mut messages) = (0, 0);
+    let mut waiting = paths.iter();
+    let mut running = JoinSet::new();
+    loop {
+        while running.len() < at_once() && !stop.is_cancelled() {
+            let Some(path) = waiting.next() else { break };
+            let (ingest, path, stop, told) = (ingest.clone(), path.clone(), stop.clone(), told.clone());
+            running.spawn(async move {
+                let (mut before, size) = ((0, 0), path.metadata().map_or(0, |file| file.len()));
+                let imported = file(&ingest, &path, &stop, |bytes, messages| {
+                    let now = (bytes.min(size), messages);
+                    // Nobody listens any more where another file has failed.
+                    let _ = told.send((now.0 - before.0, now.1 - before.1));
+                    before = now;
+                });
+                match imported.await {
+                    Ok(imported) => Ok((path, imported)),
+                    Err(error) => Err((path, error)),
+                }
+            });
+        }
+        if running.is_empty() {
+            return Ok(());
+        }
+        tokio::select! {
+            Some(more) = tell.recv() => {
+                (bytes, messages) = (bytes + more.0, messages + more.1);
+                on_progress(bytes, messages);
+            }
+            Some(ended) = running.join_next() => {
+                let (path, imported) = ended.map_err(|error| (PathBuf::new(), error.into())).flatten()?;
+                on_file(&path, imported);
+            }
+        }
+    }
+}
+
+/// One more than there are cores: while one waits for a commit, the others work.
+fn at_once() -> usize {
+    std::thread::available_parallelism().map_or(2, NonZero::get).saturating_add(1).min(MAX_AT_ONCE)
 }
 
 /// Imports one file, until its end or until `stop`. `on_progress` hears how many bytes of the file and how many

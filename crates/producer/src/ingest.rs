@@ -19,7 +19,7 @@ use guildex_store::burials;
 use guildex_store::channels::{self, Channel};
 use guildex_store::jobs::NewJob;
 use guildex_store::limits::{self, Candidate};
-use guildex_store::messages::{self, Written};
+use guildex_store::messages::{self, Fresh, Placed};
 use guildex_store::{StoreError, lock_channel};
 use guildex_types::{ChannelId, GuildId, Job, JobClass, Message, MessageId, Revision, SessionId, Skip, Task};
 use sqlx::{PgConnection, PgPool};
@@ -121,35 +121,39 @@ impl Ingest {
             return Ok(Ingested { unchanged: messages.len(), ..Ingested::default() });
         }
         let newest = self.newest_of_each(messages);
+        let done = match self.store(channel, &newest, class).await {
+            // Somebody who does not take the channel's lock was faster; now it can be seen.
+            Err(error) if error.is_duplicate() => self.store(channel, &newest, class).await?,
+            done => done?,
+        };
+        Ok(Ingested { unchanged: messages.len() - done.new - done.edited, ..done })
+    }
 
+    /// Stores distinct messages of one channel, in one transaction.
+    async fn store(
+        &self,
+        channel: &Channel,
+        messages: &[Judged<'_>],
+        class: JobClass,
+    ) -> Result<Ingested, StoreError> {
+        let (guild, id) = (channel.guild_id, channel.id);
         let mut tx = self.pool.begin().await?;
         lock_channel(&mut tx, guild, id).await?;
-        let mut done = Ingested { unchanged: messages.len(), ..Ingested::default() };
-        let (admitted, lost) =
-            self.admit(&mut tx, guild, (id, channel.parent_id), newest, |(message, _)| *message).await?;
-        let mut touched = Touched::default();
-        let mut arrivals = Vec::new();
+        let (admitted, lost) = self
+            .admit(&mut tx, guild, (id, channel.parent_id), messages.to_vec(), |(message, _)| *message)
+            .await?;
+        let mut change = Change { lost, ..Change::default() };
+        let mut done = Ingested::default();
         if !admitted.is_empty() {
             channels::upsert(&mut tx, channel).await?;
-            let written = messages::write(&mut tx, guild, id, &admitted).await?;
-            done.unchanged -= written.len();
-            let skips: HashMap<MessageId, Option<Skip>> =
-                admitted.iter().map(|(m, skip)| (m.id, *skip)).collect();
-            for Written { placed, new } in written {
-                if new {
-                    done.new += 1
-                } else {
-                    done.edited += 1
-                }
-                match placed.session_first {
-                    Some(first) => touched.removed(first),
-                    None if skips.get(&placed.id) == Some(&None) => arrivals.push(placed),
-                    None => {}
-                }
-            }
+            let ids: Vec<MessageId> = admitted.iter().map(|(message, _)| message.id).collect();
+            let stored = messages::stored(&mut tx, guild, id, &ids).await?;
+            let (known, fresh): (Vec<_>, Vec<_>) =
+                admitted.into_iter().partition(|(message, _)| stored.contains(&message.id));
+            (done.new, done.edited) = (fresh.len(), change.revise(&mut tx, guild, id, &known).await?);
+            change.arrive(fresh);
         }
-        (done.sessions, done.jobs) =
-            self.follow_up(&mut tx, guild, id, (arrivals, touched, lost), class).await?;
+        (done.sessions, done.jobs) = self.follow_up(&mut tx, guild, id, change, class).await?;
         tx.commit().await?;
         Ok(done)
     }
@@ -177,7 +181,7 @@ impl Ingest {
         let judged: Vec<(&Message, Option<Skip>)> = admitted.iter().map(|m| (m, self.skip(m))).collect();
         messages::annotate(&mut tx, guild, channel, &judged).await?;
         let arrivals = judged.iter().filter(|(_, skip)| skip.is_none()).map(|(m, _)| arrival(m)).collect();
-        let change = (arrivals, Touched::default(), lost);
+        let change = Change { arrivals, lost, ..Change::default() };
         self.follow_up(&mut tx, guild, channel, change, JobClass::Backfill).await?;
         tx.commit().await?;
         Ok(looked_at)
@@ -196,7 +200,7 @@ impl Ingest {
     }
 
     /// Each message once, in its newest edit, without those of members who opted out.
-    fn newest_of_each<'a>(&self, messages: &'a [Message]) -> Vec<(&'a Message, Option<Skip>)> {
+    fn newest_of_each<'a>(&self, messages: &'a [Message]) -> Vec<Judged<'a>> {
         let mut newest: BTreeMap<MessageId, &Message> = BTreeMap::new();
         for message in messages.iter().filter(|m| !self.config.opted_out_users.contains(&m.author.id)) {
             let kept = newest.entry(message.id).or_insert(message);
@@ -233,29 +237,35 @@ impl Ingest {
             .map(&of)
             .map(|m| Candidate { id: m.id, author: m.author.id, sent_at: m.sent_at })
             .collect();
-        let admitted = limits::admitted(tx, guild, (channel, parent), &candidates, self.overdue()).await?;
-        let refused: Vec<MessageId> =
-            candidates.iter().map(|candidate| candidate.id).filter(|id| !admitted.contains(id)).collect();
+        let refused = limits::refused(tx, guild, (channel, parent), &candidates, self.overdue()).await?;
         if refused.is_empty() {
             return Ok((messages, Vec::new()));
         }
-        messages.retain(|message| admitted.contains(&of(message).id));
-        let buried = burials::bury(tx, guild, channel, &refused).await?;
+        messages.retain(|message| !refused.contains(&of(message).id));
+        let buried = burials::bury(tx, guild, channel, &Vec::from_iter(refused)).await?;
         Ok((messages, buried.into_iter().filter_map(|buried| buried.session_first).collect()))
     }
 
-    /// Places what arrived, gives the touched sessions their revisions, and asks for the jobs; has the points of
-    /// those that lost a message removed. Returns how many sessions changed and jobs were asked for.
+    /// Places what arrived and writes what is fresh, gives the touched sessions their revisions, and asks for the jobs;
+    /// has the points of those that lost a message removed. Returns how many sessions changed and jobs were asked for.
     async fn follow_up(
         &self,
         tx: &mut PgConnection,
         guild: GuildId,
         channel: ChannelId,
-        (arrivals, mut touched, lost): (Vec<messages::Placed>, Touched, Vec<MessageId>),
+        Change { fresh, arrivals, mut touched, lost }: Change<'_>,
         class: JobClass,
     ) -> Result<(usize, usize), StoreError> {
         lost.iter().for_each(|first| touched.removed(*first));
-        self.settle(tx, guild, channel, arrivals, &mut touched).await?;
+        let mut moves = self.settle(tx, guild, channel, arrivals, &mut touched).await?;
+        // What is fresh is written in its place, and what is stored is moved to it.
+        let fresh = fresh.into_iter().map(|(message, skip)| Fresh {
+            message,
+            skip,
+            session_first: moves.remove(&message.id),
+        });
+        messages::insert(tx, guild, channel, &fresh.collect::<Vec<_>>()).await?;
+        messages::place(tx, guild, channel, &Vec::from_iter(moves)).await?;
         let changed = self.touch(tx, guild, channel, touched).await?;
         let mut jobs = self.ask(tx, guild, &changed, class).await?.len();
         if !lost.is_empty() {
@@ -265,5 +275,50 @@ impl Ingest {
             jobs += self.withdraw(tx, guild, &losers).await?.1.len();
         }
         Ok((changed.len(), jobs))
+    }
+}
+
+/// A message, and why it takes no part in sessions, if it does not.
+type Judged<'a> = (&'a Message, Option<Skip>);
+
+/// What happens to a channel in one transaction.
+#[derive(Default)]
+struct Change<'a> {
+    /// Messages that have no rows yet.
+    fresh: Vec<Judged<'a>>,
+    /// Messages, fresh or stored, that take their places in sessions.
+    arrivals: Vec<Placed>,
+    /// Sessions that change beside those that the arrivals change.
+    touched: Touched,
+    /// The first messages of the sessions that lost one to a limit.
+    lost: Vec<MessageId>,
+}
+
+impl<'a> Change<'a> {
+    /// Writes newer edits of stored messages. Returns how many there are.
+    async fn revise(
+        &mut self,
+        tx: &mut PgConnection,
+        guild: GuildId,
+        channel: ChannelId,
+        known: &[Judged<'_>],
+    ) -> Result<usize, StoreError> {
+        let skips: HashMap<MessageId, Option<Skip>> = known.iter().map(|(m, skip)| (m.id, *skip)).collect();
+        let revised = messages::revise(tx, guild, channel, known).await?;
+        let edited = revised.len();
+        for placed in revised {
+            match placed.session_first {
+                Some(first) => self.touched.removed(first),
+                None if skips.get(&placed.id) == Some(&None) => self.arrivals.push(placed),
+                None => {}
+            }
+        }
+        Ok(edited)
+    }
+
+    fn arrive(&mut self, fresh: Vec<Judged<'a>>) {
+        self.arrivals
+            .extend(fresh.iter().filter(|(_, skip)| skip.is_none()).map(|(message, _)| arrival(message)));
+        self.fresh = fresh;
     }
 }

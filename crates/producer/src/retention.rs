@@ -46,7 +46,7 @@ pub async fn sweep(ingest: &Ingest, stop: &CancellationToken) -> Result<Erased, 
     'guilds: for guild in guilds {
         while let Some(overdue) = ingest.overdue() {
             let mut db = ingest.pool().acquire().await?;
-            let channels = burials::overdue_channels(&mut db, guild, overdue, PAGE).await?;
+            let channels = burials::overdue_channels(&mut db, guild, overdue).await?;
             drop(db);
             if channels.is_empty() {
                 continue 'guilds;

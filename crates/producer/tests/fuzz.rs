@@ -166,7 +166,7 @@ async fn whatever_is_taken_is_stored_and_reads_the_same(pool: PgPool) {
             std::fs::write(&path, written(&document)).unwrap();
             let taken = read(written(&document).as_bytes());
             runtime.block_on(async {
-                sqlx::query("TRUNCATE guilds CASCADE").execute(&pool).await.unwrap();
+                sqlx::query("TRUNCATE guilds, messages CASCADE").execute(&pool).await.unwrap();
                 let imported = import::file(&ingest, &path, &CancellationToken::new(), |_, _| {}).await;
                 prop_assert_eq!(imported.expect("could not be stored").messages, taken.messages.len() as u64);
                 for message in &taken.messages {

@@ -126,7 +126,7 @@ pub async fn bury_overdue(
     read(rows)
 }
 
-/// The channels of the guild's `limit` oldest live messages that were sent at `overdue` or before.
+/// The guild's channels with live messages that were sent at `overdue` or before.
 ///
 /// # Errors
 /// If Postgres fails.
@@ -134,16 +134,18 @@ pub async fn overdue_channels(
     db: &mut PgConnection,
     guild: GuildId,
     overdue: DateTime<Utc>,
-    limit: i64,
 ) -> Result<Vec<ChannelId>, StoreError> {
+    // One look at each channel's oldest.
     let ids: Vec<i64> = sqlx::query_scalar(
-        "SELECT DISTINCT channel_id FROM (
-             SELECT channel_id FROM messages
-             WHERE guild_id = $1 AND deleted_at IS NULL AND sent_at <= $2 ORDER BY sent_at LIMIT $3) oldest",
+        "SELECT c.id FROM channels c
+         CROSS JOIN LATERAL (
+             SELECT m.sent_at FROM messages m
+             WHERE m.guild_id = $1 AND m.channel_id = c.id AND m.deleted_at IS NULL
+             ORDER BY m.sent_at LIMIT 1) oldest
+         WHERE c.guild_id = $1 AND oldest.sent_at <= $2",
     )
     .bind(guild.get())
     .bind(overdue)
-    .bind(limit)
     .fetch_all(db)
     .await?;
     Ok(ids.into_iter().map(ChannelId::try_from).collect::<Result<_, _>>()?)

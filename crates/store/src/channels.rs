@@ -25,6 +25,21 @@ pub struct Channel {
 /// # Errors
 /// If Postgres fails.
 pub async fn upsert(db: &mut PgConnection, channel: &Channel) -> Result<(), StoreError> {
+    let known: bool = sqlx::query_scalar(
+        "SELECT EXISTS (
+             SELECT FROM guilds g JOIN channels c ON c.guild_id = g.id
+             WHERE g.id = $1 AND g.name = $2 AND c.id = $3 AND (c.name, c.parent_id) IS NOT DISTINCT FROM ($4, $5))",
+    )
+    .bind(channel.guild_id.get())
+    .bind(&channel.guild_name)
+    .bind(channel.id.get())
+    .bind(&channel.name)
+    .bind(channel.parent_id.map(ChannelId::get))
+    .fetch_one(&mut *db)
+    .await?;
+    if known {
+        return Ok(());
+    }
     // DO UPDATE would lock the row even where nothing changes, and all channels of a guild share one.
     for statement in [
         "INSERT INTO guilds (id, name) VALUES ($1, $2) ON CONFLICT DO NOTHING",

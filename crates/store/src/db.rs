@@ -70,6 +70,13 @@ impl StoreError {
     }
 }
 
+impl StoreError {
+    /// Whether a row was there already that nobody saw before.
+    pub fn is_duplicate(&self) -> bool {
+        matches!(self, Self::Postgres(sqlx::Error::Database(error)) if error.is_unique_violation())
+    }
+}
+
 impl From<InvalidId> for StoreError {
     fn from(error: InvalidId) -> Self {
         Self::Corrupt(error.to_string())

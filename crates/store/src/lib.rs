@@ -13,6 +13,7 @@
 pub mod books;
 pub mod burials;
 pub mod channels;
+mod copy;
 mod db;
 pub mod erasures;
 pub mod health;

@@ -1,7 +1,7 @@
 //! What may not be stored: messages deleted before they were seen, what was forgotten, and who opted out.
 //!
 //! Whoever changes these holds the guild's lock ([`lock_guild`](crate::lock_guild)), and whoever stores messages
-//! asks [`admitted`] under it, so that it does not matter who comes first.
+//! asks which are [`refused`] under it, so that it does not matter who comes first.
 
 use std::collections::HashSet;
 
@@ -40,13 +40,13 @@ pub struct Candidate {
     pub sent_at: DateTime<Utc>,
 }
 
-/// Which of these messages of one channel may be stored: those that were not deleted before they came, were not
-/// forgotten, are of nobody who opted out by call, and were sent after `overdue`, where given. A thread shares the
-/// limits of its parent, whether the caller knows of one or the database does.
+/// Which of these messages of one channel may not be stored: those that were deleted before they came, were
+/// forgotten, are of somebody who opted out by call, or were sent at `overdue` or before, where given. A thread shares
+/// the limits of its parent, whether the caller knows of one or the database does.
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn admitted(
+pub async fn refused(
     tx: &mut PgConnection,
     guild: GuildId,
     (channel, parent): (ChannelId, Option<ChannelId>),
@@ -54,20 +54,20 @@ pub async fn admitted(
     overdue: Option<DateTime<Utc>>,
 ) -> Result<HashSet<MessageId>, StoreError> {
     let ids: Vec<i64> = sqlx::query_scalar(
+        // What is asked of the place is asked once, and of the members and messages from tables in memory: a page of
+        // an import has thousands.
         "WITH place (id) AS (
              VALUES ($2), (coalesce($3, (SELECT parent_id FROM channels WHERE guild_id = $1 AND id = $2))))
          SELECT u.id FROM UNNEST($4::bigint[], $5::bigint[], $6::timestamptz[]) AS u (id, author_id, sent_at)
-         WHERE ($7::timestamptz IS NULL OR u.sent_at > $7)
-           AND NOT EXISTS (SELECT FROM tombstones t WHERE t.guild_id = $1 AND t.message_id = u.id)
-           AND NOT EXISTS (
-               SELECT FROM opt_outs o WHERE o.guild_id = $1
-                 AND ((o.scope = 'member' AND o.target_id = u.author_id)
-                      OR (o.scope = 'channel' AND o.target_id IN (SELECT id FROM place))))
-           AND NOT EXISTS (
-               SELECT FROM cutoffs c WHERE c.guild_id = $1 AND c.until >= u.sent_at
-                 AND (c.scope = 'guild'
-                      OR (c.scope = 'member' AND c.target_id = u.author_id)
-                      OR (c.scope = 'channel' AND c.target_id IN (SELECT id FROM place))))",
+         WHERE u.sent_at <= $7
+            OR u.sent_at <= (SELECT max(until) FROM cutoffs WHERE guild_id = $1 AND (
+                   scope = 'guild' OR (scope = 'channel' AND target_id IN (SELECT id FROM place))))
+            OR EXISTS (SELECT FROM opt_outs WHERE guild_id = $1 AND scope = 'channel'
+                       AND target_id IN (SELECT id FROM place))
+            OR u.author_id IN (SELECT target_id FROM opt_outs WHERE guild_id = $1 AND scope = 'member')
+            OR EXISTS (SELECT FROM cutoffs c WHERE c.guild_id = $1 AND c.scope = 'member'
+                       AND c.target_id = u.author_id AND c.until >= u.sent_at)
+            OR u.id IN (SELECT message_id FROM tombstones WHERE guild_id = $1 AND message_id BETWEEN $8 AND $9)",
     )
     .bind(guild.get())
     .bind(channel.get())
@@ -76,6 +76,8 @@ pub async fn admitted(
     .bind(candidates.iter().map(|candidate| candidate.author.get()).collect::<Vec<_>>())
     .bind(candidates.iter().map(|candidate| candidate.sent_at).collect::<Vec<_>>())
     .bind(overdue)
+    .bind(candidates.iter().map(|candidate| candidate.id.get()).min())
+    .bind(candidates.iter().map(|candidate| candidate.id.get()).max())
     .fetch_all(tx)
     .await?;
     Ok(ids.into_iter().map(MessageId::try_from).collect::<Result<_, _>>()?)

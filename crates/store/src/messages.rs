@@ -1,116 +1,15 @@
 //! Messages: writing them as they come, and reading a channel in order.
 
+mod write;
+
 use chrono::{DateTime, Utc};
 use guildex_types::{
     Author, ChannelId, GuildId, Links, Message, MessageId, MessageKind, SearchText, Skip, UserId,
 };
 use sqlx::{FromRow, PgConnection};
 
+pub use self::write::{Fresh, insert, revise, stored};
 use crate::StoreError;
-
-/// A message that was written, as it is stored now: with the links that it was first seen with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Written {
-    /// The message, and the session that holds it, if any does.
-    pub placed: Placed,
-    /// Whether it was not there before; else this is a newer edit.
-    pub new: bool,
-}
-
-/// Writes messages of one channel; ids must be distinct. Returns those that changed anything, in no particular
-/// order: a message that is stored already, in the same or a newer edit, or was deleted, is left out.
-///
-/// `skips` gives for each message why it takes no part in sessions.
-///
-/// # Errors
-/// If Postgres fails.
-pub async fn write(
-    tx: &mut PgConnection,
-    guild: GuildId,
-    channel: ChannelId,
-    messages: &[(&Message, Option<Skip>)],
-) -> Result<Vec<Written>, StoreError> {
-    let mut columns = Columns::default();
-    for (message, skip) in messages {
-        columns.push(message, *skip);
-    }
-    // Mentions are a list a message, and UNNEST flattens lists: they travel as array literals.
-    let rows: Vec<WrittenRow> = sqlx::query_as(
-        "INSERT INTO messages AS m (guild_id, channel_id, id, author_id, author_name, is_bot, is_system,
-                                    sent_at, edited_at, reply_to, mentions, text, words, skip)
-         SELECT $1, $2, u.id, u.author_id, u.author_name, u.is_bot, u.is_system,
-                u.sent_at, u.edited_at, u.reply_to, u.mentions::bigint[], u.text, u.words, u.skip
-         FROM UNNEST($3::bigint[], $4::bigint[], $5::text[], $6::bool[], $7::bool[], $8::timestamptz[],
-                     $9::timestamptz[], $10::bigint[], $11::text[], $12::text[], $13::int[], $14::text[])
-              AS u (id, author_id, author_name, is_bot, is_system, sent_at,
-                    edited_at, reply_to, mentions, text, words, skip)
-         ON CONFLICT (guild_id, channel_id, id) DO UPDATE
-         SET edited_at = excluded.edited_at, author_name = excluded.author_name, text = excluded.text,
-             words = excluded.words,
-             skip = CASE WHEN m.session_first IS NULL THEN excluded.skip END
-         WHERE m.deleted_at IS NULL
-           AND coalesce(excluded.edited_at, '-infinity') > coalesce(m.edited_at, '-infinity')
-         RETURNING m.id, m.author_id, m.sent_at, m.reply_to, m.mentions, m.session_first, m.xmax = 0 AS new",
-    )
-    .bind(guild.get())
-    .bind(channel.get())
-    .bind(columns.ids)
-    .bind(columns.author_ids)
-    .bind(columns.author_names)
-    .bind(columns.bots)
-    .bind(columns.systems)
-    .bind(columns.sent_at)
-    .bind(columns.edited_at)
-    .bind(columns.reply_to)
-    .bind(columns.mentions)
-    .bind(columns.texts)
-    .bind(columns.words)
-    .bind(columns.skips)
-    .fetch_all(tx)
-    .await?;
-    rows.into_iter().map(|row| Ok(Written { placed: row.placed.read()?, new: row.new })).collect()
-}
-
-#[derive(FromRow)]
-struct WrittenRow {
-    #[sqlx(flatten)]
-    placed: PlacedRow,
-    new: bool,
-}
-
-#[derive(Default)]
-struct Columns {
-    ids: Vec<i64>,
-    author_ids: Vec<i64>,
-    author_names: Vec<String>,
-    bots: Vec<bool>,
-    systems: Vec<bool>,
-    sent_at: Vec<DateTime<Utc>>,
-    edited_at: Vec<Option<DateTime<Utc>>>,
-    reply_to: Vec<Option<i64>>,
-    mentions: Vec<String>,
-    texts: Vec<String>,
-    words: Vec<i32>,
-    skips: Vec<Option<&'static str>>,
-}
-
-impl Columns {
-    fn push(&mut self, message: &Message, skip: Option<Skip>) {
-        let mentions: Vec<String> = message.links.mentions.iter().map(ToString::to_string).collect();
-        self.ids.push(message.id.get());
-        self.author_ids.push(message.author.id.get());
-        self.author_names.push(message.author.name.clone());
-        self.bots.push(message.author.is_bot);
-        self.systems.push(message.kind == MessageKind::System);
-        self.sent_at.push(message.sent_at);
-        self.edited_at.push(message.edited_at);
-        self.reply_to.push(message.links.reply_to.map(MessageId::get));
-        self.mentions.push(format!("{{{}}}", mentions.join(",")));
-        self.texts.push(message.text.as_str().to_owned());
-        self.words.push(words(message));
-        self.skips.push(skip.map(Skip::as_str));
-    }
-}
 
 /// A message's words, as Postgres counts them.
 fn words(message: &Message) -> i32 {
@@ -230,6 +129,9 @@ pub async fn place(
     channel: ChannelId,
     moves: &[(MessageId, MessageId)],
 ) -> Result<(), StoreError> {
+    if moves.is_empty() {
+        return Ok(());
+    }
     let (ids, firsts): (Vec<i64>, Vec<i64>) = moves.iter().map(|(m, first)| (m.get(), first.get())).unzip();
     sqlx::query(
         "UPDATE messages m SET session_first = u.first, skip = NULL

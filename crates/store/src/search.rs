@@ -1,6 +1,7 @@
 //! What a search reads of the truth: which hits may be shown, and what is shown of them.
 
 mod neighbours;
+mod word_index;
 mod words;
 
 use std::collections::HashSet;
@@ -11,6 +12,7 @@ use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
 
 pub use neighbours::{Neighbour, Side, Span, neighbours};
+pub use word_index::index_words;
 pub use words::{Match, Words, by_words};
 
 use crate::StoreError;

@@ -436,8 +436,8 @@ pub async fn outrun(
         .collect()
 }
 
-/// Locks sessions that ought to be in the model's collection and are not, at their latest revision, and
-/// returns up to `limit` of a channel's, by id, from after `after` on.
+/// Locks sessions that ought to be in the model's collection and are not, at their latest revision: up to `limit` of a
+/// channel's, in the order of their first messages, from after `after` on. Returns each with its first message.
 ///
 /// # Errors
 /// If Postgres fails.
@@ -447,29 +447,34 @@ pub async fn missing(
     channel: ChannelId,
     model: &ModelSlug,
     eligible: Eligibility,
-    after: Option<SessionId>,
+    after: Option<MessageId>,
     limit: i64,
-) -> Result<Vec<(SessionId, Revision)>, StoreError> {
-    let rows: Vec<(Uuid, i64)> = sqlx::query_as(
-        "SELECT s.id, s.revision FROM sessions s
-         LEFT JOIN indexed_sessions i ON i.session_id = s.id AND i.model = $3
-         WHERE s.guild_id = $1 AND s.channel_id = $2 AND s.deleted_at IS NULL
-           AND is_eligible(s.message_count, s.word_count, $4, $5)
-           AND i.indexed_revision IS DISTINCT FROM s.revision
-           AND ($6::uuid IS NULL OR s.id > $6)
-         ORDER BY s.id LIMIT $7
-         FOR UPDATE OF s",
+) -> Result<Vec<(MessageId, SessionId)>, StoreError> {
+    let mut rows: Vec<(i64, Uuid)> = sqlx::query_as(
+        // In the order of an index, so that a page costs what it holds; then locked in the order in which everybody
+        // does, and looked at again.
+        "WITH page AS (
+             SELECT s.id FROM sessions s
+             LEFT JOIN indexed_sessions i ON i.session_id = s.id AND i.model = $3
+             WHERE s.guild_id = $1 AND s.channel_id = $2 AND s.first_message_id > $6 AND s.deleted_at IS NULL
+               AND is_eligible(s.message_count, s.word_count, $4, $5)
+               AND i.indexed_revision IS DISTINCT FROM s.revision
+             ORDER BY s.first_message_id LIMIT $7)
+         SELECT s.first_message_id, s.id FROM page JOIN sessions s USING (id)
+         WHERE s.deleted_at IS NULL AND is_eligible(s.message_count, s.word_count, $4, $5)
+         ORDER BY s.id FOR UPDATE OF s",
     )
     .bind(guild.get())
     .bind(channel.get())
     .bind(model.as_str())
     .bind(i64::from(eligible.min_messages))
     .bind(i64::from(eligible.lone_message_min_words))
-    .bind(after.map(SessionId::get))
+    .bind(after.map_or(0, MessageId::get))
     .bind(limit)
     .fetch_all(tx)
     .await?;
-    Ok(rows.into_iter().map(|(id, revision)| (id.into(), revision.into())).collect())
+    rows.sort_unstable();
+    rows.into_iter().map(|(first, id)| Ok((first.try_into()?, id.into()))).collect()
 }
 
 /// The next number of the revisions' sequence, higher than all that were given.

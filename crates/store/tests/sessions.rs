@@ -80,8 +80,8 @@ impl Place {
             text: SearchText::from_parts([text]),
         };
         let mut tx = self.pool.begin().await.unwrap();
-        messages::write(&mut tx, self.guild, self.channel, &[(&message, None)]).await.unwrap();
-        messages::place(&mut tx, self.guild, self.channel, &[(id(number), id(first))]).await.unwrap();
+        let fresh = messages::Fresh { message: &message, skip: None, session_first: Some(id(first)) };
+        messages::insert(&mut tx, self.guild, self.channel, &[fresh]).await.unwrap();
         tx.commit().await.unwrap();
     }
 
@@ -497,14 +497,16 @@ async fn what_the_collection_lacks_is_found_page_by_page(pool: PgPool) {
     elsewhere.conversation(1).await;
     let mut lacking = BTreeSet::new();
     for first in (100..800).step_by(100) {
-        lacking.insert((place.session(first), place.conversation(first).await.revision));
+        place.conversation(first).await;
+        lacking.insert((id(first), place.session(first)));
     }
     // Up to date: not missing. Indexed, and changed since: missing.
     let indexed = place.conversation(1_000).await.revision;
     place.record(1_000, indexed).await;
     let older = place.conversation(1_100).await.revision;
     place.record(1_100, older).await;
-    lacking.insert((place.session(1_100), place.add_to(1_100).await.revision));
+    place.add_to(1_100).await;
+    lacking.insert((id(1_100), place.session(1_100)));
     // Too small, or gone: not missing.
     place.say(2_000, 2_000, "ok").await;
     place.add_to(2_000).await;
@@ -514,7 +516,8 @@ async fn what_the_collection_lacks_is_found_page_by_page(pool: PgPool) {
     place.take_from(3_000).await;
     // Alone, with much to say: missing.
     place.say(4_000, 4_000, "one two three four five six seven eight nine ten eleven twelve").await;
-    lacking.insert((place.session(4_000), place.add_to(4_000).await.revision));
+    place.add_to(4_000).await;
+    lacking.insert((id(4_000), place.session(4_000)));
 
     let (mut found, mut pages, mut after) = (vec![], 0, None);
     loop {

@@ -21,6 +21,10 @@ pub enum Bench {
     Freshness(BenchFreshness),
     /// Searches among many made-up sessions
     Search(BenchSearch),
+    /// Exports into Postgres: imported, imported again, and made into sessions
+    Ingest(BenchIngest),
+    /// Write exports of any number of messages in the shape of real chat
+    Generate(BenchGenerate),
 }
 
 /// Of every benchmark.
@@ -80,8 +84,8 @@ pub struct BenchQueue {
 /// See [`Bench::Pipeline`].
 #[derive(Debug, Args)]
 pub struct BenchPipeline {
-    /// Export files to import, or folders of them; repeatable
-    #[arg(long, required = true, value_name = "PATH")]
+    /// Export files to import, or folders of them
+    #[arg(long, required = true, value_name = "PATH", num_args = 1..)]
     pub exports: Vec<PathBuf>,
     /// Draw vectors from the texts' hashes instead of a model: measures all that is not the model
     #[arg(long)]
@@ -94,8 +98,8 @@ pub struct BenchPipeline {
 /// See [`Bench::Freshness`].
 #[derive(Debug, Args)]
 pub struct BenchFreshness {
-    /// Export files whose messages arrive, or folders of them; repeatable
-    #[arg(long, required = true, value_name = "PATH")]
+    /// Export files whose messages arrive, or folders of them
+    #[arg(long, required = true, value_name = "PATH", num_args = 1..)]
     pub exports: Vec<PathBuf>,
     /// Messages a second
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000))]
@@ -120,4 +124,35 @@ pub struct BenchSearch {
     /// How it is told
     #[command(flatten)]
     pub told: Told,
+}
+
+/// See [`Bench::Ingest`].
+#[derive(Debug, Args)]
+pub struct BenchIngest {
+    /// Exports, or folders that hold some [default: 200,000 messages that are made for it]
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub exports: Vec<PathBuf>,
+    /// How it is told
+    #[command(flatten)]
+    pub told: Told,
+}
+
+/// See [`Bench::Generate`].
+#[derive(Debug, Args)]
+pub struct BenchGenerate {
+    /// Messages in all
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub messages: u64,
+    /// Guilds that they are of; few are large, many are small
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub guilds: u32,
+    /// Exports to learn from, or folders that hold some [default: the samples that the program was built with]
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub exports: Vec<PathBuf>,
+    /// The folder to write to
+    #[arg(long, value_name = "DIR", default_value = "generated")]
+    pub out: PathBuf,
+    /// Another seed makes other messages
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
 }

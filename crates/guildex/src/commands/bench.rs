@@ -1,16 +1,18 @@
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
-use guildex_bench::{Program, Report, Servers, embed, freshness, pipeline, queue, search};
+use guildex_bench::generate::{self, Generate};
+use guildex_bench::{Program, Report, Servers, embed, freshness, ingest, pipeline, queue, search};
 use guildex_embed::{Embedder, LocalConfig, LocalEmbedder, LocalSource, Pooling};
 use guildex_index::{EdgeIndex, QdrantServer, VectorIndex};
 
 use super::print;
 use crate::app::App;
 use crate::catalogue;
-use crate::cli::{Bench, BenchEmbed, BenchEmbedAlone, Cli};
+use crate::cli::{Bench, BenchEmbed, BenchEmbedAlone, BenchGenerate, Cli};
 use crate::config::Backend;
+use crate::progress::{Progress, Unit};
 
 /// The flags that the measured processes get, too: all but what a scratch gives them.
 pub fn flags(cli: &Cli) -> Vec<String> {
@@ -26,6 +28,11 @@ pub async fn run(app: &App, flags: &[String], what: Bench) -> anyhow::Result<()>
     let (report, json) = match what {
         Bench::Embed(args) => (embed(app, &program, &args).await?, args.told.json),
         Bench::EmbedAlone(args) => return embed_alone(app, args).await,
+        Bench::Generate(args) => return generate(args).await,
+        Bench::Ingest(args) => {
+            let options = ingest::Ingest { exports: args.exports, runs: args.told.runs as usize };
+            (ingest::run(&servers(app)?, &program, &options).await?, args.told.json)
+        }
         Bench::Queue(args) => {
             let (jobs, runs) = (args.jobs as usize, args.told.runs as usize);
             let workers = args.workers.into_iter().map(|count| count as usize).collect();
@@ -95,6 +102,25 @@ async fn embed_alone(app: &App, args: BenchEmbedAlone) -> anyhow::Result<()> {
     let config = LocalConfig { source: source.unwrap_or_else(|| config.source.clone()), ..config };
     let measured = embed::alone(args.way, config, texts).await?;
     print(&serde_json::to_string(&measured)?)
+}
+
+async fn generate(args: BenchGenerate) -> anyhow::Result<()> {
+    let BenchGenerate { messages, guilds, exports, out, seed } = args;
+    let folder = out.display().to_string();
+    let options = Generate { messages, guilds, exports: generate::or_samples(exports), out, seed };
+    let progress = Mutex::new(Progress::new("generating", Unit::Things("messages"), messages));
+    let made = tokio::task::spawn_blocking(move || {
+        let told = |done| {
+            if let Ok(mut progress) = progress.lock() {
+                progress.update(done, messages, "");
+            }
+        };
+        generate::run(&options, told)
+    });
+    let made = made.await??;
+    let (messages, channels, bytes) = (made.messages, made.channels, made.bytes);
+    tracing::info!(messages, channels, bytes, folder, "generated");
+    Ok(())
 }
 
 fn tell(report: &Report, json: bool) -> anyhow::Result<()> {

@@ -19,25 +19,18 @@ pub async fn run(app: &App, args: Import) -> anyhow::Result<ExitCode> {
         tracing::error!("{error}");
     }
     let ingest = app.ingest(app.database().await?);
-    let sizes: Vec<u64> = files.iter().map(|file| file.metadata().map_or(0, |m| m.len())).collect();
-    let total: u64 = sizes.iter().sum();
+    let total: u64 = files.iter().map(|file| file.metadata().map_or(0, |m| m.len())).sum();
     let mut progress = Progress::new("importing", Unit::Bytes, total);
 
-    let (mut before, mut messages, mut all, mut sound) = (0, 0, Ingested::default(), errors.is_empty());
-    for (file, size) in files.iter().zip(sizes) {
-        if stop.is_cancelled() {
-            break;
-        }
-        let told = |bytes: u64, read: u64| {
-            progress.update(before + bytes.min(size), total, &format!("{} messages", messages + read));
-        };
-        let imported = import::file(&ingest, file, &stop, told)
-            .await
-            .with_context(|| format!("importing {}", file.display()))?;
-        before += size;
+    let (mut messages, mut all, mut sound) = (0, Ingested::default(), errors.is_empty());
+    let told = |bytes: u64, read: u64| progress.update(bytes, total, &format!("{read} messages"));
+    let imported = import::files(&ingest, &files, &stop, told, |file, imported| {
         messages += imported.messages;
         all += imported.ingested;
         sound &= tell_faults(file, &imported);
+    });
+    if let Err((file, error)) = imported.await {
+        return Err(error).with_context(|| format!("importing {}", file.display()));
     }
     let Ingested { new, edited, unchanged, sessions: _, jobs: _ } = all;
     progress.finish(&format!(

@@ -7,6 +7,7 @@ use anyhow::Context;
 use guildex_embed::Models;
 use guildex_index::VectorIndex;
 use guildex_producer::retention;
+use guildex_search::Fallback;
 use guildex_store::jobs;
 use guildex_upkeep::adopt::adopt;
 use guildex_upkeep::presence;
@@ -25,9 +26,20 @@ use crate::{open, shutdown};
 const IDLE_POLL: Duration = Duration::from_millis(250);
 
 pub async fn migrate(app: &App) -> anyhow::Result<()> {
-    guildex_store::migrate(&app.connect().await?).await?;
+    let pool = app.connect().await?;
+    guildex_store::migrate(&pool).await?;
+    if app.config().search.fallback == Fallback::Postgres {
+        guildex_store::search::index_words(&pool).await.context("cannot make the index of words")?;
+    }
     tracing::info!("the database's schema is up to date");
     Ok(())
+}
+
+/// Makes the index of the words beside everything else; searches that fall back on Postgres are slower until then.
+async fn index_words(pool: PgPool) {
+    if let Err(error) = guildex_store::search::index_words(&pool).await {
+        tracing::warn!(%error, "cannot make the index of words for searches that fall back on Postgres");
+    }
 }
 
 pub async fn dispatcher(app: &App) -> anyhow::Result<()> {
@@ -68,6 +80,9 @@ pub async fn up(app: &App, until_idle: bool) -> anyhow::Result<()> {
     }
     let pool = app.connect().await?;
     guildex_store::migrate(&pool).await?;
+    if app.config().search.fallback == Fallback::Postgres {
+        tokio::spawn(index_words(pool.clone()));
+    }
     let queues = app.queues().await?;
     let (index, models) = open(app, &pool).await?;
 

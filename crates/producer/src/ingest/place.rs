@@ -1,8 +1,11 @@
 //! Which session each message belongs in, and who moves when one comes late.
 
+use std::collections::HashMap;
+
+use chrono::SubsecRound;
 use guildex_store::StoreError;
 use guildex_store::messages::{self, Placed, Position};
-use guildex_types::{ChannelId, GuildId, Message};
+use guildex_types::{ChannelId, GuildId, Message, MessageId};
 use sqlx::PgConnection;
 
 use super::Ingest;
@@ -13,7 +16,8 @@ use crate::sessionizer::{Repartition, Turn};
 const PAGE: i64 = 1_000;
 
 impl Ingest {
-    /// Gives arrivals their sessions, and moves the neighbours that they move.
+    /// Finds the sessions of arrivals, and of the neighbours that they move: for each of these messages the first
+    /// message of its new session.
     pub(super) async fn settle(
         &self,
         tx: &mut PgConnection,
@@ -21,9 +25,9 @@ impl Ingest {
         channel: ChannelId,
         mut arrivals: Vec<Placed>,
         touched: &mut Touched,
-    ) -> Result<(), StoreError> {
+    ) -> Result<HashMap<MessageId, MessageId>, StoreError> {
         arrivals.sort_unstable_by_key(position);
-        let Some(start) = arrivals.first().map(position) else { return Ok(()) };
+        let Some(start) = arrivals.first().map(position) else { return Ok(HashMap::new()) };
         let since = start.0 - self.config.rules.horizon();
         let before = messages::placed_before(tx, guild, channel, since, start).await?;
         let mut partition = Repartition::new(self.config.rules.clone());
@@ -33,7 +37,7 @@ impl Ingest {
             }
         }
 
-        let mut moves = Vec::new();
+        let mut moves = HashMap::with_capacity(arrivals.len());
         let mut unsettled = arrivals.len();
         let mut arrivals = arrivals.into_iter().peekable();
         let mut cursor = start;
@@ -43,29 +47,30 @@ impl Ingest {
             let end = if last_page { None } else { stored.last().map(position) };
             for placed in merge(stored, &mut arrivals, end) {
                 if unsettled == 0 && partition.converged(placed.sent_at) {
-                    return messages::place(tx, guild, channel, &moves).await;
+                    return Ok(moves);
                 }
                 cursor = position(&placed);
                 unsettled -= usize::from(placed.session_first.is_none());
                 let first = partition.push(&turn(&placed), placed.session_first);
                 if placed.session_first != Some(first) {
-                    moves.push((placed.id, first));
+                    moves.insert(placed.id, first);
                     touched.moved(placed.session_first, first);
                 }
             }
             if last_page {
-                return messages::place(tx, guild, channel, &moves).await;
+                return Ok(moves);
             }
         }
     }
 }
 
-/// A stored message that takes its place now.
+/// A message that takes its place now.
 pub(super) fn arrival(message: &Message) -> Placed {
     Placed {
         id: message.id,
         author: message.author.id,
-        sent_at: message.sent_at,
+        // As Postgres will have it: what is stored is in this order.
+        sent_at: message.sent_at.trunc_subsecs(6),
         links: message.links.clone(),
         session_first: None,
     }

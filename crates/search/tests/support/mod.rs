@@ -223,12 +223,13 @@ impl World {
             parent_id: None,
         };
         let messages: Vec<_> = said.iter().map(|said| message(place, *said)).collect();
-        let all: Vec<_> = messages.iter().map(|message| (message, None)).collect();
-        let moves: Vec<_> = messages.iter().map(|message| (message.id, id(first))).collect();
+        let all: Vec<_> = messages
+            .iter()
+            .map(|message| messages::Fresh { message, skip: None, session_first: Some(id(first)) })
+            .collect();
         let mut tx = self.pool.begin().await.unwrap();
         channels::upsert(&mut tx, &channel).await.unwrap();
-        messages::write(&mut tx, place.guild(), place.channel(), &all).await.unwrap();
-        messages::place(&mut tx, place.guild(), place.channel(), &moves).await.unwrap();
+        messages::insert(&mut tx, place.guild(), place.channel(), &all).await.unwrap();
         tx.commit().await.unwrap();
     }
 
@@ -242,7 +243,7 @@ impl World {
     pub async fn edit(&self, place: Place, first: i64, said: Said<'_>) {
         let edited = Message { edited_at: Some(minute(said.2 + 1)), ..message(place, said) };
         let mut tx = self.pool.begin().await.unwrap();
-        messages::write(&mut tx, place.guild(), place.channel(), &[(&edited, None)]).await.unwrap();
+        messages::revise(&mut tx, place.guild(), place.channel(), &[(&edited, None)]).await.unwrap();
         sessions::touch(&mut tx, place.guild(), place.channel(), &[(id(first), true)]).await.unwrap();
         tx.commit().await.unwrap();
     }

@@ -63,7 +63,7 @@ pub async fn by_words(
         None => return Ok(Vec::new()),
     };
     if found.is_empty()
-        && let Some(asked) = any_of(&mut tx, words.text).await?
+        && let Some(asked) = any_of(&mut tx, words.guild, words.text).await?
     {
         found = matches(&mut tx, words, &asked, limit).await?;
     }
@@ -83,16 +83,20 @@ async fn all_of(db: &mut PgConnection, text: &str) -> Result<Option<String>, Sto
 }
 
 /// The question for any of the words but those that very many messages hold, by Postgres' statistics: to read all of
-/// these would take too long and find too little. The rarest word counts in any case.
-async fn any_of(db: &mut PgConnection, text: &str) -> Result<Option<String>, StoreError> {
+/// these would take too long and find too little. The rarest word counts in any case. The statistics are those of the
+/// guild's partition.
+async fn any_of(db: &mut PgConnection, guild: GuildId, text: &str) -> Result<Option<String>, StoreError> {
     let asked: Option<String> = sqlx::query_scalar(
         "WITH frequent AS (
              SELECT common.lexeme, common.share * words.reltuples AS messages
-             FROM pg_class words
+             FROM pg_inherits part
+             JOIN pg_index ON pg_index.indexrelid = part.inhrelid
+             JOIN pg_class words ON words.oid = part.inhrelid
              JOIN pg_stats ON tablename = words.relname AND schemaname = words.relnamespace::regnamespace::text
              CROSS JOIN ROWS FROM (unnest(most_common_elems::text::text[]), unnest(most_common_elem_freqs))
                   AS common (lexeme, share)
-             WHERE words.oid = to_regclass('messages_words')),
+             WHERE part.inhparent = to_regclass('messages_words')
+               AND pg_index.indrelid = (SELECT tableoid FROM messages WHERE guild_id = $3 LIMIT 1)),
          asked AS (
              SELECT lexeme, coalesce(messages, 0) AS messages, min(coalesce(messages, 0)) OVER () AS rarest
              FROM unnest(to_tsvector('simple', $1)) LEFT JOIN frequent USING (lexeme))
@@ -101,6 +105,7 @@ async fn any_of(db: &mut PgConnection, text: &str) -> Result<Option<String>, Sto
     )
     .bind(text)
     .bind(MANY)
+    .bind(guild.get())
     .fetch_one(db)
     .await?;
     Ok(asked.filter(|asked| !asked.is_empty()))

@@ -1,0 +1,132 @@
+//! Writing messages as they come.
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, Utc};
+use guildex_types::{ChannelId, GuildId, Message, MessageId, MessageKind, Skip};
+use sqlx::PgConnection;
+
+use super::{Placed, PlacedRow, words};
+use crate::StoreError;
+use crate::copy::Rows;
+
+/// A message that is not stored yet, and its place.
+#[derive(Debug, Clone, Copy)]
+pub struct Fresh<'a> {
+    /// The message.
+    pub message: &'a Message,
+    /// Why it takes no part in sessions, if it does not.
+    pub skip: Option<Skip>,
+    /// The first message of its session; `None` for one that takes no part.
+    pub session_first: Option<MessageId>,
+}
+
+/// Which of these messages of one channel have rows, be they tombstones.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn stored(
+    db: &mut PgConnection,
+    guild: GuildId,
+    channel: ChannelId,
+    ids: &[MessageId],
+) -> Result<HashSet<MessageId>, StoreError> {
+    let (Some(least), Some(most)) = (ids.iter().min(), ids.iter().max()) else { return Ok(HashSet::new()) };
+    let found: Vec<i64> = sqlx::query_scalar(
+        // A page of an import that is new has nothing stored between its first and its last message: one look then
+        // spares thousands.
+        "SELECT id FROM messages
+         WHERE guild_id = $1 AND channel_id = $2 AND id = ANY($3)
+           AND EXISTS (SELECT FROM messages WHERE guild_id = $1 AND channel_id = $2 AND id BETWEEN $4 AND $5)",
+    )
+    .bind(guild.get())
+    .bind(channel.get())
+    .bind(ids.iter().map(|id| id.get()).collect::<Vec<_>>())
+    .bind(least.get())
+    .bind(most.get())
+    .fetch_all(db)
+    .await?;
+    Ok(found.into_iter().map(MessageId::try_from).collect::<Result<_, _>>()?)
+}
+
+/// Writes messages of one channel that have no rows, each with its place.
+///
+/// # Errors
+/// If Postgres fails; with [`StoreError::is_duplicate`] if somebody who does not hold the channel's lock wrote one of
+/// them first.
+pub async fn insert(
+    tx: &mut PgConnection,
+    guild: GuildId,
+    channel: ChannelId,
+    fresh: &[Fresh<'_>],
+) -> Result<(), StoreError> {
+    if fresh.is_empty() {
+        return Ok(());
+    }
+    let mut rows = Rows::new(15);
+    for Fresh { message, skip, session_first } in fresh {
+        rows.begin()
+            .bigint(guild.get())
+            .bigint(channel.get())
+            .bigint(message.id.get())
+            .bigint(message.author.id.get())
+            .text(message.author.name.as_str())
+            .boolean(message.author.is_bot)
+            .boolean(message.kind == MessageKind::System)
+            .time(message.sent_at)
+            .time(message.edited_at)
+            .bigint(message.links.reply_to.map(MessageId::get))
+            .bigints(message.links.mentions.iter().map(|id| id.get()))
+            .text(message.text.as_str())
+            .integer(words(message))
+            .text(skip.map(Skip::as_str))
+            .bigint(session_first.map(MessageId::get));
+    }
+    rows.copy(
+        tx,
+        "COPY messages (guild_id, channel_id, id, author_id, author_name, is_bot, is_system, sent_at, edited_at,
+                        reply_to, mentions, text, words, skip, session_first)
+         FROM STDIN (FORMAT BINARY)",
+    )
+    .await
+}
+
+/// Takes over newer edits of stored messages of one channel; ids must be distinct. Returns those that changed, as they
+/// are stored now, with the links that they were first seen with, in no particular order. Left out is what is stored
+/// in the same or a newer edit, was deleted, or has no row.
+///
+/// Each comes with why it takes no part in sessions, if it does not.
+///
+/// # Errors
+/// If Postgres fails.
+pub async fn revise(
+    tx: &mut PgConnection,
+    guild: GuildId,
+    channel: ChannelId,
+    messages: &[(&Message, Option<Skip>)],
+) -> Result<Vec<Placed>, StoreError> {
+    if messages.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<PlacedRow> = sqlx::query_as(
+        "UPDATE messages m
+         SET edited_at = u.edited_at, author_name = u.author_name, text = u.text, words = u.words,
+             skip = CASE WHEN m.session_first IS NULL THEN u.skip END
+         FROM UNNEST($3::bigint[], $4::text[], $5::timestamptz[], $6::text[], $7::int[], $8::text[])
+              AS u (id, author_name, edited_at, text, words, skip)
+         WHERE m.guild_id = $1 AND m.channel_id = $2 AND m.id = u.id AND m.deleted_at IS NULL
+           AND coalesce(u.edited_at, '-infinity') > coalesce(m.edited_at, '-infinity')
+         RETURNING m.id, m.author_id, m.sent_at, m.reply_to, m.mentions, m.session_first",
+    )
+    .bind(guild.get())
+    .bind(channel.get())
+    .bind(messages.iter().map(|(m, _)| m.id.get()).collect::<Vec<_>>())
+    .bind(messages.iter().map(|(m, _)| m.author.name.as_str()).collect::<Vec<_>>())
+    .bind(messages.iter().map(|(m, _)| m.edited_at).collect::<Vec<Option<DateTime<Utc>>>>())
+    .bind(messages.iter().map(|(m, _)| m.text.as_str()).collect::<Vec<_>>())
+    .bind(messages.iter().map(|(m, _)| words(m)).collect::<Vec<_>>())
+    .bind(messages.iter().map(|(_, skip)| skip.map(Skip::as_str)).collect::<Vec<_>>())
+    .fetch_all(tx)
+    .await?;
+    rows.into_iter().map(PlacedRow::read).collect()
+}
