@@ -152,6 +152,7 @@ fn unknown_names_are_refused_with_the_nearest_known_one() {
 #[test]
 fn names_that_scripts_and_kubernetes_use_are_left_alone() {
     for name in [
+        "GUILDEX_INT8_MODEL_DIR",
         "GUILDEX_OFFLINE",
         "GUILDEX_RESTARTS",
         "GUILDEX_BENCH_SIZE",
