@@ -190,6 +190,7 @@ fn report(about: String, lines: &[Line], lengths: &[usize]) -> Report {
             "x that of configured",
             "GFLOP/s",
             "% of GEMM",
+            "% by core-s",
             "peak MiB",
             "at rest MiB",
         ],
@@ -201,8 +202,7 @@ fn report(about: String, lines: &[Line], lengths: &[usize]) -> Report {
     for line in lines {
         let (seconds, processor) =
             (line.median(|run| run.seconds).max(1e-9), line.median(|run| run.processor).max(1e-9));
-        let peak =
-            |threads| of(Precision::Configured, Way::Gemm(threads)).map(|gemm| gemm.median(gemm_flops));
+        let gemm = |threads| of(Precision::Configured, Way::Gemm(threads));
         let (name, threads, flops) = match line.way {
             Way::Ours(threads) => ("ours".to_owned(), Some(threads), model / seconds),
             Way::Fastembed(DEFAULT_BATCH) => {
@@ -214,7 +214,10 @@ fn report(about: String, lines: &[Line], lengths: &[usize]) -> Report {
         };
         let is_model = !matches!(line.way, Way::Gemm(_));
         let when_model = |value: Value| if is_model { value } else { Value::Null };
-        let share = threads.filter(|_| is_model && line.precision == Precision::Configured).and_then(peak);
+        let peak = threads.filter(|_| is_model && line.precision == Precision::Configured).and_then(gemm);
+        let share = |flops: f64, of: fn(&Measured) -> f64| {
+            peak.map_or(Value::Null, |gemm| round(100.0 * flops / gemm.median(of).max(1e-9), 0))
+        };
         let times = |precision| {
             let default = of(precision, Way::Fastembed(DEFAULT_BATCH)).filter(|_| is_model);
             default.map_or(Value::Null, |line| round(line.median(|run| run.seconds) / seconds, 2))
@@ -233,7 +236,8 @@ fn report(about: String, lines: &[Line], lengths: &[usize]) -> Report {
             times(line.precision),
             times(Precision::Configured),
             round(flops / 1e9, 0),
-            share.map_or(Value::Null, |peak| round(100.0 * flops / peak, 0)),
+            share(flops, gemm_flops),
+            share(model / processor, |run| run.flops / run.processor.max(1e-9)),
             round(line.median(|run| run.peak_mib), 0),
             when_model(round(line.median(|run| run.rest_mib), 0)),
         ]);
@@ -260,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_report_compares_with_the_default_call_and_with_the_peak() {
-        let measured = |seconds, flops| Measured { seconds, processor: 1.0, flops, ..Measured::default() };
+        let measured = |seconds, flops| Measured { seconds, processor: 1.5, flops, ..Measured::default() };
         let line = |way, run| Line { runs: vec![run], ..Line::new(Precision::Configured, way) };
         let lengths = [10, 30];
         let model: f64 = lengths.iter().map(|&length| gemm::flops_of_text(length)).sum();
@@ -272,6 +276,7 @@ mod tests {
         let report = serde_json::to_value(report("two texts".to_owned(), &lines, &lengths)).unwrap();
         let row = |number: usize| report["rows"][number].clone();
         assert_eq!((&row(0)["x fastembed 256"], &row(0)["% of GEMM"]), (&json!(5.0), &json!(50)));
+        assert_eq!(row(0)["% by core-s"], json!(100));
         assert_eq!((&row(0)["texts/s"], &row(0)["tokens/s"]), (&json!(1), &json!(20)));
         assert_eq!((&row(1)["x fastembed 256"], &row(1)["% of GEMM"]), (&json!(1.0), &Value::Null));
         assert_eq!(row(2)["texts/s"], Value::Null);

@@ -13,7 +13,8 @@ pub(crate) fn is_int8(slug: &ModelSlug, source: &LocalSource) -> bool {
     named || slug.as_str().ends_with("-int8")
 }
 
-/// Whether this processor sums products of bytes in one instruction. Without that int8 gains little over fp32.
+/// Whether this processor sums products of bytes in one instruction. Without that int8 gains
+/// little over fp32, and on x86 some of its sums are cut off at 16 bits.
 pub(crate) fn processor_multiplies_bytes() -> bool {
     #[cfg(target_arch = "x86_64")]
     return std::is_x86_feature_detected!("avx512vnni") || std::is_x86_feature_detected!("avxvnni");
