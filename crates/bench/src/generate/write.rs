@@ -31,10 +31,11 @@ pub(super) fn channel(chat: &Chat, planned: &Planned, options: &Generate) -> io:
     let folder = options.out.join(format!("guild-{:04}", planned.guild));
     fs::create_dir_all(&folder)?;
     let path = folder.join(format!("channel-{:03}.json.gz", planned.number));
-    let mut file =
-        GzEncoder::new(BufWriter::with_capacity(1 << 18, File::create(&path)?), Compression::fast());
+    // The serializer writes a few bytes at a time, and the compressor is slow to be called.
+    let file = GzEncoder::new(File::create(&path)?, Compression::fast());
+    let mut file = BufWriter::with_capacity(1 << 18, file);
     Channel::new(chat, planned, options.seed).write(&mut file)?;
-    file.finish()?.flush()?;
+    file.into_inner().map_err(io::IntoInnerError::into_error)?.finish()?;
     Ok(path.metadata()?.len())
 }
 
