@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use guildex_types::{ChannelId, GuildId, Message, MessageId, MessageKind, Skip};
 use sqlx::PgConnection;
 
@@ -99,8 +99,8 @@ async fn state(
     .bind(fresh.iter().map(|new| new.message.author.name.as_str()).collect::<Vec<_>>())
     .bind(fresh.iter().map(|new| new.message.author.is_bot).collect::<Vec<_>>())
     .bind(fresh.iter().map(|new| new.message.kind == MessageKind::System).collect::<Vec<_>>())
-    .bind(fresh.iter().map(|new| new.message.sent_at).collect::<Vec<_>>())
-    .bind(fresh.iter().map(|new| new.message.edited_at).collect::<Vec<_>>())
+    .bind(fresh.iter().map(|new| new.message.sent_at.trunc_subsecs(6)).collect::<Vec<_>>())
+    .bind(fresh.iter().map(|new| new.message.edited_at.map(|at| at.trunc_subsecs(6))).collect::<Vec<_>>())
     .bind(fresh.iter().map(|new| new.message.links.reply_to.map(MessageId::get)).collect::<Vec<_>>())
     .bind(fresh.iter().map(|new| mentions(new.message)).collect::<Vec<_>>())
     .bind(fresh.iter().map(|new| new.message.text.as_str()).collect::<Vec<_>>())
