@@ -104,9 +104,9 @@ pub async fn files(
     }
 }
 
-/// One more than there are cores: while one waits for a commit, the others work.
+/// Two for each core: while one waits for a commit or the network, another works.
 fn at_once() -> usize {
-    std::thread::available_parallelism().map_or(2, NonZero::get).saturating_add(1).min(MAX_AT_ONCE)
+    std::thread::available_parallelism().map_or(2, NonZero::get).saturating_mul(2).min(MAX_AT_ONCE)
 }
 
 /// Imports one file, until its end or until `stop`. `on_progress` hears how many bytes of the file and how many

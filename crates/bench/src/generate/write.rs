@@ -17,6 +17,9 @@ use super::random::Random;
 
 /// How many messages in a row come from one place of a real channel.
 const PASSAGE: (usize, usize) = (40, 400);
+/// Milliseconds after which a longer pause is as good as this one: in a large channel those of a quiet one would add up
+/// to centuries.
+const LONGEST_PAUSE: u64 = 6 * 3_600_000;
 /// How far back replies are remembered.
 const REMEMBERED: usize = 1_000;
 /// Messages to a member of a guild.
@@ -31,10 +34,11 @@ pub(super) fn channel(chat: &Chat, planned: &Planned, options: &Generate) -> io:
     let folder = options.out.join(format!("guild-{:04}", planned.guild));
     fs::create_dir_all(&folder)?;
     let path = folder.join(format!("channel-{:03}.json.gz", planned.number));
-    let mut file =
-        GzEncoder::new(BufWriter::with_capacity(1 << 18, File::create(&path)?), Compression::fast());
+    // The serializer writes a few bytes at a time, and the compressor is slow to be called.
+    let file = GzEncoder::new(File::create(&path)?, Compression::fast());
+    let mut file = BufWriter::with_capacity(1 << 18, file);
     Channel::new(chat, planned, options.seed).write(&mut file)?;
-    file.finish()?.flush()?;
+    file.into_inner().map_err(io::IntoInnerError::into_error)?.finish()?;
     Ok(path.metadata()?.len())
 }
 
@@ -142,7 +146,7 @@ impl<'a> Channel<'a> {
 
     fn message(&mut self, said: &'a Said, place: usize, out: &mut impl Write) -> io::Result<()> {
         // Within the second that the source may have rounded to, and never at the same time: ids grow with it.
-        let gap = said.gap.saturating_sub(500) + self.random.below(1_000) as u64;
+        let gap = said.gap.min(LONGEST_PAUSE).saturating_sub(500) + self.random.below(1_000) as u64;
         self.now += TimeDelta::milliseconds(i64::try_from(gap).unwrap_or(0).max(1));
         let low = self.random.next() & ((1 << 22) - 1);
         let id = ((self.now.timestamp_millis() - DISCORD).unsigned_abs() << 22) | low;
