@@ -44,10 +44,9 @@ const MODELS: &str = "models";
 /// `GUILDEX_*` names that are no keys. `up` tells itself by one how often it restarted;
 /// scripts and tests use most others. Kubernetes puts the last two
 /// into every pod beside a service called `guildex`.
-const RESERVED: [&str; 8] = [
+const RESERVED: [&str; 7] = [
     "GUILDEX_CONFIG",
     "GUILDEX_INT8_MODEL_DIR",
-    "GUILDEX_OFFLINE",
     "GUILDEX_RESTARTS",
     "GUILDEX_BENCH_",
     "GUILDEX_TEST_",
