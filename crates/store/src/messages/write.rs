@@ -66,7 +66,7 @@ pub async fn insert(
 ) -> Result<(), StoreError> {
     match fresh.len() {
         0 => Ok(()),
-        ..MANY => state(tx, guild, channel, fresh).await,
+        1..MANY => state(tx, guild, channel, fresh).await,
         MANY.. => copy(tx, guild, channel, fresh).await,
     }
 }
