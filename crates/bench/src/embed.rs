@@ -35,6 +35,8 @@ pub struct Embed {
     pub eligible: Eligibility,
     /// Texts of a run, taken evenly from all that there are.
     pub texts: usize,
+    /// The most tokens of a text.
+    pub tokens: usize,
     /// Runs of each kind.
     pub runs: usize,
     /// Numbers of threads to compare.

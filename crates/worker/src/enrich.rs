@@ -14,7 +14,7 @@ const TEMPLATE: &str = "2";
 
 /// The most tokens of a chunk. Of 64 to 250, smaller chunks find more and show less of a conversation; with this
 /// many both are good (`docs/retrieval.md`).
-const CHUNK_TOKENS: usize = 96;
+pub const CHUNK_TOKENS: usize = 96;
 
 /// How much of a chunk's vectors is that of it and its neighbours together: what a conversation is about may have
 /// been said some messages before. Searches find more so, by words above all (`docs/retrieval.md`).
@@ -68,7 +68,15 @@ impl Enriched {
     /// # Errors
     /// If the tokenizer fails.
     pub fn split(&self, tokenizer: &Tokenizer) -> Result<Split, TokenizerError> {
-        guildex_embed::split(&tokenizer.at_most(CHUNK_TOKENS), "", &self.said)
+        self.split_into(tokenizer, CHUNK_TOKENS)
+    }
+
+    /// Cuts what was said into chunks of at most so many tokens, to see what other lengths would do.
+    ///
+    /// # Errors
+    /// If the tokenizer fails.
+    pub fn split_into(&self, tokenizer: &Tokenizer, tokens: usize) -> Result<Split, TokenizerError> {
+        guildex_embed::split(&tokenizer.at_most(tokens), "", &self.said)
     }
 }
 

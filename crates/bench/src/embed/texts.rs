@@ -7,7 +7,6 @@ use std::path::Path;
 use guildex_embed::Tokenizer;
 use guildex_producer::eval::{Channel, Method};
 use guildex_producer::export;
-use guildex_types::Eligibility;
 use guildex_worker::enrich::Enriched;
 
 use super::Embed;
@@ -29,7 +28,7 @@ pub(super) fn read(options: &Embed, tokenizer: &Tokenizer) -> Result<Vec<String>
     let mut texts = Vec::new();
     for file in files {
         if let Some(channel) = channel(&file)? {
-            texts.extend(of_channel(&channel, &method, options.eligible, tokenizer)?);
+            texts.extend(of_channel(&channel, &method, options, tokenizer)?);
         }
     }
     if texts.is_empty() {
@@ -64,15 +63,15 @@ fn channel(path: &Path) -> Result<Option<Channel>, BenchError> {
 fn of_channel(
     channel: &Channel,
     method: &Method,
-    eligible: Eligibility,
+    options: &Embed,
     tokenizer: &Tokenizer,
 ) -> Result<Vec<String>, BenchError> {
     let mut texts = Vec::new();
     for session in channel.sessions(channel.guild_id, method, "none") {
         let messages = u32::try_from(session.messages.len()).unwrap_or(u32::MAX);
         let words = session.messages.iter().fold(0_u32, |sum, message| sum.saturating_add(message.words));
-        if eligible.admits(messages, words) {
-            let chunks = Enriched::of(&session).split(tokenizer)?.chunks;
+        if options.eligible.admits(messages, words) {
+            let chunks = Enriched::of(&session).split_into(tokenizer, options.tokens)?.chunks;
             texts.extend(chunks.into_iter().map(|chunk| chunk.text));
         }
     }

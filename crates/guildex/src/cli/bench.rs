@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use guildex_bench::embed::Way;
+use guildex_worker::enrich::CHUNK_TOKENS;
 
 /// What to measure. Whatever needs a database makes one of its own on the server of `database.url`, and takes it away.
 #[derive(Debug, Subcommand)]
@@ -47,6 +48,9 @@ pub struct BenchEmbed {
     /// Texts of a run, taken evenly from all that there are
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     pub texts: u32,
+    /// The most tokens of a text, up to the model's window
+    #[arg(long, value_name = "N", default_value_t = CHUNK_TOKENS, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(32..=8192))]
+    pub tokens: usize,
     /// Numbers of threads to compare [default: 1, 2, 4 and so on, up to all cores]
     #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     pub threads: Vec<u32>,

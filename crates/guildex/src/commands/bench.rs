@@ -83,6 +83,7 @@ async fn embed(app: &App, program: &Program, args: &BenchEmbed) -> anyhow::Resul
         rules: sessions.rules(),
         eligible: sessions.eligibility(),
         texts: args.texts as usize,
+        tokens: args.tokens,
         runs: args.told.runs as usize,
         threads,
         int8: args.int8.clone(),
