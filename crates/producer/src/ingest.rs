@@ -20,13 +20,16 @@ use guildex_store::channels::{self, Channel};
 use guildex_store::jobs::NewJob;
 use guildex_store::limits::{self, Candidate};
 use guildex_store::messages::{self, Fresh, Placed};
-use guildex_store::{StoreError, lock_channel};
+use guildex_store::{StoreError, expect_little, lock_channel};
 use guildex_types::{ChannelId, GuildId, Job, JobClass, Message, MessageId, Revision, SessionId, Skip, Task};
 use sqlx::{PgConnection, PgPool};
 
 pub use self::config::IngestConfig;
 pub(crate) use self::follow::{Touched, outdated};
 use self::place::arrival;
+
+/// Fewer messages than this cost less than the planning of their statements.
+const FEW: usize = 100;
 
 /// What one ingest did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -138,6 +141,9 @@ impl Ingest {
     ) -> Result<Ingested, StoreError> {
         let (guild, id) = (channel.guild_id, channel.id);
         let mut tx = self.pool.begin().await?;
+        if messages.len() < FEW {
+            expect_little(&mut tx).await?;
+        }
         lock_channel(&mut tx, guild, id).await?;
         let (admitted, lost) = self
             .admit(&mut tx, guild, (id, channel.parent_id), messages.to_vec(), |(message, _)| *message)

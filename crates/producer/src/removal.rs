@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use guildex_store::burials::{self, Buried};
 use guildex_store::erasures::Erased;
-use guildex_store::{StoreError, limits, lock_channel, sessions};
+use guildex_store::{StoreError, expect_little, limits, lock_channel, sessions};
 use guildex_types::{ChannelId, GuildId, JobClass, JobId, MessageId, SessionId};
 use sqlx::PgConnection;
 
@@ -28,6 +28,7 @@ impl Ingest {
         ids: &[MessageId],
     ) -> Result<usize, IngestError> {
         let mut tx = self.pool().begin().await?;
+        expect_little(&mut tx).await?;
         lock_channel(&mut tx, guild, channel).await?;
         limits::keep_out(&mut tx, guild, Some(channel), ids).await?;
         let buried = burials::bury(&mut tx, guild, channel, ids).await?;

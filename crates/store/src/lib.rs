@@ -28,6 +28,6 @@ pub mod standing;
 pub mod status;
 
 pub use db::{
-    MIGRATOR, StoreError, check_schema, connect, installation, lock_channel, lock_guild, migrate,
-    schema_version, try_lock_retention,
+    MIGRATOR, StoreError, check_schema, connect, expect_little, installation, lock_channel, lock_guild,
+    migrate, schema_version, try_lock_retention,
 };
