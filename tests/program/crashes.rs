@@ -24,13 +24,16 @@ const RESTLESS: &str = r#"
 
 const SESSIONS: i64 = 150;
 
-/// Messages and the sessions that they are in.
-type Members = BTreeMap<i64, (Option<i64>, String)>;
+/// Messages, by channel and id, and the sessions that they are in: channels of the town have ids in common.
+type Members = BTreeMap<(i64, i64), (Option<i64>, String)>;
 
 async fn members(world: &World) -> Members {
-    let rows: Vec<(i64, Option<i64>, String)> =
-        sqlx::query_as("SELECT id, session_first, text FROM messages").fetch_all(&world.pool).await.unwrap();
-    rows.into_iter().map(|(id, session, text)| (id, (session, text))).collect()
+    let rows: Vec<(i64, i64, Option<i64>, String)> =
+        sqlx::query_as("SELECT channel_id, id, session_first, text FROM messages")
+            .fetch_all(&world.pool)
+            .await
+            .unwrap();
+    rows.into_iter().map(|(channel, id, session, text)| ((channel, id), (session, text))).collect()
 }
 
 async fn indexed(world: &World) -> i64 {

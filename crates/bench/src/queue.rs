@@ -19,7 +19,7 @@ use crate::{BenchError, Program, Report, Scratch, Servers, round};
 const PAGE: usize = 1_000;
 /// Guilds that take turns.
 const GUILDS: i64 = 10;
-/// Jobs of the run in which statements are counted: each is logged, which takes its time.
+/// Jobs of the run in which statements are counted, at most: each is logged, which takes its time.
 const COUNTED: usize = 4_000;
 /// How often it is looked whether all is done.
 const LOOK: Duration = Duration::from_millis(100);
@@ -75,7 +75,10 @@ pub async fn run(servers: &Servers, program: &Program, options: &Queue) -> Resul
                     .await?,
             );
         }
-        let counted = Scratch::with(servers, async |scratch| counts(scratch, program, workers).await).await?;
+        let counted = Scratch::with(servers, async |scratch| {
+            counts(scratch, program, options.jobs.min(COUNTED), workers).await
+        })
+        .await?;
         let of = |value: fn(&Run) -> f64| median(runs.iter().map(value)).unwrap_or_default();
         report.row([
             json!(workers),
@@ -120,15 +123,16 @@ async fn once(scratch: &Scratch, program: &Program, jobs: usize, workers: usize)
 async fn counts(
     scratch: &Scratch,
     program: &Program,
+    jobs: usize,
     workers: usize,
 ) -> Result<(f64, Option<f64>), BenchError> {
     let program = program.clone().set("log.level=info,sqlx=debug").set("log.format=json");
     program.run(scratch, &["migrate"]).await?;
-    enqueue(&scratch.pool, COUNTED).await?;
+    enqueue(&scratch.pool, jobs).await?;
     let workers = start(scratch, &program, workers).await?;
     let before = commands(scratch).await?;
     let dispatcher = program.start(scratch, &["dispatcher"])?;
-    drained(&scratch.pool, COUNTED).await?;
+    drained(&scratch.pool, jobs).await?;
     let commands = commands(scratch).await?.zip(before).map(|(after, before)| after - before);
     let mut statements = 0;
     for process in workers.into_iter().chain([dispatcher]) {
@@ -137,7 +141,7 @@ async fn counts(
         let log = std::fs::read_to_string(log).map_err(BenchError::Folder)?;
         statements += log.lines().filter(|line| line.contains("sqlx::query")).count();
     }
-    let per_job = |count: f64| count / COUNTED as f64;
+    let per_job = |count: f64| count / jobs as f64;
     Ok((per_job(statements as f64), commands.map(per_job)))
 }
 
