@@ -15,6 +15,7 @@ use guildex_producer::export;
 use guildex_producer::ingest::{Ingest, IngestConfig};
 use guildex_search::Request;
 use guildex_store::channels::Channel;
+use guildex_store::jobs;
 use guildex_types::{Eligibility, JobClass, Message, MessageId};
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -35,6 +36,8 @@ const ASK: Duration = Duration::from_millis(20);
 const PROBED: usize = 10;
 /// After this a message counts as lost.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Channels that messages arrive in, at most.
+const MOST_CHANNELS: usize = 500;
 /// Messages of each channel that are stored and indexed before, so that the channel is one that goes on.
 const BEFORE: usize = 50;
 /// Words and letters that a message needs, and may have, to be searched for.
@@ -66,11 +69,11 @@ struct Came {
 /// # Errors
 /// If the exports hold too little, a server or the program fails, or a message is not found at all.
 pub async fn run(servers: &Servers, program: &Program, options: &Freshness) -> Result<Report, BenchError> {
-    let (mut recorded, mut found, peak_mib) =
+    let (channels, mut recorded, mut found, peak_mib) =
         Scratch::with(servers, async |scratch| once(scratch, program, options).await).await?;
     let debounce = options.ingest.debounce.as_millis();
     let about = format!(
-        "{} messages/s for {} s; from commit to found, a debounce of {debounce} ms included",
+        "{} messages/s in {channels} channels for {} s; from commit to found, a debounce of {debounce} ms included",
         options.rate, options.seconds
     );
     let mut report = Report::new(
@@ -91,7 +94,7 @@ async fn once(
     scratch: &Scratch,
     program: &Program,
     options: &Freshness,
-) -> Result<(Vec<f64>, Vec<f64>, f64), BenchError> {
+) -> Result<(usize, Vec<f64>, Vec<f64>, f64), BenchError> {
     let (channels, mut lines) = read(&options.exports, (options.rate * options.seconds) as usize)?;
     program.run(scratch, &["migrate"]).await?;
     let ingest = Ingest::new(scratch.pool.clone(), options.ingest.clone());
@@ -99,10 +102,11 @@ async fn once(
         let before: Vec<Message> = lines.by_ref().take(BEFORE).collect();
         ingest.messages(channel, &before, JobClass::Backfill).await?;
     }
-    program.run(scratch, &["up", "--until-idle"]).await?;
-
     let mut up = program.start(scratch, &["up"])?;
     up.answers().await?;
+    while jobs::unfinished(&scratch.pool, None).await? > 0 {
+        sleep(ASK).await;
+    }
     let (told, came) = mpsc::unbounded_channel();
     let watching = tokio::spawn(watch(scratch.pool.clone(), came));
     let mut probes = JoinSet::new();
@@ -133,7 +137,7 @@ async fn once(
         found.push(probe.map_err(|_| BenchError::Stuck("a search"))??);
     }
     let recorded = watching.await.map_err(|_| BenchError::Stuck("the books"))??;
-    Ok((recorded, found, up.kill().await?.cost.peak_mib))
+    Ok((channels.len(), recorded, found, up.kill().await?.cost.peak_mib))
 }
 
 async fn client(up: &Running) -> Result<Client, BenchError> {
@@ -143,10 +147,11 @@ async fn client(up: &Running) -> Result<Client, BenchError> {
 
 type Lines = Vec<std::vec::IntoIter<Message>>;
 
-/// The channels of the exports, as many as give enough messages, largest first, and their messages in order.
+/// The channels of the exports and their messages in order. The more channels, the more it is like the traffic of many
+/// guilds: messages of one session that follow each other faster than it is indexed wait for each other.
 fn read(exports: &[PathBuf], wanted: usize) -> Result<(Vec<Channel>, Lines), BenchError> {
     let (mut channels, mut lines, mut room) = (Vec::new(), Lines::new(), 0);
-    for file in export::find(exports).0 {
+    for file in export::find(exports).0.into_iter().take(MOST_CHANNELS) {
         let (channel, messages) = read_file(&file)?;
         if let Some(channel) = channel
             && messages.len() > 2 * BEFORE
@@ -154,10 +159,6 @@ fn read(exports: &[PathBuf], wanted: usize) -> Result<(Vec<Channel>, Lines), Ben
             room += messages.len() - BEFORE;
             channels.push(channel);
             lines.push(messages.into_iter());
-        }
-        // Channels take turns, so the shortest of them decides.
-        if room > 2 * wanted {
-            break;
         }
     }
     if room < wanted {

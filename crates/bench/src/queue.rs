@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use guildex_store::jobs::{self, NewJob};
+use guildex_store::processes;
 use guildex_types::{GuildId, Job, JobClass, Revision, Task};
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -145,12 +146,16 @@ async fn counts(
     Ok((per_job(statements as f64), commands.map(per_job)))
 }
 
+/// Workers that are there, and told so.
 async fn start(scratch: &Scratch, program: &Program, count: usize) -> Result<Vec<Running>, BenchError> {
-    let mut workers = Vec::with_capacity(count);
-    for _ in 0..count {
-        let mut worker = program.start(scratch, &["worker"])?;
-        worker.answers().await?;
-        workers.push(worker);
+    let workers = (0..count).map(|_| program.start(scratch, &["bench", "worker-alone"]));
+    let workers = workers.collect::<Result<Vec<_>, _>>()?;
+    let begun = Instant::now();
+    while processes::seen(&scratch.pool, PATIENCE).await?.len() < count {
+        if begun.elapsed() > PATIENCE {
+            return Err(BenchError::Stuck("the workers did not tell that they are there"));
+        }
+        sleep(LOOK).await;
     }
     Ok(workers)
 }

@@ -19,6 +19,10 @@ pub(crate) type Model = Box<dyn FnMut(&[String]) -> Vectors + Send>;
 /// Loads a model; called again when a session has panicked.
 pub(crate) type Load = Arc<dyn Fn() -> Result<Model, LoadError> + Send + Sync>;
 
+/// About a third of the share of a core that others get beside it.
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 5;
+
 type Vectors = Result<Vec<Vec<f32>>, EmbedError>;
 
 struct Batch {
@@ -90,6 +94,7 @@ impl Drop for Sessions {
 }
 
 fn serve(batches: &Receiver<Batch>, model: Model, load: &Load, call: &InCall) {
+    give_way();
     let mut model = Some(model);
     while let Ok(Batch { texts, begun, reply }) = batches.recv_blocking() {
         // The caller may have gone while its batch waited.
@@ -101,6 +106,18 @@ fn serve(batches: &Receiver<Batch>, model: Model, load: &Load, call: &InCall) {
         }
     }
 }
+
+/// Lets everything else go first where cores are few: what claims, reads and writes takes moments, and whoever waits for
+/// it, a search among them, would wait for a batch. On Linux this is of the calling thread alone.
+#[cfg(target_os = "linux")]
+fn give_way() {
+    if let Err(error) = rustix::process::nice(NICENESS) {
+        tracing::debug!(%error, "the model's threads keep their priority");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn give_way() {}
 
 /// Runs a batch. The model is out of its slot meanwhile, so that a panic leaves the slot empty and the next
 /// batch starts with a new model.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use guildex_queue::{QueueError, Queues, WINDOW};
 use guildex_store::jobs::Dispatched;
-use guildex_store::{StoreError, erasures, jobs};
+use guildex_store::{StoreError, erasures, jobs, statistics};
 use guildex_types::JobClass;
 use sqlx::PgPool;
 use sqlx::postgres::PgListener;
@@ -57,6 +57,8 @@ const BUSY: u32 = 20;
 const SHORTEST_LOOK: Duration = Duration::from_millis(5);
 /// How often finished jobs are trimmed, in the ledger and in Redis, and receipts of forgetting are completed.
 const JANITOR_PERIOD: Duration = Duration::from_secs(30);
+/// How often it is looked whether Postgres plans by what there was long ago.
+const STATISTICS_PERIOD: Duration = Duration::from_secs(10);
 /// How many rows the janitor deletes at a time.
 const JANITOR_BATCH: i64 = 5_000;
 
@@ -144,6 +146,9 @@ impl Dispatcher {
         if is_due(&mut agenda.janitor, JANITOR_PERIOD) {
             self.tidy().await?;
         }
+        if is_due(&mut agenda.statistics, STATISTICS_PERIOD) {
+            statistics::refresh(&self.pool).await?;
+        }
         Ok(())
     }
 
@@ -230,6 +235,7 @@ struct Agenda {
     sweep: Instant,
     losses: Instant,
     janitor: Instant,
+    statistics: Instant,
 }
 
 impl Agenda {
@@ -239,12 +245,13 @@ impl Agenda {
             sweep: now,
             losses: now + LOSS_PERIOD,
             janitor: now + JANITOR_PERIOD,
+            statistics: now,
         }
     }
 
     /// When the next of it is due.
     fn next(&self) -> Instant {
-        let chores = self.sweep.min(self.losses).min(self.janitor);
+        let chores = self.sweep.min(self.losses).min(self.janitor).min(self.statistics);
         self.classes.iter().map(|(_, look)| look.at).fold(chores, Instant::min)
     }
 
@@ -255,8 +262,9 @@ impl Agenda {
 
     /// Nothing is done before.
     fn put_off(&mut self, until: Instant) {
-        let Self { classes, sweep, losses, janitor } = self;
-        let times = classes.iter_mut().map(|(_, look)| &mut look.at).chain([sweep, losses, janitor]);
+        let Self { classes, sweep, losses, janitor, statistics } = self;
+        let times =
+            classes.iter_mut().map(|(_, look)| &mut look.at).chain([sweep, losses, janitor, statistics]);
         times.for_each(|at| *at = (*at).max(until));
     }
 }

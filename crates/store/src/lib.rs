@@ -3,7 +3,7 @@
 //! One module an aggregate: [`channels`], [`messages`], [`sessions`], [`models`], their [`books`] (and [`standing`],
 //! which compares), and [`jobs`], the ledger; what a search reads of them is in [`search`]. What is taken away goes
 //! through [`burials`], what may not come back is in [`limits`], and the receipts are [`erasures`]. [`processes`] are those
-//! of the program, and [`health`] tells whether the server does its part.
+//! of the program, [`statistics`] are what the server plans by, and [`health`] tells whether it does its part.
 //! Every call that reads or deletes a tenant's data takes its [`GuildId`](guildex_types::GuildId); only the
 //! ledger's own machinery (dispatch, claim, sweep) works across guilds, on job ids.
 //!
@@ -25,6 +25,7 @@ pub mod processes;
 pub mod search;
 pub mod sessions;
 pub mod standing;
+pub mod statistics;
 pub mod status;
 
 pub use db::{

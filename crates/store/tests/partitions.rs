@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 use guildex_store::search::index_words;
-use guildex_store::{MIGRATOR, migrate};
+use guildex_store::{MIGRATOR, migrate, statistics};
 use sqlx::PgPool;
 
 /// All that is stored of the messages, in their order.
@@ -108,4 +108,20 @@ async fn the_index_of_words_is_made_for_all_partitions_and_goes_on_where_it_was_
     assert_eq!(sqlx::query_scalar::<_, i64>(valid).fetch_one(&pool).await.unwrap(), 17);
     let method = "SELECT amname::text FROM pg_class c JOIN pg_am a ON a.oid = c.relam WHERE relname = 'messages_3_words'";
     assert_eq!(sqlx::query_scalar::<_, String>(method).fetch_one(&pool).await.unwrap(), "gin");
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn the_planner_is_told_of_all_partitions_once_there_is_much_more(pool: PgPool) {
+    assert!(!statistics::refresh(&pool).await.unwrap(), "there is nothing to tell");
+    fill(&pool).await;
+    // Postgres counts what has changed, and shows it within some seconds.
+    while !statistics::refresh(&pool).await.unwrap() {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let known: f32 = sqlx::query_scalar("SELECT reltuples FROM pg_class WHERE oid = 'messages'::regclass")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert_eq!(known, 2_000.0);
+    assert!(!statistics::refresh(&pool).await.unwrap(), "nothing has changed since");
 }

@@ -11,6 +11,9 @@ use guildex_worker::enrich::CHUNK_TOKENS;
 pub enum Bench {
     /// Jobs that do nothing, through ledger and Redis: enqueued and drained a second, and what each costs
     Queue(BenchQueue),
+    /// A worker without a model and so without anything to write, however many share a database: what `queue` runs
+    #[command(hide = true)]
+    WorkerAlone,
     /// Texts through the model: ours, and fastembed left to itself; and how near that is to what the cores can do
     Embed(BenchEmbed),
     /// One way to embed the texts on standard input: what `embed` runs in processes of their own

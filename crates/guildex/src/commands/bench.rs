@@ -6,6 +6,8 @@ use guildex_bench::generate::{self, Generate};
 use guildex_bench::{Program, Report, Servers, embed, freshness, ingest, pipeline, queue, search};
 use guildex_embed::{Embedder, LocalConfig, LocalEmbedder, LocalSource, Pooling};
 use guildex_index::{EdgeIndex, QdrantServer, VectorIndex};
+use guildex_upkeep::presence;
+use guildex_worker::exit_hung;
 
 use super::print;
 use crate::app::App;
@@ -13,6 +15,7 @@ use crate::catalogue;
 use crate::cli::{Bench, BenchEmbed, BenchEmbedAlone, BenchGenerate, Cli};
 use crate::config::Backend;
 use crate::progress::{Progress, Unit};
+use crate::{open, shutdown};
 
 /// The flags that the measured processes get, too: all but what a scratch gives them.
 pub fn flags(cli: &Cli) -> Vec<String> {
@@ -29,6 +32,7 @@ pub async fn run(app: &App, flags: &[String], what: Bench) -> anyhow::Result<()>
         Bench::Embed(args) => (embed(app, &program, &args).await?, args.told.json),
         Bench::EmbedAlone(args) => return embed_alone(app, args).await,
         Bench::Generate(args) => return generate(args).await,
+        Bench::WorkerAlone => return worker_alone(app).await,
         Bench::Ingest(args) => {
             let options = ingest::Ingest { exports: args.exports, runs: args.told.runs as usize };
             (ingest::run(&servers(app)?, &program, &options).await?, args.told.json)
@@ -37,7 +41,7 @@ pub async fn run(app: &App, flags: &[String], what: Bench) -> anyhow::Result<()>
             let (jobs, runs) = (args.jobs as usize, args.told.runs as usize);
             let workers = args.workers.into_iter().map(|count| count as usize).collect();
             let options = queue::Queue { jobs, runs, workers };
-            (queue::run(&servers(app)?, &hashed(app, program), &options).await?, args.told.json)
+            (queue::run(&servers(app)?, &program, &options).await?, args.told.json)
         }
         Bench::Pipeline(args) => {
             let (program, alone) = match args.hashed {
@@ -61,7 +65,7 @@ pub async fn run(app: &App, flags: &[String], what: Bench) -> anyhow::Result<()>
                 Backend::Server => Some(Arc::new(app.server()?)),
                 Backend::Embedded => None,
             };
-            let open = |folder: &Path| open(server.as_ref(), folder);
+            let open = |folder: &Path| open_in(server.as_ref(), folder);
             let options = search::Search { sessions, searches, runs };
             (search::run(&servers(app)?, &open, &embedder, &options).await?, args.told.json)
         }
@@ -105,6 +109,18 @@ async fn embed_alone(app: &App, args: BenchEmbedAlone) -> anyhow::Result<()> {
     print(&serde_json::to_string(&measured)?)
 }
 
+/// The database has no model, so that nobody owns a collection: with one, workers of several embedded indexes would
+/// take it from each other.
+async fn worker_alone(app: &App) -> anyhow::Result<()> {
+    let stop = shutdown::on_signal()?;
+    let pool = app.database().await?;
+    let (queues, index) = (app.queues().await?, open::index(app).await?);
+    let worker = app.worker(app.ingest(pool.clone()), queues, app.models()?, index, Arc::new(exit_hung));
+    let presence = presence::run(&pool, &worker.name, "worker", worker.config.slots(), stop.clone());
+    tokio::join!(worker.run(stop.clone()), presence);
+    Ok(())
+}
+
 async fn generate(args: BenchGenerate) -> anyhow::Result<()> {
     let BenchGenerate { messages, guilds, exports, out, seed } = args;
     let folder = out.display().to_string();
@@ -142,7 +158,7 @@ fn hashed(app: &App, program: Program) -> Program {
     }
 }
 
-fn open(
+fn open_in(
     server: Option<&Arc<QdrantServer>>,
     folder: &Path,
 ) -> Result<Arc<dyn VectorIndex>, guildex_index::Error> {
