@@ -78,7 +78,7 @@ pub enum BenchError {
     /// An id that was made up is none.
     #[error(transparent)]
     Id(#[from] InvalidId),
-    /// Ctrl-C.
+    /// Ctrl-C or SIGTERM.
     #[error("interrupted")]
     Interrupted,
     /// There is nothing to measure.

@@ -9,6 +9,7 @@ use redis::aio::MultiplexedConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use tempfile::TempDir;
+use tokio::signal::unix::{SignalKind, signal};
 use url::Url;
 use uuid::Uuid;
 
@@ -54,7 +55,8 @@ impl Scratch {
         Ok(Self { servers: servers.clone(), name, folder, pool })
     }
 
-    /// Does something with a new corner, and takes it away whatever came of it: an error or an interruption (Ctrl-C).
+    /// Does something with a new corner, and takes it away whatever came of it: an error or an
+    /// interruption (Ctrl-C, SIGTERM).
     ///
     /// # Errors
     /// As the work, or if a server or the disk refuses.
@@ -62,10 +64,12 @@ impl Scratch {
         servers: &Servers,
         work: impl AsyncFnOnce(&Self) -> Result<T, BenchError>,
     ) -> Result<T, BenchError> {
+        let mut terminated = signal(SignalKind::terminate()).map_err(BenchError::Process)?;
         let scratch = Self::new(servers).await?;
         let outcome = tokio::select! {
             outcome = work(&scratch) => outcome,
             _ = tokio::signal::ctrl_c() => Err(BenchError::Interrupted),
+            _ = terminated.recv() => Err(BenchError::Interrupted),
         };
         scratch.close().await?;
         outcome
