@@ -3,7 +3,7 @@
 //! Learned from given exports: who speaks how often and after whom, the gaps between messages, replies and mentions,
 //! and how long texts are and of which words. What is written goes passage by passage through what was learned: a
 //! stretch of a real channel keeps its times, speakers and links, under other names, while each text is
-//! [spliced](learn::Chat::splice) from real ones. So nothing is a copy, and single words, as in chat, come again.
+//! spliced from real ones. So nothing is a copy, and single words, as in chat, come again.
 //!
 //! The same seed and exports give the same files, byte for byte. Each file is a channel and is made for itself, so
 //! memory does not grow with the number of messages.

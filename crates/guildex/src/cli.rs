@@ -401,7 +401,7 @@ pub struct EvalRetrieval {
     /// Models of the configuration to compare [default: model.name]
     #[arg(long, value_name = "MODEL,...", value_delimiter = ',')]
     pub models: Vec<ModelSlug>,
-    /// A folder with model.name in int8, to compare the two; `scripts/model int8` makes one
+    /// A folder with model.name in int8, to compare the two; `scripts/model fp32` makes both
     #[arg(long, value_name = "DIR", env = "GUILDEX_INT8_MODEL_DIR")]
     pub int8: Option<PathBuf>,
     /// Ways to make sessions

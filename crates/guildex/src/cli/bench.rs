@@ -57,7 +57,7 @@ pub struct BenchEmbed {
     /// Numbers of threads to compare [default: 1, 2, 4 and so on, up to all cores]
     #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     pub threads: Vec<u32>,
-    /// A folder with model.name in int8, to compare the two; `scripts/model int8` makes one
+    /// A folder with model.name in int8, to compare the two; `scripts/model fp32` makes both
     #[arg(long, value_name = "DIR", env = "GUILDEX_INT8_MODEL_DIR")]
     pub int8: Option<PathBuf>,
     #[command(flatten)]
