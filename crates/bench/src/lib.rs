@@ -28,5 +28,5 @@ pub mod search;
 
 pub use error::BenchError;
 pub use program::{Program, Running, Spent};
-pub use report::{Column, Report, round};
+pub use report::{Report, round};
 pub use scratch::{Scratch, Servers};

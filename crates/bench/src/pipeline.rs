@@ -129,11 +129,7 @@ async fn once(scratch: &Scratch, program: &Program, options: &Pipeline) -> Resul
     if sessions == 0 {
         return Err(BenchError::Nothing { path: path() });
     }
-    let seconds: f64 = sqlx::query_scalar(
-        "SELECT extract(epoch FROM max(finished_at) - min(claimed_at))::float8 FROM jobs WHERE state = 'done'",
-    )
-    .fetch_one(&scratch.pool)
-    .await?;
+    let seconds = scratch.seconds_at_work().await?;
     let alone = match &options.alone {
         Some(embedder) => Some(alone(&scratch.pool, embedder.as_ref()).await?),
         None => None,

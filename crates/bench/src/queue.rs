@@ -103,7 +103,7 @@ async fn once(scratch: &Scratch, program: &Program, jobs: usize, workers: usize)
 
     let before: f64 = workers.iter_mut().map(|worker| worker.cost().processor.as_secs_f64()).sum();
     let dispatcher = program.start(scratch, &["dispatcher"])?;
-    let seconds = drained(&scratch.pool, jobs).await?;
+    let seconds = drained(scratch, jobs).await?;
     let mut processor = dispatcher.kill().await?.cost.processor.as_secs_f64() - before;
     let mut peak_mib: f64 = 0.0;
     for worker in workers {
@@ -133,7 +133,7 @@ async fn counts(
     let workers = start(scratch, &program, workers).await?;
     let before = commands(scratch).await?;
     let dispatcher = program.start(scratch, &["dispatcher"])?;
-    drained(&scratch.pool, jobs).await?;
+    drained(scratch, jobs).await?;
     let commands = commands(scratch).await?.zip(before).map(|(after, before)| after - before);
     let mut statements = 0;
     for process in workers.into_iter().chain([dispatcher]) {
@@ -182,13 +182,14 @@ async fn enqueue(pool: &PgPool, count: usize) -> Result<(), BenchError> {
     Ok(())
 }
 
-/// Seconds from the first claim to the last end, by the ledger's own books.
-async fn drained(pool: &PgPool, count: usize) -> Result<f64, BenchError> {
+/// Waits until so many jobs are done; how many seconds they took.
+async fn drained(scratch: &Scratch, count: usize) -> Result<f64, BenchError> {
     let (mut done, mut since) = (0, Instant::now());
     while done < count {
         sleep(LOOK).await;
-        let now: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM jobs WHERE state = 'done'").fetch_one(pool).await?;
+        let now: i64 = sqlx::query_scalar("SELECT count(*) FROM jobs WHERE state = 'done'")
+            .fetch_one(&scratch.pool)
+            .await?;
         let now = usize::try_from(now).unwrap_or(0);
         if now > done {
             (done, since) = (now, Instant::now());
@@ -196,10 +197,7 @@ async fn drained(pool: &PgPool, count: usize) -> Result<f64, BenchError> {
             return Err(BenchError::Stuck("no job was done for a minute"));
         }
     }
-    let seconds = sqlx::query_scalar(
-        "SELECT extract(epoch FROM max(finished_at) - min(claimed_at))::float8 FROM jobs WHERE state = 'done'",
-    );
-    Ok(seconds.fetch_one(pool).await?)
+    scratch.seconds_at_work().await
 }
 
 /// How many commands Redis has run since it was started.

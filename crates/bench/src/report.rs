@@ -10,13 +10,6 @@ use serde_json::Value;
 
 use crate::measure::Machine;
 
-/// A column of a report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Column(
-    /// Its name, unit included, as in `"jobs/s"`.
-    pub &'static str,
-);
-
 /// The figures of a benchmark.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
@@ -24,16 +17,15 @@ pub struct Report {
     pub bench: &'static str,
     /// What was measured, in a sentence.
     pub about: String,
-    columns: Vec<Column>,
+    columns: Vec<&'static str>,
     rows: Vec<Vec<Value>>,
     machine: Machine,
 }
 
 impl Report {
-    /// A report without rows, of this machine.
+    /// A report without rows, of this machine. Columns are named with their units, as in `"jobs/s"`.
     pub fn new(bench: &'static str, about: String, columns: &[&'static str]) -> Self {
-        let columns = columns.iter().copied().map(Column).collect();
-        Self { bench, about, columns, rows: Vec::new(), machine: Machine::of_process() }
+        Self { bench, about, columns: columns.into(), rows: Vec::new(), machine: Machine::of_process() }
     }
 
     /// Adds a row: a value for each column, `null` where there is none.
@@ -52,7 +44,7 @@ pub fn round(figure: f64, decimals: i32) -> Value {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = Table::new();
-        table.load_style(NOTHING).set_header(self.columns.iter().map(|column| column.0));
+        table.load_style(NOTHING).set_header(&self.columns);
         for row in &self.rows {
             table.add_row(row.iter().map(shown));
         }
@@ -79,7 +71,7 @@ impl Serialize for Report {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let of_row = |row: &Vec<Value>| {
             let cells =
-                self.columns.iter().zip(row).map(|(column, cell)| (column.0.to_owned(), cell.clone()));
+                self.columns.iter().zip(row).map(|(column, cell)| ((*column).to_owned(), cell.clone()));
             Value::Object(cells.collect())
         };
         let mut map = serializer.serialize_map(Some(4))?;

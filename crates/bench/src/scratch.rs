@@ -102,6 +102,17 @@ impl Scratch {
         self.folder.path()
     }
 
+    /// From the first claim of a job to the last end of one, by the ledger's own books.
+    ///
+    /// # Errors
+    /// If Postgres fails, or nothing was done.
+    pub async fn seconds_at_work(&self) -> Result<f64, BenchError> {
+        let seconds = sqlx::query_scalar(
+            "SELECT extract(epoch FROM max(finished_at) - min(claimed_at))::float8 FROM jobs WHERE state = 'done'",
+        );
+        Ok(seconds.fetch_one(&self.pool).await?)
+    }
+
     /// A connection to Redis.
     ///
     /// # Errors

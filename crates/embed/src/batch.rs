@@ -8,8 +8,7 @@ use std::cmp::Reverse;
 /// the longest go first, so that the last batches to finish are the cheap ones. A text beyond the budget
 /// stands alone. Returns indexes into `lengths`, each exactly once.
 pub fn plan(lengths: &[usize], max_padded_tokens: usize) -> Vec<Vec<usize>> {
-    let mut texts: Vec<(usize, usize)> = lengths.iter().copied().enumerate().collect();
-    texts.sort_by_key(|&(_, length)| Reverse(length));
+    let texts = longest_first(lengths);
 
     let mut rest = texts.as_slice();
     let mut batches = Vec::new();
@@ -22,6 +21,13 @@ pub fn plan(lengths: &[usize], max_padded_tokens: usize) -> Vec<Vec<usize>> {
     batches
 }
 
+/// Texts with their lengths.
+fn longest_first(lengths: &[usize]) -> Vec<(usize, usize)> {
+    let mut texts: Vec<(usize, usize)> = lengths.iter().copied().enumerate().collect();
+    texts.sort_by_key(|&(_, length)| Reverse(length));
+    texts
+}
+
 /// What a batch costs beside its tokens, in tokens: small products are slower, and every call has its price. Measured
 /// with all-MiniLM-L6-v2 in fp32 and int8.
 const OVERHEAD: usize = 10;
@@ -31,8 +37,7 @@ const OVERHEAD: usize = 10;
 ///
 /// What a call costs beyond that must be nothing: it makes more and smaller batches than [`plan`].
 pub fn plan_tightly(lengths: &[usize], max_padded_tokens: usize) -> Vec<Vec<usize>> {
-    let mut texts: Vec<(usize, usize)> = lengths.iter().copied().enumerate().collect();
-    texts.sort_by_key(|&(_, length)| Reverse(length));
+    let mut texts = longest_first(lengths);
 
     // For each number of the longest texts, the least that they cost, and how many of them are in the last batch.
     let mut cheapest = vec![(0, 0)];
