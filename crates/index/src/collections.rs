@@ -62,11 +62,12 @@ pub trait Collections: Send + Sync {
     ) -> BoxFuture<'a, Result<(), Error>>;
 
     /// While much is written at once, building graphs for searches is wasted work: [`Bulk::Begin`] puts it off,
-    /// [`Bulk::End`] does it. Searches are right before, during and after.
+    /// [`Bulk::End`] does it. Searches are right before, during and after. The embedded engine has no graphs but of
+    /// the largest guilds, and makes no difference.
     fn bulk<'a>(&'a self, collection: &'a CollectionName, bulk: Bulk) -> BoxFuture<'a, Result<(), Error>>;
 
-    /// Reorganises the collection for fast searches. An index does so by itself when enough has changed and it
-    /// is idle; searches are right before, during and after, while writes may wait.
+    /// Reorganises the collection for fast searches. An index does so by itself when enough has changed; searches
+    /// are right before, during and after, while writes may wait.
     fn optimize<'a>(&'a self, collection: &'a CollectionName) -> BoxFuture<'a, Result<(), Error>>;
 
     /// Writes the collection as it is at one moment into `folder`, which is there and empty. Searches go on

@@ -389,13 +389,38 @@ async fn a_collection_of_another_make_says_where_it_differs() {
         "the payload index guild_id",
     ];
     assert_eq!(fatal(&found), expected);
-    assert_eq!(found.len(), expected.len() + 3 + 7, "three slow settings and seven slow filters: {found:#?}");
+    assert_eq!(found.len(), expected.len() + 6, "six slow filters: {found:#?}");
 
     let dir = made(EdgeConfig::builder().build());
     let (found, fits) = differences(dir.path()).await;
     assert!(!fits);
     let expected = ["the dense vectors", "the vectors of words", "the payload index guild_id"];
     assert_eq!(fatal(&found), expected);
+}
+
+#[tokio::test]
+async fn a_collection_of_an_older_release_takes_up_todays_settings_and_keeps_its_points() {
+    use qdrant_edge::{EdgeConfig, EdgeOptimizersConfig, EdgeShard};
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join(collection().name.as_str());
+    let index = opened(dir.path()).await;
+    let chunks: Vec<_> = (1..=100).map(|first| Chunk { first, ..Chunk::default() }).collect();
+    upsert(&index, &collection(), &chunks).await;
+    drop(index);
+    let todays = EdgeConfig::load(&folder).unwrap().unwrap();
+    let mut older = todays.clone();
+    older.hnsw_config.full_scan_threshold = 10_000;
+    older.optimizers = EdgeOptimizersConfig { indexing_threshold: Some(200_000), ..Default::default() };
+    older.vectors.values_mut().for_each(|dense| dense.on_disk = None);
+    older.sparse_vectors.values_mut().for_each(|words| words.on_disk = None);
+    older.save(&folder).unwrap();
+    drop(EdgeShard::load(&folder, None).unwrap());
+
+    let index = opened(dir.path()).await;
+    index.collections().optimize(&collection().name).await.unwrap();
+    assert_eq!(stored(&index).await, chunks.iter().map(Chunk::id).collect());
+    drop(index);
+    assert_eq!(EdgeConfig::load(&folder).unwrap().unwrap(), todays);
 }
 
 #[tokio::test]

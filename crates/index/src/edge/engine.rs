@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
-use qdrant_edge::{EdgeShard, OperationResult};
+use qdrant_edge::{EdgeConfig, EdgeShard, OperationResult};
 
 use super::schema;
 use crate::Error;
@@ -115,7 +115,12 @@ fn load(folder: &Path) -> Result<EdgeShard, Error> {
         return Err(damaged(folder, "its segments are missing"));
     }
     cut_log(folder).map_err(|source| Error::Io { path: folder.to_owned(), source })?;
-    guarded(|| EdgeShard::load(folder, None)).map_err(|error| damaged(folder, &error.to_string()))
+    guarded(|| {
+        // With what is wanted today; segments of another make are rewritten when the collection is reorganised.
+        let config = EdgeConfig::load(folder).transpose()?.map(schema::renewed);
+        EdgeShard::load(folder, config)
+    })
+    .map_err(|error| damaged(folder, &error.to_string()))
 }
 
 /// The engine flushes when it is dropped, and panics if it cannot.

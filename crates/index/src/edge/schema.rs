@@ -8,8 +8,8 @@ use guildex_types::{GuildId, MessageId, SessionId};
 use qdrant_edge::{
     AnyVariants, Condition, CreateIndex, DateTimeWrapper, DatetimeIndexParams, Distance, EdgeConfig,
     EdgeOptimizersConfig, EdgeSparseVectorParams, EdgeVectorParams, FieldCondition, FieldIndexOperations,
-    Filter, HnswIndexConfig, IntegerIndexParams, JsonPath, KeywordIndexParams, Match, Modifier,
-    PayloadFieldSchema, PayloadIndexInfo, PayloadSchemaParams, Range, UpdateOperation, WalOptions,
+    Filter, HnswIndexConfig, JsonPath, KeywordIndexParams, Match, Modifier, PayloadFieldSchema,
+    PayloadIndexInfo, PayloadSchemaParams, Range, UpdateOperation, WalOptions,
 };
 
 use crate::{Difference, Error, Filter as Wanted, Scope};
@@ -30,24 +30,62 @@ const MICROS: u16 = 6;
 
 /// The engine's configuration of a collection.
 pub(super) fn config(dims: usize) -> EdgeConfig {
-    // Searches stay in one guild: graphs are built for guilds and channels, none over all of them.
-    let graph = HnswIndexConfig { m: 0, payload_m: Some(16), ..HnswIndexConfig::default() };
-    let optimizers = EdgeOptimizersConfig { indexing_threshold: Some(INDEXED_FROM_KB), ..Default::default() };
+    let dense = EdgeVectorParams::builder(dims, Distance::Cosine).on_disk(true).build();
+    let words = EdgeSparseVectorParams::builder().modifier(Modifier::Idf).on_disk(true).build();
     // The engine never reads its log back and keeps all of it: small files let it be cut soon.
     let log = WalOptions { segment_capacity: 8 * KIB * KIB, ..WalOptions::default() };
     EdgeConfig::builder()
-        .vector(DENSE, EdgeVectorParams::builder(dims, Distance::Cosine).build())
-        .sparse_vector(BM25, EdgeSparseVectorParams::builder().modifier(Modifier::Idf).build())
-        .hnsw_config(graph)
-        .optimizers(optimizers)
+        .vector(DENSE, dense)
+        .sparse_vector(BM25, words)
+        .hnsw_config(graphs())
+        .optimizers(segments(dims, 0))
         .wal_options(log)
         .build()
 }
 
-/// From how many KiB of dense vectors on a segment gets graphs; about 130,000 vectors of 384. Comparing with all
-/// of 36,000 takes 6 ms on a core and finds the best, while graphs for 40,000 take half a minute to build, in
-/// which writes wait.
-const INDEXED_FROM_KB: usize = 200_000;
+/// The configuration of a collection that is there, as far as it can be changed, brought to today's. What its
+/// vectors are stays.
+pub(super) fn renewed(mut found: EdgeConfig) -> EdgeConfig {
+    let dims = found.vectors.get(DENSE).map_or(0, |dense| dense.size);
+    let wanted = config(dims);
+    for (name, dense) in &mut found.vectors {
+        dense.on_disk = wanted.vectors.get(name).and_then(|wanted| wanted.on_disk);
+        dense.hnsw_config = None;
+    }
+    for (name, words) in &mut found.sparse_vectors {
+        words.on_disk = wanted.sparse_vectors.get(name).and_then(|wanted| wanted.on_disk);
+    }
+    EdgeConfig { vectors: found.vectors, sparse_vectors: found.sparse_vectors, ..wanted }
+}
+
+/// No graphs: a search compares with all vectors of its guild, and finds the best. That takes 6 ms of a core for
+/// 36,000 of them, while graphs for 40,000 take half a minute to build, in which writes wait. Where a guild has a
+/// million, there is Qdrant.
+fn graphs() -> HnswIndexConfig {
+    HnswIndexConfig { m: 0, payload_m: None, ..HnswIndexConfig::default() }
+}
+
+/// How a collection of so many points is cut into segments. New points go to one that is sealed when it has
+/// [`SEALED_FROM`], since what it costs to sort words into a segment grows with it. [`MERGED`] of these are merged
+/// into one, which stays as it is: a flush costs some milliseconds a segment, and a merger the memory of what is
+/// merged, twice.
+pub(super) fn segments(dims: usize, points: usize) -> EdgeOptimizersConfig {
+    let kib = |points: usize| (points * dims * size_of::<f32>() / KIB).max(1);
+    let sealed = points / SEALED_FROM;
+    let for_what_comes = 1;
+    EdgeOptimizersConfig {
+        indexing_threshold: Some(kib(SEALED_FROM / 2)),
+        max_segment_size: Some(kib(SEALED_FROM * (MERGED + 2))),
+        default_segment_number: Some(sealed / MERGED + sealed % MERGED + for_what_comes),
+        ..EdgeOptimizersConfig::default()
+    }
+}
+
+/// How many points written or deleted make it worth to seal the segment that takes new ones. A test can only write
+/// so many.
+pub(super) const SEALED_FROM: usize = if cfg!(test) { 40 } else { 4_000 };
+/// How many sealed segments become one.
+const MERGED: usize = 6;
 
 /// In what ways a collection cannot hold what is to be written, or ranks it wrongly.
 pub(super) fn mismatches(found: &EdgeConfig, dims: usize) -> Vec<Difference> {
@@ -86,31 +124,6 @@ pub(super) fn mismatches(found: &EdgeConfig, dims: usize) -> Vec<Difference> {
     differences
 }
 
-/// In what ways the collection is set up to be slower than it could be.
-pub(super) fn slowdowns(found: &EdgeConfig, dims: usize) -> Vec<Difference> {
-    let wanted = config(dims);
-    let dense = found.vectors.get(DENSE).and_then(|dense| dense.hnsw_config);
-    let graph = dense.unwrap_or(found.hnsw_config);
-    [
-        ("the graph's m", Some(graph.m), Some(wanted.hnsw_config.m)),
-        ("the graph's payload_m", graph.payload_m, wanted.hnsw_config.payload_m),
-        (
-            "the KiB from which on graphs are built",
-            found.optimizers.indexing_threshold,
-            wanted.optimizers.indexing_threshold,
-        ),
-    ]
-    .into_iter()
-    .filter(|(_, found, wanted)| found != wanted)
-    .map(|(what, found, wanted)| Difference {
-        what: what.to_owned(),
-        found: found.map_or_else(|| "the engine's choice".to_owned(), |number| number.to_string()),
-        wanted: wanted.map_or_else(|| "the engine's choice".to_owned(), |number| number.to_string()),
-        fatal: false,
-    })
-    .collect()
-}
-
 /// In what ways the payload indexes are not those of [`payload_schema`]. Filters work without, slowly; but what
 /// guilds there are is known from the index alone.
 pub(super) fn index_differences(
@@ -137,27 +150,21 @@ fn describe(index: &PayloadIndexInfo) -> String {
     format!("{:?} {} a graph", index.data_type, if graph { "with" } else { "without" }).to_lowercase()
 }
 
-/// What is indexed of a payload. Searches stay in a guild, and channels are what they are narrowed to: these have
-/// graphs. Authors and times have none, since they are filters within a guild. Where a filter leaves less than
-/// 10,000 KiB of vectors, about 6,700, the engine compares with all of them; where it leaves more than about one
-/// in 16 (`payload_m`), the guild's graph still hangs together. Between the two lie guilds of more than 100,000
-/// points alone, in which a filtered search may miss some unless it is exact. That is not worth a graph for each
-/// of tens of authors a point, built anew at every reorganisation. Deletions need no graphs at all.
-fn payload_schema() -> [(&'static str, PayloadSchemaParams); 8] {
-    let tenant = KeywordIndexParams { is_tenant: Some(true), enable_hnsw: Some(true), ..Default::default() };
-    let channel = KeywordIndexParams { enable_hnsw: Some(true), ..Default::default() };
-    let keyword = KeywordIndexParams { enable_hnsw: Some(false), ..Default::default() };
-    let time = DatetimeIndexParams { enable_hnsw: Some(false), ..Default::default() };
-    let number = IntegerIndexParams { enable_hnsw: Some(false), ..Default::default() };
+/// What is indexed of a payload: what is filtered by. Every index costs a reading of all payloads whenever segments
+/// are merged, so revisions have none: the engine would compare them as floats, and they are read instead.
+fn payload_schema() -> [(&'static str, PayloadSchemaParams); 7] {
+    let on_disk = Some(true);
+    let keyword = KeywordIndexParams { on_disk, ..Default::default() };
+    let tenant = KeywordIndexParams { is_tenant: Some(true), ..keyword.clone() };
+    let time = DatetimeIndexParams { on_disk, ..Default::default() };
     [
         (GUILD, PayloadSchemaParams::Keyword(tenant)),
-        ("channel_id", PayloadSchemaParams::Keyword(channel)),
+        ("channel_id", PayloadSchemaParams::Keyword(keyword.clone())),
         ("author_ids", PayloadSchemaParams::Keyword(keyword.clone())),
         ("message_ids", PayloadSchemaParams::Keyword(keyword.clone())),
         ("session_id", PayloadSchemaParams::Keyword(keyword)),
         ("start_time", PayloadSchemaParams::Datetime(time.clone())),
         ("end_time", PayloadSchemaParams::Datetime(time)),
-        ("revision", PayloadSchemaParams::Integer(number)),
     ]
 }
 
@@ -230,4 +237,17 @@ fn in_time(name: &str, range: Range<DateTimeWrapper>) -> Result<Condition, Error
 fn is_any<T: Display>(name: &str, ids: impl IntoIterator<Item = T>) -> Result<Condition, Error> {
     let ids = AnyVariants::Strings(ids.into_iter().map(|id| id.to_string()).collect());
     Ok(Condition::Field(FieldCondition::new_match(field(name)?, Match::new_any(ids))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_segments_are_merged_and_large_ones_stay() {
+        let number = |sealed: usize| segments(4, sealed * SEALED_FROM).default_segment_number;
+        assert_eq!([0, 1, 5].map(number), [Some(1), Some(2), Some(6)]);
+        assert_eq!([6, 7, 11].map(number), [Some(2), Some(3), Some(7)], "six have become one");
+        assert_eq!([12, 73].map(number), [Some(3), Some(12 + 1 + 1)]);
+    }
 }

@@ -2,6 +2,8 @@
 
 mod changes;
 mod search;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,18 +19,15 @@ use super::engine::Engine;
 use super::schema::{self, DENSE};
 use super::snapshot;
 use crate::point::Marked;
-use crate::{Bulk, Difference, Error, Mark, Page};
-
-/// After how many written or deleted points an idle collection is reorganised.
-const TEND_AFTER: usize = 20_000;
+use crate::{Difference, Error, Mark, Page};
 
 pub(super) struct Shard {
     engine: Engine,
     dims: usize,
     /// Points written or deleted since the last reorganisation.
     changed: AtomicUsize,
-    /// Whether much is being written, and reorganising has to wait.
-    bulk: AtomicBool,
+    /// Whether something was changed since the last flush.
+    unflushed: AtomicBool,
     /// Whether a change failed since the last flush.
     broken: AtomicBool,
 }
@@ -52,7 +51,7 @@ impl Shard {
             engine,
             dims,
             changed: AtomicUsize::new(unsorted),
-            bulk: AtomicBool::new(false),
+            unflushed: AtomicBool::new(false),
             broken: AtomicBool::new(false),
         })
     }
@@ -74,12 +73,9 @@ impl Shard {
 
     /// Every way in which this is not what [`create`](Self::create) makes.
     pub(super) fn differences(&self, dims: usize) -> Result<Vec<Difference>, Error> {
-        let (mut differences, indexes) = self.engine.with(|engine| {
-            let config = engine.config();
-            let mut differences = schema::mismatches(&config, dims);
-            differences.extend(schema::slowdowns(&config, dims));
-            Ok((differences, engine.info().payload_schema))
-        })?;
+        let (mut differences, indexes) = self
+            .engine
+            .with(|engine| Ok((schema::mismatches(&engine.config(), dims), engine.info().payload_schema)))?;
         differences.extend(schema::index_differences(&indexes)?);
         Ok(differences)
     }
@@ -155,36 +151,43 @@ impl Shard {
             self.engine.reopen()?;
             return Err(Error::Engine("a change failed, and those made with it have to be repeated".into()));
         }
-        self.engine.flush()
+        // It costs as much when nothing was changed: most removals of what is older find nothing.
+        if self.unflushed.load(Ordering::Relaxed) {
+            self.engine.flush()?;
+            self.unflushed.store(false, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
-    /// Merges and indexes what has piled up, and drops what was deleted.
+    /// Seals the segment that took new points when it is full, merges small ones, and drops what was deleted.
     pub(super) fn optimize(&self) -> Result<(), Error> {
         let indexes = schema::payload_indexes()?;
         self.changed.store(0, Ordering::Relaxed);
-        self.engine.with(|engine| {
-            engine.optimize()?;
+        let reorganised = self.engine.with(|engine| {
+            let segments = schema::segments(self.dims, engine.info().points_count);
+            if engine.config().optimizers != segments {
+                engine.set_optimizers_config(segments)?;
+            }
+            let reorganised = engine.optimize()?;
             // It opens a new segment for what comes next, without payload indexes.
-            indexes.into_iter().try_for_each(|index| engine.update(index))
+            indexes.into_iter().try_for_each(|index| engine.update(index))?;
+            Ok(reorganised)
         })?;
-        self.flush()
+        self.unflushed.store(true, Ordering::Relaxed);
+        self.flush()?;
+        if !reorganised {
+            return Ok(());
+        }
+        // What was read and written of files that are mapped counts as the process' memory until they are closed.
+        self.engine.reopen()
     }
 
     /// Makes the payload indexes that are missing.
     pub(super) fn amend(&self) -> Result<(), Error> {
         let indexes = schema::payload_indexes()?;
         self.engine.with(|engine| indexes.into_iter().try_for_each(|index| engine.update(index)))?;
+        self.unflushed.store(true, Ordering::Relaxed);
         self.flush()
-    }
-
-    /// Puts reorganising off, or makes up for it.
-    pub(super) fn bulk(&self, bulk: Bulk) -> Result<(), Error> {
-        self.bulk.store(bulk == Bulk::Begin, Ordering::Relaxed);
-        if self.is_due() { self.optimize() } else { Ok(()) }
-    }
-
-    fn is_due(&self) -> bool {
-        !self.bulk.load(Ordering::Relaxed) && self.changed.load(Ordering::Relaxed) >= TEND_AFTER
     }
 
     /// Writes a copy of the collection into an empty folder. Nothing is changed meanwhile, since whoever could is
@@ -194,17 +197,22 @@ impl Shard {
         snapshot::write(self.engine.folder(), folder)
     }
 
-    /// What is to be done now and then, when nothing else is.
+    /// Reorganises the collection if enough was changed.
     pub(super) fn tend(&self) {
-        if self.is_due() {
-            let started = std::time::Instant::now();
-            let outcome = self.optimize();
-            let (folder, ms) = (self.engine.folder().display(), started.elapsed().as_millis());
-            match outcome {
-                Ok(()) => tracing::info!(%folder, ms, "reorganised a collection"),
-                Err(error) => tracing::warn!(%folder, %error, "a collection could not be reorganised"),
-            }
+        if self.changed.load(Ordering::Relaxed) < schema::SEALED_FROM {
+            return;
         }
+        let started = std::time::Instant::now();
+        let outcome = self.optimize();
+        let (folder, ms) = (self.engine.folder().display(), started.elapsed().as_millis());
+        match outcome {
+            Ok(()) => tracing::info!(%folder, ms, "reorganised a collection"),
+            Err(error) => tracing::warn!(%folder, %error, "a collection could not be reorganised"),
+        }
+    }
+
+    /// Cuts the log when it has grown long.
+    pub(super) fn tend_log(&self) {
         if let Err(error) = self.engine.tend_log() {
             tracing::error!(%error, "a collection could not be opened again");
         }

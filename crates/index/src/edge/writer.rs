@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::shard::Shard;
 use super::shelf::Shelf;
-use crate::{Bulk, Collection, CollectionName, Error, Point};
+use crate::{Collection, CollectionName, Error, Point};
 
 /// How many requests may wait, and how many share a flush.
 pub(super) const MAX_GROUP: usize = 64;
@@ -33,7 +33,6 @@ pub(super) enum Change {
 pub(super) enum Whole {
     Optimize,
     Amend,
-    Bulk(Bulk),
     Snapshot(PathBuf),
     /// A collection of so many dimensions, from a folder.
     Restore(usize, PathBuf),
@@ -45,8 +44,10 @@ pub(super) fn run(shelf: &Shelf, mut requests: mpsc::Receiver<Request>) {
     let mut group = Vec::with_capacity(MAX_GROUP);
     while requests.blocking_recv_many(&mut group, MAX_GROUP) > 0 {
         commit(shelf, group.drain(..));
+        let opened = shelf.opened();
+        opened.iter().for_each(|shard| shard.tend());
         if requests.is_empty() {
-            shelf.opened().iter().for_each(|shard| shard.tend());
+            opened.iter().for_each(|shard| shard.tend_log());
         }
     }
 }
@@ -98,7 +99,6 @@ fn change_whole(shelf: &Shelf, name: CollectionName, change: Whole) -> Result<()
     match change {
         Whole::Optimize => shelf.shard(&name)?.optimize(),
         Whole::Amend => shelf.shard(&name)?.amend(),
-        Whole::Bulk(bulk) => shelf.shard(&name)?.bulk(bulk),
         Whole::Snapshot(folder) => shelf.shard(&name)?.snapshot(&folder),
         Whole::Restore(dims, folder) => shelf.restore(&Collection { name, dims }, &folder),
         Whole::Drop => shelf.remove(&name),

@@ -86,6 +86,7 @@ impl Shard {
             return Ok(());
         }
         self.changed.fetch_add(points, Ordering::Relaxed);
+        self.unflushed.store(true, Ordering::Relaxed);
         let outcome = self.engine.with(|engine| engine.update(UpdateOperation::PointOperation(change)));
         self.broken.fetch_or(outcome.is_err(), Ordering::Relaxed);
         outcome
