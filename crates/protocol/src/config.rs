@@ -88,6 +88,12 @@ pub enum Flaw {
     NothingDeletedBelow,
     /// `record` does not ask whether the session moved on.
     RecordOfAnyRevision,
+    /// `record` of an older revision does not ask whether something was removed since.
+    RecordOfRemoved,
+    /// `record` of an older revision does not ask whether the books know as much or more.
+    RecordOfKnown,
+    /// `record` of an older revision keeps the content hash.
+    HashOfOlder,
     /// `record` does not ask whether the index is the one that was written.
     RecordOfAnyIndex,
     /// A deletion gives its session no new revision.

@@ -77,6 +77,8 @@ pub enum Change {
     Edit(Content),
     /// Another message joins.
     Add,
+    /// A message joins that says nothing: the content stays as it is.
+    AddNothing,
 }
 
 impl Model for Config {
@@ -158,6 +160,7 @@ fn changes(state: &State, session: SessionId, steps: &mut Vec<Step>) {
         false => Step::Messages(session, Change::Add),
     });
     if !content.is_none() {
+        steps.push(Step::Messages(session, Change::AddNothing));
         steps.push(Step::Forget(session));
     }
 }
@@ -183,6 +186,10 @@ impl Step {
             Self::Messages(session, Change::Edit(content)) => change(config, state, session, content, true)?,
             Self::Messages(session, Change::Add) => {
                 let content = state.sessions.get(session)?.content.with(Content::MORE);
+                change(config, state, session, content, false)?;
+            }
+            Self::Messages(session, Change::AddNothing) => {
+                let content = state.sessions.get(session)?.content;
                 change(config, state, session, content, false)?;
             }
             Self::Delete(session, text) => {

@@ -119,7 +119,22 @@ impl Session {
         let is_current = self.revision == revision || config.has(Flaw::RecordOfAnyRevision);
         if is_current && (book.is_none() || !self.content.is_none()) {
             self.book = book;
+        } else if let Some(book) = book.filter(|book| self.is_worth_recording(config, book)) {
+            self.book = Some(Book {
+                content_hash: book.content_hash.filter(|_| config.has(Flaw::HashOfOlder)),
+                ..book
+            });
         }
+    }
+
+    /// Whether points that were written show the session as it was at an earlier revision, and nothing was removed from
+    /// it since.
+    fn is_worth_recording(&self, config: &Config, new: &Book) -> bool {
+        let is_known = self.book.is_some_and(|book| book.indexed_revision >= new.indexed_revision);
+        new.point_revision == new.indexed_revision
+            && (self.removed_revision <= new.indexed_revision || config.has(Flaw::RecordOfRemoved))
+            && (!is_known || config.has(Flaw::RecordOfKnown))
+            && !self.content.is_none()
     }
 
     /// What `sessions::missing` looks for.

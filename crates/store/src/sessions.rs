@@ -333,9 +333,11 @@ pub enum Recorded {
     IndexReplaced,
 }
 
-/// Records what the model's collection holds, for each session that still is at the revision that was read; the
-/// others moved on and are left as they are, for the job that follows them. `models` are those that there were
-/// when the work began, as [`models::kept`](crate::models::kept) gives them.
+/// Records what the model's collection holds, for each session that still is at the revision that was read. For one
+/// that moved on but lost nothing, points that were written are recorded, too, without a hash: what they show is
+/// right as far as it goes, so a session that never rests is found all the same, and the job that follows writes it
+/// anew in any case. The others are left as they are. `models` are those that there were when the work began, as
+/// [`models::kept`](crate::models::kept) gives them.
 ///
 /// # Errors
 /// If Postgres fails.
@@ -368,15 +370,18 @@ pub async fn record(
         sqlx::query(
             "INSERT INTO indexed_sessions AS i
                     (session_id, model, point_revision, indexed_revision, content_hash, points)
-             SELECT s.id, $7, u.point_revision, u.revision, u.content_hash, u.points
+             SELECT s.id, $7, u.point_revision, u.revision,
+                    CASE WHEN s.revision = u.revision THEN u.content_hash END, u.points
              FROM UNNEST($1::bigint[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bytea[], $6::int[])
                   AS u (guild_id, id, revision, point_revision, content_hash, points)
-             JOIN sessions s ON s.id = u.id AND s.guild_id = u.guild_id AND s.revision = u.revision
-                  AND s.deleted_at IS NULL
+             JOIN sessions s ON s.id = u.id AND s.guild_id = u.guild_id AND s.deleted_at IS NULL
+                  AND (s.revision = u.revision OR u.point_revision = u.revision
+                       AND u.revision BETWEEN s.removed_revision AND s.revision)
              ORDER BY s.id FOR SHARE OF s
              ON CONFLICT (session_id, model) DO UPDATE
              SET point_revision = excluded.point_revision, indexed_revision = excluded.indexed_revision,
-                 content_hash = excluded.content_hash, points = excluded.points",
+                 content_hash = excluded.content_hash, points = excluded.points
+             WHERE excluded.content_hash IS NOT NULL OR i.indexed_revision < excluded.indexed_revision",
         )
         .bind(kept.iter().map(|r| r.guild_id.get()).collect::<Vec<_>>())
         .bind(kept.iter().map(|r| r.session_id.get()).collect::<Vec<_>>())

@@ -282,15 +282,36 @@ async fn only_what_is_still_as_it_was_read_is_recorded(pool: PgPool) {
     let place = Place::new(&pool).await;
     let read = place.conversation(1).await.revision;
     let other = place.conversation(11).await.revision;
-    let latest = place.add_to(1).await.revision;
+    let latest = place.take_from(1).await.revision;
     let both = [place.record_of(1, read), place.record_of(11, other)];
     record(&pool, &both).await.unwrap();
-    assert_eq!(books(&pool).await, [(other.get(), other.get())], "one moved on, the other did not");
+    assert_eq!(books(&pool).await, [(other.get(), other.get())], "one lost something, the other did not");
 
     place.record(1, Revision::from(latest.get() + 1)).await;
     assert_eq!(books(&pool).await.len(), 1, "a revision that is yet to come cannot have been read");
     place.record(1, latest).await;
     assert_eq!(books(&pool).await, [(other.get(), other.get()), (latest.get(), latest.get())]);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn what_only_grew_since_it_was_read_is_recorded_and_not_taken_for_unchanged(pool: PgPool) {
+    let place = Place::new(&pool).await;
+    let read = place.conversation(1).await.revision;
+    let grown = place.add_to(1).await.revision;
+    let grown_again = place.add_to(1).await.revision;
+    let hash = async || place.load(1).await.indexed.unwrap().content_hash;
+
+    place.record(1, grown).await;
+    assert_eq!(books(&pool).await, [(grown.get(), grown.get())]);
+    assert_eq!(hash().await, None);
+    place.record(1, read).await;
+    assert_eq!(books(&pool).await, [(grown.get(), grown.get())], "the books know more");
+    let kept = Record { point_revision: read, ..place.record_of(1, grown) };
+    record(&pool, &[kept]).await.unwrap();
+    assert_eq!(books(&pool).await, [(grown.get(), grown.get())], "nothing was written of it");
+    place.record(1, grown_again).await;
+    assert_eq!(books(&pool).await, [(grown_again.get(), grown_again.get())]);
+    assert_eq!(hash().await, Some(vec![7]));
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
