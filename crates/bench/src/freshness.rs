@@ -4,7 +4,7 @@
 //! so that they form the sessions that they formed; what is measured begins when the message's transaction has
 //! committed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ use crate::program::Running;
 use crate::{BenchError, Program, Report, Scratch, Servers, round};
 
 /// How often the books are looked at.
-const LOOK: Duration = Duration::from_millis(10);
+const LOOK: Duration = Duration::from_millis(20);
 /// How often a search is tried until it finds.
 const ASK: Duration = Duration::from_millis(20);
 /// One message in so many is searched for; all are looked up in the books.
@@ -218,9 +218,12 @@ async fn watch(pool: PgPool, mut came: mpsc::UnboundedReceiver<Came>) -> Result<
                 }
             }
         }
-        let sessions: Vec<Uuid> = waiting.values().map(|came| came.session).collect();
+        let sessions: HashSet<Uuid> = waiting.values().map(|came| came.session).collect();
+        let sessions: Vec<Uuid> = sessions.into_iter().collect();
+        // Not `= ANY`, which compares each with all: who measures must not be in the way.
         let books: Vec<(Uuid, i64)> = sqlx::query_as(
-            "SELECT session_id, indexed_revision FROM indexed_sessions WHERE session_id = ANY($1)",
+            "SELECT i.session_id, i.indexed_revision
+             FROM UNNEST($1::uuid[]) AS u (id) JOIN indexed_sessions i ON i.session_id = u.id",
         )
         .bind(sessions)
         .fetch_all(&pool)
