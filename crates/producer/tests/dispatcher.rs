@@ -185,9 +185,9 @@ async fn live_changes_of_a_hundred_guilds_do_not_wait_for_a_backfill_of_50_000(p
     with_queues(|queues| async move {
         ask(&pool, HUGE, JobClass::Backfill, 50_000).await;
         let _dispatcher = start_dispatcher(&pool, &queues);
+        until_known(&queues, JobClass::Backfill, 1_000).await;
         let (mut backfill, _slow) = deliveries(&pool, &queues, JobClass::Backfill);
         let (mut live, _quick) = deliveries(&pool, &queues, JobClass::Live);
-        until_known(&queues, JobClass::Backfill, 1_000).await;
         let mut changes = HashSet::new();
         for guild in 2..=101 {
             changes.insert(live_change(&pool, guild).await);

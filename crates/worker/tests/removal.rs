@@ -127,7 +127,7 @@ async fn removals_of_this_release_and_of_the_one_before_are_done_side_by_side(po
         .await
         .unwrap();
         let versions: Vec<(String, String)> = sqlx::query_as(
-            "SELECT DISTINCT kind, payload->>'v' FROM jobs WHERE state = 'pending' ORDER BY kind",
+            "SELECT DISTINCT kind, payload->>'v' FROM jobs WHERE state IN ('pending', 'queued') ORDER BY kind",
         )
         .fetch_all(&world.pool)
         .await

@@ -34,7 +34,8 @@ pub async fn dispatch(
     lease: Duration,
 ) -> Result<Dispatched, StoreError> {
     let (alone, room, ids): (bool, i64, Vec<Uuid>) = sqlx::query_as(
-        // The recursion hops from guild to guild over the index, and so reads one entry a guild, not one a job.
+        // The recursion hops from guild to guild over the index, and so reads one entry a guild, not one a job. Jobs are
+        // looked up by arrays of ids: for a join, not knowing how few there will be, Postgres reads all of the ledger.
         "WITH RECURSIVE alone (ok) AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(hashtextextended($4, 0))),
          room (jobs) AS MATERIALIZED (
              SELECT CASE WHEN (SELECT ok FROM alone) THEN greatest($2 - greatest($5, count(*)), 0) ELSE 0 END
@@ -56,13 +57,13 @@ pub async fn dispatch(
              SELECT id, row_number() OVER (ORDER BY number, run_at, id) AS place
              FROM turn ORDER BY place LIMIT (SELECT jobs FROM room)),
          free AS (
-             SELECT j.id, picked.place FROM jobs j JOIN picked ON picked.id = j.id
-             WHERE j.state = 'pending' ORDER BY j.key, j.id FOR UPDATE OF j SKIP LOCKED),
+             SELECT id FROM jobs WHERE id = ANY(ARRAY(SELECT id FROM picked)) AND state = 'pending'
+             ORDER BY key, id FOR UPDATE SKIP LOCKED),
          taken AS (
              UPDATE jobs SET state = 'queued', lease_until = now() + $3
-             FROM free WHERE jobs.id = free.id RETURNING jobs.id, free.place)
+             WHERE id = ANY(ARRAY(SELECT id FROM free)) RETURNING id)
          SELECT (SELECT ok FROM alone), (SELECT jobs FROM room),
-                coalesce((SELECT array_agg(id ORDER BY place) FROM taken), '{}')",
+                coalesce((SELECT array_agg(id ORDER BY place) FROM picked JOIN taken USING (id)), '{}')",
     )
     .bind(class.rank())
     .bind(i64::try_from(window).unwrap_or(i64::MAX))
