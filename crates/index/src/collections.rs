@@ -62,8 +62,8 @@ pub trait Collections: Send + Sync {
     ) -> BoxFuture<'a, Result<(), Error>>;
 
     /// While much is written at once, building graphs for searches is wasted work: [`Bulk::Begin`] puts it off,
-    /// [`Bulk::End`] does it. Searches are right before, during and after. The embedded engine has no graphs but of
-    /// the largest guilds, and makes no difference.
+    /// [`Bulk::End`] does it. Searches are right before, during and after. The embedded engine has no graphs,
+    /// and makes no difference.
     fn bulk<'a>(&'a self, collection: &'a CollectionName, bulk: Bulk) -> BoxFuture<'a, Result<(), Error>>;
 
     /// Reorganises the collection for fast searches. An index does so by itself when enough has changed; searches

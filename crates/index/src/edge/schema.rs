@@ -44,7 +44,7 @@ pub(super) fn config(dims: usize) -> EdgeConfig {
 }
 
 /// The configuration of a collection that is there, as far as it can be changed, brought to today's. What its
-/// vectors are stays.
+/// vectors are stays, and so does how it is cut into segments, which is decided whenever it is reorganised.
 pub(super) fn renewed(mut found: EdgeConfig) -> EdgeConfig {
     let dims = found.vectors.get(DENSE).map_or(0, |dense| dense.size);
     let wanted = config(dims);
@@ -55,7 +55,8 @@ pub(super) fn renewed(mut found: EdgeConfig) -> EdgeConfig {
     for (name, words) in &mut found.sparse_vectors {
         words.on_disk = wanted.sparse_vectors.get(name).and_then(|wanted| wanted.on_disk);
     }
-    EdgeConfig { vectors: found.vectors, sparse_vectors: found.sparse_vectors, ..wanted }
+    let EdgeConfig { vectors, sparse_vectors, optimizers, .. } = found;
+    EdgeConfig { vectors, sparse_vectors, optimizers, ..wanted }
 }
 
 /// No graphs: a search compares with all vectors of its guild, and finds the best. That takes 6 ms of a core for
@@ -145,9 +146,8 @@ pub(super) fn index_differences(
 }
 
 fn describe(index: &PayloadIndexInfo) -> String {
-    let schema = index.params.clone().map(PayloadFieldSchema::FieldParams);
-    let graph = schema.is_none_or(|schema| schema.enable_hnsw());
-    format!("{:?} {} a graph", index.data_type, if graph { "with" } else { "without" }).to_lowercase()
+    let on_disk = index.params.as_ref().is_some_and(PayloadSchemaParams::is_on_disk);
+    format!("{:?} {}", index.data_type, if on_disk { "on disk" } else { "in memory" }).to_lowercase()
 }
 
 /// What is indexed of a payload: what is filtered by. Every index costs a reading of all payloads whenever segments
