@@ -136,6 +136,10 @@ impl Draft {
     /// The chunks of a session, as points without their dense vectors.
     pub fn all(session: &Session, split: Split, model: &ModelSlug, previews: bool) -> Vec<Self> {
         let ranges: Vec<Range<usize>> = split.chunks.iter().map(|chunk| chunk.lines.clone()).collect();
+        // Once a message: most are in the neighbourhoods of several chunks.
+        let language = language(session);
+        let words: Vec<Vec<u32>> =
+            session.messages.iter().map(|m| bm25::words(m.text.as_str(), language).collect()).collect();
         split
             .chunks
             .into_iter()
@@ -143,9 +147,9 @@ impl Draft {
             .filter_map(|(chunk, number)| {
                 let around = neighbourhood(&ranges, number as usize);
                 let around = around.first()?.start..around.last()?.end;
-                let context = session.messages.get(around)?;
+                let bm25 = weighed(words.get(chunk.lines.clone())?, words.get(around)?);
                 let messages = session.messages.get(chunk.lines)?;
-                Self::new(session, messages, context, chunk.text, number, model, previews)
+                Self::new(session, messages, bm25, chunk.text, number, model, previews)
             })
             .collect()
     }
@@ -162,7 +166,7 @@ impl Draft {
     fn new(
         session: &Session,
         messages: &[SessionMessage],
-        context: &[SessionMessage],
+        bm25: SparseVector,
         text: String,
         chunk: u32,
         model: &ModelSlug,
@@ -173,7 +177,7 @@ impl Draft {
         author_ids.sort_unstable();
         author_ids.dedup();
         Some(Self {
-            bm25: words(messages, context, language(session)),
+            bm25,
             id: PointId::of(session.guild_id, session.channel_id, session.first_message_id, model, chunk),
             payload: Payload {
                 guild_id: session.guild_id,
@@ -198,16 +202,15 @@ fn neighbourhood<T>(chunks: &[T], number: usize) -> &[T] {
     chunks.get(number.saturating_sub(REACH)..chunks.len().min(number + REACH + 1)).unwrap_or_default()
 }
 
-/// The words of a chunk's messages and of those in its neighbourhood: of what was written, the names of members
-/// spoken to included.
-fn words(messages: &[SessionMessage], context: &[SessionMessage], language: Language) -> SparseVector {
-    let weighed = |messages: &[SessionMessage], weight: f32| {
-        let written: Vec<&str> = messages.iter().map(|message| message.text.as_str()).collect();
-        let words = bm25::document(&written.join("\n"), language);
+/// A chunk's words, by message, and those of its neighbourhood: of what was written, the names of members spoken to
+/// included.
+fn weighed(own: &[Vec<u32>], around: &[Vec<u32>]) -> SparseVector {
+    let weighed = |words: &[Vec<u32>], weight: f32| {
+        let words = bm25::weighted(words.concat());
         let pairs = words.indices().iter().zip(words.values());
         pairs.map(|(word, value)| (*word, weight * value)).collect::<Vec<_>>()
     };
-    weighed(messages, 1.0 - CONTEXT).into_iter().chain(weighed(context, CONTEXT)).collect()
+    weighed(own, 1.0 - CONTEXT).into_iter().chain(weighed(around, CONTEXT)).collect()
 }
 
 /// The vector of a chunk, by its number, moved towards the mean of its neighbourhood's.

@@ -7,8 +7,6 @@
 
 mod language;
 
-use std::collections::HashMap;
-
 use murmur3_32::Murmur3;
 use unicode_segmentation::UnicodeSegmentation;
 
@@ -26,31 +24,37 @@ const AVERAGE_WORDS: f32 = 256.0;
 
 /// The words of a stored text, weighted by how often they occur in it. Empty for a text without words.
 pub fn document(text: &str, language: Language) -> SparseVector {
-    let mut counts: HashMap<String, u32> = HashMap::new();
-    let mut length = 0.0;
-    for word in words(text, language) {
-        *counts.entry(word).or_default() += 1;
-        length += 1.0;
-    }
-    let norm = K1 * (1.0 - B + B * length / AVERAGE_WORDS);
-    let weight = |count: f32| count * (K1 + 1.0) / (norm + count);
-    counts.into_iter().map(|(word, count)| (dimension(&word), weight(count as f32))).collect()
+    weighted(words(text, language).collect())
 }
 
 /// The words of a question, each of weight 1. Empty for a question without words.
 pub fn query(text: &str, language: Language) -> SparseVector {
-    let mut dimensions: Vec<u32> = words(text, language).map(|word| dimension(&word)).collect();
-    dimensions.sort_unstable();
-    dimensions.dedup();
-    dimensions.into_iter().map(|dimension| (dimension, 1.0)).collect()
+    counted(words(text, language).collect()).into_iter().map(|(word, _)| (word, 1.0)).collect()
 }
 
-/// The stems of runs of letters and digits in lower case; the segmentation cuts ideographs apart.
-fn words(text: &str, language: Language) -> impl Iterator<Item = String> {
+/// The words of a text, each as often as it occurs, as the dimensions of its sparse vectors.
+///
+/// A word is the stem of a run of letters and digits in lower case; the segmentation cuts ideographs apart. A line
+/// break ends a word, so the words of several lines are those of each.
+pub fn words(text: &str, language: Language) -> impl Iterator<Item = u32> {
     text.unicode_words()
         .flat_map(|segment| segment.split(|c: char| !c.is_alphanumeric()))
         .filter(|word| !word.is_empty())
-        .map(move |word| language.stem(word.to_lowercase()))
+        .map(move |word| dimension(&language.stem(word.to_lowercase())))
+}
+
+/// The [`document`] that has these words.
+pub fn weighted(words: Vec<u32>) -> SparseVector {
+    let norm = K1 * (1.0 - B + B * words.len() as f32 / AVERAGE_WORDS);
+    let weight = |count: f32| count * (K1 + 1.0) / (norm + count);
+    counted(words).into_iter().map(|(word, count)| (word, weight(count as f32))).collect()
+}
+
+/// Each word once, ascending, with how often it occurs.
+fn counted(mut words: Vec<u32>) -> Vec<(u32, usize)> {
+    words.sort_unstable();
+    let same = words.chunk_by(|a, b| a == b);
+    same.filter_map(|same| Some((*same.first()?, same.len()))).collect()
 }
 
 /// The dimension of a word, by hash, as Qdrant has it.
@@ -115,6 +119,17 @@ mod tests {
             let (document, query) = (document(&text, language), query(&text, language));
             prop_assert_eq!(query.indices(), document.indices());
             prop_assert!(document.values().iter().all(|value| value.is_finite() && *value > 0.0));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_words_of_lines_are_those_of_the_text(
+            lines in prop::collection::vec("\\PC{0,30}", 0..5),
+            language in prop::sample::select(&Language::ALL[..]),
+        ) {
+            let of_each = lines.iter().flat_map(|line| words(line, language)).collect();
+            prop_assert_eq!(weighted(of_each), document(&lines.join("\n"), language));
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use qdrant_client::config::QdrantConfig;
 use qdrant_client::qdrant::{CollectionInfo, PointsOperationResponse, UpdateStatus, vectors_config};
 use qdrant_client::{Qdrant, QdrantError};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 use url::Url;
 
 use super::fault;
@@ -29,6 +29,8 @@ pub(super) struct Client {
     place: String,
     quick: Qdrant,
     slow: Qdrant,
+    /// One for each write that may be under way.
+    writes: Semaphore,
     /// Filled once the server has said a version that will do.
     fits: OnceCell<()>,
     /// The dimensions of collections that were seen. One that is dropped and made anew by another process with
@@ -56,7 +58,9 @@ impl Client {
             grpc.host_str().unwrap_or_default(),
             grpc.port_or_known_default().map(|port| format!(":{port}")).unwrap_or_default()
         );
-        Ok(Self { config, http_url, place, quick, slow, fits: OnceCell::new(), dims: RwLock::default() })
+        let writes = Semaphore::new(config.streams);
+        let (fits, dims) = (OnceCell::new(), RwLock::default());
+        Ok(Self { config, http_url, place, quick, slow, writes, fits, dims })
     }
 
     /// A call about a collection that ought to be answered at once.
@@ -111,7 +115,8 @@ impl Client {
         self.within(deadline, call(&self.slow)).await.map_err(|fault| self.told(collection, fault))
     }
 
-    /// A write, which has to be over when it is answered.
+    /// A write, which has to be over when it is answered. It waits until fewer than
+    /// [`ServerConfig::streams`] others are under way; its deadline begins then.
     pub(super) async fn write<'a, F>(
         &'a self,
         collection: &CollectionName,
@@ -120,6 +125,8 @@ impl Client {
     where
         F: Future<Output = Result<PointsOperationResponse, QdrantError>>,
     {
+        // It is never closed; were it, nothing would be held back.
+        let _turn = self.writes.acquire().await.ok();
         completed(self.call(collection, call).await?)
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::future::try_join_all;
 use guildex_types::{GuildId, MessageId, PointId, Revision, SessionId};
 use qdrant_client::qdrant::facet_value::Variant;
 use qdrant_client::qdrant::points_selector::PointsSelectorOneOf;
@@ -53,11 +53,9 @@ pub(super) async fn upsert(
             })
         })
         .collect::<Result<Vec<_>, Error>>()?;
-    stream::iter(requests)
-        .map(|request| client.write(collection, |qdrant| qdrant.upsert_points(request)))
-        .buffer_unordered(client.config.streams)
-        .try_collect()
-        .await
+    let writes =
+        requests.into_iter().map(|request| client.write(collection, |qdrant| qdrant.upsert_points(request)));
+    try_join_all(writes).await.map(drop)
 }
 
 pub(super) async fn delete_below(
