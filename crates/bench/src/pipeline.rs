@@ -168,7 +168,9 @@ async fn texts(pool: &PgPool, embedder: &dyn Embedder) -> Result<Vec<String>, Be
     for page in wanted.chunks(PAGE) {
         for session in sessions::load(pool, page, model).await? {
             let split = Enriched::of(&session).split(embedder.tokenizer())?;
-            texts.extend(Draft::all(&session, split, model, false).into_iter().map(|draft| draft.text));
+            texts.extend(
+                Draft::all(&session, split, model, false).into_iter().map(|draft| draft.passage.text),
+            );
         }
     }
     Ok(texts)

@@ -212,6 +212,7 @@ fn pack(
                 chunk.lines.end = piece.line + 1;
                 chunk.text.push('\n');
                 chunk.text.push_str(piece.text);
+                chunk.tokens += piece.tokens;
                 used += piece.tokens;
             }
             _ => {
@@ -220,12 +221,14 @@ fn pack(
                 } else {
                     format!("{}\n{}", header.text, piece.text)
                 };
-                chunks.push(Chunk { text, lines: piece.line..piece.line + 1, tokens: 0 });
+                let tokens = header.tokens + piece.tokens;
+                chunks.push(Chunk { text, lines: piece.line..piece.line + 1, tokens });
                 used = piece.tokens;
             }
         }
     }
-    let counts = tokenizer.counts(chunks.iter().map(|chunk| chunk.text.as_str()).collect())?;
+    let own = chunks.iter().map(|chunk| chunk.tokens).collect();
+    let counts = tokenizer.counts_of_lines(chunks.iter().map(|chunk| chunk.text.as_str()).collect(), own)?;
     for (chunk, tokens) in chunks.iter_mut().zip(counts) {
         chunk.tokens = tokens;
     }

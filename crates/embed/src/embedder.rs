@@ -9,6 +9,15 @@ use guildex_types::ModelSlug;
 use crate::error::LoadError;
 use crate::tokenizer::{Tokenizer, TokenizerError};
 
+/// A text to be stored, and how many tokens the model reads of it, its prefix and the special ones included.
+#[derive(Clone)]
+pub struct Passage {
+    /// The text, without the model's prefix.
+    pub text: String,
+    /// As [`Tokenizer::count`] has it, and [`Chunk`](crate::Chunk)s know of themselves.
+    pub tokens: usize,
+}
+
 /// A model that turns texts into vectors. Shared by all tasks of a process, usually as `Arc<dyn Embedder>`.
 pub trait Embedder: Send + Sync {
     /// The model's name as it stands in collection names, its precision included.
@@ -32,8 +41,9 @@ pub trait Embedder: Send + Sync {
     /// [`is_away`](EmbedError::is_away): then no text is at fault.
     fn embed(&self, texts: Vec<String>) -> BoxFuture<'_, Result<Vec<Vec<f32>>, EmbedError>>;
 
-    /// As [`embed`](Self::embed), but an error once the model has been at one call for longer than `limit`. Waiting
-    /// for a turn does not count, nor does a service's time, which has bounds of its own.
+    /// As [`embed`](Self::embed), for texts whose tokens are known already, but an error once the model has been at
+    /// one call for longer than `limit`. Waiting for a turn does not count, nor does a service's time, which has
+    /// bounds of its own.
     ///
     /// What cannot be interrupted goes on after the error, and shows in [`longest_call`](Self::longest_call).
     ///
@@ -41,9 +51,10 @@ pub trait Embedder: Send + Sync {
     /// As [`embed`](Self::embed), and [`EmbedError::Overdue`].
     fn embed_within(
         &self,
-        texts: Vec<String>,
+        passages: Vec<Passage>,
         limit: Duration,
     ) -> BoxFuture<'_, Result<Vec<Vec<f32>>, EmbedError>> {
+        let texts = passages.into_iter().map(|passage| passage.text).collect();
         let embedding = tokio::time::timeout(limit, self.embed(texts));
         async move { embedding.await.unwrap_or(Err(EmbedError::Overdue(limit))) }.boxed()
     }

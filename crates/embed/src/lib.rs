@@ -34,7 +34,7 @@ mod tokenizer;
 
 pub use batch::{plan, plan_tightly};
 pub use chunk::{Chunk, Split, split};
-pub use embedder::{EmbedError, Embedder};
+pub use embedder::{EmbedError, Embedder, Passage};
 pub use error::LoadError;
 pub use hash::{HashConfig, HashEmbedder};
 pub use http::{BaseUrl, HttpConfig, HttpEmbedder, UrlError};

@@ -11,10 +11,11 @@ use fastembed::{
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use guildex_types::ModelSlug;
+use tokenizers::utils::parallelism::set_parallelism;
 
 use crate::batch::plan_tightly;
 use crate::bytes;
-use crate::embedder::{EmbedError, Embedder};
+use crate::embedder::{EmbedError, Embedder, Passage};
 use crate::error::LoadError;
 use crate::reader::{Measured, Reader};
 use crate::runtime;
@@ -88,6 +89,8 @@ impl LocalEmbedder {
     pub fn load(config: LocalConfig) -> Result<Self, LoadError> {
         Tokenizer::check_window(config.window)?;
         runtime::load(config.onnx_runtime.as_deref())?;
+        // Batches are side by side already: threads that share one's texts would only be in their way.
+        set_parallelism(false);
         if let Some(warning) =
             bytes::warning(&config.slug, &config.source, bytes::processor_multiplies_bytes())
         {
@@ -149,15 +152,15 @@ impl Embedder for LocalEmbedder {
 
     /// Wants a tokio runtime.
     fn embed(&self, texts: Vec<String>) -> BoxFuture<'_, Result<Vec<Vec<f32>>, EmbedError>> {
-        self.embed_within(texts, Duration::MAX)
+        async move { self.run(self.reader.passages(texts).await?, Duration::MAX).await }.boxed()
     }
 
     fn embed_within(
         &self,
-        texts: Vec<String>,
+        passages: Vec<Passage>,
         limit: Duration,
     ) -> BoxFuture<'_, Result<Vec<Vec<f32>>, EmbedError>> {
-        async move { self.run(self.reader.passages(texts).await?, limit).await }.boxed()
+        async move { self.run(self.reader.counted(passages).await?, limit).await }.boxed()
     }
 
     fn longest_call(&self) -> Option<Duration> {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::embedder::EmbedError;
+use crate::embedder::{EmbedError, Passage};
 use crate::tokenizer::{Tokenizer, TokenizerError, prefixed};
 
 /// A model's tokenizer, its prefixes, and how often a text was beyond its window.
@@ -41,18 +41,29 @@ impl Reader {
 
     /// Texts to be stored.
     pub(crate) async fn passages(&self, texts: Vec<String>) -> Result<Measured, EmbedError> {
-        self.measure(&self.passage_prefix, texts).await
+        self.measure(&self.passage_prefix, texts, None).await
+    }
+
+    /// Texts to be stored that were counted before.
+    pub(crate) async fn counted(&self, passages: Vec<Passage>) -> Result<Measured, EmbedError> {
+        let (texts, tokens) = passages.into_iter().map(|passage| (passage.text, passage.tokens)).unzip();
+        self.measure(&self.passage_prefix, texts, Some(tokens)).await
     }
 
     /// A question.
     pub(crate) async fn question(&self, text: String) -> Result<Measured, EmbedError> {
-        self.measure(&self.query_prefix, vec![text]).await
+        self.measure(&self.query_prefix, vec![text], None).await
     }
 
-    /// Counts on a thread that may block.
-    async fn measure(&self, prefix: &str, texts: Vec<String>) -> Result<Measured, EmbedError> {
+    /// Counts on a thread that may block, unless the tokens are known.
+    async fn measure(
+        &self,
+        prefix: &str,
+        texts: Vec<String>,
+        tokens: Option<Vec<usize>>,
+    ) -> Result<Measured, EmbedError> {
         let (tokenizer, prefix) = (self.tokenizer.clone(), prefix.to_owned());
-        let counting = tokio::task::spawn_blocking(move || measure(&tokenizer, &prefix, texts));
+        let counting = tokio::task::spawn_blocking(move || measure(&tokenizer, &prefix, texts, tokens));
         let (measured, cut) = counting.await.map_err(|_| EmbedError::Panicked)??;
         if cut > 0 {
             self.truncated.fetch_add(cut, Ordering::Relaxed);
@@ -68,11 +79,15 @@ fn measure(
     tokenizer: &Tokenizer,
     prefix: &str,
     mut texts: Vec<String>,
+    tokens: Option<Vec<usize>>,
 ) -> Result<(Measured, u64), TokenizerError> {
     if !prefix.is_empty() {
         texts.iter_mut().for_each(|text| *text = prefixed(prefix, text).into_owned());
     }
-    let mut tokens = tokenizer.whole_tokens(texts.iter().map(String::as_str).collect())?;
+    let mut tokens = match tokens {
+        Some(tokens) => tokens,
+        None => tokenizer.whole_tokens(texts.iter().map(String::as_str).collect())?,
+    };
     let mut cut = 0;
     for (text, tokens) in
         texts.iter_mut().zip(&mut tokens).filter(|(_, tokens)| **tokens > tokenizer.window())
@@ -114,6 +129,20 @@ mod tests {
         assert_eq!(measured.texts[0], format!("passage: {}", "x ".repeat(26)));
         assert_eq!(measured.texts[1], measured.texts[0]);
         assert_eq!(measured.texts[2], format!("passage: {}", "é".repeat(26)));
+        assert_eq!(reader.truncated(), 2);
+    }
+
+    #[tokio::test]
+    async fn texts_that_were_counted_are_read_alike() {
+        let reader = reader(32);
+        let texts = vec!["a".to_owned(), "x ".repeat(27)];
+        let passages = texts.iter().map(|text| {
+            let tokens = reader.tokenizer().count(text).unwrap();
+            Passage { text: text.clone(), tokens }
+        });
+        let counted = reader.counted(passages.collect()).await.unwrap();
+        let measured = reader.passages(texts).await.unwrap();
+        assert_eq!((counted.texts, counted.tokens), (measured.texts, measured.tokens));
         assert_eq!(reader.truncated(), 2);
     }
 

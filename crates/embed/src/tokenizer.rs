@@ -6,6 +6,8 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 
+use tokenizers::{NormalizerWrapper, PreTokenizerWrapper};
+
 use crate::approximate;
 use crate::error::LoadError;
 
@@ -29,6 +31,8 @@ pub struct Tokenizer {
     specials: usize,
     prefix: Arc<str>,
     prefix_tokens: usize,
+    /// Whether the tokens of a text are those of its lines.
+    adds_up: bool,
 }
 
 #[derive(Clone)]
@@ -69,8 +73,9 @@ impl Tokenizer {
         inner.with_padding(None);
         inner.with_truncation(None).map_err(failed)?;
         let specials = inner.encode_fast("", true).map_err(failed)?.len();
+        let adds_up = reads_word_by_word(&inner);
         let counter = Counter::Exact(Arc::new(inner));
-        Ok(Self { counter, window, specials, prefix: "".into(), prefix_tokens: 0 })
+        Ok(Self { counter, window, specials, prefix: "".into(), prefix_tokens: 0, adds_up })
     }
 
     /// Guesses, on the high side, for a model that reads `window` tokens and whose tokenizer is not at hand. For
@@ -86,6 +91,7 @@ impl Tokenizer {
             specials: APPROXIMATE_SPECIALS,
             prefix: "".into(),
             prefix_tokens: 0,
+            adds_up: false,
         })
     }
 
@@ -95,7 +101,8 @@ impl Tokenizer {
     /// If the prefix takes more than half of the window, or the tokenizer fails on it.
     pub fn with_passage_prefix(self, prefix: &str) -> Result<Self, TokenizerError> {
         let prefix_tokens = self.tokens_of_prefix(prefix)?;
-        Ok(Self { prefix: prefix.into(), prefix_tokens, ..self })
+        let stands_apart = prefix.is_empty() || prefix.ends_with(char::is_whitespace);
+        Ok(Self { prefix: prefix.into(), prefix_tokens, adds_up: self.adds_up && stands_apart, ..self })
     }
 
     /// Counts alike, for texts of at most `tokens` tokens, the special ones included and the prefix not. A window
@@ -161,6 +168,19 @@ impl Tokenizer {
         self.whole_tokens(prefixed.iter().map(AsRef::as_ref).collect())
     }
 
+    /// What [`counts`](Self::counts) says of texts made of lines whose own tokens are known, `own` for each text: from
+    /// these where they add up, which spares reading all again.
+    pub(crate) fn counts_of_lines(
+        &self,
+        texts: Vec<&str>,
+        own: Vec<usize>,
+    ) -> Result<Vec<usize>, TokenizerError> {
+        if !self.adds_up {
+            return self.counts(texts);
+        }
+        Ok(own.into_iter().map(|own| own + self.prefix_tokens + self.specials).collect())
+    }
+
     /// The tokens of each of `texts`, the special ones included: they have their prefix, if any, already.
     pub(crate) fn whole_tokens(&self, texts: Vec<&str>) -> Result<Vec<usize>, TokenizerError> {
         let own = self.own_tokens(texts)?;
@@ -191,6 +211,13 @@ impl Tokenizer {
             room = room.saturating_sub(excess).max(1);
         }
     }
+}
+
+/// Whether it cuts at every blank before it looks for tokens, as BERT's does, so that lines have the same tokens alone
+/// and together.
+fn reads_word_by_word(inner: &tokenizers::Tokenizer) -> bool {
+    matches!(inner.get_pre_tokenizer(), Some(PreTokenizerWrapper::BertPreTokenizer(_)))
+        && matches!(inner.get_normalizer(), Some(NormalizerWrapper::BertNormalizer(_)))
 }
 
 /// A model's `tokenizer.json`.

@@ -181,7 +181,7 @@ async fn fill(
     on_progress(0, total);
     let mut done = 0;
     for sessions in blocks(drafts) {
-        let texts = sessions.iter().flatten().map(|draft| draft.text.clone()).collect();
+        let texts = sessions.iter().flatten().map(|draft| draft.passage.text.clone()).collect();
         let mut vectors = embedder.embed(texts).await?.into_iter();
         let point = |drafts: Vec<Draft>| {
             let vectors: Vec<_> = vectors.by_ref().take(drafts.len()).collect();

@@ -57,20 +57,24 @@ pub async fn touch(
     let rows: Vec<ChangedRow> = sqlx::query_as(
         // Parts of one statement do not see each other's changes, but they do lose rows that another part has
         // changed before they lock them: that `written` reads `counted`, and this `old`, puts them in order.
+        // Messages are read once for all sessions: of a channel that Postgres' statistics do not know yet, it thinks
+        // that a look through the whole channel for each session costs as little as one by the session's name.
         "WITH old AS (
              SELECT id, message_count, word_count FROM sessions
              WHERE guild_id = $1 AND id = ANY($3) ORDER BY id FOR UPDATE),
          counted AS (
-             SELECT u.id, u.first, u.removed, count(m.id)::int AS messages, coalesce(sum(m.words), 0)::int AS words,
-                    min(m.sent_at) AS started_at, max(m.sent_at) AS ended_at,
-                    coalesce(max(old.message_count), 0) AS old_messages,
-                    coalesce(max(old.word_count), 0) AS old_words,
+             SELECT u.id, u.first, u.removed, coalesce(live.messages, 0) AS messages,
+                    coalesce(live.words, 0) AS words, live.started_at, live.ended_at,
+                    coalesce(old.message_count, 0) AS old_messages, coalesce(old.word_count, 0) AS old_words,
                     nextval('session_revisions') AS revision
              FROM UNNEST($3::uuid[], $4::bigint[], $5::bool[]) AS u (id, first, removed)
              LEFT JOIN old ON old.id = u.id
-             LEFT JOIN messages m ON m.guild_id = $1 AND m.channel_id = $2 AND m.session_first = u.first
-                  AND m.deleted_at IS NULL AND m.text <> ''
-             GROUP BY u.id, u.first, u.removed),
+             LEFT JOIN (SELECT session_first AS first, count(*)::int AS messages, sum(words)::int AS words,
+                               min(sent_at) AS started_at, max(sent_at) AS ended_at
+                        FROM messages
+                        WHERE guild_id = $1 AND channel_id = $2 AND session_first = ANY($4)
+                          AND deleted_at IS NULL AND text <> ''
+                        GROUP BY session_first) live ON live.first = u.first),
          written AS (
              INSERT INTO sessions AS s (id, guild_id, channel_id, first_message_id, revision, removed_revision,
                                         message_count, word_count, started_at, ended_at, deleted_at)

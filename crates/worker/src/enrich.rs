@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use guildex_embed::{Split, Tokenizer, TokenizerError};
+use guildex_embed::{Passage, Split, Tokenizer, TokenizerError};
 use guildex_index::bm25::{self, Language};
 use guildex_index::{Payload, Point, Preview, SparseVector};
 use guildex_store::sessions::{Session, SessionMessage};
@@ -126,7 +126,7 @@ fn shown(session: &Session, messages: &[SessionMessage]) -> String {
 /// A chunk that waits for its vector.
 pub struct Draft {
     /// What is embedded.
-    pub text: String,
+    pub passage: Passage,
     bm25: SparseVector,
     payload: Payload,
     id: PointId,
@@ -149,7 +149,8 @@ impl Draft {
                 let around = around.first()?.start..around.last()?.end;
                 let bm25 = weighed(words.get(chunk.lines.clone())?, words.get(around)?);
                 let messages = session.messages.get(chunk.lines)?;
-                Self::new(session, messages, bm25, chunk.text, number, model, previews)
+                let passage = Passage { text: chunk.text, tokens: chunk.tokens };
+                Self::new(session, messages, bm25, passage, number, model, previews)
             })
             .collect()
     }
@@ -167,7 +168,7 @@ impl Draft {
         session: &Session,
         messages: &[SessionMessage],
         bm25: SparseVector,
-        text: String,
+        passage: Passage,
         chunk: u32,
         model: &ModelSlug,
         previews: bool,
@@ -192,7 +193,7 @@ impl Draft {
                 message_count: u32::try_from(messages.len()).unwrap_or(u32::MAX),
                 preview: previews.then(|| Preview::of(&shown(session, messages))),
             },
-            text,
+            passage,
         })
     }
 }
@@ -269,7 +270,7 @@ mod tests {
     fn the_model_reads_what_was_said_and_people_read_who_said_it_where_and_when() {
         let session = session(&["the bed is cold", "@Bo <@99> then turn it on", "@Bo"]);
         let [draft] = drafts(&session).try_into().unwrap_or_else(|_| panic!("one chunk"));
-        assert_eq!(draft.text, "the bed is cold\nthen turn it on\n@Bo");
+        assert_eq!(draft.passage.text, "the bed is cold\nthen turn it on\n@Bo");
         let preview = draft.payload.preview.as_ref().unwrap().as_str();
         let lines: Vec<&str> = preview.lines().collect();
         assert_eq!(lines[0], "Conversation in #help:");

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use guildex_embed::{EmbedError, Embedder, LocalConfig, LocalEmbedder, Models, Tokenizer};
+use guildex_embed::{EmbedError, Embedder, LocalConfig, LocalEmbedder, Models, Passage, Tokenizer};
 use guildex_index::EdgeIndex;
 use guildex_producer::ingest::{Ingest, IngestConfig};
 use guildex_queue::{Queues, testing};
@@ -50,15 +50,15 @@ impl Embedder for Moody {
     }
 
     fn embed(&self, texts: Vec<String>) -> BoxFuture<'_, Result<Vec<Vec<f32>>, EmbedError>> {
-        self.embed_within(texts, Duration::MAX)
+        self.real.embed(texts)
     }
 
     fn embed_within(
         &self,
-        texts: Vec<String>,
+        passages: Vec<Passage>,
         limit: Duration,
     ) -> BoxFuture<'_, Result<Vec<Vec<f32>>, EmbedError>> {
-        let says = |word| texts.iter().any(|text| text.contains(word));
+        let says = |word| passages.iter().any(|passage| passage.text.contains(word));
         if says(KILLS) {
             std::process::abort();
         }
@@ -70,7 +70,7 @@ impl Embedder for Moody {
             }
             .boxed();
         }
-        self.real.embed_within(texts, limit)
+        self.real.embed_within(passages, limit)
     }
 
     fn longest_call(&self) -> Option<Duration> {

@@ -19,7 +19,7 @@ use self::client::Client;
 pub use self::config::{BaseUrl, HttpConfig, UrlError};
 use self::failure::{Failure, Kind};
 use crate::batch::plan;
-use crate::embedder::{EmbedError, Embedder};
+use crate::embedder::{EmbedError, Embedder, Passage};
 use crate::error::LoadError;
 use crate::reader::{Measured, Reader};
 use crate::tokenizer::{self, Tokenizer};
@@ -209,8 +209,12 @@ impl Embedder for HttpEmbedder {
     }
 
     /// Every request has its own limit, [`HttpConfig::timeout`], after which the service counts as away.
-    fn embed_within(&self, texts: Vec<String>, _: Duration) -> BoxFuture<'_, Result<Vectors, EmbedError>> {
-        self.embed(texts)
+    fn embed_within(
+        &self,
+        passages: Vec<Passage>,
+        _: Duration,
+    ) -> BoxFuture<'_, Result<Vectors, EmbedError>> {
+        async move { self.run(self.reader.counted(passages).await?).await }.boxed()
     }
 
     /// Wants a tokio runtime.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use guildex_embed::{EmbedError, Embedder, ModelError};
+use guildex_embed::{EmbedError, Embedder, ModelError, Passage};
 
 use super::{Drafted, Embedded, Parts, Plan, Work, bounds};
 use crate::breaker::Stopped;
@@ -13,15 +13,15 @@ pub(super) async fn embed(parts: &Parts, batch: Drafted) -> Embedded {
     if parts.stop.is_cancelled() {
         return Vec::new();
     }
-    let texts: Vec<String> = batch.iter().flat_map(|work| texts(&work.plan)).collect();
-    if texts.is_empty() {
+    let passages: Vec<Passage> = batch.iter().flat_map(|work| passages(&work.plan)).collect();
+    if passages.is_empty() {
         return batch.into_iter().map(|work| with_vectors(work, &mut std::iter::empty())).collect();
     }
     let embedder = match parts.models.get(&parts.target.model).await {
         Ok(embedder) => embedder,
         Err(error) => return without_model(batch, &error),
     };
-    match vectors(parts, &embedder, &batch, &texts).await {
+    match vectors(parts, &embedder, &batch, &passages).await {
         Ok(Err(error)) if error.is_overdue() => give_up(parts, batch, &error),
         Ok(Ok(vectors)) => {
             let mut vectors = vectors.into_iter();
@@ -40,10 +40,10 @@ async fn vectors(
     parts: &Parts,
     embedder: &Arc<dyn Embedder>,
     batch: &[Work<Draft>],
-    texts: &[String],
+    passages: &[Passage],
 ) -> Result<Result<Vec<Vec<f32>>, EmbedError>, Stopped> {
     let (limit, _) = bounds(parts, batch.iter().map(|work| &work.part));
-    let embed = || embedder.embed_within(texts.to_vec(), limit.soft);
+    let embed = || embedder.embed_within(passages.to_vec(), limit.soft);
     parts.breaker.guard("the embedding model", embed, EmbedError::is_away).await
 }
 
@@ -60,7 +60,7 @@ fn give_up(parts: &Parts, batch: Drafted, error: &EmbedError) -> Embedded {
 async fn one_by_one(parts: &Parts, embedder: &Arc<dyn Embedder>, batch: Drafted) -> Embedded {
     let mut embedded = Vec::with_capacity(batch.len());
     for work in batch {
-        match vectors(parts, embedder, std::slice::from_ref(&work), &texts(&work.plan)).await {
+        match vectors(parts, embedder, std::slice::from_ref(&work), &passages(&work.plan)).await {
             Ok(Err(error)) if error.is_overdue() => embedded.extend(give_up(parts, vec![work], &error)),
             Ok(Ok(vectors)) => embedded.push(with_vectors(work, &mut vectors.into_iter())),
             Ok(Err(error)) => work.part.end(Outcome::Failed(error.to_string())),
@@ -77,9 +77,9 @@ fn without_model(batch: Drafted, error: &ModelError) -> Embedded {
     Vec::new()
 }
 
-fn texts(plan: &Plan<Draft>) -> Vec<String> {
+fn passages(plan: &Plan<Draft>) -> Vec<Passage> {
     match plan {
-        Plan::Write { parts, .. } => parts.iter().map(|draft| draft.text.clone()).collect(),
+        Plan::Write { parts, .. } => parts.iter().map(|draft| draft.passage.clone()).collect(),
         Plan::Remove | Plan::Keep => Vec::new(),
     }
 }
