@@ -3,16 +3,26 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 use guildex_store::{connect, models};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 
 async fn patience(tx: &mut PgConnection) -> String {
     sqlx::query_scalar("SHOW idle_in_transaction_session_timeout").fetch_one(tx).await.unwrap()
 }
 
+async fn pool() -> PgPool {
+    let url = std::env::var("DATABASE_URL").expect("DATABASE_URL is unset: run scripts/test");
+    connect(&url, 1).await.unwrap()
+}
+
+#[tokio::test]
+async fn plans_are_run_and_not_compiled() {
+    let jit: String = sqlx::query_scalar("SHOW jit").fetch_one(&pool().await).await.unwrap();
+    assert_eq!(jit, "off");
+}
+
 #[tokio::test]
 async fn a_transaction_may_not_stand_still_unless_it_waits_for_an_index() {
-    let url = std::env::var("DATABASE_URL").expect("DATABASE_URL is unset: run scripts/test");
-    let pool = connect(&url, 1).await.unwrap();
+    let pool = pool().await;
     let mut tx = pool.begin().await.unwrap();
     assert_eq!(patience(&mut tx).await, "30s");
     models::lock(&mut tx).await.unwrap();
