@@ -35,9 +35,10 @@ pub async fn bury(
 ) -> Result<Vec<Buried>, StoreError> {
     let rows: Vec<BuriedRow> = sqlx::query_as(
         "WITH buried AS (
-             UPDATE messages SET deleted_at = now(), text = '', words = 0, author_name = ''
-             WHERE guild_id = $1 AND channel_id = $2 AND id = ANY($3) AND deleted_at IS NULL
-             RETURNING channel_id, session_first, sent_at)
+             UPDATE messages m SET deleted_at = now(), text = '', words = 0, author_name = ''
+             FROM UNNEST($3::bigint[]) AS u (id)
+             WHERE m.guild_id = $1 AND m.channel_id = $2 AND m.id = u.id AND m.deleted_at IS NULL
+             RETURNING m.channel_id, m.session_first, m.sent_at)
          SELECT channel_id, session_first, count(*) AS messages, max(sent_at) AS latest FROM buried GROUP BY 1, 2",
     )
     .bind(guild.get())

@@ -136,7 +136,8 @@ pub async fn place(
     sqlx::query(
         "UPDATE messages m SET session_first = u.first, skip = NULL
          FROM UNNEST($3::bigint[], $4::bigint[]) AS u (id, first)
-         WHERE m.guild_id = $1 AND m.channel_id = $2 AND m.id = u.id",
+         WHERE m.guild_id = $1 AND m.channel_id = $2 AND m.id = u.id
+           AND m.id BETWEEN (SELECT min(id) FROM UNNEST($3) AS id) AND (SELECT max(id) FROM UNNEST($3) AS id)",
     )
     .bind(guild.get())
     .bind(channel.get())

@@ -37,6 +37,57 @@ pub struct Changed {
     pub now: (u32, u32),
 }
 
+/// Up to so many sessions are looked up by name.
+const FEW: usize = 16;
+
+/// What [`touch`] does, with a further condition for the messages that it reads.
+///
+/// Sessions are read as one stretch of their channel: those of a page of an import stand side by side. Looked up by
+/// their names, all of a channel that Postgres' statistics do not know yet would be read, once or for each name.
+macro_rules! touching {
+    ($condition:literal) => {
+        // Parts of one statement do not see each other's changes, but they do lose rows that another part has
+        // changed before they lock them: that `written` reads `counted`, and this `old`, puts them in order.
+        concat!(
+            "WITH old AS (
+                 SELECT id, message_count, word_count FROM sessions
+                 WHERE guild_id = $1 AND id = ANY($3) ORDER BY id FOR UPDATE),
+             live AS MATERIALIZED (
+                 SELECT session_first AS first, count(*)::int AS messages, sum(words)::int AS words,
+                        min(sent_at) AS started_at, max(sent_at) AS ended_at
+                 FROM messages
+                 WHERE guild_id = $1 AND channel_id = $2 AND session_first BETWEEN $6 AND $7
+                       AND deleted_at IS NULL AND text <> '' ",
+            $condition,
+            "
+                 GROUP BY session_first),
+             counted AS (
+                 SELECT u.id, u.first, u.removed, coalesce(live.messages, 0) AS messages,
+                        coalesce(live.words, 0) AS words, live.started_at, live.ended_at,
+                        coalesce(old.message_count, 0) AS old_messages, coalesce(old.word_count, 0) AS old_words,
+                        nextval('session_revisions') AS revision
+                 FROM UNNEST($3::uuid[], $4::bigint[], $5::bool[]) AS u (id, first, removed)
+                 LEFT JOIN old ON old.id = u.id
+                 LEFT JOIN live ON live.first = u.first),
+             written AS (
+                 INSERT INTO sessions AS s (id, guild_id, channel_id, first_message_id, revision, removed_revision,
+                                            message_count, word_count, started_at, ended_at, deleted_at)
+                 SELECT id, $1, $2, first, revision, CASE WHEN removed THEN revision ELSE 0 END,
+                        messages, words, started_at, ended_at, CASE WHEN messages = 0 THEN now() END
+                 FROM counted
+                 ON CONFLICT (id) DO UPDATE
+                 SET revision = excluded.revision,
+                     removed_revision = greatest(s.removed_revision, excluded.removed_revision),
+                     message_count = excluded.message_count, word_count = excluded.word_count,
+                     started_at = excluded.started_at, ended_at = excluded.ended_at,
+                     deleted_at = excluded.deleted_at
+                 RETURNING id, revision, message_count, word_count)
+             SELECT w.id, w.revision, w.message_count, w.word_count, c.old_messages, c.old_words
+             FROM written w JOIN counted c ON c.id = w.id"
+        )
+    };
+}
+
 /// Gives sessions of one channel a new revision and counts them anew from their messages. A session without
 /// live messages becomes a tombstone. The rows stay locked until the transaction ends.
 ///
@@ -54,50 +105,22 @@ pub async fn touch(
     let ids: Vec<Uuid> =
         touched.iter().map(|(first, _)| SessionId::of(guild, channel, *first).get()).collect();
     let (firsts, removed): (Vec<i64>, Vec<bool>) = touched.iter().map(|(m, r)| (m.get(), *r)).unzip();
-    let rows: Vec<ChangedRow> = sqlx::query_as(
-        // Parts of one statement do not see each other's changes, but they do lose rows that another part has
-        // changed before they lock them: that `written` reads `counted`, and this `old`, puts them in order.
-        // Messages are read once for all sessions: of a channel that Postgres' statistics do not know yet, it thinks
-        // that a look through the whole channel for each session costs as little as one by the session's name.
-        "WITH old AS (
-             SELECT id, message_count, word_count FROM sessions
-             WHERE guild_id = $1 AND id = ANY($3) ORDER BY id FOR UPDATE),
-         counted AS (
-             SELECT u.id, u.first, u.removed, coalesce(live.messages, 0) AS messages,
-                    coalesce(live.words, 0) AS words, live.started_at, live.ended_at,
-                    coalesce(old.message_count, 0) AS old_messages, coalesce(old.word_count, 0) AS old_words,
-                    nextval('session_revisions') AS revision
-             FROM UNNEST($3::uuid[], $4::bigint[], $5::bool[]) AS u (id, first, removed)
-             LEFT JOIN old ON old.id = u.id
-             LEFT JOIN (SELECT session_first AS first, count(*)::int AS messages, sum(words)::int AS words,
-                               min(sent_at) AS started_at, max(sent_at) AS ended_at
-                        FROM messages
-                        WHERE guild_id = $1 AND channel_id = $2 AND session_first = ANY($4)
-                          AND deleted_at IS NULL AND text <> ''
-                        GROUP BY session_first) live ON live.first = u.first),
-         written AS (
-             INSERT INTO sessions AS s (id, guild_id, channel_id, first_message_id, revision, removed_revision,
-                                        message_count, word_count, started_at, ended_at, deleted_at)
-             SELECT id, $1, $2, first, revision, CASE WHEN removed THEN revision ELSE 0 END,
-                    messages, words, started_at, ended_at, CASE WHEN messages = 0 THEN now() END
-             FROM counted
-             ON CONFLICT (id) DO UPDATE
-             SET revision = excluded.revision,
-                 removed_revision = greatest(s.removed_revision, excluded.removed_revision),
-                 message_count = excluded.message_count, word_count = excluded.word_count,
-                 started_at = excluded.started_at, ended_at = excluded.ended_at,
-                 deleted_at = excluded.deleted_at
-             RETURNING id, revision, message_count, word_count)
-         SELECT w.id, w.revision, w.message_count, w.word_count, c.old_messages, c.old_words
-         FROM written w JOIN counted c ON c.id = w.id",
-    )
-    .bind(guild.get())
-    .bind(channel.get())
-    .bind(ids)
-    .bind(firsts)
-    .bind(removed)
-    .fetch_all(tx)
-    .await?;
+    let (lowest, highest) = (firsts.iter().min().copied(), firsts.iter().max().copied());
+    let statement = match touched.len() {
+        // They may lie far apart.
+        ..=FEW => touching!("AND session_first = ANY($4)"),
+        _ => touching!(""),
+    };
+    let rows: Vec<ChangedRow> = sqlx::query_as(statement)
+        .bind(guild.get())
+        .bind(channel.get())
+        .bind(ids)
+        .bind(firsts)
+        .bind(removed)
+        .bind(lowest)
+        .bind(highest)
+        .fetch_all(tx)
+        .await?;
     Ok(rows.into_iter().map(ChangedRow::read).collect())
 }
 

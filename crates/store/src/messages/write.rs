@@ -34,10 +34,12 @@ pub async fn stored(
     let (Some(least), Some(most)) = (ids.iter().min(), ids.iter().max()) else { return Ok(HashSet::new()) };
     let found: Vec<i64> = sqlx::query_scalar(
         // A page of an import that is new has nothing stored between its first and its last message: one look then
-        // spares thousands.
-        "SELECT id FROM messages
-         WHERE guild_id = $1 AND channel_id = $2 AND id = ANY($3)
-           AND EXISTS (SELECT FROM messages WHERE guild_id = $1 AND channel_id = $2 AND id BETWEEN $4 AND $5)",
+        // spares thousands. Not `id = ANY`: where Postgres takes an index that has no id behind the channel, it goes
+        // through the whole channel for each.
+        "SELECT u.id FROM UNNEST($3::bigint[]) AS u (id)
+         WHERE EXISTS (SELECT FROM messages WHERE guild_id = $1 AND channel_id = $2 AND id BETWEEN $4 AND $5)
+           AND EXISTS (SELECT FROM messages m
+                       WHERE m.guild_id = $1 AND m.channel_id = $2 AND m.id = u.id AND m.id BETWEEN $4 AND $5)",
     )
     .bind(guild.get())
     .bind(channel.get())
@@ -170,6 +172,7 @@ pub async fn revise(
          FROM UNNEST($3::bigint[], $4::text[], $5::timestamptz[], $6::text[], $7::int[], $8::text[])
               AS u (id, author_name, edited_at, text, words, skip)
          WHERE m.guild_id = $1 AND m.channel_id = $2 AND m.id = u.id AND m.deleted_at IS NULL
+           AND m.id BETWEEN (SELECT min(id) FROM UNNEST($3) AS id) AND (SELECT max(id) FROM UNNEST($3) AS id)
            AND coalesce(u.edited_at, '-infinity') > coalesce(m.edited_at, '-infinity')
          RETURNING m.id, m.author_id, m.sent_at, m.reply_to, m.mentions, m.session_first",
     )
