@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use futures::future::join_all;
+use futures::future::try_join_all;
 use futures::{FutureExt, StreamExt};
 use guildex_embed::Models;
 use guildex_index::{Error, Point, VectorIndex};
@@ -53,13 +53,13 @@ pub(crate) struct Parts {
 type Older = BTreeMap<GuildId, Vec<(SessionId, Revision)>>;
 
 impl Parts {
-    /// Removes what is older, of all guilds at once: the index may then make it durable at once. One that fails
-    /// stops no other.
+    /// Removes what is older, of all guilds at once: the index may then make it durable at once. The first that
+    /// fails ends it: an index that is away is not asked once more for each guild.
     async fn delete_below(&self, older: &Older) -> Result<(), Error> {
         let delete = older
             .iter()
             .map(|(guild, sessions)| self.index.delete_below(&self.target.collection, *guild, sessions));
-        join_all(delete).await.into_iter().collect()
+        try_join_all(delete).await.map(drop)
     }
 }
 

@@ -139,11 +139,11 @@ async fn sweep(parts: &Parts, batch: &[Work<Point>]) -> Result<(), Stopped> {
     for (guild, session, revision) in outrun {
         older.entry(guild).or_default().push((session, revision));
     }
-    if let Err(error) =
-        parts.breaker.guard("the index", || parts.delete_below(&older), Error::is_away).await?
-    {
-        let sessions: usize = older.values().map(Vec::len).sum();
-        tracing::warn!(%error, sessions, "outdated points could not be removed");
+    for (guild, sessions) in &older {
+        let delete = || parts.index.delete_below(&parts.target.collection, *guild, sessions);
+        if let Err(error) = parts.breaker.guard("the index", delete, Error::is_away).await? {
+            tracing::warn!(%error, sessions = sessions.len(), "outdated points could not be removed");
+        }
     }
     Ok(())
 }
