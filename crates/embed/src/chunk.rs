@@ -113,7 +113,7 @@ fn cut_line<'l>(
     line: &'l str,
     room: usize,
 ) -> Result<Vec<(&'l str, usize)>, TokenizerError> {
-    let words: Vec<&str> = line.split_inclusive(char::is_whitespace).collect();
+    let words: Vec<&str> = line.split_inclusive(is_blank).collect();
     let counts = tokenizer.own_tokens(words.clone())?;
 
     let mut parts = Vec::new();
@@ -131,6 +131,11 @@ fn cut_line<'l>(
     }
     parts.extend(run.take());
     Ok(parts)
+}
+
+/// Whether BERT takes it for a blank: other controls, of which some are white space, it drops.
+fn is_blank(c: char) -> bool {
+    c.is_whitespace() && (!c.is_control() || matches!(c, '\t' | '\n' | '\r'))
 }
 
 /// Words of a line that stand together.

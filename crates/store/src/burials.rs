@@ -38,6 +38,7 @@ pub async fn bury(
              UPDATE messages m SET deleted_at = now(), text = '', words = 0, author_name = ''
              FROM UNNEST($3::bigint[]) AS u (id)
              WHERE m.guild_id = $1 AND m.channel_id = $2 AND m.id = u.id AND m.deleted_at IS NULL
+               AND m.id BETWEEN (SELECT min(id) FROM UNNEST($3) AS id) AND (SELECT max(id) FROM UNNEST($3) AS id)
              RETURNING m.channel_id, m.session_first, m.sent_at)
          SELECT channel_id, session_first, count(*) AS messages, max(sent_at) AS latest FROM buried GROUP BY 1, 2",
     )

@@ -116,7 +116,7 @@ pub struct Server {
     pub connections: usize,
     /// Points of one request. Default: 128.
     pub batch: usize,
-    /// Writing requests of one process that run side by side. Default: 2.
+    /// Requests of one batch of sessions that run side by side. Default: 2.
     pub streams: usize,
     /// How vectors are compressed in memory. Default: `none`.
     pub quantization: Quantization,

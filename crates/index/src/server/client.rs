@@ -22,6 +22,10 @@ const OLDEST: &str = "1.16";
 /// How many times as long as others a call may take that changes a whole collection.
 const CHANGE: u32 = 6;
 
+/// How many removals of one process run side by side. A batch has one for each of its guilds; nearly all find nothing,
+/// and none is to wait long behind others.
+const MAX_REMOVALS: usize = 16;
+
 pub(super) struct Client {
     pub(super) config: ServerConfig,
     pub(super) http_url: Url,
@@ -29,8 +33,8 @@ pub(super) struct Client {
     place: String,
     quick: Qdrant,
     slow: Qdrant,
-    /// One for each write that may be under way.
-    writes: Semaphore,
+    /// One for each removal that may be under way.
+    removals: Semaphore,
     /// Filled once the server has said a version that will do.
     fits: OnceCell<()>,
     /// The dimensions of collections that were seen. One that is dropped and made anew by another process with
@@ -58,9 +62,9 @@ impl Client {
             grpc.host_str().unwrap_or_default(),
             grpc.port_or_known_default().map(|port| format!(":{port}")).unwrap_or_default()
         );
-        let writes = Semaphore::new(config.streams);
+        let removals = Semaphore::new(MAX_REMOVALS);
         let (fits, dims) = (OnceCell::new(), RwLock::default());
-        Ok(Self { config, http_url, place, quick, slow, writes, fits, dims })
+        Ok(Self { config, http_url, place, quick, slow, removals, fits, dims })
     }
 
     /// A call about a collection that ought to be answered at once.
@@ -115,9 +119,8 @@ impl Client {
         self.within(deadline, call(&self.slow)).await.map_err(|fault| self.told(collection, fault))
     }
 
-    /// A write, which has to be over when it is answered. It waits until fewer than
-    /// [`ServerConfig::streams`] others are under way; its deadline begins then.
-    pub(super) async fn write<'a, F>(
+    /// A removal. It waits until fewer than [`MAX_REMOVALS`] others are under way; its deadline begins then.
+    pub(super) async fn remove<'a, F>(
         &'a self,
         collection: &CollectionName,
         call: impl FnOnce(&'a Qdrant) -> F,
@@ -126,7 +129,19 @@ impl Client {
         F: Future<Output = Result<PointsOperationResponse, QdrantError>>,
     {
         // It is never closed; were it, nothing would be held back.
-        let _turn = self.writes.acquire().await.ok();
+        let _turn = self.removals.acquire().await.ok();
+        self.write(collection, call).await
+    }
+
+    /// A write, which has to be over when it is answered.
+    pub(super) async fn write<'a, F>(
+        &'a self,
+        collection: &CollectionName,
+        call: impl FnOnce(&'a Qdrant) -> F,
+    ) -> Result<(), Error>
+    where
+        F: Future<Output = Result<PointsOperationResponse, QdrantError>>,
+    {
         completed(self.call(collection, call).await?)
     }
 

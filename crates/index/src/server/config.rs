@@ -23,7 +23,7 @@ pub struct ServerConfig {
     pub pool: usize,
     /// How many points one request carries.
     pub batch: usize,
-    /// How many writing requests run side by side.
+    /// How many requests of one upsert run side by side.
     pub streams: usize,
     /// How dense vectors are kept in memory.
     pub quantization: Quantization,

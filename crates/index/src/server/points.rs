@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use futures::future::try_join_all;
+use futures::{StreamExt, TryStreamExt, stream};
 use guildex_types::{GuildId, MessageId, PointId, Revision, SessionId};
 use qdrant_client::qdrant::facet_value::Variant;
 use qdrant_client::qdrant::points_selector::PointsSelectorOneOf;
@@ -53,9 +53,11 @@ pub(super) async fn upsert(
             })
         })
         .collect::<Result<Vec<_>, Error>>()?;
-    let writes =
-        requests.into_iter().map(|request| client.write(collection, |qdrant| qdrant.upsert_points(request)));
-    try_join_all(writes).await.map(drop)
+    stream::iter(requests)
+        .map(|request| client.write(collection, |qdrant| qdrant.upsert_points(request)))
+        .buffer_unordered(client.config.streams)
+        .try_collect()
+        .await
 }
 
 pub(super) async fn delete_below(
@@ -92,7 +94,7 @@ async fn delete(client: &Client, collection: &CollectionName, filter: Filter) ->
         ordering: Some(one_after_another()),
         ..DeletePoints::default()
     };
-    client.write(collection, |qdrant| qdrant.delete_points(request)).await
+    client.remove(collection, |qdrant| qdrant.delete_points(request)).await
 }
 
 pub(super) async fn scroll(
