@@ -5,6 +5,7 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use guildex_index::{Point, VectorIndex};
 use guildex_types::{ChannelId, GuildId, MessageId, PointId, Revision, SessionId};
@@ -212,6 +213,7 @@ async fn what_jobs_are_about_to_do_is_in_progress(pool: PgPool) {
 async fn nothing_differs_while_messages_come_and_go(pool: PgPool) {
     world(pool, async |world| {
         let worker = world.start_worker();
+        let all_came = AtomicBool::new(false);
         let coming = async {
             for day in 1..=25 {
                 world.ingest(&exchange(day, "does the glue hold")).await;
@@ -220,20 +222,18 @@ async fn nothing_differs_while_messages_come_and_go(pool: PgPool) {
                     world.delete(day, &[1, 2]).await;
                 }
             }
+            all_came.store(true, Ordering::Relaxed);
         };
-        tokio::pin!(coming);
-        let mut looks = 0;
-        loop {
-            tokio::select! {
-                biased;
-                () = &mut coming => break,
-                report = run(world, looks % 2 == 1) => {
-                    assert_eq!((report.differences, report.repairs), (0, 0), "{report:#?}");
-                    looks += 1;
-                }
+        // The first look begins before anything has come.
+        let looking = async {
+            let mut repair = false;
+            while !all_came.load(Ordering::Relaxed) {
+                let report = run(world, repair).await;
+                assert_eq!((report.differences, report.repairs), (0, 0), "{report:#?}");
+                repair = !repair;
             }
-        }
-        assert!(looks > 0, "nobody looked");
+        };
+        futures::join!(looking, coming);
         world.settle().await;
         let report = run(world, false).await;
         assert_eq!((report.differences, report.in_progress), (0, 0), "{report:#?}");
