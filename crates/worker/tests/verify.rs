@@ -226,14 +226,16 @@ async fn nothing_differs_while_messages_come_and_go(pool: PgPool) {
         };
         // The first look begins before anything has come.
         let looking = async {
-            let mut repair = false;
+            let mut looks = 0;
             while !all_came.load(Ordering::Relaxed) {
-                let report = run(world, repair).await;
+                let report = run(world, looks % 2 == 1).await;
                 assert_eq!((report.differences, report.repairs), (0, 0), "{report:#?}");
-                repair = !repair;
+                looks += 1;
             }
+            looks
         };
-        futures::join!(looking, coming);
+        let (looks, ()) = futures::join!(looking, coming);
+        assert!(looks > 0, "nobody looked");
         world.settle().await;
         let report = run(world, false).await;
         assert_eq!((report.differences, report.in_progress), (0, 0), "{report:#?}");
