@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
+use guildex_consistency::verify::{self, Kind};
 use guildex_types::{GuildId, MessageId};
-use guildex_upkeep::verify::{self, Kind};
 
 use crate::report::Report;
 use crate::traffic::Said;

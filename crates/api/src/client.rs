@@ -1,9 +1,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use guildex_consistency::verify;
 use guildex_search::{Request, Results};
 use guildex_types::ModelSlug;
-use guildex_upkeep::verify;
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;

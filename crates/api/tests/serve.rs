@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use guildex_api::{Client, ClientError, serve, socket_path};
+use guildex_consistency::verify::Verifier;
 use guildex_producer::ingest::{Ingest, IngestConfig};
 use guildex_search::Request;
 use guildex_store::MIGRATOR;
-use guildex_upkeep::verify::Verifier;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use support::{HERE, Mood, PATIENCE, World, ask};

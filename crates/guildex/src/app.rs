@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
+use guildex_consistency::verify::Verifier;
 use guildex_embed::Models;
 use guildex_index::{QdrantServer, ServerConfig, VectorIndex};
 use guildex_producer::dispatcher::{Dispatcher, DispatcherConfig};
@@ -11,7 +12,6 @@ use guildex_producer::ingest::{Ingest, IngestConfig};
 use guildex_queue::Queues;
 use guildex_search::Searcher;
 use guildex_types::ModelSlug;
-use guildex_upkeep::verify::Verifier;
 use guildex_worker::enrich::content_hash;
 use guildex_worker::{Concurrency, LastResort, Worker, WorkerConfig};
 use sqlx::PgPool;

@@ -9,13 +9,13 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 #[cfg(feature = "edge")]
 use backon::{ConstantBuilder, Retryable};
+use guildex_consistency::adopt::{adopt, verify};
 #[cfg(feature = "edge")]
 use guildex_index::EdgeIndex;
 use guildex_index::{Bulk, VectorIndex};
 use guildex_producer::ingest::Ingest;
 use guildex_store::models::{self, Kept};
 use guildex_types::ModelSlug;
-use guildex_upkeep::adopt::{adopt, verify};
 use sqlx::PgPool;
 
 use crate::app::App;

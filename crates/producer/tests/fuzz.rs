@@ -97,13 +97,13 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 /// Three messages, of which the second is altered.
 fn with_an_altered_message() -> impl Strategy<Value = Value> {
-    guildex_fuzz::altered(message(2)).prop_map(|altered| document(&[message(1), altered, message(3)]))
+    guildex_test_support::altered(message(2)).prop_map(|altered| document(&[message(1), altered, message(3)]))
 }
 
 proptest! {
     #[test]
     fn a_damaged_export_is_taken_as_far_as_it_goes(
-        bytes in guildex_fuzz::damaged(written(&document(&[message(1), message(2), message(3)])).into_bytes()),
+        bytes in guildex_test_support::damaged(written(&document(&[message(1), message(2), message(3)])).into_bytes()),
         gzipped: bool,
     ) {
         let taken = read(&if gzipped { gzip(&bytes) } else { bytes.clone() });
@@ -119,7 +119,7 @@ proptest! {
 
     #[test]
     fn damaged_gzip_is_taken_as_far_as_it_goes(
-        bytes in guildex_fuzz::damaged(gzip(written(&document(&[message(1), message(2)])).as_bytes())),
+        bytes in guildex_test_support::damaged(gzip(written(&document(&[message(1), message(2)])).as_bytes())),
     ) {
         read(&bytes).messages.iter().for_each(assert_storable);
     }
@@ -139,7 +139,7 @@ proptest! {
 
     #[test]
     fn an_altered_export_is_taken_or_told_of(
-        document in guildex_fuzz::altered(document(&[message(1), message(2)])).prop_filter("an object", Value::is_object),
+        document in guildex_test_support::altered(document(&[message(1), message(2)])).prop_filter("an object", Value::is_object),
     ) {
         let taken = read(written(&document).as_bytes());
         taken.messages.iter().for_each(assert_storable);
@@ -158,7 +158,7 @@ async fn whatever_is_taken_is_stored_and_reads_the_same(pool: PgPool) {
         let config = Config { failure_persistence: None, ..Config::default() };
         let exports = prop_oneof![
             4 => with_an_altered_message(),
-            1 => guildex_fuzz::altered(document(&[message(1), message(2)])),
+            1 => guildex_test_support::altered(document(&[message(1), message(2)])),
         ];
         TestRunner::new(config).run(&exports.prop_filter("an object", Value::is_object), |document| {
             let folder = TempDir::new().unwrap();

@@ -1,4 +1,4 @@
-//! `verify --repair`, as `guildex_upkeep::repair` does it: one session at a time here.
+//! `verify --repair`, as `guildex_consistency::repair` does it: one session at a time here.
 
 use crate::steps::ask_anew;
 use crate::{Config, Revision, SessionId, State, index};

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use guildex_consistency::adopt::{AdoptError, adopt};
 use guildex_index::{CollectionName, VectorIndex};
 use guildex_producer::ingest::Ingest;
 use guildex_store::StoreError;
 use guildex_store::models::{self, Kept, ModelState};
 use guildex_types::ModelSlug;
-use guildex_upkeep::adopt::{AdoptError, adopt};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 

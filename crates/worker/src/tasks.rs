@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use guildex_consistency::adopt::AdoptError;
 use guildex_embed::Models;
 use guildex_index::{CollectionName, Error, VectorIndex};
 use guildex_producer::backfill;
@@ -10,7 +11,6 @@ use guildex_producer::ingest::{Ingest, IngestError};
 use guildex_types::{
     ChannelId, Eligibility, JobId, MessageId, ModelSlug, Outdated, Revision, SessionId, Task,
 };
-use guildex_upkeep::adopt::AdoptError;
 use tokio_util::sync::CancellationToken;
 
 use crate::breaker::{Breaker, Stopped};

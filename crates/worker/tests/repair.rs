@@ -3,9 +3,9 @@
 
 mod support;
 
+use guildex_consistency::repair::{Repaired, repair};
 use guildex_index::VectorIndex;
 use guildex_types::{PointId, Revision};
-use guildex_upkeep::repair::{Repaired, repair};
 use guildex_worker::enrich::content_hash;
 use sqlx::PgPool;
 use support::*;

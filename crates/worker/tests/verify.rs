@@ -7,9 +7,9 @@ mod support;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use guildex_consistency::verify::{GuildReport, Kind, Report, Request, Verifier};
 use guildex_index::{Point, VectorIndex};
 use guildex_types::{ChannelId, GuildId, MessageId, PointId, Revision, SessionId};
-use guildex_upkeep::verify::{GuildReport, Kind, Report, Request, Verifier};
 use guildex_worker::enrich::content_hash;
 use sqlx::PgPool;
 use sqlx::types::Uuid;

@@ -1,6 +1,6 @@
 use anyhow::{Context, bail};
-use guildex_upkeep::backup::backup;
-use guildex_upkeep::restore;
+use guildex_consistency::backup::backup;
+use guildex_consistency::restore;
 use guildex_worker::enrich::content_hash;
 
 use super::print;

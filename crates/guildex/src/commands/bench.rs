@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex};
 use anyhow::Context;
 use guildex_bench::generate::{self, Generate};
 use guildex_bench::{Program, Report, Servers, embed, freshness, ingest, pipeline, queue, search};
+use guildex_consistency::presence;
 use guildex_embed::{Embedder, LocalConfig, LocalEmbedder, LocalSource, Pooling};
 use guildex_index::{EdgeIndex, QdrantServer, VectorIndex};
-use guildex_upkeep::presence;
 use guildex_worker::exit_hung;
 
 use super::print;

@@ -26,7 +26,7 @@ mod retrieval {
     use std::sync::Arc;
 
     use guildex_embed::Embedder;
-    use guildex_eval::{Bench, Corpus, Method, Stage};
+    use guildex_evaluation::{Bench, Corpus, Method, Stage};
     use guildex_types::ModelSlug;
 
     use super::super::print;

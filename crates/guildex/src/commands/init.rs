@@ -1,9 +1,9 @@
 use std::process::ExitCode;
 
+use guildex_consistency::adopt::{adopt, collection_of, recreate};
 use guildex_index::VectorIndex;
 use guildex_producer::ingest::Ingest;
 use guildex_store::models::{self, Kept, ModelState};
-use guildex_upkeep::adopt::{adopt, collection_of, recreate};
 
 use super::print;
 use crate::app::App;

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use guildex_consistency::adopt::adopt;
+use guildex_consistency::presence;
 use guildex_embed::Models;
 use guildex_index::VectorIndex;
 use guildex_producer::retention;
 use guildex_search::Fallback;
 use guildex_store::jobs;
-use guildex_upkeep::adopt::adopt;
-use guildex_upkeep::presence;
 use guildex_worker::{LastResort, exit_hung};
 use sqlx::PgPool;
 use tokio::task::JoinHandle;

@@ -4,10 +4,10 @@ use std::time::Duration;
 use anyhow::bail;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
+use guildex_consistency::presence::LATELY;
 use guildex_store::models::{self, ModelState};
 use guildex_store::processes::{self, Seen};
 use guildex_store::status::{self, GuildStatus, ModelStatus};
-use guildex_upkeep::presence::LATELY;
 use serde::Serialize;
 
 use super::print;

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
+use guildex_consistency::verify::{GuildReport, Kind, ModelReport, Report, Request};
 use guildex_store::{StoreError, sessions, standing};
 use guildex_types::GuildId;
-use guildex_upkeep::verify::{GuildReport, Kind, ModelReport, Report, Request};
 use sqlx::PgPool;
 
 use super::backfill::Stall;

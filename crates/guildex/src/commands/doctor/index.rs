@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+use guildex_consistency::adopt::{collection_of, verify};
+use guildex_consistency::verify::Request;
 use guildex_index::{VectorIndex, Which};
 use guildex_store::models::{self, Kept, ModelState};
 use guildex_types::GuildId;
-use guildex_upkeep::adopt::{collection_of, verify};
-use guildex_upkeep::verify::Request;
 use sqlx::PgPool;
 
 use super::check::{Check, Finding, LIMIT, PATIENCE};

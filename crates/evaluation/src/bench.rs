@@ -95,7 +95,7 @@ impl Bench {
         if corpus.questions().is_empty() {
             return Err(EvalError::NoQuestion);
         }
-        let folder = TempDir::with_prefix("guildex-eval-").map_err(EvalError::Folder)?;
+        let folder = TempDir::with_prefix("guildex-evaluation-").map_err(EvalError::Folder)?;
         let index = EdgeIndex::open(folder.path())?;
         let mut rows = Vec::new();
         for embedder in &self.models {

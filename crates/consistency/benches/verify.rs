@@ -1,4 +1,4 @@
-//! How long a comparison takes, and how much memory: `cargo bench -p guildex-upkeep`, and behind `--` the numbers of
+//! How long a comparison takes, and how much memory: `cargo bench -p guildex-consistency`, and behind `--` the numbers of
 //! sessions (default 10,000 and 100,000), of one guild and one point each. Postgres is the one of `DATABASE_URL`, in
 //! which a database of its own is made and dropped; the index is the embedded one.
 //!
@@ -11,12 +11,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use guildex_consistency::verify::{Request, Verifier};
 use guildex_index::bm25::{self, Language};
 use guildex_index::{Collection, CollectionName, EdgeIndex, Identity, Payload, Point, VectorIndex};
 use guildex_producer::ingest::{Ingest, IngestConfig};
 use guildex_store::{MIGRATOR, installation, models};
 use guildex_types::{ChannelId, GuildId, MessageId, ModelSlug, PointId, SessionId};
-use guildex_upkeep::verify::{Request, Verifier};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use uuid::Uuid;
