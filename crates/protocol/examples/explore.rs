@@ -1,4 +1,4 @@
-//! Looks through a model of the size given, and tells how many states it has and what does not hold.
+//! Explores a model of the given bounds, and prints its number of states and a trace for each violated invariant.
 //!
 //!     cargo run --release --example explore -- --changes 3 --faults 2 --repairs 1 --sessions 1,2
 
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
                 config.sessions = value.split(',').filter_map(|id| id.parse().ok()).collect()
             }
             _ => {
-                println!("what is {name} {value}? see the head of examples/explore.rs");
+                println!("unknown option or invalid value: {name} {value}");
                 return ExitCode::FAILURE;
             }
         }
@@ -35,14 +35,14 @@ fn main() -> ExitCode {
     let (started, threads) = (Instant::now(), std::thread::available_parallelism().map_or(1, usize::from));
     let checker = config.checker().threads(threads).spawn_bfs().join();
     println!(
-        "{} states, {} of them different, {} steps deep, {:.1} s",
+        "{} states, {} unique, depth {}, {:.1} s",
         checker.state_count(),
         checker.unique_state_count(),
         checker.max_depth(),
         started.elapsed().as_secs_f64()
     );
     for (property, path) in checker.discoveries() {
-        println!("does not hold: {property}");
+        println!("violated: {property}");
         for (state, step) in path.into_vec() {
             println!("  {state:?}\n    {step:?}");
         }

@@ -1,30 +1,31 @@
-//! How much of the world is looked at, and with which guard taken away.
+//! Bounds of a run, and mutations.
 
-use crate::{Content, GuildId, State};
+use crate::content::Content;
+use crate::ids::GuildId;
 
-/// The bounds of a model.
+/// Bounds of a model.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The sessions that there are, by their guilds.
+    /// Guild of each session.
     pub sessions: Vec<GuildId>,
-    /// What stands in each of them at the beginning.
+    /// Initial content of each session.
     pub content: Content,
-    /// Workers; each does one job at a time.
+    /// Number of workers; each runs one job at a time.
     pub workers: usize,
-    /// How many changes producers make: messages, edits, deletions.
+    /// Number of changes that producers make: messages, edits, deletions.
     pub changes: u8,
-    /// How many faults happen: crashes, lapses, failures, losses, duplicates.
+    /// Number of faults: crashes, expired leases, failures, losses, duplicate deliveries.
     pub faults: u8,
-    /// How many sessions a repair looks at while everything else goes on.
+    /// Number of sessions that a repair scans while everything else goes on.
     pub repairs: u8,
-    /// Attempts before a job is dead that may die.
+    /// Attempts of a job, unless its kind retries forever.
     pub max_attempts: u8,
-    /// The guard that is missing.
-    pub flaw: Option<Flaw>,
+    /// Guard that is removed.
+    pub mutation: Option<Mutation>,
 }
 
 impl Default for Config {
-    /// One session, two workers: small enough to be looked through in seconds.
+    /// One session and two workers: small enough to explore in seconds.
     fn default() -> Self {
         Self {
             sessions: vec![1],
@@ -34,84 +35,77 @@ impl Default for Config {
             faults: 1,
             repairs: 0,
             max_attempts: 2,
-            flaw: None,
+            mutation: None,
         }
     }
 }
 
 impl Config {
-    /// Whether this guard is missing.
-    pub fn has(&self, flaw: Flaw) -> bool {
-        self.flaw == Some(flaw)
-    }
-
-    /// The states that the world begins with: sessions that were just made, and the same when all is done.
-    pub(crate) fn beginnings(&self) -> Vec<State> {
-        let new = State::new(self);
-        let done = crate::drain(&Self { flaw: None, ..self.clone() }, new.clone());
-        std::iter::once(new).chain(done).collect()
+    /// Returns whether this mutation applies.
+    pub fn has(&self, mutation: Mutation) -> bool {
+        self.mutation == Some(mutation)
     }
 }
 
-/// A guard of the code that is taken away.
+/// Removal of one guard of the code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flaw {
-    /// `claim` takes a running job, too.
-    ClaimOfRunning,
-    /// What a worker says of a job counts without the token of its claim.
-    NoToken,
-    /// A change and its job are two transactions.
-    JobApart,
-    /// `enqueue` leaves the wanted revision of a job that is there as it is.
-    WantedNotRaised,
-    /// A change to a session that is too small, and was, does not raise what its job has to reach.
-    SmallNotRaised,
-    /// `complete` does not look at what is wanted by now.
-    NoAgain,
-    /// A job dies of its last attempt though more is wanted by now.
-    DiesWithNewer,
-    /// An `index_session` that takes a removal's place may die.
-    RemovalForgotten,
-    /// Nobody returns jobs whose lease is over.
-    NoSweeper,
-    /// `load` does not ask whose session it is.
-    LoadOfAnyGuild,
-    /// `begin_rewrite` leaves the content hash.
-    HashKept,
-    /// `begin_rewrite` does not ask whether the session moved on.
-    RewriteOfAnyRevision,
+pub enum Mutation {
+    /// `claim` also claims running jobs.
+    ClaimRunning,
+    /// Completing, failing, renewing and releasing ignore the claim token.
+    IgnoreClaimToken,
+    /// A change and its job commit in two transactions.
+    EnqueueSeparately,
+    /// `enqueue` does not raise the target revision of an existing job.
+    KeepTargetRevision,
+    /// A change to a session that stays ineligible does not raise its job's target revision.
+    SkipTargetRevisionOfIneligible,
+    /// `complete` ignores the target revision.
+    CompleteBelowTarget,
+    /// A job whose attempts are spent dies although its target revision has risen since its claim.
+    DieBelowTarget,
+    /// An `index_session` that replaces a removal may die.
+    RemovalMayDie,
+    /// Expired leases are never rescued.
+    NeverRescue,
+    /// `load` ignores the guild.
+    LoadAnyGuild,
+    /// `begin_rewrite` keeps the content hash.
+    RewriteKeepsHash,
+    /// `begin_rewrite` ignores the session's revision.
+    RewriteAnyRevision,
     /// `upsert` overwrites newer points.
-    UpsertOfAnyRevision,
-    /// `delete_below` does not spare points of the revision given and of later ones.
-    DeleteOfAnyRevision,
-    /// Points of lower revisions are left.
-    NothingDeletedBelow,
-    /// `record` does not ask whether the session moved on.
-    RecordOfAnyRevision,
-    /// `record` of an older revision does not ask whether something was removed since.
-    RecordOfRemoved,
-    /// `record` of an older revision does not ask whether the books know as much or more.
-    RecordOfKnown,
+    UpsertAnyRevision,
+    /// `delete_below` also deletes points of the given and of later revisions.
+    DeleteAnyRevision,
+    /// `delete_below` deletes nothing.
+    DeleteNothing,
+    /// `record` ignores the session's revision.
+    RecordAnyRevision,
+    /// `record` of an older revision ignores removals since then.
+    RecordDespiteRemoval,
+    /// `record` of an older revision overwrites a newer record.
+    RecordOverNewer,
     /// `record` of an older revision keeps the content hash.
-    HashOfOlder,
-    /// `record` does not ask whether the index is the one that was written.
-    RecordOfAnyIndex,
-    /// A deletion gives its session no new revision.
-    TombstoneWithoutRevision,
-    /// A deletion does not raise `removed_revision`.
-    RemovalNotNoted,
-    /// A deletion asks for the index job alone.
-    NoRemoval,
-    /// A deletion leaves the content hash: points that its removal takes may be taken for unchanged.
-    HashKeptByRemoval,
-    /// Search shows points of whatever revision.
-    ShowsAnyPoint,
-    /// Search does not ask whether something was removed since.
-    ShowsRemoved,
-    /// Search does not ask whether the session lives.
-    ShowsDead,
-    /// What the books lack is asked for at the session's revision, and not at a number of its own.
-    NoNumberOfItsOwn,
-    /// A new index leaves the books of the lost one.
-    BooksOfLostIndex,
+    RecordKeepsHash,
+    /// `record` ignores that the index was replaced since the claim.
+    RecordAnyIndex,
+    /// A deletion does not raise its session's revision.
+    DeleteKeepsRevision,
+    /// A deletion does not set `last_removal_revision`.
+    DeleteKeepsRemovalRevision,
+    /// A deletion does not enqueue `remove_points`.
+    DeleteWithoutRemoval,
+    /// A deletion keeps the content hash, so points that its removal deletes may be taken for unchanged.
+    DeleteKeepsHash,
+    /// Search shows points of any revision.
+    ShowAnyRevision,
+    /// Search ignores removals since the indexed revision.
+    ShowRemoved,
+    /// Search ignores that a session is deleted.
+    ShowDeleted,
+    /// A session that has no record is enqueued at its own revision instead of a new one.
+    ReindexAtSessionRevision,
+    /// A new index keeps the records of the lost one.
+    RebuildKeepsRecords,
 }

@@ -1,14 +1,18 @@
-//! What comes of a state when nothing more happens to it.
+//! Runs all remaining work, without further changes or faults.
 
-use crate::steps::{next_of, take};
-use crate::{Config, JobState, Repairer, State, Step, repair};
+use crate::canonical::canonical;
+use crate::config::Config;
+use crate::jobs::JobState;
+use crate::repair;
+use crate::state::{RepairProgress, State};
+use crate::steps::{Step, next_of_worker, take};
 
 /// More steps than any state needs.
-const PATIENCE: usize = 1_000;
+const MAX_STEPS: usize = 1_000;
 
-/// Everybody does what is to be done, without changes and faults, until all is at rest; none if that never comes.
+/// Runs all remaining work until none is left; none if it never ends.
 pub fn drain(config: &Config, mut state: State) -> Option<State> {
-    for _ in 0..PATIENCE {
+    for _ in 0..MAX_STEPS {
         match next(config, &state) {
             Some(next) => state = next,
             None => return Some(state),
@@ -17,39 +21,39 @@ pub fn drain(config: &Config, mut state: State) -> Option<State> {
     None
 }
 
-/// Whether nobody has anything to do.
-pub(crate) fn is_at_rest(config: &Config, state: &State) -> bool {
+/// Returns whether no work is left.
+pub(crate) fn is_idle(config: &Config, state: &State) -> bool {
     next(config, state).is_none()
 }
 
-fn next(config: &Config, state: &State) -> Option<State> {
-    steps(state).into_iter().find_map(|step| take(config, state, step))
+/// Runs a whole `verify --repair` on an idle state, and the work that it causes.
+pub(crate) fn repaired(config: &Config, mut state: State) -> Option<State> {
+    for session in 0..state.sessions.len() {
+        state.repair = RepairProgress::Idle;
+        repair::scan(&mut state, session)?;
+        while repair::repair(config, &mut state).is_some() {}
+    }
+    drain(config, canonical(state))
 }
 
-/// What somebody could do, workers first: what they are at is out of the way before a lease ends.
-fn steps(state: &State) -> Vec<Step> {
-    let mut steps = vec![Step::StartOver];
-    steps.extend((0..state.workers.len()).filter_map(|worker| next_of(state, worker)));
-    steps.extend([Step::Mend, Step::Push]);
+fn next(config: &Config, state: &State) -> Option<State> {
+    candidates(state).into_iter().find_map(|step| take(config, state, step))
+}
+
+/// Lists possible steps, workers first: their jobs end before a lease expires.
+fn candidates(state: &State) -> Vec<Step> {
+    let mut steps = vec![Step::Rebuild];
+    steps.extend((0..state.workers.len()).filter_map(|worker| next_of_worker(state, worker)));
+    steps.extend([Step::Repair, Step::Push]);
     if state.workers.iter().any(Option::is_none) {
         steps.extend(state.redis.first().map(|id| Step::Claim(*id)));
     }
     for job in &state.jobs {
         steps.push(match job.state {
             JobState::Pending => Step::Dispatch(job.id),
-            JobState::Queued | JobState::Running => Step::Sweep(job.id),
+            JobState::Queued | JobState::Running => Step::RescueExpired(job.id),
         });
     }
-    steps.extend((0..state.sessions.len()).map(Step::AskForMissing));
+    steps.extend((0..state.sessions.len()).map(Step::Backfill));
     steps
-}
-
-/// The same after a whole `verify --repair`, of a state at rest.
-pub(crate) fn repaired(config: &Config, mut state: State) -> Option<State> {
-    for session in 0..state.sessions.len() {
-        state.repairer = Repairer::Away;
-        repair::look(&mut state, session)?;
-        while repair::go_on(config, &mut state).is_some() {}
-    }
-    drain(config, crate::canonical::canonical(state))
 }

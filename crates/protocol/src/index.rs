@@ -1,13 +1,15 @@
-//! The index, as `guildex_index::VectorIndex` promises it.
+//! The vector index, with the guarantees of `guildex_index::VectorIndex`.
 
 use std::collections::BTreeMap;
 
-use crate::{Config, Content, Flaw, GuildId, Revision, SessionId};
+use crate::config::{Config, Mutation};
+use crate::content::Content;
+use crate::ids::{GuildId, Revision, SessionId};
 
-/// The collection.
+/// Points of the collection.
 pub(crate) type Points = BTreeMap<PointId, Point>;
 
-/// What `PointId::of` is made of; there is one model.
+/// Parts of a point id; there is one model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PointId {
     pub(crate) guild: GuildId,
@@ -15,24 +17,24 @@ pub struct PointId {
     pub(crate) chunk: usize,
 }
 
-/// A point's payload.
+/// Payload of a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Point {
     /// `revision`.
     pub revision: Revision,
-    /// What it was made from.
+    /// Content that it was made from.
     pub content: Content,
 }
 
-/// `VectorIndex::upsert`: an older revision changes nothing.
+/// Models `VectorIndex::upsert`: a point of an older revision is ignored.
 pub(crate) fn upsert(config: &Config, index: &mut Points, id: PointId, point: Point) {
     let stored = index.entry(id).or_insert(point);
-    if stored.revision <= point.revision || config.has(Flaw::UpsertOfAnyRevision) {
+    if stored.revision <= point.revision || config.has(Mutation::UpsertAnyRevision) {
         *stored = point;
     }
 }
 
-/// `VectorIndex::delete_below`.
+/// Models `VectorIndex::delete_below`.
 pub(crate) fn delete_below(
     config: &Config,
     index: &mut Points,
@@ -40,11 +42,11 @@ pub(crate) fn delete_below(
     session: SessionId,
     revision: Revision,
 ) {
-    if config.has(Flaw::NothingDeletedBelow) {
+    if config.has(Mutation::DeleteNothing) {
         return;
     }
     index.retain(|id, point| {
         (id.guild, id.session) != (guild, session)
-            || (point.revision >= revision && !config.has(Flaw::DeleteOfAnyRevision))
+            || (point.revision >= revision && !config.has(Mutation::DeleteAnyRevision))
     });
 }

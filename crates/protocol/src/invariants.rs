@@ -1,106 +1,115 @@
-//! What must hold in every state that can be reached.
+//! Properties that hold in every reachable state. Numbers are those of the invariants in `docs/protocol.md`.
+//!
+//! A state is idle when no work is left. [`TERMINATES`] says that every state becomes idle once changes and faults stop,
+//! so what holds in idle states holds eventually.
 
 use stateright::Property;
 
-use crate::drain::{is_at_rest, repaired};
-use crate::{Book, Config, Content, JobState, Kind, Session, SessionId, State, drain};
+use crate::config::Config;
+use crate::content::Content;
+use crate::drain::{drain, is_idle, repaired};
+use crate::ids::SessionId;
+use crate::jobs::{Job, JobKind, JobState};
+use crate::postgres::{IndexedSession, Session};
+use crate::state::State;
 
-/// From everywhere, if there are no more changes and faults: what holds at rest therefore holds in the end.
-pub const ENDS: &str = "all work ends";
-/// At rest, unless a dead job tells why not.
-pub const IN_STEP: &str = "1 every live session is indexed at its latest revision, eventually";
-/// From the moment a removal commits.
-pub const HIDDEN: &str = "2 nothing that was removed is shown";
-/// At rest; what a worker wrote that had lost its claim may stay until a repair.
-pub const GONE: &str = "2 the points of what was removed are gone in the end";
-/// A removal goes on until it is done, also where another job takes its place.
-pub const NEVER_DIES: &str = "2 no removal dies";
-/// Search, points and deletions keep to their guild.
-pub const APART: &str = "3 no guild sees or holds another's";
-/// Whatever is not done has somebody who will do it.
-pub const OWED: &str = "4 no change is without its job, whatever ran twice or not at all";
-/// One unfinished job a key, and one worker a claim.
-pub const ALONE: &str = "4 a job is there once, and in one worker's hands";
-/// At rest after a repair: points, books and truth agree, whatever was lost.
+/// All work ends, from every state.
+pub const TERMINATES: &str = "all work ends";
+/// Checked when idle; a session whose job is dead is exempt.
+pub const INDEXED: &str = "1 every live session is indexed at its latest revision, eventually";
+/// Checked from the moment a removal commits.
+pub const HIDDEN: &str = "2 nothing removed is shown";
+/// Checked when idle, unless a worker wrote after it lost its claim: such points remain until a repair.
+pub const DELETED: &str = "2 points of removed content are deleted eventually";
+/// A removal keeps being retried, also after another job takes its place.
+pub const RETRIES_FOREVER: &str = "2 no removal dies";
+/// Search, points and deletions stay within their guild.
+pub const ISOLATED: &str = "3 no guild sees or holds another guild's points";
+/// A job, a backfill or a dead job exists for every session that is not up to date.
+pub const ENQUEUED: &str = "4 every change has its job, whatever ran twice or not at all";
+/// One unfinished job per dedup key, and one worker per claim.
+pub const EXCLUSIVE: &str = "4 a job exists once, and one worker holds its claim";
+/// Checked when idle, after a repair: points, records and sessions agree, whatever was lost.
 pub const REBUILT: &str = "5 what was lost is rebuilt";
 
 pub(crate) fn all() -> Vec<Property<Config>> {
     vec![
-        Property::always(ENDS, |config: &Config, state: &State| drain(config, state.clone()).is_some()),
-        Property::always(IN_STEP, |config: &Config, state: &State| {
-            !is_at_rest(config, state) || each(state, |s| is_in_step(state, s) || is_told_of(state, s))
+        Property::always(TERMINATES, |config: &Config, state: &State| drain(config, state.clone()).is_some()),
+        Property::always(INDEXED, |config: &Config, state: &State| {
+            !is_idle(config, state)
+                || all_sessions(state, |id| is_indexed(state, id) || has_dead_job(state, id))
         }),
         Property::always(HIDDEN, nothing_removed_is_shown),
-        Property::always(GONE, |config: &Config, state: &State| {
-            state.lapsed
-                || !is_at_rest(config, state)
-                || each(state, |s| holds_nothing_else(state, s) || is_told_of(state, s))
+        Property::always(DELETED, |config: &Config, state: &State| {
+            state.claim_lost
+                || !is_idle(config, state)
+                || all_sessions(state, |id| has_no_orphans(state, id) || has_dead_job(state, id))
         }),
-        Property::always(NEVER_DIES, |_: &Config, state: &State| {
-            state.jobs.iter().all(|job| !(job.is_removal && job.mortal))
+        Property::always(RETRIES_FOREVER, |_: &Config, state: &State| {
+            state.jobs.iter().all(|job| !(job.is_removal && job.may_die))
         }),
-        Property::always(APART, no_point_is_of_another_guild),
-        Property::always(OWED, |_: &Config, state: &State| {
-            each(state, |session| is_settled(state, session) || has_job(state, session))
+        Property::always(ISOLATED, no_point_is_of_another_guild),
+        Property::always(ENQUEUED, |_: &Config, state: &State| {
+            all_sessions(state, |id| is_recorded(state, id) || has_job(state, id))
         }),
-        Property::always(ALONE, is_alone),
+        Property::always(EXCLUSIVE, jobs_are_exclusive),
         Property::always(REBUILT, |config: &Config, state: &State| {
-            let is_whole = |end: State| each(&end, |s| is_in_step(&end, s) && holds_nothing_else(&end, s));
-            !is_at_rest(config, state) || repaired(config, state.clone()).is_some_and(is_whole)
+            let agrees =
+                |end: State| all_sessions(&end, |id| is_indexed(&end, id) && has_no_orphans(&end, id));
+            !is_idle(config, state) || repaired(config, state.clone()).is_some_and(agrees)
         }),
     ]
 }
 
-fn each(state: &State, holds: impl Fn(SessionId) -> bool) -> bool {
+fn all_sessions(state: &State, holds: impl Fn(SessionId) -> bool) -> bool {
     (0..state.sessions.len()).all(holds)
 }
 
-fn of(state: &State, session: SessionId, holds: impl FnOnce(&Session) -> bool) -> bool {
-    state.sessions.get(session).is_some_and(holds)
+fn session(state: &State, id: SessionId, holds: impl FnOnce(&Session) -> bool) -> bool {
+    state.sessions.get(id).is_some_and(holds)
 }
 
-/// The books know the session as it is, and its points show that.
-fn is_in_step(state: &State, session: SessionId) -> bool {
-    of(state, session, |of_session| match of_session.book {
-        None => !of_session.content.is_eligible(),
-        Some(book) => {
+/// The record names the session's revision, and the points show its content.
+fn is_indexed(state: &State, id: SessionId) -> bool {
+    session(state, id, |session| match session.indexed {
+        None => !session.content.is_eligible(),
+        Some(indexed) => {
             let mut shown = Content::NONE;
             let mut count = 0;
-            for point in state.points(of_session.guild, session).filter(|p| p.revision == book.point_revision)
-            {
+            for point in state.points(session.guild, id).filter(|p| p.revision == indexed.point_revision) {
                 shown = shown.with(point.content);
                 count += 1;
             }
-            of_session.content.is_eligible()
-                && book.indexed_revision == of_session.revision
-                && (shown, count) == (of_session.content, book.points)
+            session.content.is_eligible()
+                && indexed.indexed_revision == session.revision
+                && (shown, count) == (session.content, indexed.points)
         }
     })
 }
 
-/// A dead job was to do it.
-fn is_told_of(state: &State, session: SessionId) -> bool {
-    of(state, session, |session| session.dead >= session.revision)
+/// A dead job had the session's revision as its target.
+fn has_dead_job(state: &State, id: SessionId) -> bool {
+    session(state, id, |session| session.dead_revision >= session.revision)
 }
 
-/// No point is there that the books do not name.
-fn holds_nothing_else(state: &State, session: SessionId) -> bool {
-    of(state, session, |of_session| {
-        let named = of_session.book.map(|book| book.point_revision);
-        state.points(of_session.guild, session).all(|point| Some(point.revision) == named)
+/// Every point has the revision of the record.
+fn has_no_orphans(state: &State, id: SessionId) -> bool {
+    session(state, id, |session| {
+        let recorded = session.indexed.map(|indexed| indexed.point_revision);
+        state.points(session.guild, id).all(|point| Some(point.revision) == recorded)
     })
 }
 
-/// What `by_index` finds and `admitted` lets through shows nothing that is not in the session now.
+/// Points that a search shows contain only what is in their session now.
 fn nothing_removed_is_shown(config: &Config, state: &State) -> bool {
     let guilds = || state.sessions.iter().map(|session| session.guild);
     guilds().all(|guild| {
-        each(state, |session| {
-            of(state, session, |of_session| {
+        all_sessions(state, |id| {
+            session(state, id, |session| {
                 state
-                    .points(guild, session)
-                    .filter(|point| of_session.admits(config, guild, point.revision))
-                    .all(|point| of_session.content.holds(point.content))
+                    .points(guild, id)
+                    .filter(|point| session.admits(config, guild, point.revision))
+                    .all(|point| session.content.includes(point.content))
             })
         })
     })
@@ -108,37 +117,39 @@ fn nothing_removed_is_shown(config: &Config, state: &State) -> bool {
 
 fn no_point_is_of_another_guild(_: &Config, state: &State) -> bool {
     let ids = state.index.iter().flat_map(|index| index.keys());
-    ids.into_iter().all(|id| of(state, id.session, |session| session.guild == id.guild))
+    ids.into_iter().all(|id| session(state, id.session, |session| session.guild == id.guild))
 }
 
-/// Books and truth agree: nothing is to be done.
-fn is_settled(state: &State, session: SessionId) -> bool {
-    of(state, session, |session| match session.book {
+/// The record names the session's revision, or there is nothing to index.
+fn is_recorded(state: &State, id: SessionId) -> bool {
+    session(state, id, |session| match session.indexed {
         None => !session.content.is_eligible(),
-        Some(Book { indexed_revision, .. }) => {
+        Some(IndexedSession { indexed_revision, .. }) => {
             session.content.is_eligible() && indexed_revision == session.revision
         }
     })
 }
 
-/// A job will reach the session's revision, or a backfill will ask for one, or a dead job tells of it.
-fn has_job(state: &State, session: SessionId) -> bool {
-    let will = |of_session: &Session| {
+/// A job has the session's revision as its target, a backfill is going to enqueue one, or a dead job had it.
+fn has_job(state: &State, id: SessionId) -> bool {
+    let is_targeted = |session: &Session| {
         state.jobs.iter().any(|job| {
-            job.kind != Kind::Remove
-                && (job.guild, job.session) == (of_session.guild, session)
-                && job.wanted >= of_session.revision
+            job.kind != JobKind::RemovePoints
+                && (job.guild, job.session) == (session.guild, id)
+                && job.target_revision >= session.revision
         })
     };
-    is_told_of(state, session) || of(state, session, |s| s.is_asked_for || will(s))
+    has_dead_job(state, id) || session(state, id, |session| session.awaits_backfill || is_targeted(session))
 }
 
-fn is_alone(_: &Config, state: &State) -> bool {
+fn jobs_are_exclusive(_: &Config, state: &State) -> bool {
     state.jobs.iter().all(|job| {
-        let same = |other: &&crate::Job| (other.guild, other.session) == (job.guild, job.session);
-        let of_key = state.jobs.iter().filter(|other| other.kind != Kind::Remove).filter(same).count();
-        let holders =
-            state.workers.iter().flatten().filter(|held| held.id == job.id && held.token != 0).count();
-        of_key <= 1 && holders <= 1 && (job.state == JobState::Running) == (job.token != 0)
+        let has_same_key = |other: &&Job| {
+            other.kind != JobKind::RemovePoints && (other.guild, other.session) == (job.guild, job.session)
+        };
+        let with_key = state.jobs.iter().filter(has_same_key).count();
+        let claims =
+            state.workers.iter().flatten().filter(|claimed| claimed.id == job.id && claimed.token != 0);
+        with_key <= 1 && claims.count() <= 1 && (job.state == JobState::Running) == (job.token != 0)
     })
 }

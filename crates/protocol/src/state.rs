@@ -1,104 +1,157 @@
-//! The world: the truth, the ledger, Redis, the index, and those who work on them.
+//! State of the whole system: Postgres, Redis, the index, and the processes that work on them.
 
 use std::collections::BTreeMap;
 
-use crate::index::{PointId, Points};
-use crate::ledger::{self, NewJob};
-use crate::{Config, GuildId, Held, Job, JobId, Kind, Point, Repairer, Revision, Session, SessionId};
+use crate::claimed_job::{ClaimedJob, Outcome, Stage};
+use crate::ids::{GuildId, JobId, Revision, SessionId};
+use crate::index::{Point, PointId};
+use crate::jobs::Job;
+use crate::postgres::{LoadedSession, Session};
 
-/// All that there is at one moment.
+/// State of the system at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct State {
-    /// Postgres: the sessions with their books.
+    /// Postgres: sessions with their index records.
     pub sessions: Vec<Session>,
-    /// Postgres: the unfinished jobs.
+    /// Postgres: unfinished jobs.
     pub jobs: Vec<Job>,
-    /// The ids in Redis, sorted; one may be there twice.
+    /// Job ids in Redis, sorted; duplicates are possible.
     pub redis: Vec<JobId>,
-    /// What a dispatcher committed and has not pushed yet.
+    /// Job that a dispatch has committed and not pushed yet.
     pub pushing: Option<JobId>,
-    /// The points; none when the index is lost.
+    /// Points; none if the index is lost.
     pub index: Option<BTreeMap<PointId, Point>>,
-    /// The jobs in the workers' hands.
-    pub workers: Vec<Option<Held>>,
-    /// Where `verify --repair` is.
-    pub repairer: Repairer,
-    /// What may still happen.
-    pub left: Left,
-    /// Whether a claim was lost whose worker goes on.
-    pub lapsed: bool,
+    /// Claimed job of each worker.
+    pub workers: Vec<Option<ClaimedJob>>,
+    /// Progress of `verify --repair`.
+    pub repair: RepairProgress,
+    /// Changes and faults that may still happen.
+    pub remaining: Remaining,
+    /// Whether a worker went on after it lost its claim.
+    pub claim_lost: bool,
 }
 
-/// What may still happen.
+/// Changes and faults that may still happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Left {
+pub struct Remaining {
     /// Changes by producers.
     pub changes: u8,
     /// Faults.
     pub faults: u8,
-    /// Sessions that a repair looks at.
+    /// Sessions that a repair scans.
     pub repairs: u8,
 }
 
-impl State {
-    /// New sessions with their jobs.
-    pub(crate) fn new(config: &Config) -> Self {
-        let mut state = Self {
-            sessions: Vec::new(),
-            jobs: Vec::new(),
-            redis: Vec::new(),
-            pushing: None,
-            index: Some(Points::new()),
-            workers: vec![None; config.workers],
-            repairer: Repairer::Away,
-            left: Left { changes: config.changes, faults: config.faults, repairs: config.repairs },
-            lapsed: false,
-        };
-        for (session, &guild) in config.sessions.iter().enumerate() {
-            let revision = state.next_revision();
-            state.sessions.push(Session {
-                guild,
-                content: config.content,
-                revision,
-                removed_revision: 0,
-                book: None,
-                is_asked_for: false,
-                dead: 0,
-            });
-            let new = NewJob { guild, session, kind: Kind::Index, class: ledger::LIVE, wanted: revision };
-            ledger::enqueue(config, &mut state.jobs, new);
-        }
-        // A job of one guild that names another's session: no caller makes one.
-        if let [first, .., last] = config.sessions.as_slice()
-            && first != last
-        {
-            let new = NewJob { guild: *last, session: 0, kind: Kind::Index, class: ledger::LIVE, wanted: 1 };
-            ledger::enqueue(config, &mut state.jobs, new);
-        }
-        state
-    }
+/// Progress of `verify --repair`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RepairProgress {
+    /// No repair runs.
+    Idle,
+    /// A revision is taken and the session's points are scanned.
+    Scanned {
+        /// Session.
+        session: SessionId,
+        /// Revision taken before the scan.
+        revision: Revision,
+        /// Revision and number of the points, if there are any; no revision if they have several.
+        points: Option<(Option<Revision>, u8)>,
+    },
+    /// The points have no record and their session is deleted.
+    Orphaned {
+        /// Session.
+        session: SessionId,
+        /// Revision taken before the scan.
+        revision: Revision,
+    },
+}
 
-    /// A number above all that were given: those that nothing remembers do not matter.
+impl State {
+    /// Returns a revision above all that the state contains; those that nothing refers to do not matter.
     pub(crate) fn next_revision(&self) -> Revision {
         let mut latest = 0;
-        crate::canonical::each_revision(&mut self.clone(), |revision| latest = latest.max(*revision));
+        self.clone().for_each_revision(|revision| latest = latest.max(*revision));
         latest + 1
     }
 
-    /// The job with this id, unless it is finished.
+    /// Returns the unfinished job with this id.
     pub(crate) fn job(&mut self, id: JobId) -> Option<&mut Job> {
         self.jobs.iter_mut().find(|job| job.id == id)
     }
 
-    /// The points of a session under a guild.
+    /// Iterates over a session's points under a guild.
     pub(crate) fn points(&self, guild: GuildId, session: SessionId) -> impl Iterator<Item = &Point> {
         let index = self.index.iter().flatten();
         index.filter(move |(id, _)| (id.guild, id.session) == (guild, session)).map(|(_, point)| point)
     }
 
-    /// Pays for a fault; none if no more may happen.
-    pub(crate) fn fault(&mut self) -> Option<()> {
-        self.left.faults = self.left.faults.checked_sub(1)?;
+    /// Removes one delivery of a job from Redis.
+    pub(crate) fn take_delivery(&mut self, id: JobId) -> Option<()> {
+        let position = self.redis.iter().position(|queued| *queued == id)?;
+        self.redis.remove(position);
         Some(())
+    }
+
+    /// Removes a dead job from the unfinished ones, and notes its target on its session.
+    pub(crate) fn finish_dead(&mut self, id: JobId) -> Option<()> {
+        let job = self.job(id)?.clone();
+        let session = self.sessions.get_mut(job.session).filter(|session| session.guild == job.guild);
+        if let Some(session) = session {
+            session.dead_revision = session.dead_revision.max(job.target_revision_at_claim);
+        }
+        self.jobs.retain(|job| job.id != id);
+        Some(())
+    }
+
+    /// Spends one fault; none if no more may happen.
+    pub(crate) fn spend_fault(&mut self) -> Option<()> {
+        self.remaining.faults = self.remaining.faults.checked_sub(1)?;
+        Some(())
+    }
+
+    /// Visits every revision that the state contains.
+    pub(crate) fn for_each_revision(&mut self, mut visit: impl FnMut(&mut Revision)) {
+        for session in &mut self.sessions {
+            visit(&mut session.revision);
+            visit(&mut session.last_removal_revision);
+            visit(&mut session.dead_revision);
+            if let Some(indexed) = &mut session.indexed {
+                visit(&mut indexed.point_revision);
+                visit(&mut indexed.indexed_revision);
+            }
+        }
+        for job in &mut self.jobs {
+            visit(&mut job.target_revision);
+            visit(&mut job.target_revision_at_claim);
+        }
+        self.index.iter_mut().flatten().for_each(|(_, point)| visit(&mut point.revision));
+        for job in self.workers.iter_mut().flatten() {
+            visit(&mut job.target_revision);
+            match &mut job.stage {
+                Stage::Loaded(loaded)
+                | Stage::Upserting(loaded, _)
+                | Stage::DeletingBelow(loaded)
+                | Stage::Recording(loaded) => visit_loaded(loaded, &mut visit),
+                Stage::Ending(Outcome::Reached(revision)) => visit(revision),
+                Stage::Claimed | Stage::Ending(Outcome::Released) => {}
+            }
+        }
+        match &mut self.repair {
+            RepairProgress::Idle => {}
+            RepairProgress::Scanned { revision, points, .. } => {
+                visit(revision);
+                if let Some((Some(revision), _)) = points {
+                    visit(revision);
+                }
+            }
+            RepairProgress::Orphaned { revision, .. } => visit(revision),
+        }
+    }
+}
+
+fn visit_loaded(loaded: &mut LoadedSession, visit: &mut impl FnMut(&mut Revision)) {
+    visit(&mut loaded.revision);
+    if let Some(indexed) = &mut loaded.indexed {
+        visit(&mut indexed.point_revision);
+        visit(&mut indexed.indexed_revision);
     }
 }

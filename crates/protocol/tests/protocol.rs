@@ -1,55 +1,56 @@
-//! Everything that can happen within these bounds, and whether each guard of the code is needed.
+//! Explores all states within small bounds, and shows which guards of the code the invariants depend on.
 
-use guildex_protocol::invariants::{APART, GONE, HIDDEN, IN_STEP, NEVER_DIES, OWED};
-use guildex_protocol::{Config, Content, Flaw};
+use guildex_protocol::invariants::{DELETED, ENQUEUED, HIDDEN, INDEXED, ISOLATED, RETRIES_FOREVER};
+use guildex_protocol::{Config, Content, Mutation};
 use stateright::{Checker, HasDiscoveries, Model};
 
-/// Looks through all states; at least `states` of them, or the bounds are not what they seem.
-fn holds(config: Config, states: usize) {
+/// Explores all states and checks every invariant. `min_states` detects bounds that exclude what they should include.
+fn assert_invariants(config: Config, min_states: usize) {
     let checker = config.checker().threads(2).spawn_bfs().join();
     checker.assert_properties();
-    let seen = checker.unique_state_count();
-    assert!(seen >= states, "only {seen} states were seen");
+    let explored = checker.unique_state_count();
+    assert!(explored >= min_states, "only {explored} states were explored");
 }
 
 #[test]
-fn the_invariants_hold_whatever_comes_between_two_changes() {
-    holds(Config { changes: 2, faults: 0, ..Config::default() }, 10_000);
+fn invariants_hold_with_two_changes() {
+    assert_invariants(Config { changes: 2, faults: 0, ..Config::default() }, 10_000);
 }
 
 #[test]
-fn the_invariants_hold_with_a_change_and_two_faults() {
-    holds(Config { changes: 1, faults: 2, ..Config::default() }, 100_000);
+fn invariants_hold_with_one_change_and_two_faults() {
+    assert_invariants(Config { changes: 1, faults: 2, ..Config::default() }, 100_000);
 }
 
 #[test]
-fn the_invariants_hold_with_a_change_beside_a_repair() {
-    holds(Config { changes: 1, faults: 0, repairs: 1, ..Config::default() }, 5_000);
+fn invariants_hold_with_one_change_during_a_repair() {
+    assert_invariants(Config { changes: 1, faults: 0, repairs: 1, ..Config::default() }, 5_000);
 }
 
 #[test]
-fn the_invariants_hold_with_a_fault_beside_a_repair() {
-    holds(Config { changes: 0, faults: 1, repairs: 1, ..Config::default() }, 5_000);
+fn invariants_hold_with_one_fault_during_a_repair() {
+    assert_invariants(Config { changes: 0, faults: 1, repairs: 1, ..Config::default() }, 5_000);
 }
 
 #[test]
-fn the_invariants_hold_where_one_failure_kills_a_job() {
-    holds(Config { changes: 1, faults: 1, max_attempts: 1, ..Config::default() }, 10_000);
+fn invariants_hold_if_one_failure_kills_a_job() {
+    assert_invariants(Config { changes: 1, faults: 1, max_attempts: 1, ..Config::default() }, 10_000);
 }
 
 #[test]
-fn the_invariants_hold_for_two_guilds() {
-    holds(Config { sessions: vec![1, 2], workers: 1, changes: 1, faults: 0, ..Config::default() }, 5_000);
+fn invariants_hold_for_two_guilds() {
+    let config = Config { sessions: vec![1, 2], workers: 1, changes: 1, faults: 0, ..Config::default() };
+    assert_invariants(config, 5_000);
 }
 
-/// Takes a guard away, and says what is wrong if the property holds all the same.
-fn broken(flaw: Flaw, property: &'static str, bounds: Config) -> Option<String> {
-    let config = Config { flaw: Some(flaw), ..bounds };
-    let until = HasDiscoveries::AnyOf([property].into());
+/// Applies a mutation, and returns a message if the invariant holds nevertheless.
+fn survives(mutation: Mutation, invariant: &'static str, bounds: Config) -> Option<String> {
+    let config = Config { mutation: Some(mutation), ..bounds };
+    let until = HasDiscoveries::AnyOf([invariant].into());
     let checker = config.checker().threads(2).finish_when(until).spawn_bfs().join();
-    let found = checker.discoveries();
-    (!found.contains_key(property))
-        .then(|| format!("{flaw:?} does not break {property:?}, but {:?}", found.keys()))
+    let violated = checker.discoveries();
+    (!violated.contains_key(invariant))
+        .then(|| format!("{mutation:?} violates {:?}, not {invariant:?}", violated.keys()))
 }
 
 fn changes(changes: u8) -> Config {
@@ -60,46 +61,54 @@ fn faults(changes: u8, faults: u8) -> Config {
     Config { changes, faults, ..Config::default() }
 }
 
-/// Each guard, the invariant that does not hold without it, and the bounds within which that shows.
+/// Lists each mutation with the invariant that it violates and the smallest bounds that show it.
 #[test]
-fn without_a_guard_an_invariant_breaks() {
-    let unbroken = [
-        (Flaw::ClaimOfRunning, GONE, faults(1, 1)),
-        (Flaw::JobApart, OWED, faults(1, 1)),
-        (Flaw::WantedNotRaised, IN_STEP, changes(1)),
-        (Flaw::SmallNotRaised, GONE, changes(2)),
-        (Flaw::NoAgain, IN_STEP, changes(1)),
-        (Flaw::DiesWithNewer, IN_STEP, Config { max_attempts: 1, ..faults(1, 1) }),
-        (Flaw::RemovalForgotten, NEVER_DIES, changes(2)),
-        (Flaw::NoSweeper, IN_STEP, faults(0, 1)),
-        (Flaw::LoadOfAnyGuild, APART, Config { sessions: vec![1, 2], ..changes(0) }),
-        (Flaw::HashKept, IN_STEP, changes(2)),
-        (Flaw::HashKeptByRemoval, IN_STEP, changes(2)),
-        (Flaw::UpsertOfAnyRevision, IN_STEP, faults(1, 1)),
-        (Flaw::DeleteOfAnyRevision, IN_STEP, changes(0)),
-        (Flaw::NothingDeletedBelow, GONE, changes(1)),
-        (Flaw::RecordOfAnyRevision, IN_STEP, faults(1, 1)),
-        (Flaw::RecordOfRemoved, IN_STEP, faults(1, 1)),
-        (Flaw::RecordOfKnown, IN_STEP, faults(1, 1)),
-        (Flaw::HashOfOlder, IN_STEP, faults(1, 2)),
-        (Flaw::RecordOfAnyIndex, IN_STEP, faults(0, 1)),
-        (Flaw::TombstoneWithoutRevision, GONE, changes(1)),
-        (Flaw::RemovalNotNoted, HIDDEN, changes(1)),
-        (Flaw::ShowsAnyPoint, HIDDEN, Config { content: Content::A.with(Content::MORE), ..faults(1, 1) }),
-        (Flaw::ShowsRemoved, HIDDEN, changes(1)),
-        (Flaw::NoNumberOfItsOwn, IN_STEP, faults(0, 1)),
-        (Flaw::BooksOfLostIndex, IN_STEP, faults(0, 1)),
+fn removing_a_guard_violates_an_invariant() {
+    use Mutation as M;
+    let two_chunks = Config { content: Content::A.with(Content::MORE), ..faults(1, 1) };
+    let survivors = [
+        (M::ClaimRunning, DELETED, faults(1, 1)),
+        (M::EnqueueSeparately, ENQUEUED, faults(1, 1)),
+        (M::KeepTargetRevision, INDEXED, changes(1)),
+        (M::SkipTargetRevisionOfIneligible, DELETED, changes(2)),
+        (M::CompleteBelowTarget, INDEXED, changes(1)),
+        (M::DieBelowTarget, INDEXED, Config { max_attempts: 1, ..faults(1, 1) }),
+        (M::RemovalMayDie, RETRIES_FOREVER, changes(2)),
+        (M::NeverRescue, INDEXED, faults(0, 1)),
+        (M::LoadAnyGuild, ISOLATED, Config { sessions: vec![1, 2], ..changes(0) }),
+        (M::RewriteKeepsHash, INDEXED, changes(2)),
+        (M::DeleteKeepsHash, INDEXED, changes(2)),
+        (M::UpsertAnyRevision, INDEXED, faults(1, 1)),
+        (M::DeleteAnyRevision, INDEXED, changes(0)),
+        (M::DeleteNothing, DELETED, changes(1)),
+        (M::RecordAnyRevision, INDEXED, faults(1, 1)),
+        (M::RecordDespiteRemoval, INDEXED, faults(1, 1)),
+        (M::RecordOverNewer, INDEXED, faults(1, 1)),
+        (M::RecordKeepsHash, INDEXED, faults(1, 2)),
+        (M::RecordAnyIndex, INDEXED, faults(0, 1)),
+        (M::DeleteKeepsRevision, DELETED, changes(1)),
+        (M::DeleteKeepsRemovalRevision, HIDDEN, changes(1)),
+        (M::ShowAnyRevision, HIDDEN, two_chunks),
+        (M::ShowRemoved, HIDDEN, changes(1)),
+        (M::ReindexAtSessionRevision, INDEXED, faults(0, 1)),
+        (M::RebuildKeepsRecords, INDEXED, faults(0, 1)),
     ]
     .into_iter()
-    .filter_map(|(flaw, property, bounds)| broken(flaw, property, bounds));
-    assert_eq!(unbroken.collect::<Vec<_>>(), Vec::<String>::new());
+    .filter_map(|(mutation, invariant, bounds)| survives(mutation, invariant, bounds));
+    assert_eq!(survivors.collect::<Vec<_>>(), Vec::<String>::new());
 }
 
-/// What these guards keep is no invariant: without them work is done twice, attempts are spent in vain, a removal
-/// waits for a model, or another guard alone stands.
+/// These guards only prevent duplicate work and misattributed attempts, make removals independent of a model, or back
+/// up another guard.
 #[test]
-fn without_these_guards_the_invariants_hold_all_the_same() {
-    for flaw in [Flaw::NoToken, Flaw::RewriteOfAnyRevision, Flaw::NoRemoval, Flaw::ShowsDead] {
-        holds(Config { flaw: Some(flaw), ..faults(1, 1) }, 10_000);
+fn some_guards_protect_no_invariant() {
+    let mutations = [
+        Mutation::IgnoreClaimToken,
+        Mutation::RewriteAnyRevision,
+        Mutation::DeleteWithoutRemoval,
+        Mutation::ShowDeleted,
+    ];
+    for mutation in mutations {
+        assert_invariants(Config { mutation: Some(mutation), ..faults(1, 1) }, 10_000);
     }
 }
