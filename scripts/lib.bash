@@ -1,19 +1,19 @@
 # shellcheck shell=bash
-# What the scripts share. Sourced, never run.
+# Shared functions. Source this file; do not run it.
 
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 
-# Cargo's build folder, as an absolute path; relative ones are meant from where the caller stands.
+# Cargo's build folder as an absolute path; a relative CARGO_TARGET_DIR is relative to the working directory.
 build_folder=$(realpath -m -- "${CARGO_TARGET_DIR:-$root/target}")
 [[ -z ${CARGO_TARGET_DIR:-} ]] || export CARGO_TARGET_DIR=$build_folder
 
-# What took a download to make is kept here, outside the checkout.
+# Results of downloads, outside the checkout.
 home=${HOME:-$(getent passwd "$EUID" | cut -d: -f6)}
 cache_folder=${XDG_CACHE_HOME:-$home/.cache}/guildex
 
-# Say something to the person watching; stdout is for results.
+# Prints a message to stderr; stdout is for results.
 say() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2
 }
@@ -23,7 +23,7 @@ die() {
     exit 1
 }
 
-# The first Python that the pinned wheels are for and that can make virtual environments.
+# Prints the first Python that the pinned wheels support and that has venv.
 find_python() {
     local candidate
     for candidate in /usr/bin/python3 python3 python3.13 python3.12 python3.11 python3.14; do
@@ -37,7 +37,7 @@ sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null; then
     return 1
 }
 
-# The first folder that holds a PostgreSQL server.
+# Prints the first folder with a PostgreSQL server.
 find_postgres() {
     local candidate
     while read -r candidate; do
@@ -53,21 +53,21 @@ find_postgres() {
     return 1
 }
 
-# Whether the variable NAME is the caller's own. What `services env` printed earlier does not count: our servers'
-# passwords begin with "private-", and our model lies in our cache.
+# Succeeds if the caller set the variable NAME. Values printed earlier by `services env` do not count: passwords of the
+# private servers begin with "private-", and the model is in the cache.
 given() {
     local value=${!1:-}
     [[ -n $value && $value != *:private-*@127.0.0.1:* && $value != "$cache_folder"/* ]]
 }
 
-# Prints what makes NAME the caller's own value, or else VALUE.
+# Prints an export of NAME with the caller's value, or else VALUE.
 print_export() {
     local value=$2
     if given "$1"; then value=${!1}; fi
     printf 'export %s=%q\n' "$1" "$value"
 }
 
-# Says a command as one would type it, then runs it.
+# Prints a command as one would type it, then runs it.
 run() {
     local line='' word
     for word in "$@"; do
@@ -78,7 +78,7 @@ run() {
     "$@"
 }
 
-# psql on DATABASE_URL, with the password where other users do not see it.
+# Runs psql on DATABASE_URL, with the password in the environment, where other users cannot see it.
 database() {
     local url=$DATABASE_URL password=${PGPASSWORD:-} psql
     if [[ $url =~ ^([a-z]+://[^:/@]*):([^/@]*)@(.*)$ ]]; then
@@ -90,7 +90,7 @@ database() {
     PGPASSWORD=$password PGCONNECT_TIMEOUT=10 "$psql" -XqAt -v ON_ERROR_STOP=1 -d "$url" "$@"
 }
 
-# DATABASE_URL, but for the database NAME.
+# Prints DATABASE_URL with another database NAME.
 in_database() {
     [[ $DATABASE_URL =~ ^([a-z]+://[^/?]*)(/[^?]*)?(.*)$ ]] || die "DATABASE_URL is not a URL"
     printf '%s/%s%s\n' "${BASH_REMATCH[1]}" "$1" "${BASH_REMATCH[3]}"
