@@ -106,6 +106,8 @@ pub enum Mutation {
     ShowDeleted,
     /// A session that has no record is enqueued at its own revision instead of a new one.
     ReindexAtSessionRevision,
+    /// A repair deletes a record and keeps the session's revision.
+    InvalidateKeepsRevision,
     /// A new index keeps the records of the lost one.
     RebuildKeepsRecords,
 }

@@ -47,21 +47,12 @@ pub struct Remaining {
 pub enum RepairProgress {
     /// No repair runs.
     Idle,
-    /// A revision is taken and the session's points are scanned.
+    /// A session's points are scanned.
     Scanned {
         /// Session.
         session: SessionId,
-        /// Revision taken before the scan.
-        revision: Revision,
         /// Revision and number of the points, if there are any; no revision if they have several.
         points: Option<(Option<Revision>, u8)>,
-    },
-    /// The points have no record and their session is deleted.
-    Orphaned {
-        /// Session.
-        session: SessionId,
-        /// Revision taken before the scan.
-        revision: Revision,
     },
 }
 
@@ -135,15 +126,8 @@ impl State {
                 Stage::Claimed | Stage::Ending(Outcome::Released) => {}
             }
         }
-        match &mut self.repair {
-            RepairProgress::Idle => {}
-            RepairProgress::Scanned { revision, points, .. } => {
-                visit(revision);
-                if let Some((Some(revision), _)) = points {
-                    visit(revision);
-                }
-            }
-            RepairProgress::Orphaned { revision, .. } => visit(revision),
+        if let RepairProgress::Scanned { points: Some((Some(revision), _)), .. } = &mut self.repair {
+            visit(revision);
         }
     }
 }

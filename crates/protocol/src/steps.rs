@@ -66,9 +66,9 @@ pub enum Step {
     Rebuild,
     /// `backfill::run`, for one session.
     Backfill(SessionId),
-    /// `verify --repair` takes a revision and scans a session's points.
+    /// `verify --repair` scans a session's points.
     Scan(SessionId),
-    /// `verify --repair` compares or deletes what it scanned.
+    /// `verify --repair` compares what it scanned with the record.
     Repair,
 }
 

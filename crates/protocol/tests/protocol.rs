@@ -91,6 +91,7 @@ fn removing_a_guard_violates_an_invariant() {
         (M::ShowAnyRevision, HIDDEN, two_chunks),
         (M::ShowRemoved, HIDDEN, changes(1)),
         (M::ReindexAtSessionRevision, INDEXED, faults(0, 1)),
+        (M::InvalidateKeepsRevision, INDEXED, Config { repairs: 1, ..faults(1, 1) }),
         (M::RebuildKeepsRecords, INDEXED, faults(0, 1)),
     ]
     .into_iter()
