@@ -2,9 +2,9 @@ use std::io;
 use std::path::PathBuf;
 
 use guildex_api::ClientError;
+use guildex_discord_export::{ExportError, FindError};
 use guildex_embed::{EmbedError, LoadError, TokenizerError};
 use guildex_index::InvalidCollectionName;
-use guildex_producer::export::{ExportError, FindError};
 use guildex_producer::ingest::IngestError;
 use guildex_search::SearchError;
 use guildex_store::StoreError;

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use guildex_api::Client;
 use guildex_index::Mode;
-use guildex_producer::export;
 use guildex_producer::ingest::{Ingest, IngestConfig};
 use guildex_search::Request;
 use guildex_store::channels::Channel;
@@ -155,7 +154,7 @@ type Lines = Vec<std::vec::IntoIter<Message>>;
 /// guilds: messages of one session that follow each other faster than it is indexed wait for each other.
 fn read(exports: &[PathBuf], wanted: usize) -> Result<(Vec<Channel>, Lines), BenchError> {
     let (mut channels, mut lines, mut room) = (Vec::new(), Lines::new(), 0);
-    for file in export::find(exports).0.into_iter().take(MOST_CHANNELS) {
+    for file in guildex_discord_export::find_exports(exports).0.into_iter().take(MOST_CHANNELS) {
         let (channel, messages) = read_file(&file)?;
         if let Some(channel) = channel
             && messages.len() > 2 * BEFORE
@@ -173,7 +172,7 @@ fn read(exports: &[PathBuf], wanted: usize) -> Result<(Vec<Channel>, Lines), Ben
 
 fn read_file(path: &Path) -> Result<(Option<Channel>, Vec<Message>), BenchError> {
     let (mut channel, mut messages) = (None, Vec::new());
-    let read = export::read(path, 2_000, &mut |page| {
+    let read = guildex_discord_export::read_export(path, 2_000, &mut |page| {
         channel.get_or_insert_with(|| guildex_producer::import::channel(&page.header));
         messages.extend(page.messages);
         ControlFlow::Continue(())

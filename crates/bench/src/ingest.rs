@@ -8,7 +8,6 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use guildex_producer::export;
 use guildex_producer::sessionizer::{Rules, Sessionizer, Turn};
 use guildex_types::{ChannelId, GuildId, Message};
 use serde_json::{Value, json};
@@ -105,9 +104,9 @@ pub async fn run(servers: &Servers, program: &Program, options: &Ingest) -> Resu
 fn channels(paths: &[PathBuf]) -> BTreeMap<(i64, i64), Vec<Message>> {
     let key = |guild: GuildId, channel: ChannelId| (guild.get(), channel.get());
     let mut channels: BTreeMap<(i64, i64), Vec<Message>> = BTreeMap::new();
-    for path in export::find(paths).0 {
+    for path in guildex_discord_export::find_exports(paths).0 {
         // The import tells what is wrong with a file.
-        let _ = export::read(&path, 10_000, &mut |page| {
+        let _ = guildex_discord_export::read_export(&path, 10_000, &mut |page| {
             let channel = key(page.header.guild_id, page.header.channel.id);
             channels.entry(channel).or_default().extend(page.messages);
             ControlFlow::Continue(())

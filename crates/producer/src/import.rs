@@ -16,8 +16,8 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::export::{self, ExportError, Header, Page, Rejected};
 use crate::ingest::{Ingest, IngestError, Ingested};
+use guildex_discord_export::{ExportError, Header, Page, Rejected, read_export};
 
 /// Messages a page. Larger ones lock a channel for longer and save little.
 const PAGE_SIZE: usize = 5_000;
@@ -124,7 +124,7 @@ pub async fn file(
     let (pages, mut read) = mpsc::channel::<Page>(1);
     let (reader_path, reader_stop) = (path.to_owned(), stop.clone());
     let reader = tokio::task::spawn_blocking(move || {
-        export::read(&reader_path, PAGE_SIZE, &mut |page| {
+        read_export(&reader_path, PAGE_SIZE, &mut |page| {
             if reader_stop.is_cancelled() || pages.blocking_send(page).is_err() {
                 ControlFlow::Break(())
             } else {

@@ -13,8 +13,6 @@
 
 pub mod backfill;
 pub mod dispatcher;
-pub mod eval;
-pub mod export;
 pub mod forget;
 pub mod import;
 pub mod ingest;

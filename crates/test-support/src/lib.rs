@@ -2,6 +2,10 @@
 //!
 //! For tests alone. `PROPTEST_CASES` sets how many cases each of them tries.
 
+mod export;
+
+pub use export::{export_document, export_json, export_message};
+
 use proptest::prelude::*;
 use proptest::sample::Index;
 use serde_json::{Map, Value, json};

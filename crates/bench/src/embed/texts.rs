@@ -5,8 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use guildex_embed::Tokenizer;
-use guildex_producer::eval::{Channel, Method};
-use guildex_producer::export;
+use guildex_evaluation::sessions::{AnnotatedChannel as Channel, Method};
 use guildex_worker::enrich::Enriched;
 
 use super::Embed;
@@ -20,7 +19,7 @@ const PAGE: usize = 10_000;
 /// # Errors
 /// If an export cannot be read, or there is no text.
 pub(super) fn read(options: &Embed, tokenizer: &Tokenizer) -> Result<Vec<String>, BenchError> {
-    let (files, errors) = export::find(&options.exports);
+    let (files, errors) = guildex_discord_export::find_exports(&options.exports);
     if let Some(error) = errors.into_iter().next() {
         return Err(error.into());
     }
@@ -41,7 +40,7 @@ pub(super) fn read(options: &Embed, tokenizer: &Tokenizer) -> Result<Vec<String>
 fn channel(path: &Path) -> Result<Option<Channel>, BenchError> {
     let mut header = None;
     let mut messages = BTreeMap::new();
-    export::read(path, PAGE, &mut |page| {
+    guildex_discord_export::read_export(path, PAGE, &mut |page| {
         header = Some(page.header);
         let taken = page.messages.into_iter().filter(|message| message.skip(false).is_none());
         messages.extend(taken.map(|message| (message.id, message)));

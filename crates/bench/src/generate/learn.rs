@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use guildex_producer::export;
 use guildex_types::{Message, MessageId, MessageKind, UserId};
 
 use super::random::Random;
@@ -48,10 +47,10 @@ impl Chat {
     pub fn learn(paths: &[PathBuf]) -> Result<Self, BenchError> {
         let nothing = || BenchError::Nothing { path: paths.first().cloned().unwrap_or_default() };
         let mut learner = Learner::default();
-        for path in export::find(paths).0 {
+        for path in guildex_discord_export::find_exports(paths).0 {
             let mut messages = Vec::new();
             // What is broken ends where it is broken.
-            let _ = export::read(&path, 5_000, &mut |page| {
+            let _ = guildex_discord_export::read_export(&path, 5_000, &mut |page| {
                 messages.extend(page.messages.into_iter().filter(|m| m.kind == MessageKind::Conversation));
                 ControlFlow::Continue(())
             });

@@ -3,7 +3,6 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use guildex_producer::export;
 use guildex_types::Message;
 use tempfile::TempDir;
 
@@ -19,11 +18,11 @@ fn make(messages: u64, guilds: u32, seed: u64) -> (TempDir, Generated) {
 
 /// The channels in a folder's exports; nothing may be left out.
 fn read(paths: &[PathBuf]) -> Vec<Vec<Message>> {
-    let (files, errors) = export::find(paths);
+    let (files, errors) = guildex_discord_export::find_exports(paths);
     assert!(errors.is_empty());
     let read = |path: &PathBuf| {
         let mut channel = Vec::new();
-        let outcome = export::read(path, 1_000, &mut |page| {
+        let outcome = guildex_discord_export::read_export(path, 1_000, &mut |page| {
             channel.extend(page.messages);
             ControlFlow::Continue(())
         });
@@ -34,7 +33,7 @@ fn read(paths: &[PathBuf]) -> Vec<Vec<Message>> {
 }
 
 fn bytes(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let (files, _) = export::find(&[folder.to_owned()]);
+    let (files, _) = guildex_discord_export::find_exports(&[folder.to_owned()]);
     files
         .into_iter()
         .map(|file| (file.strip_prefix(folder).unwrap().to_owned(), fs::read(&file).unwrap()))

@@ -1,5 +1,3 @@
-use guildex_producer::eval;
-
 use super::print;
 use crate::app::App;
 use crate::cli::EvalSessions;
@@ -10,8 +8,10 @@ pub use retrieval::retrieval;
 /// Scores the sessionizer against marked conversations.
 pub async fn sessions(app: &App, args: EvalSessions) -> anyhow::Result<()> {
     let rules = app.config().sessions.rules();
-    let report =
-        tokio::task::spawn_blocking(move || eval::evaluate(&args.exports, &args.gold, &rules)).await??;
+    let report = tokio::task::spawn_blocking(move || {
+        guildex_evaluation::sessions::evaluate(&args.exports, &args.gold, &rules)
+    })
+    .await??;
     if args.json {
         print(&format!("{}\n", serde_json::to_string_pretty(&report)?))?;
     } else {
@@ -26,7 +26,7 @@ mod retrieval {
     use std::sync::Arc;
 
     use guildex_embed::Embedder;
-    use guildex_evaluation::{Bench, Corpus, Method, Stage};
+    use guildex_evaluation::retrieval::{Corpus, EmbeddingProgress, Evaluation, Method};
     use guildex_types::ModelSlug;
 
     use super::super::print;
@@ -47,7 +47,7 @@ mod retrieval {
             SessionMethod::Plain => Method::Plain,
             SessionMethod::Gap => Method::Gap,
         };
-        let bench = Bench {
+        let evaluation = Evaluation {
             models: models(config, &args).await?,
             methods: args.methods.iter().map(method).collect(),
             modes: args.modes.iter().map(|mode| (*mode).into()).collect(),
@@ -56,7 +56,7 @@ mod retrieval {
             fusion: config.search.searches().fusion,
         };
         let mut progress: Option<Progress> = None;
-        let report = bench.run(&corpus, &mut |stage| show(&mut progress, stage)).await?;
+        let report = evaluation.run(&corpus, &mut |stage| show(&mut progress, stage)).await?;
         match args.json {
             true => print(&format!("{}\n", serde_json::to_string_pretty(&report)?)),
             false => print(&report.to_string()),
@@ -64,7 +64,10 @@ mod retrieval {
     }
 
     /// A bar for each model and method, one after another.
-    fn show(progress: &mut Option<Progress>, Stage { model, method, done, total }: Stage<'_>) {
+    fn show(
+        progress: &mut Option<Progress>,
+        EmbeddingProgress { model, method, done, total }: EmbeddingProgress<'_>,
+    ) {
         let (done, total) = (done as u64, total as u64);
         let bar = progress.get_or_insert_with(|| Progress::new("embedding", Unit::Things("points"), total));
         let message = format!("{method}, {model}");

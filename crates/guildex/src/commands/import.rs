@@ -2,7 +2,6 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use guildex_producer::export;
 use guildex_producer::import::{self, Imported};
 use guildex_producer::ingest::Ingested;
 
@@ -14,7 +13,7 @@ use crate::shutdown;
 /// Imports every file, whatever becomes of the others. The exit status says whether all of them were sound.
 pub async fn run(app: &App, args: Import) -> anyhow::Result<ExitCode> {
     let stop = shutdown::on_signal()?;
-    let (files, errors) = export::find(&args.paths);
+    let (files, errors) = guildex_discord_export::find_exports(&args.paths);
     for error in &errors {
         tracing::error!("{error}");
     }

@@ -1,4 +1,4 @@
-//! What an export says of its guild and channel.
+//! Guild and channel of an export.
 
 use std::borrow::Cow;
 
@@ -6,55 +6,55 @@ use guildex_types::{ChannelId, GuildId};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::error::{Fault, Reason};
-use super::typed;
+use crate::error::{ErrorKind, RejectReason};
+use crate::fields;
 
-/// Where an export's messages were written.
+/// Guild and channel of an export's messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
-    /// The tenant.
+    /// Guild id.
     pub guild_id: GuildId,
-    /// Its name; its id where it has none.
+    /// Guild name, or its id if it has none.
     pub guild_name: String,
-    /// The channel or thread.
+    /// Channel or thread.
     pub channel: ChannelInfo,
 }
 
 /// A channel or a thread.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelInfo {
-    /// Its snowflake.
+    /// Channel id.
     pub id: ChannelId,
-    /// Its name; its id where it has none.
+    /// Name, or the id if there is none.
     pub name: String,
-    /// Which of the two it is.
+    /// Channel or thread.
     pub kind: ChannelKind,
-    /// What it stands under, where that is known.
+    /// Category of a channel or channel of a thread, if known.
     pub parent: Option<Parent>,
 }
 
 impl ChannelInfo {
-    /// The channel that a thread belongs to; `None` for a channel, whose parent is a category.
+    /// Channel of a thread; `None` for a channel, whose parent is a category.
     pub fn parent_channel(&self) -> Option<&Parent> {
         self.parent.as_ref().filter(|_| self.kind == ChannelKind::Thread)
     }
 }
 
-/// Whether messages stand in a channel or in a thread under one.
+/// Kind of a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChannelKind {
-    /// Text, news and voice channels; their parent is a category.
+    /// Text, news or voice channel; its parent is a category.
     Channel,
-    /// Public, private and news threads, and a forum's posts; their parent is a channel.
+    /// Public, private or news thread, or forum post; its parent is a channel.
     Thread,
 }
 
 /// A category, or the channel of a thread.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parent {
-    /// Its snowflake.
+    /// Channel id.
     pub id: ChannelId,
-    /// Its name; its id where it has none.
+    /// Name, or the id if there is none.
     pub name: String,
 }
 
@@ -73,35 +73,35 @@ struct RawChannel<'a> {
     #[serde(borrow)]
     r#type: Cow<'a, str>,
     name: Option<Cow<'a, str>>,
-    // The exporter calls a thread's channel its category, too.
+    // The exporter also writes the channel of a thread here.
     category: Option<Cow<'a, str>>,
     category_id: Option<Cow<'a, str>>,
 }
 
-/// Reads the values of `guild` and `channel`.
-pub(super) fn read(guild: &RawValue, channel: &RawValue) -> Result<Header, Fault> {
-    let in_guild = |reason| Fault::Header { part: "guild", reason };
-    let guild: RawGuild<'_> = typed::read(guild).map_err(in_guild)?;
+/// Parses the values of `guild` and `channel`.
+pub(crate) fn parse(guild: &RawValue, channel: &RawValue) -> Result<Header, ErrorKind> {
+    let in_guild = |reason| ErrorKind::Header { part: "guild", reason };
+    let guild: RawGuild<'_> = fields::parse(guild).map_err(in_guild)?;
     if guild.id == "0" {
-        return Err(Fault::DirectMessages);
+        return Err(ErrorKind::DirectMessages);
     }
     Ok(Header {
-        guild_id: typed::id("id", &guild.id).map_err(in_guild)?,
+        guild_id: fields::id("id", &guild.id).map_err(in_guild)?,
         guild_name: name_or(guild.name.as_deref(), &guild.id),
-        channel: read_channel(channel).map_err(|reason| Fault::Header { part: "channel", reason })?,
+        channel: parse_channel(channel).map_err(|reason| ErrorKind::Header { part: "channel", reason })?,
     })
 }
 
-fn read_channel(channel: &RawValue) -> Result<ChannelInfo, Reason> {
-    let channel: RawChannel<'_> = typed::read(channel)?;
+fn parse_channel(channel: &RawValue) -> Result<ChannelInfo, RejectReason> {
+    let channel: RawChannel<'_> = fields::parse(channel)?;
     let parent = match channel.category_id.as_deref() {
         None | Some("") => None,
         Some(id) => {
-            Some(Parent { id: typed::id("categoryId", id)?, name: name_or(channel.category.as_deref(), id) })
+            Some(Parent { id: fields::id("categoryId", id)?, name: name_or(channel.category.as_deref(), id) })
         }
     };
     Ok(ChannelInfo {
-        id: typed::id("id", &channel.id)?,
+        id: fields::id("id", &channel.id)?,
         name: name_or(channel.name.as_deref(), &channel.id),
         kind: match &*channel.r#type {
             "GuildPublicThread" | "GuildPrivateThread" | "GuildNewsThread" => ChannelKind::Thread,
@@ -112,22 +112,22 @@ fn read_channel(channel: &RawValue) -> Result<ChannelInfo, Reason> {
 }
 
 fn name_or(name: Option<&str>, id: &str) -> String {
-    name.and_then(typed::name).unwrap_or_else(|| id.to_owned())
+    name.and_then(fields::name).unwrap_or_else(|| id.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn header(guild: &str, channel: &str) -> Result<Header, Fault> {
+    fn header(guild: &str, channel: &str) -> Result<Header, ErrorKind> {
         let raw = |json: &str| -> Box<RawValue> { serde_json::from_str(json).unwrap() };
-        read(&raw(guild), &raw(channel))
+        parse(&raw(guild), &raw(channel))
     }
 
     const GUILD: &str = r#"{"id":"7","name":"Makers","iconUrl":null}"#;
 
     #[test]
-    fn a_thread_stands_under_its_channel_and_a_channel_under_its_category() {
+    fn the_parent_of_a_thread_is_a_channel_and_of_a_channel_a_category() {
         let thread =
             r#"{"id":"9","type":"GuildPublicThread","categoryId":"8","category":"help","name":"glue"}"#;
         let thread = header(GUILD, thread).unwrap();
@@ -142,18 +142,18 @@ mod tests {
     }
 
     #[test]
-    fn older_exports_without_category_ids_are_taken() {
+    fn older_exports_without_category_ids_are_read() {
         let channel =
             header(GUILD, r#"{"id":"8","type":"GuildTextChat","category":"Making"}"#).unwrap().channel;
         assert_eq!((channel.name.as_str(), channel.parent), ("8", None));
     }
 
     #[test]
-    fn direct_messages_and_unreadable_ids_are_told_apart() {
+    fn direct_messages_and_invalid_ids_are_distinguished() {
         let channel = r#"{"id":"8","type":"DirectTextChat"}"#;
-        assert!(matches!(header(r#"{"id":"0"}"#, channel), Err(Fault::DirectMessages)));
-        assert!(matches!(header(r#"{"id":7}"#, channel), Err(Fault::Header { part: "guild", .. })));
+        assert!(matches!(header(r#"{"id":"0"}"#, channel), Err(ErrorKind::DirectMessages)));
+        assert!(matches!(header(r#"{"id":7}"#, channel), Err(ErrorKind::Header { part: "guild", .. })));
         let junk = header(GUILD, r#"{"id":"secret","type":"GuildTextChat"}"#).unwrap_err();
-        assert_eq!(junk.to_string(), "its `channel` cannot be read: `id` is no id");
+        assert_eq!(junk.to_string(), "invalid `channel`: `id` is not an id");
     }
 }

@@ -1,115 +1,89 @@
-//! One corpus through the parts of production: drafts, vectors, an index of its own, and every question asked.
+//! Runs every question of a corpus through production's chunking, model, index and ranking.
 
 use std::sync::Arc;
 
-use guildex_embed::{EmbedError, Embedder, TokenizerError};
+use guildex_embed::{EmbedError, Embedder};
 use guildex_index::bm25::{self, Language};
 use guildex_index::{
-    Bulk, Collection, CollectionName, EdgeIndex, Filter, Fusion, InvalidCollectionName, Mode, Point, Query,
-    Scope, SparseVector, VectorIndex,
+    Bulk, Collection, CollectionName, EdgeIndex, Filter, Fusion, Mode, Point, Query, Scope, SparseVector,
+    VectorIndex,
 };
-use guildex_producer::eval;
 use guildex_store::sessions::Session;
 use guildex_types::{Eligibility, ModelSlug};
 use guildex_worker::enrich::{Draft, Enriched};
 use tempfile::TempDir;
 
-use crate::corpus::Corpus;
-use crate::measure::{DEPTH, Tally};
-use crate::report::{Report, Row, name_of};
-use crate::{Method, Scores};
+use super::corpus::Corpus;
+use super::error::RetrievalError;
+use super::report::{Report, Row};
+use super::scores::{DEPTH, Scores, Tally};
+use crate::sessions::Method;
 
-/// About how many texts are embedded and written together.
-const BLOCK: usize = 256;
+/// Minimum number of texts that are embedded and written together.
+const BATCH: usize = 256;
 
-/// Why an evaluation cannot be made.
-#[derive(Debug, thiserror::Error)]
-pub enum EvalError {
-    /// The corpus cannot be read.
-    #[error(transparent)]
-    Corpus(#[from] eval::EvalError),
-    /// No conversation is long enough, so nothing can be asked.
-    #[error(
-        "no marked conversation has four messages or more, of which the first has text: nothing can be asked"
-    )]
-    NoQuestion,
-    /// A session could not be cut into chunks.
-    #[error(transparent)]
-    Tokenizer(#[from] TokenizerError),
-    /// A text could not be embedded.
-    #[error(transparent)]
-    Embed(#[from] EmbedError),
-    /// The model's name is too long for a collection's.
-    #[error(transparent)]
-    Name(#[from] InvalidCollectionName),
-    /// The index failed.
-    #[error(transparent)]
-    Index(#[from] guildex_index::Error),
-    /// There is no room for an index in the folder for temporary files.
-    #[error("cannot make a folder for the index")]
-    Folder(#[source] std::io::Error),
-    /// Cutting sessions panicked.
-    #[error("cutting sessions into chunks panicked")]
-    Panicked,
-}
-
-/// What to compare, and with which settings.
-pub struct Bench {
-    /// The models, loaded.
+/// Models, methods and modes to compare, and the settings they share.
+pub struct Evaluation {
+    /// Loaded models.
     pub models: Vec<Arc<dyn Embedder>>,
-    /// Ways to make sessions.
+    /// Methods of making sessions.
     pub methods: Vec<Method>,
-    /// Ways to rank.
+    /// Search modes.
     pub modes: Vec<Mode>,
-    /// Which sessions are indexed.
+    /// Minimum size of a session to be indexed.
     pub eligible: Eligibility,
-    /// The language of the guild's words.
+    /// Language of the BM25 stemmer.
     pub language: Language,
-    /// How the ranks of both vectors become one.
+    /// Fusion of dense and BM25 ranks.
     pub fusion: Fusion,
 }
 
-/// How far the embedding of one model's points has come: it takes nearly all of the time.
+/// EmbeddingProgress of embedding the points of one model and method, which takes most of the time.
 #[derive(Debug, Clone, Copy)]
-pub struct Stage<'a> {
-    /// The model.
+pub struct EmbeddingProgress<'a> {
+    /// Model.
     pub model: &'a ModelSlug,
-    /// The method's name.
+    /// Name of the method.
     pub method: &'static str,
     /// Points embedded and written.
     pub done: usize,
-    /// Points in all.
+    /// Points in total.
     pub total: usize,
 }
 
-impl Bench {
-    /// Asks every question of the corpus in every way, and tells of its progress.
+impl Evaluation {
+    /// Searches for every question of the corpus with every model, method and mode.
     ///
     /// # Errors
-    /// If nothing can be asked, or a part fails.
+    /// If the corpus has no questions, or the model or the index fails.
     pub async fn run(
         &self,
         corpus: &Corpus,
-        on_stage: &mut dyn FnMut(Stage<'_>),
-    ) -> Result<Report, EvalError> {
+        on_progress: &mut dyn FnMut(EmbeddingProgress<'_>),
+    ) -> Result<Report, RetrievalError> {
         if corpus.questions().is_empty() {
-            return Err(EvalError::NoQuestion);
+            return Err(RetrievalError::NoQuestions);
         }
-        let folder = TempDir::with_prefix("guildex-evaluation-").map_err(EvalError::Folder)?;
+        let folder = TempDir::with_prefix("guildex-evaluation-").map_err(RetrievalError::TempDir)?;
         let index = EdgeIndex::open(folder.path())?;
         let mut rows = Vec::new();
         for embedder in &self.models {
             let questions = self.embed_questions(corpus, embedder.as_ref()).await?;
             for method in &self.methods {
-                let name = CollectionName::new(&format!("eval-{}", name_of(method)), embedder.slug())?;
+                let name = CollectionName::new(&format!("eval-{}", method.name()), embedder.slug())?;
                 let sessions = corpus.sessions(method, self.eligible, self.language);
                 let points = fill(&index, &name, embedder, sessions, &mut |done, total| {
-                    on_stage(Stage { model: embedder.slug(), method: name_of(method), done, total });
+                    on_progress(EmbeddingProgress {
+                        model: embedder.slug(),
+                        method: method.name(),
+                        done,
+                        total,
+                    });
                 })
                 .await?;
                 for mode in &self.modes {
-                    let scores = self.ask(&index, &name, corpus, &questions, *mode).await?;
-                    let (model, method) = (embedder.slug().clone(), name_of(method));
+                    let scores = self.search_all(&index, &name, corpus, &questions, *mode).await?;
+                    let (model, method) = (embedder.slug().clone(), method.name());
                     rows.push(Row { model, method, mode: *mode, points, scores });
                 }
                 index.collections().drop_collection(&name).await?;
@@ -123,14 +97,14 @@ impl Bench {
         })
     }
 
-    async fn ask(
+    async fn search_all(
         &self,
         index: &EdgeIndex,
         collection: &CollectionName,
         corpus: &Corpus,
         questions: &[(Vec<f32>, SparseVector)],
         mode: Mode,
-    ) -> Result<Scores, EvalError> {
+    ) -> Result<Scores, RetrievalError> {
         let scope = Scope::guild(corpus.guild());
         let mut tally = Tally::default();
         for (question, (dense, words)) in corpus.questions().iter().zip(questions) {
@@ -165,14 +139,14 @@ impl Bench {
     }
 }
 
-/// Makes a collection of the sessions; returns how many points it has.
+/// Creates a collection with the sessions and returns its number of points.
 async fn fill(
     index: &EdgeIndex,
     name: &CollectionName,
     embedder: &Arc<dyn Embedder>,
     sessions: Vec<Session>,
     on_progress: &mut dyn FnMut(usize, usize),
-) -> Result<usize, EvalError> {
+) -> Result<usize, RetrievalError> {
     let collections = index.collections();
     collections.ensure(&Collection { name: name.clone(), dims: embedder.dimensions() }).await?;
     collections.bulk(name, Bulk::Begin).await?;
@@ -180,7 +154,7 @@ async fn fill(
     let total = drafts.iter().map(Vec::len).sum();
     on_progress(0, total);
     let mut done = 0;
-    for sessions in blocks(drafts) {
+    for sessions in batches(drafts) {
         let texts = sessions.iter().flatten().map(|draft| draft.passage.text.clone()).collect();
         let mut vectors = embedder.embed(texts).await?.into_iter();
         let point = |drafts: Vec<Draft>| {
@@ -195,25 +169,28 @@ async fn fill(
     Ok(total)
 }
 
-/// Whole sessions, as many together as make a block.
-fn blocks(sessions: Vec<Vec<Draft>>) -> Vec<Vec<Vec<Draft>>> {
-    let mut blocks: Vec<Vec<Vec<Draft>>> = Vec::new();
+/// Groups whole sessions into batches.
+fn batches(sessions: Vec<Vec<Draft>>) -> Vec<Vec<Vec<Draft>>> {
+    let mut batches: Vec<Vec<Vec<Draft>>> = Vec::new();
     let mut room = 0;
     for session in sessions {
         if room == 0 {
-            blocks.push(Vec::new());
-            room = BLOCK;
+            batches.push(Vec::new());
+            room = BATCH;
         }
         room = room.saturating_sub(session.len());
-        if let Some(block) = blocks.last_mut() {
-            block.push(session);
+        if let Some(batch) = batches.last_mut() {
+            batch.push(session);
         }
     }
-    blocks
+    batches
 }
 
-/// Tokenising takes a core for a while, so it does not happen on the runtime's threads.
-async fn draft(embedder: Arc<dyn Embedder>, sessions: Vec<Session>) -> Result<Vec<Vec<Draft>>, EvalError> {
+/// Chunks the sessions on a blocking thread, because tokenization is CPU-bound.
+async fn draft(
+    embedder: Arc<dyn Embedder>,
+    sessions: Vec<Session>,
+) -> Result<Vec<Vec<Draft>>, RetrievalError> {
     let drafting = tokio::task::spawn_blocking(move || {
         let draft = |session: &Session| {
             let split = Enriched::of(session).split(embedder.tokenizer())?;
@@ -221,5 +198,5 @@ async fn draft(embedder: Arc<dyn Embedder>, sessions: Vec<Session>) -> Result<Ve
         };
         sessions.iter().map(draft).collect()
     });
-    drafting.await.map_err(|_| EvalError::Panicked)?
+    drafting.await.map_err(|_| RetrievalError::Panicked)?
 }

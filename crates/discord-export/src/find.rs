@@ -1,17 +1,17 @@
-//! Finds the exports that a command line means.
+//! Finds export files in the paths of a command line.
 
 use std::path::PathBuf;
 
 use walkdir::{DirEntry, WalkDir};
 
-/// A path that leads to no export.
+/// A path without exports.
 #[derive(Debug, thiserror::Error)]
 pub enum FindError {
-    /// The path, or something in the folder, cannot be looked at.
+    /// The path, or an entry of the folder, cannot be read.
     #[error("{}", describe(.0))]
     Unreadable(walkdir::Error),
-    /// There is nothing to read in the folder.
-    #[error("{}: no *.json or *.json.gz in this folder", .0.display())]
+    /// The folder holds no export.
+    #[error("{}: no *.json or *.json.gz file in this folder", .0.display())]
     NoExports(PathBuf),
 }
 
@@ -28,18 +28,21 @@ fn describe(error: &walkdir::Error) -> String {
     }
 }
 
-/// The files among `paths` as they are given, and in place of each folder the `*.json` and `*.json.gz` in it and
-/// below, sorted; and beside them what led nowhere: a path that does not exist, a folder that cannot be read or has
-/// no export in it.
+/// Expands `paths` to export files. A file is returned as given; a folder is replaced by the `*.json` and `*.json.gz`
+/// files in it and below, sorted. Paths that do not exist and folders that are unreadable or empty are returned as
+/// errors.
 ///
-/// Links are followed, loops left out. Hidden files are left out, and so are the folders `*.json_Files` into
+/// Symbolic links are followed, except for loops. Hidden files are skipped, as are the `*.json_Files` folders into
 /// which the exporter downloads attachments.
-pub fn find(paths: &[PathBuf]) -> (Vec<PathBuf>, Vec<FindError>) {
+pub fn find_exports(paths: &[PathBuf]) -> (Vec<PathBuf>, Vec<FindError>) {
     let (mut files, mut errors) = (Vec::new(), Vec::new());
     for path in paths {
         let before = (files.len(), errors.len());
-        for entry in
-            WalkDir::new(path).follow_links(true).sort_by_file_name().into_iter().filter_entry(is_wanted)
+        for entry in WalkDir::new(path)
+            .follow_links(true)
+            .sort_by_file_name()
+            .into_iter()
+            .filter_entry(is_export_or_folder)
         {
             match entry {
                 Ok(entry) if entry.file_type().is_dir() => {}
@@ -55,7 +58,7 @@ pub fn find(paths: &[PathBuf]) -> (Vec<PathBuf>, Vec<FindError>) {
     (files, errors)
 }
 
-fn is_wanted(entry: &DirEntry) -> bool {
+fn is_export_or_folder(entry: &DirEntry) -> bool {
     let name = entry.file_name().to_string_lossy().to_lowercase();
     if entry.depth() == 0 {
         true
@@ -76,7 +79,7 @@ mod tests {
 
     use super::*;
 
-    /// A folder with empty files at `paths`.
+    /// Creates a folder with empty files at `paths`.
     fn folder(paths: &[&str]) -> TempDir {
         let folder = TempDir::new().unwrap();
         for path in paths {
@@ -89,11 +92,11 @@ mod tests {
 
     fn found(folder: &TempDir) -> Vec<String> {
         let shown = |path: PathBuf| path.strip_prefix(folder.path()).unwrap().display().to_string();
-        find(&[folder.path().to_owned()]).0.into_iter().map(shown).collect()
+        find_exports(&[folder.path().to_owned()]).0.into_iter().map(shown).collect()
     }
 
     #[test]
-    fn folders_are_searched_in_order_for_exports_alone() {
+    fn folders_are_searched_in_order_for_exports() {
         let folder = folder(&[
             "b.json",
             "a.JSON.gz",
@@ -108,23 +111,23 @@ mod tests {
     }
 
     #[test]
-    fn files_are_taken_as_given_in_the_order_given() {
+    fn files_are_returned_as_given() {
         let folder = folder(&["z.dat", "a.json"]);
         let paths = [folder.path().join("z.dat"), folder.path().join("a.json")];
-        assert_eq!(find(&paths).0, paths);
+        assert_eq!(find_exports(&paths).0, paths);
     }
 
     #[test]
     fn a_folder_without_exports_and_a_missing_path_are_errors() {
         let folder = folder(&["notes.txt"]);
-        let (files, errors) = find(&[folder.path().to_owned(), folder.path().join("none")]);
+        let (files, errors) = find_exports(&[folder.path().to_owned(), folder.path().join("none")]);
         assert_eq!(files, Vec::<PathBuf>::new());
         assert!(matches!(&errors[..], [FindError::NoExports(_), FindError::Unreadable(_)]));
     }
 
     #[cfg(unix)]
     #[test]
-    fn links_are_followed_and_loops_left_out() {
+    fn links_are_followed_except_loops() {
         use std::os::unix::fs::symlink;
 
         let elsewhere = folder(&["far.json"]);

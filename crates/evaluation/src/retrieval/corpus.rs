@@ -1,73 +1,75 @@
-//! Channels with marked conversations, and the questions that they hold.
+//! Annotated channels and the questions taken from them.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use guildex_index::bm25::Language;
-use guildex_producer::eval::{self, Channel, Method};
 use guildex_store::sessions::Session;
 use guildex_types::{Eligibility, GuildId, MessageId};
 
-/// The messages that a conversation needs for its first to be a question about the rest.
+use crate::sessions::{AnnotatedChannel, CorpusError, Method, find_channels};
+
+/// Minimum length of a conversation whose first message becomes a question.
 const MIN_MESSAGES: usize = 4;
 
-/// Somebody's first message, and what it began.
+/// First message of a conversation, and the messages to find.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
-    /// What was written.
+    /// Text of the first message.
     pub text: String,
-    /// The rest of the conversation.
+    /// Remaining messages of the conversation.
     pub rest: HashSet<MessageId>,
 }
 
-/// All channels as those of one guild, without the messages that are asked.
+/// Channels as parts of one guild, without the questions.
 pub struct Corpus {
     guild: GuildId,
-    channels: Vec<Channel>,
+    channels: Vec<AnnotatedChannel>,
     questions: Vec<Question>,
 }
 
 impl Corpus {
-    /// Reads the channels, and withholds the first message of each conversation of four messages or more.
-    /// Bots take part, since people marked what they say too; messages without text do not, and ask nothing.
+    /// Reads the channels and withholds the first message of each conversation of at least four messages. Messages of
+    /// bots are included, because they are annotated too; messages without text are excluded.
     ///
     /// # Errors
-    /// If a file is missing or broken; the error names it.
-    pub fn read(exports: &Path, gold: &Path) -> Result<Self, eval::EvalError> {
-        let pairs = eval::pairs(exports, gold)?;
-        let channels = pairs.iter().map(|pair| pair.read()).collect::<Result<_, _>>()?;
-        Self::of(channels).ok_or_else(|| eval::EvalError::NoGold(gold.to_owned()))
+    /// If a file is missing or invalid; the error names it.
+    pub fn read(exports: &Path, annotations: &Path) -> Result<Self, CorpusError> {
+        let files = find_channels(exports, annotations)?;
+        let channels = files.iter().map(|files| files.read()).collect::<Result<_, _>>()?;
+        Self::new(channels).ok_or_else(|| CorpusError::NoAnnotations(annotations.to_owned()))
     }
 
-    fn of(mut channels: Vec<Channel>) -> Option<Self> {
+    fn new(mut channels: Vec<AnnotatedChannel>) -> Option<Self> {
         let guild = channels.first()?.guild_id;
         let questions = channels.iter_mut().flat_map(withhold).collect();
         Some(Self { guild, channels, questions })
     }
 
-    /// The guild that all channels are in.
+    /// Returns the guild that all channels are searched in.
     pub fn guild(&self) -> GuildId {
         self.guild
     }
 
-    /// What is asked.
+    /// Returns the questions.
     pub fn questions(&self) -> &[Question] {
         &self.questions
     }
 
-    /// How many channels there are.
+    /// Returns the number of channels.
     pub fn channels(&self) -> usize {
         self.channels.len()
     }
 
-    /// How many messages are left to be found.
+    /// Returns the number of messages, without the questions.
     pub fn messages(&self) -> usize {
         self.channels.iter().map(|channel| channel.messages.len()).sum()
     }
 
-    /// The sessions worth a place in the index, as the store would give them to a worker.
+    /// Returns the sessions to index, as the store returns them to a worker.
     pub fn sessions(&self, method: &Method, eligible: Eligibility, language: Language) -> Vec<Session> {
-        let of_channel = |channel: &Channel| channel.sessions(self.guild, method, &language.to_string());
+        let of_channel =
+            |channel: &AnnotatedChannel| channel.sessions(self.guild, method, &language.to_string());
         let is_eligible = |session: &Session| {
             let messages = u32::try_from(session.messages.len()).unwrap_or(u32::MAX);
             let words = session.messages.iter().fold(0_u32, |sum, m| sum.saturating_add(m.words));
@@ -77,19 +79,19 @@ impl Corpus {
     }
 }
 
-/// Takes the questions out of a channel, and what takes no part.
-fn withhold(channel: &mut Channel) -> Vec<Question> {
-    let mut asked = HashMap::new();
+/// Removes the questions and the excluded messages from a channel.
+fn withhold(channel: &mut AnnotatedChannel) -> Vec<Question> {
+    let mut first_messages = HashMap::new();
     for conversation in channel.conversations.iter().filter(|ids| ids.len() >= MIN_MESSAGES) {
-        // Messages are in order, so the first that is met is the conversation's first.
+        // The annotation may be out of order; the messages are not.
         let mut rest: HashSet<MessageId> = conversation.iter().copied().collect();
         if let Some(first) = channel.messages.iter().find(|message| rest.contains(&message.id)) {
             rest.remove(&first.id);
-            asked.insert(first.id, rest);
+            first_messages.insert(first.id, rest);
         }
     }
     let mut questions = Vec::new();
-    channel.messages.retain(|message| match asked.remove(&message.id) {
+    channel.messages.retain(|message| match first_messages.remove(&message.id) {
         Some(rest) => {
             questions.push(Question { text: message.text.as_str().to_owned(), rest });
             false
@@ -111,7 +113,7 @@ mod tests {
         MessageId::try_from(n).unwrap()
     }
 
-    fn said(n: i64, author: i64, text: &str, is_bot: bool) -> Message {
+    fn message(n: i64, author: i64, text: &str, is_bot: bool) -> Message {
         Message {
             guild_id: GuildId::try_from(1).unwrap(),
             channel_id: 2.try_into().unwrap(),
@@ -125,8 +127,8 @@ mod tests {
         }
     }
 
-    fn channel(messages: Vec<Message>, conversations: &[&[i64]]) -> Channel {
-        Channel {
+    fn channel(messages: Vec<Message>, conversations: &[&[i64]]) -> AnnotatedChannel {
+        AnnotatedChannel {
             name: "help".into(),
             guild_id: GuildId::try_from(1).unwrap(),
             channel_id: 2.try_into().unwrap(),
@@ -141,30 +143,32 @@ mod tests {
     }
 
     #[test]
-    fn the_first_message_of_a_conversation_of_four_is_asked_and_not_to_be_found() {
+    fn the_first_message_of_a_conversation_of_four_becomes_a_question() {
         let messages = ["a", "b", "c", "d", "e", "f", "g"].iter().zip(1..);
-        let messages = messages.map(|(text, n)| said(n, n, text, false)).collect();
-        // The annotation need not be in order.
-        let corpus = Corpus::of(vec![channel(messages, &[&[4, 6, 2, 7], &[1, 3, 5]])]).unwrap();
+        let messages = messages.map(|(text, n)| message(n, n, text, false)).collect();
+        // Annotations may be out of order.
+        let corpus = Corpus::new(vec![channel(messages, &[&[4, 6, 2, 7], &[1, 3, 5]])]).unwrap();
         let rest = [4, 6, 7].map(id).into_iter().collect();
         assert_eq!(corpus.questions(), [Question { text: "b".into(), rest }]);
         assert_eq!(texts(&corpus), ["a", "c", "d", "e", "f", "g"]);
     }
 
     #[test]
-    fn what_says_nothing_is_left_out_and_asks_nothing_and_bots_take_part() {
-        let messages = || [(1, ""), (2, "x"), (3, "beep"), (4, "")].map(|(n, text)| said(n, n, text, n == 3));
-        let corpus = Corpus::of(vec![channel(messages().into(), &[&[1, 2, 3, 4]])]).unwrap();
+    fn messages_without_text_are_excluded_and_bots_are_included() {
+        let messages =
+            || [(1, ""), (2, "x"), (3, "beep"), (4, "")].map(|(n, text)| message(n, n, text, n == 3));
+        let corpus = Corpus::new(vec![channel(messages().into(), &[&[1, 2, 3, 4]])]).unwrap();
         assert_eq!(texts(&corpus), ["x", "beep"]);
         assert!(corpus.questions().is_empty());
-        let corpus = Corpus::of(vec![channel(messages().into(), &[&[2, 1, 3, 4]])]).unwrap();
-        assert!(corpus.questions().is_empty(), "the first message is the first that was sent");
+        let corpus = Corpus::new(vec![channel(messages().into(), &[&[2, 1, 3, 4]])]).unwrap();
+        assert!(corpus.questions().is_empty(), "the first message is the first one sent");
     }
 
     #[test]
-    fn sessions_hold_the_messages_that_the_method_puts_together() {
-        let messages = vec![said(1, 1, "one", false), said(5, 2, "two", false), said(99, 1, "three", false)];
-        let corpus = Corpus::of(vec![channel(messages, &[])]).unwrap();
+    fn sessions_follow_the_method() {
+        let messages =
+            vec![message(1, 1, "one", false), message(5, 2, "two", false), message(99, 1, "three", false)];
+        let corpus = Corpus::new(vec![channel(messages, &[])]).unwrap();
         let all = Eligibility { min_messages: 1, lone_message_min_words: 0 };
         let ids = |method, eligible| {
             let sessions = corpus.sessions(&method, eligible, Language::None);
@@ -173,7 +177,7 @@ mod tests {
         };
         let gap = (id(1), vec![id(1), id(5)]);
         assert_eq!(ids(Method::Gap, all), [gap.clone(), (id(99), vec![id(99)])]);
-        assert_eq!(ids(Method::Gap, Eligibility::default()), [gap], "a lone short message is not indexed");
+        assert_eq!(ids(Method::Gap, Eligibility::default()), [gap], "a single short message is not indexed");
         assert_eq!(ids(Method::Plain, all).len(), 3);
     }
 }

@@ -1,4 +1,4 @@
-//! One message of an export.
+//! Parses one message of an export.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -9,42 +9,42 @@ use guildex_types::{Author, Links, Message, MessageId, MessageKind, SearchText, 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::error::Reason;
-use super::header::Header;
-use super::typed;
+use crate::error::RejectReason;
+use crate::fields;
+use crate::header::Header;
 
-/// The message that `raw` is, under `header`.
-pub(super) fn read(raw: &RawValue, header: &Header) -> Result<Message, Reason> {
-    let raw: RawMessage<'_> = typed::read(raw)?;
+/// Parses `raw` as a message in the channel of `header`.
+pub(crate) fn parse(raw: &RawValue, header: &Header) -> Result<Message, RejectReason> {
+    let raw: RawMessage<'_> = fields::parse(raw)?;
     Ok(Message {
         guild_id: header.guild_id,
         channel_id: header.channel.id,
-        id: typed::id("id", &raw.id)?,
+        id: fields::id("id", &raw.id)?,
         kind: raw.kind(),
         sent_at: time("timestamp", &raw.timestamp)?,
         edited_at: raw.timestamp_edited.as_deref().map(|at| time("timestampEdited", at)).transpose()?,
         links: Links { reply_to: raw.reply_to(header)?, mentions: raw.mentions()? },
         text: raw.text()?,
-        author: raw.author.read()?,
+        author: raw.author.parse()?,
     })
 }
 
-/// The id of the message that `raw` should have been.
-pub(super) fn read_id(raw: &RawValue) -> Option<MessageId> {
+/// Reads the id of an invalid message.
+pub(crate) fn parse_id(raw: &RawValue) -> Option<MessageId> {
     #[derive(Deserialize)]
     struct Identified<'a> {
         #[serde(borrow)]
         id: Cow<'a, str>,
     }
-    typed::read::<Identified<'_>>(raw).ok()?.id.parse().ok()
+    fields::parse::<Identified<'_>>(raw).ok()?.id.parse().ok()
 }
 
-fn time(field: &'static str, text: &str) -> Result<DateTime<Utc>, Reason> {
+fn time(field: &'static str, text: &str) -> Result<DateTime<Utc>, RejectReason> {
     DateTime::parse_from_rfc3339(text)
         .map(|time| time.to_utc())
         .ok()
         .filter(|time| (2015..=2200).contains(&time.year()))
-        .ok_or(Reason::Time { field })
+        .ok_or(RejectReason::InvalidTime { field })
 }
 
 #[derive(Deserialize)]
@@ -70,7 +70,7 @@ struct RawMessage<'a> {
 }
 
 impl RawMessage<'_> {
-    /// The exporter names the kinds that it knows and numbers the others: 20 and 23 are command calls.
+    /// The exporter names the types it knows and writes the number of the others: 20 and 23 are commands.
     fn kind(&self) -> MessageKind {
         match &*self.r#type {
             "Default" | "Reply" | "20" | "ChatInputCommand" | "23" | "ContextMenuCommand" => {
@@ -80,26 +80,26 @@ impl RawMessage<'_> {
         }
     }
 
-    /// Forwards, pins and crossposts refer to messages too, but answer none.
-    fn reply_to(&self, header: &Header) -> Result<Option<MessageId>, Reason> {
+    /// Forwards, pins and crossposts also have a reference but are not replies.
+    fn reply_to(&self, header: &Header) -> Result<Option<MessageId>, RejectReason> {
         let Some(reference) = &self.reference else { return Ok(None) };
         let forwards = reference.r#type.as_deref() == Some("Forward") || self.forwarded_message.is_some();
         if self.r#type != "Reply" || forwards {
             return Ok(None);
         }
         if let Some(channel) = reference.channel_id.as_deref()
-            && typed::id("reference.channelId", channel) != Ok(header.channel.id)
+            && fields::id("reference.channelId", channel) != Ok(header.channel.id)
         {
             return Ok(None);
         }
-        reference.message_id.as_deref().map(|id| typed::id("reference.messageId", id)).transpose()
+        reference.message_id.as_deref().map(|id| fields::id("reference.messageId", id)).transpose()
     }
 
-    fn mentions(&self) -> Result<Vec<UserId>, Reason> {
+    fn mentions(&self) -> Result<Vec<UserId>, RejectReason> {
         let mut seen = HashSet::new();
         let mut mentions = Vec::new();
         for user in self.mentions.iter().flatten() {
-            let id = typed::id("mentions.id", &user.id)?;
+            let id = fields::id("mentions.id", &user.id)?;
             if seen.insert(id) {
                 mentions.push(id);
             }
@@ -107,18 +107,22 @@ impl RawMessage<'_> {
         Ok(mentions)
     }
 
-    /// The message's own words and names, then those of the message that it forwards.
-    fn text(&self) -> Result<SearchText, Reason> {
+    /// Joins the searchable text of the message with that of the message it forwards.
+    fn text(&self) -> Result<SearchText, RejectReason> {
         let own = parts(&self.content, &self.attachments, &self.embeds, &self.stickers);
         let forwarded = self.forwarded_message.iter().flat_map(|forwarded| {
             parts(&forwarded.content, &forwarded.attachments, &forwarded.embeds, &forwarded.stickers)
         });
         let text = SearchText::from_parts(own.chain(forwarded));
-        if text.as_str().chars().count() > SearchText::MAX_CHARS { Err(Reason::TooLong) } else { Ok(text) }
+        if text.as_str().chars().count() > SearchText::MAX_CHARS {
+            Err(RejectReason::TooLong)
+        } else {
+            Ok(text)
+        }
     }
 }
 
-/// What can be found of a message: its content and the names of what hangs on it.
+/// Searchable text: the content, and the names of files, embeds and stickers.
 fn parts<'a>(
     content: &'a str,
     attachments: &'a Many<RawAttachment<'_>>,
@@ -131,7 +135,7 @@ fn parts<'a>(
     iter::once(content).chain(files).chain(titles).chain(stickers)
 }
 
-/// Older exporters leave out the lists that they do not know.
+/// A list that older exporters leave out.
 type Many<T> = Option<Vec<T>>;
 
 #[derive(Deserialize)]
@@ -175,7 +179,7 @@ struct RawReference<'a> {
     channel_id: Option<Cow<'a, str>>,
 }
 
-/// A member, a bot, or a webhook, which the exporter shows as a bot.
+/// A member, bot or webhook; the exporter marks webhooks as bots.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawAuthor<'a> {
@@ -189,17 +193,17 @@ struct RawAuthor<'a> {
 }
 
 impl RawAuthor<'_> {
-    fn read(&self) -> Result<Author, Reason> {
-        let id: UserId = typed::id("author.id", &self.id)?;
-        let name = self.nickname.as_deref().and_then(typed::name).or_else(|| typed::name(&self.name));
+    fn parse(&self) -> Result<Author, RejectReason> {
+        let id: UserId = fields::id("author.id", &self.id)?;
+        let name = self.nickname.as_deref().and_then(fields::name).or_else(|| fields::name(&self.name));
         Ok(Author { id, name: name.unwrap_or_else(|| id.to_string()), is_bot: self.is_bot })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::header::{ChannelInfo, ChannelKind};
     use super::*;
+    use crate::header::{ChannelInfo, ChannelKind};
     use serde_json::{Value, json};
 
     fn header() -> Header {
@@ -212,25 +216,25 @@ mod tests {
         Header { guild_id: "7".parse().unwrap(), guild_name: "Makers".into(), channel }
     }
 
-    /// A plain message with the fields of `changes` put over its own.
-    fn message(changes: Value) -> Result<Message, Reason> {
+    /// Parses a plain message with the fields of `changes` added or replaced.
+    fn message(changes: Value) -> Result<Message, RejectReason> {
         let mut message = json!({
             "id": "11", "type": "Default", "timestamp": "2024-03-01T12:00:00.5+02:00", "timestampEdited": null,
             "content": "hello", "author": {"id": "3", "name": "ann", "nickname": "Ann"},
         });
         message.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
         let raw: Box<RawValue> = serde_json::from_str(&message.to_string()).unwrap();
-        read(&raw, &header())
+        parse(&raw, &header())
     }
 
     #[test]
-    fn a_text_that_no_message_can_have_is_refused_and_a_long_one_is_not() {
-        assert_eq!(message(json!({"content": "a".repeat(32_001)})), Err(Reason::TooLong));
+    fn a_text_beyond_the_limit_is_rejected() {
+        assert_eq!(message(json!({"content": "a".repeat(32_001)})), Err(RejectReason::TooLong));
         assert!(message(json!({"content": "é".repeat(32_000)})).is_ok());
     }
 
     #[test]
-    fn times_are_brought_to_utc_and_lists_may_be_missing() {
+    fn times_are_converted_to_utc_and_lists_may_be_missing() {
         let message = message(json!({"timestampEdited": "2024-03-01T12:05:00+00:00"})).unwrap();
         assert_eq!(message.sent_at.to_rfc3339(), "2024-03-01T10:00:00.500+00:00");
         assert_eq!(message.edited_at.unwrap().to_rfc3339(), "2024-03-01T12:05:00+00:00");
@@ -239,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn command_calls_are_conversation_and_everything_unknown_is_the_systems() {
+    fn commands_are_conversation_and_unknown_types_are_system_messages() {
         for kind in ["Default", "Reply", "20", "23", "ChatInputCommand", "ContextMenuCommand"] {
             assert_eq!(message(json!({"type": kind})).unwrap().kind, MessageKind::Conversation, "{kind}");
         }
@@ -249,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_reply_within_the_channel_is_a_reply() {
+    fn only_replies_within_the_channel_are_links() {
         let reply_to = |changes| message(changes).unwrap().links.reply_to.map(MessageId::get);
         let reference = json!({"messageId": "10", "channelId": "9", "guildId": "7"});
         assert_eq!(reply_to(json!({"type": "Reply", "reference": reference})), Some(10));
@@ -268,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_files_titles_and_stickers_can_be_found_also_in_a_forward() {
+    fn names_of_files_embeds_and_stickers_are_searchable_also_in_a_forward() {
         let message = message(json!({
             "content": "look",
             "attachments": [{"fileName": "cat.png"}],
@@ -280,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blank_nickname_gives_way_to_the_name_and_a_blank_name_to_the_id() {
+    fn a_blank_nickname_falls_back_to_the_name_and_a_blank_name_to_the_id() {
         let name = |name: &str, nickname: Value| {
             let author = json!({"id": "3", "name": name, "nickname": nickname, "isBot": true});
             let author = message(json!({"author": author})).unwrap().author;
@@ -300,27 +304,27 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_is_rejected_without_being_quoted() {
+    fn an_invalid_message_is_rejected_without_quoting_it() {
         let cases = [
-            (json!({"id": 11}), "at `id`: a field is missing or has the wrong type"),
-            (json!({"id": "secret"}), "`id` is no id"),
-            (json!({"author": {"name": "secret"}}), "at `author`: a field is missing or has the wrong type"),
-            (json!({"author": {"id": "-3"}}), "`author.id` is no id"),
-            (json!({"content": ["secret"]}), "at `content`: a field is missing or has the wrong type"),
+            (json!({"id": 11}), "`id`: a field is missing or has the wrong type"),
+            (json!({"id": "secret"}), "`id` is not an id"),
+            (json!({"author": {"name": "secret"}}), "`author`: a field is missing or has the wrong type"),
+            (json!({"author": {"id": "-3"}}), "`author.id` is not an id"),
+            (json!({"content": ["secret"]}), "`content`: a field is missing or has the wrong type"),
             (
                 json!({"embeds": [{}, {"title": {"secret": 1}}]}),
-                "at `embeds[1].title`: a field is missing or has the wrong type",
+                "`embeds[1].title`: a field is missing or has the wrong type",
             ),
-            (json!({"mentions": [{"id": "secret"}]}), "`mentions.id` is no id"),
+            (json!({"mentions": [{"id": "secret"}]}), "`mentions.id` is not an id"),
             (
                 json!({"type": "Reply", "reference": {"messageId": "secret"}}),
-                "`reference.messageId` is no id",
+                "`reference.messageId` is not an id",
             ),
-            (json!({"timestamp": "secret"}), "`timestamp` is no time between 2015 and 2200"),
-            (json!({"timestamp": "2014-12-31T23:59:59Z"}), "`timestamp` is no time between 2015 and 2200"),
+            (json!({"timestamp": "secret"}), "`timestamp` is not a time between 2015 and 2200"),
+            (json!({"timestamp": "2014-12-31T23:59:59Z"}), "`timestamp` is not a time between 2015 and 2200"),
             (
                 json!({"timestampEdited": "2201-01-01T00:00:00Z"}),
-                "`timestampEdited` is no time between 2015 and 2200",
+                "`timestampEdited` is not a time between 2015 and 2200",
             ),
         ];
         for (changes, reason) in cases {

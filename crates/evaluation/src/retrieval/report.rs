@@ -1,4 +1,4 @@
-//! The outcome, as a table and as JSON.
+//! Report of an evaluation, as a table and as JSON.
 
 use std::fmt;
 
@@ -6,44 +6,35 @@ use guildex_index::Mode;
 use guildex_types::ModelSlug;
 use serde::Serialize;
 
-use crate::{Method, Scores};
+use super::scores::Scores;
 
-/// What was asked, and how every way did.
+/// Size of the corpus and the scores of every combination.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// Channels, all of them searched at once.
+    /// Channels, which are searched together.
     pub channels: usize,
-    /// Messages in them, without the questions.
+    /// Messages of the channels, without the questions.
     pub messages: usize,
-    /// Conversations whose first message was asked.
+    /// Questions, one per conversation.
     pub questions: usize,
-    /// By model, method and mode.
+    /// Scores by model, method and mode.
     pub rows: Vec<Row>,
 }
 
-/// One way and its scores.
+/// Scores of one model, method and mode.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
-    /// The model, its precision included.
+    /// Model, including its precision.
     pub model: ModelSlug,
-    /// How sessions were made.
+    /// Name of the method that made the sessions.
     pub method: &'static str,
-    /// What ranked.
+    /// Search mode.
     pub mode: Mode,
-    /// How many points there were to be found.
+    /// Points in the collection.
     pub points: usize,
-    /// How well it did.
+    /// Measures.
     #[serde(flatten)]
     pub scores: Scores,
-}
-
-/// The name of a method, as it is asked for and reported.
-pub fn name_of(method: &Method) -> &'static str {
-    match method {
-        Method::Sessionizer(_) => "sessionizer",
-        Method::Plain => "plain",
-        Method::Gap => "gap",
-    }
 }
 
 impl fmt::Display for Report {

@@ -1,26 +1,35 @@
-//! Ways to make sessions: the sessionizer, and simple partitions to compare it with.
+//! Methods to partition a channel: the sessionizer and two baselines.
 
 use std::collections::HashMap;
 
 use chrono::TimeDelta;
 use guildex_types::{Message, MessageId, UserId};
 
-use crate::sessionizer::{Rules, Sessionizer, Turn};
+use guildex_producer::sessionizer::{Rules, Sessionizer, Turn};
 
-/// A way to make sessions of a channel's messages.
+/// Method to partition the messages of a channel into sessions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Method {
-    /// The one in use.
+    /// The sessionizer, as used in production.
     Sessionizer(Box<Rules>),
-    /// A reply joins what it answers. Else a mention joins the newest message of a mentioned member, within 60
-    /// minutes; any other message joins its author's last one within 5 minutes; the rest begin sessions.
+    /// A reply joins the message it answers. Else a mention joins the newest message of a mentioned member within
+    /// 60 minutes, and any other message joins its author's last one within 5 minutes. The rest start sessions.
     Plain,
     /// A new session after each pause of more than 30 minutes.
     Gap,
 }
 
 impl Method {
-    /// The session of each of the messages, which are in order: its first message.
+    /// Returns the name used on the command line and in reports.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Sessionizer(_) => "sessionizer",
+            Self::Plain => "plain",
+            Self::Gap => "gap",
+        }
+    }
+
+    /// Returns the session of each message, identified by its first message. The messages must be in order.
     pub fn partition(&self, messages: &[Message]) -> Vec<MessageId> {
         match self {
             Self::Sessionizer(rules) => sessionizer(messages, rules),

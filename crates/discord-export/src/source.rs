@@ -1,4 +1,4 @@
-//! From a file to the bytes of its JSON: decompressed, counted and bounded.
+//! Reads the JSON bytes of a file: decompressed, counted and bounded.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -7,42 +7,42 @@ use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
 
-/// The most bytes of JSON that one message, or one field beside the messages, may take.
+/// Maximum bytes of JSON of one message or of one other field.
 ///
-/// A message of Discord's has at most some 4,000 characters and ten embeds; the users of its reactions take most.
-pub(super) const MAX_ELEMENT: u64 = 8 << 20;
+/// A Discord message has at most 4,000 characters and ten embeds; the users of its reactions take most of the space.
+pub(crate) const MAX_ELEMENT: u64 = 8 << 20;
 
 const BUFFER: usize = 64 << 10;
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// How far the reading has come, and how far it may go.
+/// Read position and limit.
 #[derive(Debug, Default)]
-pub(super) struct Meter {
+pub(crate) struct Meter {
     on_disk: Cell<u64>,
     offset: Cell<u64>,
     limit: Cell<u64>,
 }
 
 impl Meter {
-    /// The bytes of the file on disk that were read.
+    /// Returns the bytes of the file on disk that were read.
     pub fn on_disk(&self) -> u64 {
         self.on_disk.get()
     }
 
-    /// The bytes of JSON that were read, a byte order mark included.
+    /// Returns the bytes of JSON that were read, including a byte order mark.
     pub fn offset(&self) -> u64 {
         self.offset.get()
     }
 
-    /// Lets one more element be read. A parser that wants more bytes for it gets [`io::ErrorKind::FileTooLarge`].
+    /// Allows one more element. A read beyond its limit fails with [`io::ErrorKind::FileTooLarge`].
     pub fn allow_element(&self) {
         self.limit.set(self.offset.get().saturating_add(MAX_ELEMENT));
     }
 }
 
-/// The JSON in the file at `path`, which is gzipped if it begins like gzip, whatever its name.
-pub(super) fn open<'m>(path: &Path, meter: &'m Meter) -> io::Result<impl Read + 'm> {
+/// Opens the file at `path`. Gzip is detected by the first bytes, not by the name.
+pub(crate) fn open<'m>(path: &Path, meter: &'m Meter) -> io::Result<impl Read + 'm> {
     let file = OnDisk { file: File::open(path)?, meter };
     let (magic, file) = split_head(file, GZIP_MAGIC.len())?;
     let gzipped = magic == GZIP_MAGIC;
@@ -60,7 +60,7 @@ pub(super) fn open<'m>(path: &Path, meter: &'m Meter) -> io::Result<impl Read + 
     Ok(Json { bytes: BufReader::with_capacity(BUFFER, Cursor::new(head).chain(json)), meter })
 }
 
-/// The first bytes, fewer than `count` only at the end, and the rest.
+/// Splits off the first `count` bytes, or fewer if the input ends.
 fn split_head<R: Read>(mut bytes: R, count: usize) -> io::Result<(Vec<u8>, R)> {
     let mut head = Vec::with_capacity(count);
     bytes.by_ref().take(count as u64).read_to_end(&mut head)?;
@@ -86,12 +86,12 @@ struct Json<'m, R> {
 }
 
 impl<R: Read> Read for Json<'_, R> {
-    /// Reads what it is asked for and no more, so that the meter stands where the parser stands.
+    /// Never reads ahead, so that the meter shows the parser's position.
     #[inline]
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let offset = self.meter.offset.get();
         let allowed = self.meter.limit.get().saturating_sub(offset);
-        // The parser asks for one byte at a time: half of what reading an export costs is here.
+        // The parser reads one byte at a time; half the cost of reading an export is in this branch.
         if let ([byte], [next, ..]) = (&mut *into, self.bytes.buffer())
             && allowed > 0
         {
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_element_gets_its_bytes_and_not_one_more() {
+    fn an_element_may_use_its_limit_but_no_more() {
         let folder = tempfile::TempDir::new().unwrap();
         let path = folder.path().join("long.json");
         fs::write(&path, " ".repeat(MAX_ELEMENT as usize + 10)).unwrap();

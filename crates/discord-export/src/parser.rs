@@ -1,7 +1,7 @@
-//! Walks through the JSON of an export, one message in memory at a time.
+//! Streaming parser of an export: holds the JSON of one message at a time.
 //!
-//! After <https://serde.rs/stream-array.html>: a visitor meets the elements of `messages` as they are parsed.
-//! Each is taken as raw text first, so that one that is no message does not end the file.
+//! Based on <https://serde.rs/stream-array.html>: a visitor receives the elements of `messages` while they are parsed.
+//! Each element is first read as raw JSON, so that an invalid message does not end the file.
 
 use std::fmt;
 use std::io::Read;
@@ -12,51 +12,51 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::error::Fault;
-use super::header::{self, Header};
-use super::pages::Pages;
-use super::source::Meter;
-use super::{Rejected, message};
+use crate::error::ErrorKind;
+use crate::header::{self, Header};
+use crate::message;
+use crate::page::{PageBuilder, Rejected};
+use crate::source::Meter;
 
-/// Reads all of `json` into `pages`, or until they want no more.
-pub(super) fn read(json: impl Read, meter: &Meter, pages: &mut Pages<'_>) -> Result<(), Fault> {
+/// Parses `json` into `pages`, to its end or until the caller stops.
+pub(crate) fn parse(json: impl Read, meter: &Meter, pages: &mut PageBuilder<'_>) -> Result<(), ErrorKind> {
     let mut parser = serde_json::Deserializer::from_reader(json);
-    let mut walk = Walk { meter, pages, end: None };
+    let mut visitor = ExportVisitor { meter, pages, end: None };
     meter.allow_element();
-    let parsed = parser.deserialize_map(&mut walk).and_then(|()| parser.end());
-    match (walk.end, parsed) {
+    let parsed = parser.deserialize_map(&mut visitor).and_then(|()| parser.end());
+    match (visitor.end, parsed) {
         (Some(End::Stopped), _) => Ok(()),
-        (Some(End::Fault(fault)), _) => Err(fault),
+        (Some(End::Failed(kind)), _) => Err(kind),
         (None, Ok(())) if pages.have_begun() => Ok(()),
-        (None, Ok(())) => Err(Fault::NotAnExport),
-        (None, Err(error)) => Err(match Fault::from(error) {
-            Fault::CutShort if meter.offset() == 0 => Fault::Empty,
-            Fault::Syntax(_) if !pages.have_begun() => Fault::NotAnExport,
-            fault => fault,
+        (None, Ok(())) => Err(ErrorKind::NotAnExport),
+        (None, Err(error)) => Err(match ErrorKind::from(error) {
+            ErrorKind::Truncated if meter.offset() == 0 => ErrorKind::Empty,
+            ErrorKind::Syntax(_) if !pages.have_begun() => ErrorKind::NotAnExport,
+            kind => kind,
         }),
     }
 }
 
-struct Walk<'a, 'p> {
+struct ExportVisitor<'a, 'p> {
     meter: &'a Meter,
-    pages: &'a mut Pages<'p>,
+    pages: &'a mut PageBuilder<'p>,
     end: Option<End>,
 }
 
-/// Why a walk ended that the parser itself would have gone on with.
+/// Reason to leave the parser before the end of the JSON.
 enum End {
     Stopped,
-    Fault(Fault),
+    Failed(ErrorKind),
 }
 
-impl Walk<'_, '_> {
-    /// A visitor leaves its parser by an error only; `end` says what it meant.
+impl ExportVisitor<'_, '_> {
+    /// A visitor can leave its parser only by an error; `end` records the real reason.
     fn leave<E: serde::de::Error>(&mut self, end: End) -> E {
         self.end = Some(end);
-        E::custom("left early")
+        E::custom("stopped early")
     }
 
-    fn go_on<E: serde::de::Error>(&mut self, flow: ControlFlow<()>) -> Result<(), E> {
+    fn continue_if<E: serde::de::Error>(&mut self, flow: ControlFlow<()>) -> Result<(), E> {
         match flow {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(self.leave(End::Stopped)),
@@ -74,7 +74,7 @@ enum Field {
     Other,
 }
 
-impl<'de> Visitor<'de> for &mut Walk<'_, '_> {
+impl<'de> Visitor<'de> for &mut ExportVisitor<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -90,15 +90,15 @@ impl<'de> Visitor<'de> for &mut Walk<'_, '_> {
                 Field::Channel => channel = Some(fields.next_value()?),
                 Field::Messages => {
                     let (Some(guild), Some(channel)) = (&guild, &channel) else {
-                        return Err(self.leave(End::Fault(Fault::NotAnExport)));
+                        return Err(self.leave(End::Failed(ErrorKind::NotAnExport)));
                     };
-                    let header = match header::read(guild, channel) {
+                    let header = match header::parse(guild, channel) {
                         Ok(header) => Arc::new(header),
-                        Err(fault) => return Err(self.leave(End::Fault(fault))),
+                        Err(kind) => return Err(self.leave(End::Failed(kind))),
                     };
                     let flow = self.pages.begin(Arc::clone(&header));
-                    self.go_on(flow)?;
-                    fields.next_value_seed(Messages { walk: &mut *self, header: &header })?;
+                    self.continue_if(flow)?;
+                    fields.next_value_seed(Messages { visitor: &mut *self, header: &header })?;
                 }
                 Field::Other => {
                     fields.next_value::<IgnoredAny>()?;
@@ -110,9 +110,9 @@ impl<'de> Visitor<'de> for &mut Walk<'_, '_> {
     }
 }
 
-/// The array of messages.
+/// Seed for the array of messages.
 struct Messages<'a, 'w, 'p> {
-    walk: &'a mut Walk<'w, 'p>,
+    visitor: &'a mut ExportVisitor<'w, 'p>,
     header: &'a Header,
 }
 
@@ -132,23 +132,23 @@ impl<'de> Visitor<'de> for Messages<'_, '_, '_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut messages: A) -> Result<(), A::Error> {
-        let Self { walk, header } = self;
-        walk.meter.allow_element();
-        while let Some((offset, raw)) = messages.next_element_seed(Element { meter: walk.meter })? {
-            let message = message::read(&raw, header).map_err(|reason| Rejected {
+        let Self { visitor, header } = self;
+        visitor.meter.allow_element();
+        while let Some((offset, raw)) = messages.next_element_seed(Element { meter: visitor.meter })? {
+            let message = message::parse(&raw, header).map_err(|reason| Rejected {
                 offset,
-                id: message::read_id(&raw),
+                id: message::parse_id(&raw),
                 reason,
             });
-            let flow = walk.pages.push(message);
-            walk.go_on(flow)?;
-            walk.meter.allow_element();
+            let flow = visitor.pages.push(message);
+            visitor.continue_if(flow)?;
+            visitor.meter.allow_element();
         }
         Ok(())
     }
 }
 
-/// One element of the array as it stands there, and where it begins.
+/// Seed for one element of the array: its offset and raw JSON.
 struct Element<'a> {
     meter: &'a Meter,
 }
@@ -157,7 +157,7 @@ impl<'de> DeserializeSeed<'de> for Element<'_> {
     type Value = (u64, Box<RawValue>);
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        // The parser has looked at the element's first byte to see that there is one.
+        // The parser has already consumed the element's first byte to detect it.
         let offset = self.meter.offset().saturating_sub(1);
         Ok((offset, Box::deserialize(deserializer)?))
     }

@@ -1,11 +1,6 @@
-//! Reading exports as they come: plain and gzipped, whole, cut, damaged, and made to hurt.
+//! Reads plain, gzipped, truncated, damaged and hostile exports.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "a panic is how a test fails"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::fs;
 use std::io::Write;
@@ -14,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use guildex_producer::export::{self, ExportError, Fault, Outcome, Page, Reason, Rejected};
+use guildex_discord_export::{
+    ErrorKind, ExportError, Outcome, Page, RejectReason, Rejected, find_exports, read_export,
+};
 use guildex_types::{Message, MessageKind};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -24,7 +21,7 @@ const HEAD: &str = r#"{"guild":{"id":"7","name":"Makers","iconUrl":null},
 "channel":{"id":"9","type":"GuildTextChat","categoryId":"5","category":"Making","name":"help","topic":null},
 "dateRange":{"after":null,"before":null},"exportedAt":"2025-01-01T00:00:00+00:00","messages":["#;
 
-/// An export whose elements are written out one by one, so that it is known where each of them ends.
+/// An export with the byte range of each element.
 struct Export {
     json: String,
     starts: Vec<usize>,
@@ -44,8 +41,8 @@ impl Export {
         export
     }
 
-    /// How many elements are whole in the first `length` bytes.
-    fn whole_within(&self, length: usize) -> usize {
+    /// Counts the elements that end within the first `length` bytes.
+    fn complete_within(&self, length: usize) -> usize {
         self.ends.iter().filter(|end| **end <= length).count()
     }
 }
@@ -62,26 +59,26 @@ fn message(id: u64, content: &str) -> Value {
     })
 }
 
-/// All that came of a file.
-struct Taken {
+/// Result of reading a file.
+struct ReadExport {
     messages: Vec<Message>,
     rejected: Vec<Rejected>,
     end: Result<Outcome, ExportError>,
 }
 
-impl Taken {
+impl ReadExport {
     fn ids(&self) -> Vec<i64> {
         self.messages.iter().map(|message| message.id.get()).collect()
     }
 
-    fn fault(self) -> Fault {
-        self.end.expect_err("the file was taken").fault
+    fn error_kind(self) -> ErrorKind {
+        self.end.expect_err("the read succeeded").kind
     }
 }
 
-fn read_file(path: &Path, page_size: usize) -> Taken {
+fn read_file(path: &Path, page_size: usize) -> ReadExport {
     let (mut messages, mut rejected) = (Vec::new(), Vec::new());
-    let end = export::read(path, page_size, &mut |page: Page| {
+    let end = read_export(path, page_size, &mut |page: Page| {
         let count = page.messages.len() + page.rejected.len();
         assert!((1..=page_size.max(1)).contains(&count), "a page of {count}");
         messages.extend(page.messages);
@@ -92,14 +89,14 @@ fn read_file(path: &Path, page_size: usize) -> Taken {
         let outcome = (outcome.messages, outcome.rejected, outcome.stopped);
         assert_eq!(outcome, (messages.len() as u64, rejected.len() as u64, false));
     }
-    Taken { messages, rejected, end }
+    ReadExport { messages, rejected, end }
 }
 
-fn read(bytes: impl AsRef<[u8]>) -> Taken {
+fn read(bytes: impl AsRef<[u8]>) -> ReadExport {
     read_in_pages(bytes, 2)
 }
 
-fn read_in_pages(bytes: impl AsRef<[u8]>, page_size: usize) -> Taken {
+fn read_in_pages(bytes: impl AsRef<[u8]>, page_size: usize) -> ReadExport {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("export");
     fs::write(&path, bytes).unwrap();
@@ -113,28 +110,28 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn the_size_of_pages_does_not_change_the_sequence() {
+fn the_page_size_does_not_change_the_messages() {
     let export = Export::of((1..=7).map(|id| match id {
         3 => json!({"id": "3"}),
         id => message(id, "hello"),
     }));
     for page_size in [0, 1, 2, 3, 7, usize::MAX] {
-        let taken = read_in_pages(&export.json, page_size);
-        assert_eq!(taken.ids(), [1, 2, 4, 5, 6, 7]);
-        let shape = Reason::Shape { path: ".".into() };
+        let result = read_in_pages(&export.json, page_size);
+        assert_eq!(result.ids(), [1, 2, 4, 5, 6, 7]);
+        let shape = RejectReason::InvalidField { path: ".".into() };
         let offset = export.starts[2] as u64;
-        assert_eq!(taken.rejected, [Rejected { offset, id: "3".parse().ok(), reason: shape }]);
+        assert_eq!(result.rejected, [Rejected { offset, id: "3".parse().ok(), reason: shape }]);
     }
 }
 
 #[test]
-fn the_header_comes_with_each_page_and_progress_reaches_the_end() {
+fn each_page_has_the_header_and_progress_reaches_the_end() {
     let export = Export::of((1..=3).map(|id| message(id, "hello")));
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("help.json");
     fs::write(&path, &export.json).unwrap();
     let mut pages = Vec::new();
-    export::read(&path, 2, &mut |page| {
+    read_export(&path, 2, &mut |page| {
         pages.push(page);
         ControlFlow::Continue(())
     })
@@ -148,7 +145,7 @@ fn the_header_comes_with_each_page_and_progress_reaches_the_end() {
 }
 
 #[test]
-fn gzip_is_told_by_its_bytes_and_may_have_many_members() {
+fn gzip_is_detected_by_its_bytes_and_may_have_several_members() {
     let export = Export::of((1..=5).map(|id| message(id, "hello")));
     let json = export.json.as_bytes();
     assert_eq!(read(gzip(json)).ids(), [1, 2, 3, 4, 5]);
@@ -170,24 +167,24 @@ fn byte_order_marks_line_ends_and_spaces_do_not_matter() {
 }
 
 #[test]
-fn an_export_without_messages_is_sound() {
+fn an_export_without_messages_is_valid() {
     assert_eq!(read(Export::of::<Value>([]).json).end.unwrap(), Outcome::default());
 }
 
 #[test]
-fn ids_that_repeat_are_passed_on() {
+fn repeated_ids_are_passed_on() {
     assert_eq!(read(Export::of([5, 4, 5].map(|id| message(id, "again"))).json).ids(), [5, 4, 5]);
 }
 
 #[test]
-fn reading_stops_when_it_is_told_to() {
+fn the_callback_can_stop_the_read() {
     let export = Export::of((1..=9).map(|id| message(id, "hello")));
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("help.json");
-    // What follows the stop is never looked at.
+    // Nothing after the stop is parsed.
     fs::write(&path, &export.json[..export.ends[3] + 1]).unwrap();
     let mut pages = 0;
-    let outcome = export::read(&path, 2, &mut |_| {
+    let outcome = read_export(&path, 2, &mut |_| {
         pages += 1;
         if pages == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
@@ -196,7 +193,7 @@ fn reading_stops_when_it_is_told_to() {
 }
 
 #[test]
-fn strange_but_sound_texts_arrive_whole() {
+fn unusual_valid_texts_are_read_unchanged() {
     let texts = [
         "x".repeat(4_000),
         "👩‍👩‍👧‍👦 family, 🏳️‍🌈 flag, e\u{301} accent".into(),
@@ -206,28 +203,28 @@ fn strange_but_sound_texts_arrive_whole() {
         "one\ntwo\tthree".into(),
     ];
     let export = Export::of(texts.iter().enumerate().map(|(id, text)| message(id as u64 + 1, text)));
-    let taken = read(&export.json);
-    let read: Vec<_> = taken.messages.iter().map(|message| message.text.as_str().to_owned()).collect();
+    let result = read(&export.json);
+    let read: Vec<_> = result.messages.iter().map(|message| message.text.as_str().to_owned()).collect();
     assert_eq!(read, texts);
 }
 
 #[test]
-fn control_characters_are_cleaned_out_of_texts_and_names() {
+fn control_characters_are_removed_from_texts_and_names() {
     let mut hostile = message(1, "a\u{0}b\u{1b}[31mc\r\nd");
     hostile["author"]["nickname"] = json!("An\nn\u{0}");
-    let taken = read(Export::of([hostile]).json);
-    assert_eq!(taken.messages[0].text.as_str(), "ab[31mc\nd");
-    assert_eq!(taken.messages[0].author.name, "An n");
+    let result = read(Export::of([hostile]).json);
+    assert_eq!(result.messages[0].text.as_str(), "ab[31mc\nd");
+    assert_eq!(result.messages[0].author.name, "An n");
 }
 
 #[test]
-fn what_is_no_message_is_rejected_alone() {
+fn an_invalid_message_is_rejected_without_its_neighbors() {
     let with = |field: &str, value: Value| {
         let mut message = message(2, "secret");
         message[field] = value;
         message.to_string()
     };
-    let sound = message(2, "secret").to_string();
+    let valid = message(2, "secret").to_string();
     let deep = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
     let elements = [
         "null".to_owned(),
@@ -246,34 +243,34 @@ fn what_is_no_message_is_rejected_alone() {
         with("timestamp", json!(1714557600)),
         with("timestamp", json!("1999-01-01T00:00:00+00:00")),
         with("type", json!(0)),
-        sound.replace("secret", r"secret \ud83d"),
-        sound.replace("secret", r"secret \udc00\ud800"),
-        sound.replace("\"secret\"", &deep(100_000)),
-        sound.replace("\"secret\"", "1e999999"),
+        valid.replace("secret", r"secret \ud83d"),
+        valid.replace("secret", r"secret \udc00\ud800"),
+        valid.replace("\"secret\"", &deep(100_000)),
+        valid.replace("\"secret\"", "1e999999"),
     ];
     for hostile in elements {
         let (first, last) = (message(1, "first").to_string(), message(3, "last").to_string());
         let export = Export::of([first, hostile.clone(), last]);
-        let taken = read(&export.json);
+        let result = read(&export.json);
         let shown: String = hostile.chars().take(80).collect();
-        assert_eq!(taken.ids(), [1, 3], "{shown}");
-        assert_eq!(taken.rejected.len(), 1, "{shown}");
-        assert_eq!(taken.rejected[0].offset, export.starts[1] as u64, "{shown}");
-        let told = format!("{} {:?}", taken.rejected[0].reason, taken.rejected);
-        assert!(!told.contains("secret"), "{told}");
+        assert_eq!(result.ids(), [1, 3], "{shown}");
+        assert_eq!(result.rejected.len(), 1, "{shown}");
+        assert_eq!(result.rejected[0].offset, export.starts[1] as u64, "{shown}");
+        let text = format!("{} {:?}", result.rejected[0].reason, result.rejected);
+        assert!(!text.contains("secret"), "{text}");
     }
 }
 
 #[test]
-fn an_id_is_told_with_a_rejection_where_it_can_be_read() {
+fn a_rejection_has_the_id_if_it_can_be_read() {
     let elements = [r#"{"id":"2","type":5}"#, r#"{"id":"2","content":"\ud800"}"#, r#"{"id":2}"#, "[]"];
-    let taken = read(Export::of(elements).json);
-    let ids: Vec<_> = taken.rejected.iter().map(|rejected| rejected.id.map(|id| id.get())).collect();
+    let result = read(Export::of(elements).json);
+    let ids: Vec<_> = result.rejected.iter().map(|rejected| rejected.id.map(|id| id.get())).collect();
     assert_eq!(ids, [Some(2), Some(2), None, None]);
 }
 
 #[test]
-fn fields_that_nobody_reads_may_hold_anything() {
+fn unknown_fields_may_hold_any_value() {
     let deep = format!("{}1e999999{}", "[{\"a\":".repeat(50_000), "}]".repeat(50_000));
     let odd = message(1, "hello").to_string().replacen('{', &format!(r#"{{"new":{deep},"odd":"\ud800","#), 1);
     let json = Export::of([odd]).json;
@@ -282,12 +279,12 @@ fn fields_that_nobody_reads_may_hold_anything() {
 }
 
 #[test]
-fn of_fields_that_come_twice_the_last_counts() {
+fn the_last_of_duplicate_fields_wins() {
     let twice = message(1, "hello").to_string().replacen('{', r#"{"id":"44","id":"45","#, 1);
     let json = Export::of([twice]).json.replacen('{', r#"{"guild":{"id":"6"},"#, 1);
-    let taken = read(json);
-    assert_eq!(taken.ids(), [1]);
-    assert_eq!(taken.messages[0].guild_id.get(), 7);
+    let result = read(json);
+    assert_eq!(result.ids(), [1]);
+    assert_eq!(result.messages[0].guild_id.get(), 7);
 }
 
 #[test]
@@ -297,17 +294,17 @@ fn an_older_export_with_fewer_fields_is_read() {
     let json = format!(
         r#"{{"guild":{{"id":"7","name":"M"}},"channel":{{"id":"9","type":"GuildTextChat"}},"messages":[{bare}]}}"#
     );
-    let taken = read(json);
-    assert_eq!(taken.ids(), [1]);
-    assert_eq!(taken.messages[0].kind, MessageKind::Conversation);
-    assert!(taken.messages[0].author.is_bot);
+    let result = read(json);
+    assert_eq!(result.ids(), [1]);
+    assert_eq!(result.messages[0].kind, MessageKind::Conversation);
+    assert!(result.messages[0].author.is_bot);
 }
 
 #[test]
-fn other_files_are_told_apart() {
-    let sound = Export::of([message(1, "secret")]).json;
-    let messages_first = format!(r#"{{"messages":[],{}"#, &sound[1..]);
-    let matters = [
+fn other_files_are_refused_with_their_cause() {
+    let valid = Export::of([message(1, "secret")]).json;
+    let messages_first = format!(r#"{{"messages":[],{}"#, &valid[1..]);
+    let other_files = [
         "[]",
         "17",
         "\"secret\"",
@@ -319,74 +316,74 @@ fn other_files_are_told_apart() {
         r#"{"guild":{"id":"7"},"messages":[]}"#,
         &messages_first,
     ];
-    for other in matters {
-        let fault = read(other).fault();
-        assert!(matches!(fault, Fault::NotAnExport), "{other}: {fault:?}");
+    for other in other_files {
+        let kind = read(other).error_kind();
+        assert!(matches!(kind, ErrorKind::NotAnExport), "{other}: {kind:?}");
     }
-    assert!(matches!(read("").fault(), Fault::Empty));
-    assert!(matches!(read(gzip(b"")).fault(), Fault::Empty));
-    assert!(matches!(read("  \n").fault(), Fault::CutShort));
-    assert!(matches!(read(sound.replacen("\"7\"", "\"0\"", 1)).fault(), Fault::DirectMessages));
-    assert!(matches!(read(sound.replacen("\"9\"", "9", 1)).fault(), Fault::Header { part: "channel", .. }));
+    assert!(matches!(read("").error_kind(), ErrorKind::Empty));
+    assert!(matches!(read(gzip(b"")).error_kind(), ErrorKind::Empty));
+    assert!(matches!(read("  \n").error_kind(), ErrorKind::Truncated));
+    assert!(matches!(read(valid.replacen("\"7\"", "\"0\"", 1)).error_kind(), ErrorKind::DirectMessages));
+    assert!(matches!(
+        read(valid.replacen("\"9\"", "9", 1)).error_kind(),
+        ErrorKind::Header { part: "channel", .. }
+    ));
 
     let folder = TempDir::new().unwrap();
-    assert!(matches!(read_file(folder.path(), 1).fault(), Fault::Unreadable(_)));
-    assert!(matches!(read_file(&folder.path().join("none.json"), 1).fault(), Fault::Unreadable(_)));
+    assert!(matches!(read_file(folder.path(), 1).error_kind(), ErrorKind::Unreadable(_)));
+    assert!(matches!(read_file(&folder.path().join("none.json"), 1).error_kind(), ErrorKind::Unreadable(_)));
 }
 
 #[test]
-fn what_follows_the_end_is_a_break() {
-    let sound = Export::of([message(1, "hello")]).json;
-    let taken = read(format!("{sound} {{}}"));
-    assert_eq!(taken.ids(), [1]);
-    assert!(matches!(taken.fault(), Fault::Syntax(_)));
+fn data_after_the_end_is_an_error() {
+    let valid = Export::of([message(1, "hello")]).json;
+    let result = read(format!("{valid} {{}}"));
+    assert_eq!(result.ids(), [1]);
+    assert!(matches!(result.error_kind(), ErrorKind::Syntax(_)));
 }
 
 #[test]
-fn an_error_names_file_place_and_fault_but_no_content() {
+fn an_error_names_file_position_and_cause_but_no_content() {
     let export = Export::of([message(1, "secret"), message(2, "secret")]);
     let mut broken = export.json.clone();
     broken.insert_str(export.ends[0], " secret");
     let error = read(&broken).end.unwrap_err();
-    let place = export.ends[0] as u64;
-    assert!((place..place + 10).contains(&error.offset), "{error}");
-    let told = error.to_string();
-    assert!(
-        told.contains("export: its JSON is broken") && told.contains("of the uncompressed JSON"),
-        "{told}"
-    );
-    assert!(!format!("{told} {error:?}").contains("secret"), "{told}");
+    let position = export.ends[0] as u64;
+    assert!((position..position + 10).contains(&error.offset), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("export: invalid JSON") && text.contains("of the uncompressed JSON"), "{text}");
+    assert!(!format!("{text} {error:?}").contains("secret"), "{text}");
 }
 
 #[test]
-fn a_giant_message_is_refused_and_the_ones_before_it_are_kept() {
+fn a_message_beyond_the_size_limit_ends_the_read_after_the_messages_before_it() {
     let export = Export::of([message(1, "hello").to_string(), "9".repeat(9 << 20)]);
-    let taken = read(gzip(export.json.as_bytes()));
-    assert_eq!(taken.ids(), [1]);
-    let error = taken.end.unwrap_err();
-    assert!(matches!(error.fault, Fault::TooLarge), "{error}");
+    let result = read(gzip(export.json.as_bytes()));
+    assert_eq!(result.ids(), [1]);
+    let error = result.end.unwrap_err();
+    assert!(matches!(error.kind, ErrorKind::TooLarge), "{error}");
     assert!(error.offset < 9 << 20, "{error}");
 }
 
 #[test]
-fn a_cut_gzip_gives_what_it_held_and_an_error_wherever_it_is_cut() {
+fn a_truncated_gzip_yields_the_messages_before_the_cut_and_an_error() {
     let export = Export::of((1..=3).map(|id| message(id, &format!("number {id}"))));
     let whole = gzip(export.json.as_bytes());
     for length in 1..whole.len() {
-        let taken = read(&whole[..length]);
-        let ids = taken.ids();
+        let result = read(&whole[..length]);
+        let ids = result.ids();
         assert_eq!(ids, (1..=ids.len() as i64).collect::<Vec<_>>());
-        let error = taken.end.expect_err("a cut file was taken whole");
+        let error = result.end.expect_err("a truncated file was read to its end");
         assert!(error.offset <= export.json.len() as u64, "{error}");
-        assert_eq!(ids.len(), export.whole_within(error.offset as usize), "{error}");
+        assert_eq!(ids.len(), export.complete_within(error.offset as usize), "{error}");
     }
     let mut damaged = whole.clone();
     *damaged.last_mut().unwrap() ^= 1;
-    assert!(matches!(read(damaged).fault(), Fault::Gzip(_)));
+    assert!(matches!(read(damaged).error_kind(), ErrorKind::Gzip(_)));
 }
 
 #[test]
-fn pages_leave_while_the_file_is_still_being_read() {
+fn pages_are_passed_on_while_the_file_is_read() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("long.json.gz");
     let mut file = GzEncoder::new(fs::File::create(&path).unwrap(), Compression::fast());
@@ -404,7 +401,7 @@ fn pages_leave_while_the_file_is_still_being_read() {
 
     let size = fs::metadata(&path).unwrap().len();
     let mut progress = Vec::new();
-    let outcome = export::read(&path, 100, &mut |page| {
+    let outcome = read_export(&path, 100, &mut |page| {
         assert!(page.messages.len() <= 100);
         progress.push(page.bytes_read);
         ControlFlow::Continue(())
@@ -415,7 +412,7 @@ fn pages_leave_while_the_file_is_still_being_read() {
     assert!(progress[0] < size / 4, "{} of {size} bytes were read for the first page", progress[0]);
 }
 
-/// Any element: mostly messages, with any text, some of them no messages.
+/// Generates elements: mostly messages with arbitrary text, some invalid.
 fn element() -> impl Strategy<Value = Value> {
     let text =
         prop_oneof![Just(String::new()), any::<String>(), "[a-z ]{1,40}", "[🌲👋\"\\\\{}\\[\\],:]{0,9}"];
@@ -428,12 +425,12 @@ fn element() -> impl Strategy<Value = Value> {
     prop_oneof![8 => any_message, 1 => Just(json!({"id": "x"})), 1 => Just(json!(["{", "]"]))]
 }
 
-/// The sequence of ids with which a reading begins must be that of the whole.
-fn assert_begins_like(part: &Taken, whole: &Taken, elements: usize) {
+/// Asserts that a partial read starts with the messages of the full one.
+fn assert_is_prefix_of(part: &ReadExport, whole: &ReadExport, elements: usize) {
     let count = part.messages.len() + part.rejected.len();
-    assert!(count >= elements, "{elements} elements are whole, {count} were handed over");
-    let sound = part.messages.iter().zip(&whole.messages).take(elements.saturating_sub(part.rejected.len()));
-    for (part, whole) in sound {
+    assert!(count >= elements, "{elements} elements are complete, {count} were passed on");
+    let valid = part.messages.iter().zip(&whole.messages).take(elements.saturating_sub(part.rejected.len()));
+    for (part, whole) in valid {
         assert_eq!(part, whole);
     }
 }
@@ -442,25 +439,25 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_cut_anywhere_keeps_all_messages_before_it(elements in prop::collection::vec(element(), 0..3)) {
+    fn truncation_anywhere_keeps_all_messages_before_it(elements in prop::collection::vec(element(), 0..3)) {
         let export = Export::of(elements);
         let bytes = export.json.as_bytes();
         let whole = read(bytes);
         prop_assert!(whole.end.is_ok());
         let complete = bytes.trim_ascii_end().len();
-        // Cuts within the header are all alike.
+        // Cuts within the header are all alike, so some are skipped.
         for length in (0..HEAD.len()).step_by(37).chain(HEAD.len()..complete) {
             let part = read(&bytes[..length]);
-            let error = part.end.as_ref().expect_err("a cut file was taken whole");
+            let error = part.end.as_ref().expect_err("a truncated file was read to its end");
             prop_assert!(error.offset <= length as u64);
-            let elements = export.whole_within(length);
+            let elements = export.complete_within(length);
             prop_assert_eq!(part.messages.len() + part.rejected.len(), elements);
-            assert_begins_like(&part, &whole, elements);
+            assert_is_prefix_of(&part, &whole, elements);
         }
     }
 
     #[test]
-    fn flipped_bytes_never_panic_and_spare_what_is_before_them(
+    fn flipped_bytes_never_panic_and_keep_the_messages_before_them(
         elements in prop::collection::vec(element(), 1..6),
         flips in prop::collection::vec((any::<prop::sample::Index>(), 1..=255u8), 1..4),
         gzipped in any::<bool>(),
@@ -472,15 +469,15 @@ proptest! {
             bytes = gzip(&bytes);
         }
         let mut first = bytes.len();
-        for (place, mask) in flips {
-            let place = place.index(bytes.len());
-            bytes[place] ^= mask;
-            first = first.min(place);
+        for (position, mask) in flips {
+            let position = position.index(bytes.len());
+            bytes[position] ^= mask;
+            first = first.min(position);
         }
         let part = read(&bytes);
         if !gzipped {
             if first >= HEAD.len() {
-                assert_begins_like(&part, &whole, export.whole_within(first));
+                assert_is_prefix_of(&part, &whole, export.complete_within(first));
             }
             if let Err(error) = &part.end {
                 prop_assert!(error.offset <= bytes.len() as u64);
@@ -489,7 +486,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_at_all_end_in_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn arbitrary_bytes_end_in_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         prop_assert!(read(&bytes).end.is_err());
         prop_assert!(read(gzip(&bytes)).end.is_err());
     }
@@ -500,30 +497,30 @@ mod samples {
 
     fn samples() -> Vec<PathBuf> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../samples");
-        export::find(&[folder]).0
+        find_exports(&[folder]).0
     }
 
     #[test]
-    fn are_sound_exports_of_two_guilds() {
+    fn are_valid_exports_of_two_guilds() {
         let mut guilds = Vec::new();
         for path in samples() {
-            let taken = read_file(&path, 50);
-            assert!(taken.end.is_ok() && taken.rejected.is_empty(), "{}", path.display());
-            guilds.extend(taken.messages.iter().map(|message| message.guild_id.get()));
+            let result = read_file(&path, 50);
+            assert!(result.end.is_ok() && result.rejected.is_empty(), "{}", path.display());
+            guilds.extend(result.messages.iter().map(|message| message.guild_id.get()));
         }
         guilds.sort_unstable();
         guilds.dedup();
         assert_eq!(guilds, [1_100_000_000_000_000_001, 1_100_000_000_000_000_002]);
     }
 
-    /// A snowflake holds its time: milliseconds since 2015 above 22 bits.
+    /// A snowflake contains its time: milliseconds since 2015 above 22 bits.
     #[test]
-    fn have_ids_that_agree_with_their_times_and_replies_that_have_their_parents() {
+    fn have_ids_that_match_their_times_and_replies_to_earlier_messages() {
         for path in samples() {
-            let taken = read_file(&path, 50);
-            let ids = taken.ids();
+            let result = read_file(&path, 50);
+            let ids = result.ids();
             assert!(ids.is_sorted_by(|a, b| a < b), "{}", path.display());
-            for message in &taken.messages {
+            for message in &result.messages {
                 assert_eq!(message.sent_at.timestamp_millis(), (message.id.get() >> 22) + 1_420_070_400_000);
                 let parent = message.links.reply_to;
                 assert!(parent.is_none_or(|parent| parent < message.id && ids.contains(&parent.get())));
