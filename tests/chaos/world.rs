@@ -49,7 +49,7 @@ impl World {
             toml.push_str("[index]\nbackend = \"server\"\n");
             match std::env::var("QDRANT_URL") {
                 Ok(url) => toml.push_str(&format!(
-                    "collection = \"chaos{}\"\n[index.server]\nurl = {url:?}\n",
+                    "collection_prefix = \"chaos{}\"\n[index.server]\nurl = {url:?}\n",
                     std::process::id()
                 )),
                 Err(_) => {

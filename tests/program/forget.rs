@@ -183,7 +183,7 @@ async fn a_member_who_opts_out_is_forgotten_and_not_stored_until_that_is_undone(
     let receipt = world.ok(&["opt-out", "--guild", &guild, "--user", "907", "--json"]).json();
     assert_eq!(numbers(&receipt), (3, 3, 3));
     assert_eq!(say(&world, Utc::now() + TimeDelta::hours(1)).await, 0);
-    let undone = world.ok(&["opt-out", "--guild", &guild, "--user", "907", "--undo"]);
+    let undone = world.ok(&["opt-in", "--guild", &guild, "--user", "907"]);
     assert!(undone.stdout.contains("stored again from now on"), "{undone}");
     assert_eq!(say(&world, Utc::now() - TimeDelta::hours(1)).await, 0);
     assert_eq!(say(&world, Utc::now() + TimeDelta::hours(1)).await, 1);

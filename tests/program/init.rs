@@ -6,10 +6,10 @@ use crate::world::World;
 #[tokio::test]
 async fn init_makes_what_is_missing_and_then_finds_nothing_amiss() {
     let world = World::new().await;
-    let outcome = world.fails(&["init", "--validate"]);
+    let outcome = world.fails(&["init", "--check"]);
     assert!(outcome.stderr.contains("there is no index"), "{outcome}");
     world.ok(&["init"]);
-    let outcome = world.ok(&["init", "--validate"]);
+    let outcome = world.ok(&["init", "--check"]);
     assert!(outcome.stdout.contains("as it ought to be"), "{outcome}");
 }
 

@@ -11,14 +11,14 @@ use crate::world::{World, wait_until};
 
 /// Makes a single call of the model last for seconds, and lets nothing last that long.
 const OVERLOADED: &str = r#"
-    model.sessions = 1
+    model.instances = 1
     model.max_batch_tokens = 32768
     worker.batch_size = 1024
     worker.batch_wait = "2s"
     worker.max_attempts = 100
     worker.concurrency.backfill = 1000
-    worker.limits.index_session_soft = "1s"
-    worker.limits.index_session_hard = "1100ms"
+    worker.time_limits.index_session.soft = "1s"
+    worker.time_limits.index_session.hard = "1100ms"
 "#;
 
 fn talk(world: &World, sessions: i64) -> PathBuf {
@@ -53,7 +53,7 @@ async fn jobs_are_listed_shown_cancelled_retried_and_purged() {
     assert_eq!(list(&world, &["--guild", "4711"]).len(), 0);
     assert_eq!(list(&world, &["--guild", &guild, "--kind", "index_session", "--class", "backfill"]).len(), 6);
     assert_eq!(list(&world, &["--state", "dead", "--state", "done"]).len(), 0);
-    assert_eq!(list(&world, &["--older", "1h"]).len(), 0);
+    assert_eq!(list(&world, &["--older-than", "1h"]).len(), 0);
     let session = jobs[0]["payload"]["session_id"].as_str().unwrap();
     assert_eq!(list(&world, &["--session", session]), jobs[..1]);
     let limited = world.ok(&["jobs", "list", "--limit", "2"]).stdout;
@@ -61,7 +61,7 @@ async fn jobs_are_listed_shown_cancelled_retried_and_purged() {
     for (options, told) in [
         (["--kind", "index"], "backfill_channel"),
         (["--state", "dying"], "running"),
-        (["--older", "long"], "as in 90m"),
+        (["--older-than", "long"], "as in 90m"),
     ] {
         let refused = world.run(&[&["jobs", "list"][..], &options].concat());
         assert_eq!(refused.status.code(), Some(2), "{refused}");
@@ -107,7 +107,7 @@ async fn jobs_are_listed_shown_cancelled_retried_and_purged() {
     world.settle();
 
     // Purged.
-    assert_eq!(world.ok(&["jobs", "purge", "--older", "1h", "--yes"]).stdout, "purged 0 jobs\n");
+    assert_eq!(world.ok(&["jobs", "purge", "--older-than", "1h", "--yes"]).stdout, "purged 0 jobs\n");
     assert_eq!(world.ok(&["jobs", "purge", &one]).stdout, "purged 1 job\n");
     let gone = world.fails(&["jobs", "show", &one]);
     assert!(gone.stderr.contains("there is no job"), "{gone}");

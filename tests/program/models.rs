@@ -69,7 +69,7 @@ async fn searches_go_on_while_the_model_is_changed() {
     );
     assert_eq!(model(&status, FIRST_MODEL)["state"], "retired");
 
-    world.ok(&["reindex", "--drop-old"]);
+    world.ok(&["reindex", "drop-unused"]);
     assert_eq!(model(&world.ok(&["status", "--json"]).json(), FIRST_MODEL), &Value::Null);
     assert!(!world.path("d/index").join(format!("guildex_{FIRST_MODEL}")).exists());
     up.stop().await;

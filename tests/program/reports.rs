@@ -86,7 +86,7 @@ async fn an_evaluation_scores_each_channel_against_what_people_marked() {
     let world = World::new().await;
     marked(&world, "right", CHANNEL, false);
     let (_, wrong) = marked(&world, "wrong", CHANNEL + 1, true);
-    let evaluate = ["eval", "sessions", "--exports", "exports", "--gold", "gold"];
+    let evaluate = ["eval", "sessions", "--exports", "exports", "--annotations", "gold"];
     let report = world.ok(&[&evaluate[..], &["--json"]].concat()).json();
     let names: Vec<&Value> = report["channels"].as_array().unwrap().iter().map(|c| &c["name"]).collect();
     assert_eq!(names, ["right", "wrong"]);

@@ -62,7 +62,7 @@ fn mark(world: &World, conversations: &[Vec<Value>]) {
     write(world.path("gold/help.json"), &gold);
 }
 
-const EVALUATE: [&str; 6] = ["eval", "retrieval", "--exports", "exports", "--gold", "gold"];
+const EVALUATE: [&str; 6] = ["eval", "retrieval", "--exports", "exports", "--annotations", "gold"];
 const MEASURES: [&str; 5] = ["success@1", "success@5", "success@10", "mrr@10", "coverage@5"];
 
 #[tokio::test]

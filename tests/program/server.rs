@@ -71,7 +71,7 @@ async fn share(workers: usize) {
     assert_eq!(world.value::<i64>("SELECT count(*) FROM jobs WHERE state = 'dead'").await, 0);
     assert_same(&points(&embedded, GUILD).await, &shared);
     assert_eq!(answers(&world), answers(&embedded));
-    world.ok(&["init", "--validate"]);
+    world.ok(&["init", "--check"]);
     for worker in running {
         assert!(worker.stop().await.success());
     }

@@ -73,7 +73,7 @@ async fn the_command_line_asks_for_all_that_a_search_can_do() {
     assert!(search(&["--min-score", "1"]).is_empty());
     assert!(search(&["--mode", "dense"])[0]["score"].as_f64().unwrap() > 0.1);
     assert_eq!(search(&["--model", "all-minilm-l6-v2-fp32"]).len(), 4);
-    let after = &search(&["--neighbours", "1"])[0]["neighbours"];
+    let after = &search(&["--surrounding", "1"])[0]["neighbours"];
     assert!(after["before"].as_array().unwrap().len() + after["after"].as_array().unwrap().len() > 0);
 
     let refused = world.fails(&["search", "--guild", &guild, "--offset", "199", "--limit", "2", "oak"]);

@@ -16,7 +16,7 @@ use uuid::Uuid;
 pub enum AdoptError {
     /// It holds another database's sessions.
     #[error(
-        "the collection {0} was made from another database: set index.collection or data_dir to another, or \
+        "the collection {0} was made from another database: set index.collection_prefix or data_dir to another, or \
          replace it with `guildex init --recreate`"
     )]
     Foreign(CollectionName),

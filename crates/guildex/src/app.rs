@@ -16,9 +16,9 @@ use guildex_worker::enrich::content_hash;
 use guildex_worker::{Concurrency, LastResort, Worker, WorkerConfig};
 use sqlx::PgPool;
 
-use crate::catalogue;
 use crate::config::Config;
 use crate::config::schema::Index;
+use crate::model_registry;
 
 /// The program's parts, made as they are needed.
 pub struct App {
@@ -56,7 +56,7 @@ impl App {
         let config = guildex_queue::Config {
             url: self.config.redis_url()?.expose().to_owned(),
             prefix: self.config.redis.prefix.clone(),
-            stop_grace: self.config.worker.stop_grace,
+            stop_grace: self.config.worker.shutdown_timeout,
             ..guildex_queue::Config::default()
         };
         Queues::connect(&config).await.context("cannot connect to Redis (redis.url)")
@@ -89,10 +89,10 @@ impl App {
             pool,
             queues,
             DispatcherConfig {
-                window: config.window,
-                poll: config.poll,
-                queued_lease: config.queued_lease,
-                keep_done: config.keep_done,
+                window: config.max_queued,
+                poll: config.poll_interval,
+                queued_lease: config.queue_timeout,
+                keep_done: config.completed_retention,
             },
         )
     }
@@ -101,12 +101,12 @@ impl App {
     pub fn first_model(&self) -> (&ModelSlug, usize) {
         let Config { model, models, .. } = &self.config;
         let named = models.get(model.name.as_str());
-        (&model.name, named.map_or(catalogue::DIMENSIONS, |named| named.dimensions))
+        (&model.name, named.map_or(model_registry::DIMENSIONS, |named| named.dimensions))
     }
 
     /// The models that the configuration names.
     pub fn models(&self) -> anyhow::Result<Arc<Models>> {
-        Ok(Arc::new(catalogue::models(&self.config)?))
+        Ok(Arc::new(model_registry::models(&self.config)?))
     }
 
     /// The length of a configured model's vectors.
@@ -135,9 +135,9 @@ impl App {
             api_key: server.api_key.as_ref().map(|key| key.expose().to_owned().into()),
             timeout: server.timeout,
             connect_timeout: server.connect_timeout,
-            pool: server.connections,
-            batch: server.batch,
-            streams: server.streams,
+            pool: server.pool_size,
+            batch: server.upsert_batch_size,
+            streams: server.max_concurrent_upserts,
             quantization: server.quantization,
         };
         QdrantServer::connect(config).context("the Qdrant server cannot be used (index.server)")
@@ -157,14 +157,15 @@ impl App {
         index: Arc<dyn VectorIndex>,
         last_resort: LastResort,
     ) -> Worker {
-        let Config { worker, sessions, index: Index { collection, preview, .. }, .. } = &self.config;
+        let Config { worker, sessions, retry, index: Index { collection_prefix, preview, .. }, .. } =
+            &self.config;
         Worker {
             name: process_name(),
             ingest,
             queues,
             models,
             index,
-            base: collection.clone(),
+            base: collection_prefix.clone(),
             config: WorkerConfig {
                 concurrency: Concurrency {
                     delete: worker.concurrency.delete,
@@ -175,9 +176,9 @@ impl App {
                 batch_wait: worker.batch_wait,
                 lease: worker.lease,
                 second_look: worker.lease.saturating_mul(2),
-                backoff_base: worker.backoff_base,
-                backoff_max: worker.backoff_max,
-                limits: worker.limits.of_worker(),
+                backoff_base: retry.initial_delay,
+                backoff_max: retry.max_delay,
+                limits: worker.time_limits.of_worker(),
                 eligible: sessions.eligibility(),
                 previews: *preview,
             },
@@ -187,13 +188,13 @@ impl App {
 
     /// A searcher of an index.
     pub fn searcher(&self, pool: PgPool, models: Arc<Models>, index: Arc<dyn VectorIndex>) -> Searcher {
-        let base = self.config.index.collection.clone();
+        let base = self.config.index.collection_prefix.clone();
         Searcher { pool, models, index, base, config: self.config.search.searches() }
     }
 
     /// A comparer of the truth with an index.
     pub fn verifier(&self, pool: PgPool, index: Arc<dyn VectorIndex>) -> Verifier {
-        let base = self.config.index.collection.clone();
+        let base = self.config.index.collection_prefix.clone();
         Verifier { ingest: self.ingest(pool), index, base, content_hash }
     }
 

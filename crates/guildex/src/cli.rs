@@ -1,6 +1,6 @@
 //! The command line.
 
-#[cfg(feature = "edge")]
+#[cfg(feature = "embedded")]
 mod bench;
 mod jobs;
 
@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use guildex_index::{Mode, bm25};
 use guildex_types::{ChannelId, GuildId, MessageId, ModelSlug, UserId};
 
-#[cfg(feature = "edge")]
+#[cfg(feature = "embedded")]
 pub use self::bench::{Bench, BenchEmbed, BenchEmbedAlone, BenchGenerate};
 pub use self::jobs::{Jobs, List, Selection, Show, tenants};
 use crate::config::key_value;
@@ -52,13 +52,13 @@ pub enum Command {
     Import(Import),
     /// Run every role in one process: dispatcher, worker, and search for other processes of this machine
     ///
-    /// Starts itself again if something hangs past its hard limit (worker.limits).
+    /// Starts itself again if something hangs past its hard limit (worker.time_limits).
     Up(Up),
     /// Make the collections of the index and check them against what they ought to be
     Init(Init),
     /// Run jobs: embed sessions and keep the index in step
     ///
-    /// Ends with exit code 75 if something hangs past its hard limit (worker.limits); have a supervisor start it
+    /// Ends with exit code 75 if something hangs past its hard limit (worker.time_limits); have a supervisor start it
     /// again then.
     Worker,
     /// Move due jobs from Postgres into Redis; one is enough, more are safe
@@ -69,8 +69,10 @@ pub enum Command {
     Reindex(Reindex),
     /// Forget messages, a member, a channel or a whole guild, for good, and print a receipt
     Forget(Forget),
-    /// Store nothing more of a member or a channel, and forget what there is
+    /// Stop storing a member's or channel's messages, and forget the stored ones
     OptOut(OptOut),
+    /// End an opt-out: store messages again from now on
+    OptIn(OptIn),
     /// Show or set the language of a guild's words, so that inflected ones are found
     Language(Language),
     /// Copy the index, with what the database knows of it, into a folder
@@ -92,7 +94,7 @@ pub enum Command {
     #[command(subcommand)]
     Eval(Eval),
     /// Measure speed and memory, in a database, a corner of Redis and a folder of its own
-    #[cfg(feature = "edge")]
+    #[cfg(feature = "embedded")]
     #[command(subcommand)]
     Bench(Bench),
     /// Print the configuration in force, and where it comes from; secrets are hidden
@@ -171,12 +173,25 @@ pub struct OptOut {
     /// This channel with its threads, or this thread
     #[arg(long, value_name = "ID")]
     pub channel: Option<ChannelId>,
-    /// Store again what is sent from now on; what was forgotten stays so
-    #[arg(long, conflicts_with_all = ["yes", "detach"])]
-    pub undo: bool,
     /// Whether and how to wait
     #[command(flatten)]
     pub waiting: Waiting,
+}
+
+/// See [`Command::OptIn`].
+#[derive(Debug, Args)]
+#[group(skip)]
+#[command(group = clap::ArgGroup::new("who").required(true).args(["user", "channel"]))]
+pub struct OptIn {
+    /// The guild's id
+    #[arg(long, value_name = "ID")]
+    pub guild: GuildId,
+    /// This member
+    #[arg(long, value_name = "ID")]
+    pub user: Option<UserId>,
+    /// This channel with its threads, or this thread
+    #[arg(long, value_name = "ID")]
+    pub channel: Option<ChannelId>,
 }
 
 /// How somebody who forgets is asked, waits and is answered.
@@ -217,23 +232,22 @@ pub struct Backup {
 pub struct Init {
     /// Change nothing; tell of each difference, and fail if there is one
     #[arg(long)]
-    pub validate: bool,
+    pub check: bool,
     /// Drop the collections and make them anew; all sessions are indexed again
-    #[arg(long, conflicts_with = "validate")]
+    #[arg(long, conflicts_with = "check")]
     pub recreate: bool,
 }
 
 /// See [`Command::Reindex`].
 #[derive(Debug, Args)]
-#[group(skip)]
-#[command(group = clap::ArgGroup::new("what").required(true).args(["to", "drop_old"]))]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Reindex {
+    /// Instead of changing the model
+    #[command(subcommand)]
+    pub command: Option<ReindexCommand>,
     /// The model to change to: model.name or one of [models.NAME]
-    #[arg(long, value_name = "MODEL")]
+    #[arg(long, value_name = "MODEL", required = true)]
     pub to: Option<ModelSlug>,
-    /// Drop the collections of models that are no longer in use
-    #[arg(long, conflicts_with_all = ["no_switch", "keep_old", "allow_missing", "detach"])]
-    pub drop_old: bool,
     /// Fill the collection and keep it in step, and let searches stay with the model they have
     #[arg(long)]
     pub no_switch: bool,
@@ -246,6 +260,13 @@ pub struct Reindex {
     /// Begin and return; run it again to switch
     #[arg(long)]
     pub detach: bool,
+}
+
+/// See [`Command::Reindex`].
+#[derive(Debug, Subcommand)]
+pub enum ReindexCommand {
+    /// Drop the collections of models that are no longer in use
+    DropUnused,
 }
 
 /// See [`Command::Search`].
@@ -280,7 +301,7 @@ pub struct Search {
     pub offset: u32,
     /// How many messages to show before and after what was found
     #[arg(long, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=20))]
-    pub neighbours: u32,
+    pub surrounding: u32,
     /// Search with a model that is being filled, to compare it [default: the active one]
     #[arg(long, value_name = "SLUG")]
     pub model: Option<ModelSlug>,
@@ -370,7 +391,7 @@ pub enum Eval {
     /// Compare sessions with conversations that people marked
     Sessions(EvalSessions),
     /// Ask the first message of each marked conversation, and see whether searches find the rest
-    #[cfg(feature = "edge")]
+    #[cfg(feature = "embedded")]
     Retrieval(EvalRetrieval),
 }
 
@@ -382,14 +403,14 @@ pub struct EvalSessions {
     pub exports: PathBuf,
     /// The folder of annotations (NAME.json)
     #[arg(long, value_name = "DIR")]
-    pub gold: PathBuf,
+    pub annotations: PathBuf,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
 
 /// See [`Eval::Retrieval`].
-#[cfg(feature = "edge")]
+#[cfg(feature = "embedded")]
 #[derive(Debug, Args)]
 pub struct EvalRetrieval {
     /// The folder of exports (NAME.json or NAME.json.gz): all channels are one guild
@@ -397,7 +418,7 @@ pub struct EvalRetrieval {
     pub exports: PathBuf,
     /// The folder of annotations (NAME.json)
     #[arg(long, value_name = "DIR")]
-    pub gold: PathBuf,
+    pub annotations: PathBuf,
     /// Models of the configuration to compare [default: model.name]
     #[arg(long, value_name = "MODEL,...", value_delimiter = ',')]
     pub models: Vec<ModelSlug>,
@@ -419,7 +440,7 @@ pub struct EvalRetrieval {
 }
 
 /// A way to make sessions.
-#[cfg(feature = "edge")]
+#[cfg(feature = "embedded")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SessionMethod {
     /// The one in use

@@ -2,7 +2,7 @@
 
 mod backfill;
 mod backup;
-#[cfg(feature = "edge")]
+#[cfg(feature = "embedded")]
 mod bench;
 mod doctor;
 mod eval;
@@ -12,8 +12,8 @@ mod init;
 mod jobs;
 mod language;
 mod reindex;
-mod roles;
 mod search;
+mod services;
 mod status;
 mod verify;
 
@@ -29,7 +29,7 @@ use crate::log;
 
 /// Runs the command.
 pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    #[cfg(feature = "edge")]
+    #[cfg(feature = "embedded")]
     let flags = bench::flags(&cli);
     let loaded = Config::load(cli.config.as_deref(), environment(), &cli.overrides)?;
     log::start(&loaded.config.log)?;
@@ -39,16 +39,17 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     }
     let app = App::new(loaded.config);
     match cli.command {
-        Command::Migrate => roles::migrate(&app).await?,
+        Command::Migrate => services::migrate(&app).await?,
         Command::Import(args) => return import::run(&app, args).await,
-        Command::Up(args) => roles::up(&app, args.until_idle).await?,
+        Command::Up(args) => services::up(&app, args.until_idle).await?,
         Command::Init(args) => return init::run(&app, args).await,
-        Command::Worker => roles::worker(&app).await?,
-        Command::Dispatcher => roles::dispatcher(&app).await?,
+        Command::Worker => services::worker(&app).await?,
+        Command::Dispatcher => services::dispatcher(&app).await?,
         Command::Backfill(args) => backfill::run(&app, args).await?,
         Command::Reindex(args) => reindex::run(&app, args).await?,
         Command::Forget(args) => return forget::run(&app, args).await,
         Command::OptOut(args) => return forget::opt_out(&app, args).await,
+        Command::OptIn(args) => forget::opt_in(&app, args).await?,
         Command::Language(args) => language::run(&app, args).await?,
         Command::Backup(args) => backup::back_up(&app, args).await?,
         Command::Restore(args) => backup::restore(&app, args).await?,
@@ -58,9 +59,9 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Verify(args) => return verify::run(&app, args).await,
         Command::Doctor(args) => return doctor::run(&app, loaded.file, args).await,
         Command::Eval(Eval::Sessions(args)) => eval::sessions(&app, args).await?,
-        #[cfg(feature = "edge")]
+        #[cfg(feature = "embedded")]
         Command::Eval(Eval::Retrieval(args)) => eval::retrieval(&app, args).await?,
-        #[cfg(feature = "edge")]
+        #[cfg(feature = "embedded")]
         Command::Bench(what) => bench::run(&app, &flags, what).await?,
         Command::Config => {}
     }

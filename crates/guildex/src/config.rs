@@ -70,7 +70,7 @@ impl Config {
         }
         layers.extend(layers::variables(&keys, &env));
         layers.extend(layers::flags(&keys, overrides));
-        Ok(Loaded { file, ..settings::resolve(layers)? })
+        Ok(Loaded { file, ..settings::resolve(&keys, layers)? })
     }
 }
 

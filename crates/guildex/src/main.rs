@@ -1,15 +1,15 @@
 //! The guildex command: a Discord community's memory, searchable. Every role is a subcommand.
 
 mod app;
-mod catalogue;
 mod cli;
 mod commands;
 mod config;
 mod log;
-mod open;
+mod model_registry;
 mod progress;
-mod restart;
+mod self_restart;
 mod shutdown;
+mod startup;
 
 use std::process::ExitCode;
 

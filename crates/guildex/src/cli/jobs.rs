@@ -95,22 +95,22 @@ pub struct Which {
     pub error: Option<String>,
     /// Finished longer ago than this, or asked for longer ago if not finished: 90m, 48h
     #[arg(long, value_name = "DURATION", value_parser = duration)]
-    pub older: Option<Duration>,
+    pub older_than: Option<Duration>,
 }
 
 impl Which {
     /// Whether it says anything.
     pub fn says_something(&self) -> bool {
-        let Self { guild, states, kinds, class, session, error, older } = self;
+        let Self { guild, states, kinds, class, session, error, older_than } = self;
         let lists = !states.is_empty() || !kinds.is_empty();
         let ids = guild.is_some() || session.is_some();
-        lists || ids || class.is_some() || error.is_some() || older.is_some()
+        lists || ids || class.is_some() || error.is_some() || older_than.is_some()
     }
 
     /// The same for the ledger.
     pub fn filter(self, ids: Vec<JobId>) -> Filter {
-        let Self { guild, states, kinds, class, session, error, older } = self;
-        Filter { tenants: tenants(guild), ids, states, kinds, class, session, error, older }
+        let Self { guild, states, kinds, class, session, error, older_than } = self;
+        Filter { tenants: tenants(guild), ids, states, kinds, class, session, error, older: older_than }
     }
 }
 

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::cli::Backfill;
 use crate::progress::{Progress, Unit};
-use crate::{open, shutdown};
+use crate::{shutdown, startup};
 
 const POLL: Duration = Duration::from_millis(500);
 /// After so long without progress, a hint is due.
@@ -22,7 +22,7 @@ pub async fn run(app: &App, args: Backfill) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
     let ingest = app.ingest(app.database().await?);
     let Backfill { guild, channel, detach, bulk } = args;
-    let model = open::active_model(app, ingest.pool()).await?.slug;
+    let model = startup::active_model(app, ingest.pool()).await?.slug;
     let before = backfill::remaining(&ingest, guild, channel, &model).await?;
     let channels = backfill::plan(&ingest, guild, channel).await?;
     if channels == 0 {
@@ -37,11 +37,11 @@ pub async fn run(app: &App, args: Backfill) -> anyhow::Result<()> {
     }
 
     if bulk {
-        open::bulk(app, &ingest, &model, Bulk::Begin).await?;
+        startup::bulk(app, &ingest, &model, Bulk::Begin).await?;
     }
     watch(&ingest, guild, channel, &model, &stop).await?;
     if bulk {
-        open::bulk(app, &ingest, &model, Bulk::End).await?;
+        startup::bulk(app, &ingest, &model, Bulk::End).await?;
     }
     Ok(())
 }

@@ -6,17 +6,17 @@ use guildex_worker::enrich::content_hash;
 use super::print;
 use crate::app::App;
 use crate::cli::Backup;
-use crate::open;
+use crate::startup;
 
 /// Copies the index, through the process that holds it, if one does.
 pub async fn back_up(app: &App, args: Backup) -> anyhow::Result<()> {
     let folder = std::path::absolute(&args.folder).context("there is no working directory")?;
-    let models = match guildex_api::Client::connect(&app.socket(), app.config().search.deadline).await? {
+    let models = match guildex_api::Client::connect(&app.socket(), app.config().search.timeout).await? {
         Some(holder) => holder.backup(&folder).await?,
         None => {
             let pool = app.database().await?;
-            let index = open::existing_index(app).await?;
-            backup(&pool, index.as_ref(), &app.config().index.collection, &folder).await?
+            let index = startup::existing_index(app).await?;
+            backup(&pool, index.as_ref(), &app.config().index.collection_prefix, &folder).await?
         }
     };
     for model in models {
@@ -27,12 +27,12 @@ pub async fn back_up(app: &App, args: Backup) -> anyhow::Result<()> {
 
 /// Puts a backup in the index's place.
 pub async fn restore(app: &App, args: Backup) -> anyhow::Result<()> {
-    if guildex_api::Client::connect(&app.socket(), app.config().search.deadline).await?.is_some() {
+    if guildex_api::Client::connect(&app.socket(), app.config().search.timeout).await?.is_some() {
         bail!("a process of this data folder is running: stop `guildex up` and all workers first");
     }
     let pool = app.database().await?;
-    let index = open::index(app).await?;
-    let base = &app.config().index.collection;
+    let index = startup::index(app).await?;
+    let base = &app.config().index.collection_prefix;
     let ingest = app.ingest(pool);
     let restored = restore::restore(&ingest, index.as_ref(), base, &args.folder, content_hash).await?;
     for (model, repaired) in restored {

@@ -11,11 +11,11 @@ use guildex_worker::exit_hung;
 
 use super::print;
 use crate::app::App;
-use crate::catalogue;
 use crate::cli::{Bench, BenchEmbed, BenchEmbedAlone, BenchGenerate, Cli};
 use crate::config::Backend;
+use crate::model_registry;
 use crate::progress::{Progress, Unit};
-use crate::{open, shutdown};
+use crate::{shutdown, startup};
 
 /// The flags that the measured processes get, too: all but what a scratch gives them.
 pub fn flags(cli: &Cli) -> Vec<String> {
@@ -92,7 +92,7 @@ async fn embed(app: &App, program: &Program, args: &BenchEmbed) -> anyhow::Resul
         threads,
         int8: args.int8.clone(),
     };
-    let config = LocalConfig { sessions: 1, ..catalogue::local_model(app.config()) };
+    let config = LocalConfig { sessions: 1, ..model_registry::local_model(app.config()) };
     let model = tokio::task::spawn_blocking(move || LocalEmbedder::load(config)).await??;
     let tokenizer = model.tokenizer().clone();
     drop(model);
@@ -102,7 +102,7 @@ async fn embed(app: &App, program: &Program, args: &BenchEmbed) -> anyhow::Resul
 async fn embed_alone(app: &App, args: BenchEmbedAlone) -> anyhow::Result<()> {
     let texts =
         serde_json::from_reader(std::io::stdin().lock()).context("standard input is no list of texts")?;
-    let config = catalogue::local_model(app.config());
+    let config = model_registry::local_model(app.config());
     let source = args.model.map(|path| LocalSource::Folder { path, pooling: Pooling::Mean });
     let config = LocalConfig { source: source.unwrap_or_else(|| config.source.clone()), ..config };
     let measured = embed::alone(args.way, config, texts).await?;
@@ -114,7 +114,7 @@ async fn embed_alone(app: &App, args: BenchEmbedAlone) -> anyhow::Result<()> {
 async fn worker_alone(app: &App) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
     let pool = app.database().await?;
-    let (queues, index) = (app.queues().await?, open::index(app).await?);
+    let (queues, index) = (app.queues().await?, startup::index(app).await?);
     let worker = app.worker(app.ingest(pool.clone()), queues, app.models()?, index, Arc::new(exit_hung));
     let presence = presence::run(&pool, &worker.name, "worker", worker.config.slots(), stop.clone());
     tokio::join!(worker.run(stop.clone()), presence);

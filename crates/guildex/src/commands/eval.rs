@@ -2,14 +2,14 @@ use super::print;
 use crate::app::App;
 use crate::cli::EvalSessions;
 
-#[cfg(feature = "edge")]
+#[cfg(feature = "embedded")]
 pub use retrieval::retrieval;
 
 /// Scores the sessionizer against marked conversations.
 pub async fn sessions(app: &App, args: EvalSessions) -> anyhow::Result<()> {
     let rules = app.config().sessions.rules();
     let report = tokio::task::spawn_blocking(move || {
-        guildex_evaluation::sessions::evaluate(&args.exports, &args.gold, &rules)
+        guildex_evaluation::sessions::evaluate(&args.exports, &args.annotations, &rules)
     })
     .await??;
     if args.json {
@@ -20,7 +20,7 @@ pub async fn sessions(app: &App, args: EvalSessions) -> anyhow::Result<()> {
     Ok(())
 }
 
-#[cfg(feature = "edge")]
+#[cfg(feature = "embedded")]
 mod retrieval {
     use std::path::Path;
     use std::sync::Arc;
@@ -31,17 +31,17 @@ mod retrieval {
 
     use super::super::print;
     use crate::app::App;
-    use crate::catalogue;
     use crate::cli::{EvalRetrieval, SessionMethod};
     use crate::config::Config;
     use crate::config::models::NamedModel;
+    use crate::model_registry;
     use crate::progress::{Progress, Unit};
 
     /// Scores searches: does the first message of a marked conversation find the rest?
     pub async fn retrieval(app: &App, args: EvalRetrieval) -> anyhow::Result<()> {
         let config = app.config();
-        let (exports, gold) = (args.exports.clone(), args.gold.clone());
-        let corpus = tokio::task::spawn_blocking(move || Corpus::read(&exports, &gold)).await??;
+        let (exports, annotations) = (args.exports.clone(), args.annotations.clone());
+        let corpus = tokio::task::spawn_blocking(move || Corpus::read(&exports, &annotations)).await??;
         let method = |method: &SessionMethod| match method {
             SessionMethod::Sessionizer => Method::Sessionizer(Box::new(config.sessions.rules())),
             SessionMethod::Plain => Method::Plain,
@@ -88,7 +88,7 @@ mod retrieval {
         if let Some(folder) = &args.int8 {
             wanted.push(add_int8(&mut config, folder)?);
         }
-        let models = catalogue::models(&config)?;
+        let models = model_registry::models(&config)?;
         let mut loaded = Vec::with_capacity(wanted.len());
         for model in wanted {
             loaded.push(models.get(&model).await?);
@@ -102,8 +102,8 @@ mod retrieval {
         let slug: ModelSlug = format!("{}-int8", name.strip_suffix("-fp32").unwrap_or(name)).parse()?;
         let model = NamedModel {
             dir: Some(folder.to_owned()),
-            window: config.model.window,
-            dimensions: catalogue::DIMENSIONS,
+            max_tokens: config.model.max_tokens,
+            dimensions: model_registry::DIMENSIONS,
             ..NamedModel::default()
         };
         config.models.insert(slug.to_string(), model);

@@ -6,14 +6,14 @@ use anyhow::{Context, bail};
 use chrono::{DateTime, SecondsFormat, Utc};
 use guildex_store::erasures::{self, Erasure, Target};
 use guildex_store::limits::Party;
-use guildex_types::GuildId;
+use guildex_types::{ChannelId, GuildId, UserId};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use super::backfill::Stall;
 use super::print;
 use crate::app::App;
-use crate::cli::{Forget, OptOut, Waiting};
+use crate::cli::{Forget, OptIn, OptOut, Waiting};
 use crate::progress::{Progress, Unit};
 use crate::shutdown;
 
@@ -39,21 +39,10 @@ pub async fn run(app: &App, args: Forget) -> anyhow::Result<ExitCode> {
     finish(ingest.pool(), erasure, &waiting, &stop).await
 }
 
-/// The same for a member or channel of which nothing is to be stored any more; or the end of that.
+/// Stops storing a member's or channel's messages, and forgets the stored ones as [`run`] does.
 pub async fn opt_out(app: &App, args: OptOut) -> anyhow::Result<ExitCode> {
-    let OptOut { guild, user, channel, undo, waiting } = args;
-    let (party, target) = match (user, channel) {
-        (Some(member), _) => (Party::Member(member), Target::Member { member }),
-        (None, Some(channel)) => (Party::Channel(channel), Target::Channel { channel }),
-        (None, None) => bail!("name --user or --channel"),
-    };
-    if undo {
-        let ingest = app.ingest(app.database().await?);
-        let ended = ingest.opt_in(guild, party).await?;
-        let note = if ended { "stored again from now on" } else { "was not opted out by this command" };
-        print(&format!("{} of guild {guild}: {note}\n", name(&target)))?;
-        return Ok(ExitCode::SUCCESS);
-    }
+    let OptOut { guild, user, channel, waiting } = args;
+    let (party, target) = party(user, channel)?;
     if !confirmed(guild, &target, &waiting).await? {
         return Ok(ExitCode::FAILURE);
     }
@@ -61,6 +50,24 @@ pub async fn opt_out(app: &App, args: OptOut) -> anyhow::Result<ExitCode> {
     let ingest = app.ingest(app.database().await?);
     let erasure = ingest.opt_out(guild, party).await?;
     finish(ingest.pool(), erasure, &waiting, &stop).await
+}
+
+/// Ends an opt-out.
+pub async fn opt_in(app: &App, args: OptIn) -> anyhow::Result<()> {
+    let OptIn { guild, user, channel } = args;
+    let (party, target) = party(user, channel)?;
+    let ingest = app.ingest(app.database().await?);
+    let ended = ingest.opt_in(guild, party).await?;
+    let note = if ended { "stored again from now on" } else { "was not opted out by `guildex opt-out`" };
+    print(&format!("{} of guild {guild}: {note}\n", name(&target)))
+}
+
+fn party(user: Option<UserId>, channel: Option<ChannelId>) -> anyhow::Result<(Party, Target)> {
+    match (user, channel) {
+        (Some(member), _) => Ok((Party::Member(member), Target::Member { member })),
+        (None, Some(channel)) => Ok((Party::Channel(channel), Target::Channel { channel })),
+        (None, None) => bail!("name --user or --channel"),
+    }
 }
 
 /// Asks whoever sits at a terminal. Elsewhere a whole guild is not forgotten by a slip.

@@ -8,18 +8,18 @@ use guildex_store::models::{self, Kept, ModelState};
 use super::print;
 use crate::app::App;
 use crate::cli::Init;
-use crate::open;
+use crate::startup;
 
 /// Makes and mends the collections of all models, or only tells how they differ.
 pub async fn run(app: &App, args: Init) -> anyhow::Result<ExitCode> {
     let pool = app.connect().await?;
-    if args.validate {
+    if args.check {
         guildex_store::check_schema(&pool).await?;
     } else {
         guildex_store::migrate(&pool).await?;
     }
-    let index = if args.validate { open::existing_index(app).await? } else { open::index(app).await? };
-    open::active_model(app, &pool).await?;
+    let index = if args.check { startup::existing_index(app).await? } else { startup::index(app).await? };
+    startup::active_model(app, &pool).await?;
     let ingest = app.ingest(pool.clone());
     let mut sound = true;
     for model in models::kept(&pool).await? {
@@ -38,7 +38,7 @@ async fn one(
     index: &dyn VectorIndex,
     model: &Kept,
 ) -> anyhow::Result<bool> {
-    let base = &app.config().index.collection;
+    let base = &app.config().index.collection_prefix;
     let collection = collection_of(base, model)?;
     let name = &collection.name;
     if args.recreate {
@@ -46,7 +46,7 @@ async fn one(
         print(&format!("{name}: made anew; {lost} sessions are to be indexed again\n"))?;
         return Ok(true);
     }
-    if !args.validate {
+    if !args.check {
         adopt(ingest, index, base, model).await?;
         index.collections().amend(&collection).await?;
     }
@@ -61,7 +61,7 @@ async fn one(
         print(&format!("{name}: as it ought to be\n"))?;
     }
     for difference in &differences {
-        let remedy = match (difference.fatal, args.validate) {
+        let remedy = match (difference.fatal, args.check) {
             (true, _) => "`guildex init --recreate` makes it anew",
             (false, true) => "`guildex init` mends it",
             (false, false) => "it cannot be mended in place; `guildex init --recreate` makes it anew",

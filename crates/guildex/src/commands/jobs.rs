@@ -112,7 +112,7 @@ async fn show(pool: &PgPool, Show { id, guild, json }: Show) -> anyhow::Result<E
     let found = desk::show(pool, tenants(guild), id).await?;
     let job = found.with_context(|| match guild {
         Some(guild) => format!("guild {guild} has no job {id}"),
-        None => format!("there is no job {id}; done ones are kept for dispatcher.keep_done"),
+        None => format!("there is no job {id}; done ones are kept for dispatcher.completed_retention"),
     })?;
     let text = if json { serde_json::to_string_pretty(&job)? } else { sheet(&job)? };
     print(&format!("{text}\n"))?;

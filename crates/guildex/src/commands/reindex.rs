@@ -13,7 +13,7 @@ use super::backfill::Stall;
 use crate::app::App;
 use crate::cli::Reindex;
 use crate::progress::{Progress, Unit};
-use crate::{open, shutdown};
+use crate::{shutdown, startup};
 
 const POLL: Duration = Duration::from_millis(500);
 
@@ -23,7 +23,7 @@ pub async fn run(app: &App, args: Reindex) -> anyhow::Result<()> {
     let pool = app.database().await?;
     match &args.to {
         Some(model) => change_to(app, &pool, model, &args, &stop).await,
-        None => drop_old(&pool, &stop).await,
+        None => drop_unused(&pool, &stop).await,
     }
 }
 
@@ -35,7 +35,7 @@ async fn change_to(
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let dimensions = app.dimensions(model)?;
-    let active = open::active_model(app, pool).await?;
+    let active = startup::active_model(app, pool).await?;
     if active.slug == *model {
         tracing::info!(%model, "searches read this model already");
         return Ok(());
@@ -46,11 +46,11 @@ async fn change_to(
     if args.detach {
         return Ok(());
     }
-    open::bulk(app, &ingest, model, Bulk::Begin).await?;
+    startup::bulk(app, &ingest, model, Bulk::Begin).await?;
     if !fill(&ingest, model, args.allow_missing, stop).await? {
         return Ok(());
     }
-    open::bulk(app, &ingest, model, Bulk::End).await?;
+    startup::bulk(app, &ingest, model, Bulk::End).await?;
     if args.no_switch {
         tracing::info!(%model, "filled, and kept in step: `guildex search --model` asks it");
         return Ok(());
@@ -113,7 +113,7 @@ async fn switch(
     loop {
         match models::switch(ingest.pool(), model, eligible, args.keep_old, args.allow_missing).await? {
             Switched::Yes => {
-                tracing::info!(%model, "searches read the new model; `guildex reindex --drop-old` drops the old one");
+                tracing::info!(%model, "searches read the new model; `guildex reindex drop-unused` drops the old one");
                 return Ok(());
             }
             Switched::Missing(sessions) => tracing::debug!(sessions, "not in step yet"),
@@ -125,7 +125,7 @@ async fn switch(
     }
 }
 
-async fn drop_old(pool: &PgPool, stop: &CancellationToken) -> anyhow::Result<()> {
+async fn drop_unused(pool: &PgPool, stop: &CancellationToken) -> anyhow::Result<()> {
     let mut stall = Stall::new();
     loop {
         let left = models::drop_unused(pool).await?;

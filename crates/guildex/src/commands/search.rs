@@ -5,19 +5,19 @@ use guildex_search::{Neighbour, Request, Results};
 use super::print;
 use crate::app::App;
 use crate::cli::Search;
-use crate::open;
+use crate::startup;
 
 /// Searches through the process that holds the index, if one does, and else directly.
 pub async fn run(app: &App, args: Search) -> anyhow::Result<()> {
     let json = args.json;
     let request = request(args)?;
-    let deadline = app.config().search.deadline;
+    let deadline = app.config().search.timeout;
     let results = match guildex_api::Client::connect(&app.socket(), deadline).await? {
         Some(holder) => holder.search(&request).await?,
         None => {
             let pool = app.database().await?;
-            let index = open::existing_index(app).await?;
-            let active = open::check_active(app, &pool, index.as_ref()).await?;
+            let index = startup::existing_index(app).await?;
+            let active = startup::check_active(app, &pool, index.as_ref()).await?;
             let models = app.models()?;
             // Before the search's clock starts. What is wrong with the model is for the search to tell.
             let _ = models.get(request.model.as_ref().unwrap_or(&active)).await;
@@ -46,7 +46,7 @@ fn request(args: Search) -> anyhow::Result<Request> {
         min_score: args.min_score,
         limit: args.limit.try_into()?,
         offset: args.offset.try_into()?,
-        neighbours: args.neighbours.try_into()?,
+        neighbours: args.surrounding.try_into()?,
         model: args.model,
         ..Request::new(args.guild, args.query.join(" "))
     })

@@ -14,8 +14,8 @@ use super::backfill::Stall;
 use super::print;
 use crate::app::App;
 use crate::cli::Verify;
-use crate::open;
 use crate::progress::{Progress, Unit};
+use crate::startup;
 
 const POLL: Duration = Duration::from_millis(500);
 
@@ -43,12 +43,13 @@ pub async fn run(app: &App, args: Verify) -> anyhow::Result<ExitCode> {
 
 /// Through the process that holds the index, if one does, and else directly.
 async fn compare(app: &App, pool: &PgPool, request: &Request) -> anyhow::Result<Report> {
-    if let Some(holder) = guildex_api::Client::connect(&app.socket(), app.config().search.deadline).await? {
+    if let Some(holder) = guildex_api::Client::connect(&app.socket(), app.config().search.timeout).await? {
         tracing::info!("the process that holds the index compares; this can take minutes");
         return Ok(holder.verify(request).await?);
     }
     // A repair makes an index that is lost anew.
-    let index = if request.repair { open::index(app).await? } else { open::existing_index(app).await? };
+    let index =
+        if request.repair { startup::index(app).await? } else { startup::existing_index(app).await? };
     let progress = Mutex::new(Progress::new("comparing", Unit::Things("points and sessions"), 0));
     let report = app
         .verifier(pool.clone(), index)

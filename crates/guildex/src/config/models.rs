@@ -39,7 +39,7 @@ pub struct NamedModel {
     /// The length of its vectors. Default: 384.
     pub dimensions: usize,
     /// The most tokens of one text. Default: 256.
-    pub window: usize,
+    pub max_tokens: usize,
     /// What is put before a question, for models that want it. Default: nothing.
     pub query_prefix: String,
     /// What is put before a text to be found. Default: nothing.
@@ -77,7 +77,7 @@ impl Default for NamedModel {
             source: None,
             pooling: Pooling::Mean,
             dimensions: 384,
-            window: 256,
+            max_tokens: 256,
             query_prefix: String::new(),
             passage_prefix: String::new(),
             base_url: None,

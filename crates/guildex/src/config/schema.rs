@@ -39,6 +39,8 @@ pub struct Config {
     pub retention: Retention,
     /// The workers.
     pub worker: Worker,
+    /// Retries of failed jobs.
+    pub retry: Retry,
     /// The dispatcher.
     pub dispatcher: Dispatcher,
     /// Searches.
@@ -74,7 +76,7 @@ pub struct Redis {
 #[serde(default, deny_unknown_fields)]
 pub struct Index {
     /// What the names of collections begin with; a model's slug follows. Default: `guildex`.
-    pub collection: String,
+    pub collection_prefix: String,
     /// Whether points carry a preview of their text, for other readers of the collection. Default: `true`.
     pub preview: bool,
     /// What holds the vectors. Default: `embedded`.
@@ -113,11 +115,11 @@ pub struct Server {
     #[serde(with = "duration")]
     pub connect_timeout: Duration,
     /// Connections of one process. Default: 3.
-    pub connections: usize,
+    pub pool_size: usize,
     /// Points of one request. Default: 128.
-    pub batch: usize,
+    pub upsert_batch_size: usize,
     /// Requests of one batch of sessions that run side by side. Default: 2.
-    pub streams: usize,
+    pub max_concurrent_upserts: usize,
     /// How vectors are compressed in memory. Default: `none`.
     pub quantization: Quantization,
 }
@@ -134,11 +136,11 @@ pub struct Model {
     pub dir: Option<PathBuf>,
     /// Copies of the model that embed side by side, one thread each; 0 means one per core, up to eight.
     /// Default: 0.
-    pub sessions: usize,
-    /// The most tokens of one call, padding included: longest text x number of texts. Default: 1024.
+    pub instances: usize,
+    /// The most tokens of one call, padding included: longest text x number of texts. Default: 512.
     pub max_batch_tokens: usize,
     /// The most tokens of one text; longer sessions become several chunks. Default: 256.
-    pub window: usize,
+    pub max_tokens: usize,
     /// ONNX Runtime's shared library. Not set by default.
     #[serde(with = "blank")]
     pub onnxruntime: Option<PathBuf>,
@@ -146,7 +148,7 @@ pub struct Model {
 
 /// How messages become sessions, and which sessions are indexed. The defaults are those of [`Eligibility`] and
 /// [`Rules`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sessions {
     /// Sessions of fewer messages are not indexed, but for long lone messages.
@@ -157,19 +159,19 @@ pub struct Sessions {
     pub include_bots: bool,
     /// How far back the choice of a session looks; what a live message costs grows with it.
     #[serde(with = "duration")]
-    pub horizon: Duration,
+    pub lookback: Duration,
     /// The longest time from a session's first message to its last.
     #[serde(with = "duration")]
     pub max_span: Duration,
     /// The most messages of a session.
     pub max_messages: usize,
     /// Sessions, the latest active, that are weighed beside those that links lead to.
-    pub breadth: usize,
+    pub max_candidates: usize,
     /// In a channel without links, a message joins the latest session if that spoke within this time.
     #[serde(with = "duration")]
-    pub gap: Duration,
-    /// A channel where fewer than one message in so many has a link counts as one without.
-    pub linkless_below: usize,
+    pub join_gap: Duration,
+    /// A channel whose share of messages with a link is lower counts as one without links.
+    pub min_link_share: f64,
 }
 
 /// Members and channels whose messages are never stored and never indexed.
@@ -210,19 +212,13 @@ pub struct Worker {
     /// Default: 300 ms.
     #[serde(with = "duration")]
     pub debounce: Duration,
-    /// The wait before the second attempt; it doubles with each. Default: 1 s.
-    #[serde(with = "duration")]
-    pub backoff_base: Duration,
-    /// The longest wait between attempts. Default: 5 min.
-    #[serde(with = "duration")]
-    pub backoff_max: Duration,
     /// How long a worker that is told to stop may finish what it holds. Default: 20 s.
     #[serde(with = "duration")]
-    pub stop_grace: Duration,
+    pub shutdown_timeout: Duration,
     /// Jobs in flight.
     pub concurrency: Concurrency,
-    /// How long work may take.
-    pub limits: Limits,
+    /// How long jobs may take.
+    pub time_limits: TimeLimits,
 }
 
 /// Jobs in flight in one worker process, by class.
@@ -237,28 +233,40 @@ pub struct Concurrency {
     pub backfill: usize,
 }
 
-/// How long work may take, by the kind of its job. The defaults are those of [`guildex_worker::Limits`].
+/// Time limits by kind of job. The defaults are those of [`guildex_worker::Limits`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Limits {
-    /// After this an attempt to index sessions is given up, and a call of the model.
+pub struct TimeLimits {
+    /// A step of indexing sessions: a batch that is tokenised, a call of the model, a call of the index.
+    pub index_session: TimeLimit,
+    /// A deletion in the index.
+    pub delete: TimeLimit,
+    /// The backfill of a channel.
+    pub backfill: TimeLimit,
+}
+
+/// A soft limit and a hard one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TimeLimit {
+    /// After this the attempt is given up.
     #[serde(with = "duration")]
-    pub index_session_soft: Duration,
-    /// After this the process ends, if the work goes on all the same.
+    pub soft: Duration,
+    /// After this the process ends.
     #[serde(with = "duration")]
-    pub index_session_hard: Duration,
-    /// The same for removals.
+    pub hard: Duration,
+}
+
+/// How failed jobs are retried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retry {
+    /// Delay before the second attempt; it doubles with each attempt. Default: 1 s.
     #[serde(with = "duration")]
-    pub delete_soft: Duration,
-    /// The same for removals.
+    pub initial_delay: Duration,
+    /// The longest delay between attempts. Default: 5 min.
     #[serde(with = "duration")]
-    pub delete_hard: Duration,
-    /// The same for backfills.
-    #[serde(with = "duration")]
-    pub backfill_soft: Duration,
-    /// The same for backfills.
-    #[serde(with = "duration")]
-    pub backfill_hard: Duration,
+    pub max_delay: Duration,
 }
 
 /// The dispatcher, which moves due jobs from Postgres into Redis.
@@ -267,16 +275,16 @@ pub struct Limits {
 pub struct Dispatcher {
     /// The most jobs of a class in Redis, and 128 at most of live ones. Default: 256; at a few thousand due jobs
     /// every fetch of apalis-redis 1.0 fails for good.
-    pub window: usize,
+    pub max_queued: usize,
     /// How often it looks for due jobs when nothing wakes it. Default: 1 s.
     #[serde(with = "duration")]
-    pub poll: Duration,
+    pub poll_interval: Duration,
     /// How long a job may wait in Redis before it is pushed once more. Default: 120 s.
     #[serde(with = "duration")]
-    pub queued_lease: Duration,
+    pub queue_timeout: Duration,
     /// How long finished jobs are kept. Default: 24 h.
     #[serde(with = "duration")]
-    pub keep_done: Duration,
+    pub completed_retention: Duration,
 }
 
 /// Searches.
@@ -287,7 +295,7 @@ pub struct Search {
     pub mode: Mode,
     /// How long a search may take before it is an error. Default: 5 s.
     #[serde(with = "duration")]
-    pub deadline: Duration,
+    pub timeout: Duration,
     /// Who answers while the index or the model is away. Default: `none`.
     pub fallback: Fallback,
     /// How the rankings by vectors and by words become one.
@@ -339,6 +347,7 @@ impl Default for Config {
             optout: OptOut::default(),
             retention: Retention::default(),
             worker: Worker::default(),
+            retry: Retry::default(),
             dispatcher: Dispatcher::default(),
             search: Search::default(),
             log: Log::default(),
@@ -361,7 +370,7 @@ impl Default for Redis {
 impl Default for Index {
     fn default() -> Self {
         Self {
-            collection: "guildex".into(),
+            collection_prefix: "guildex".into(),
             preview: true,
             backend: Backend::Embedded,
             server: Server::default(),
@@ -377,9 +386,9 @@ impl Default for Server {
             api_key: None,
             timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(5),
-            connections: 3,
-            batch: 128,
-            streams: 2,
+            pool_size: 3,
+            upsert_batch_size: 128,
+            max_concurrent_upserts: 2,
             quantization: Quantization::None,
         }
     }
@@ -389,7 +398,7 @@ impl Default for Model {
     fn default() -> Self {
         #[expect(clippy::expect_used, reason = "a constant, which no data reaches")]
         let name = "all-minilm-l6-v2-fp32".parse().expect("the default slug is one");
-        Self { name, dir: None, sessions: 0, max_batch_tokens: 512, window: 256, onnxruntime: None }
+        Self { name, dir: None, instances: 0, max_batch_tokens: 512, max_tokens: 256, onnxruntime: None }
     }
 }
 
@@ -401,12 +410,12 @@ impl Default for Sessions {
             min_messages,
             lone_message_min_words,
             include_bots: false,
-            horizon: rules.horizon.to_std().unwrap_or_default(),
+            lookback: rules.horizon.to_std().unwrap_or_default(),
             max_span: rules.max_span.to_std().unwrap_or_default(),
             max_messages: rules.max_messages,
-            breadth: rules.breadth,
-            gap: rules.gap.to_std().unwrap_or_default(),
-            linkless_below: rules.linkless_below,
+            max_candidates: rules.breadth,
+            join_gap: rules.gap.to_std().unwrap_or_default(),
+            min_link_share: min_link_share(rules.linkless_below),
         }
     }
 }
@@ -419,39 +428,40 @@ impl Default for Worker {
             lease: Duration::from_secs(10),
             max_attempts: 5,
             debounce: Duration::from_millis(300),
-            backoff_base: Duration::from_secs(1),
-            backoff_max: Duration::from_mins(5),
-            stop_grace: Duration::from_secs(20),
+            shutdown_timeout: Duration::from_secs(20),
             concurrency: Concurrency::default(),
-            limits: Limits::default(),
+            time_limits: TimeLimits::default(),
         }
     }
 }
 
-impl Default for Limits {
+impl Default for TimeLimits {
     fn default() -> Self {
+        let limit = |guildex_worker::Limit { soft, hard }| TimeLimit { soft, hard };
         let guildex_worker::Limits { index_session, delete, backfill } = guildex_worker::Limits::default();
-        Self {
-            index_session_soft: index_session.soft,
-            index_session_hard: index_session.hard,
-            delete_soft: delete.soft,
-            delete_hard: delete.hard,
-            backfill_soft: backfill.soft,
-            backfill_hard: backfill.hard,
+        Self { index_session: limit(index_session), delete: limit(delete), backfill: limit(backfill) }
+    }
+}
+
+impl TimeLimits {
+    /// The worker's limits.
+    pub fn of_worker(&self) -> guildex_worker::Limits {
+        let limit = |limit: &TimeLimit| guildex_worker::Limit { soft: limit.soft, hard: limit.hard };
+        guildex_worker::Limits {
+            index_session: limit(&self.index_session),
+            delete: limit(&self.delete),
+            backfill: limit(&self.backfill),
         }
     }
 }
 
-impl Limits {
-    /// What the worker makes of them.
-    pub fn of_worker(&self) -> guildex_worker::Limits {
-        let limit = |soft, hard| guildex_worker::Limit { soft, hard };
-        guildex_worker::Limits {
-            index_session: limit(self.index_session_soft, self.index_session_hard),
-            delete: limit(self.delete_soft, self.delete_hard),
-            backfill: limit(self.backfill_soft, self.backfill_hard),
-        }
-    }
+/// The share of messages with links of which one message in `one_in` is the least.
+fn min_link_share(one_in: usize) -> f64 {
+    if one_in == 0 { 0.0 } else { 1.0 / one_in as f64 }
+}
+
+fn linkless_below(min_link_share: f64) -> usize {
+    if min_link_share > 0.0 { (1.0 / min_link_share).round() as usize } else { 0 }
 }
 
 impl Default for Concurrency {
@@ -460,13 +470,19 @@ impl Default for Concurrency {
     }
 }
 
+impl Default for Retry {
+    fn default() -> Self {
+        Self { initial_delay: Duration::from_secs(1), max_delay: Duration::from_mins(5) }
+    }
+}
+
 impl Default for Dispatcher {
     fn default() -> Self {
         Self {
-            window: 256,
-            poll: Duration::from_secs(1),
-            queued_lease: Duration::from_secs(120),
-            keep_done: Duration::from_hours(24),
+            max_queued: 256,
+            poll_interval: Duration::from_secs(1),
+            queue_timeout: Duration::from_secs(120),
+            completed_retention: Duration::from_hours(24),
         }
     }
 }
@@ -474,7 +490,7 @@ impl Default for Dispatcher {
 impl Default for Search {
     fn default() -> Self {
         let SearchConfig { mode, fusion: _, deadline, fallback } = SearchConfig::default();
-        Self { mode, deadline, fallback, fusion: Fusion::default() }
+        Self { mode, timeout: deadline, fallback, fusion: Fusion::default() }
     }
 }
 
@@ -533,12 +549,12 @@ impl Sessions {
         // The configuration's rules keep these far below what `TimeDelta` holds.
         let delta = |duration| TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX);
         Rules {
-            horizon: delta(self.horizon),
+            horizon: delta(self.lookback),
             max_span: delta(self.max_span),
             max_messages: self.max_messages,
-            breadth: self.breadth,
-            gap: delta(self.gap),
-            linkless_below: self.linkless_below,
+            breadth: self.max_candidates,
+            gap: delta(self.join_gap),
+            linkless_below: linkless_below(self.min_link_share),
             ..Rules::default()
         }
     }
@@ -551,7 +567,7 @@ impl Search {
         SearchConfig {
             mode: self.mode,
             fusion: guildex_index::Fusion { k: k as f32, dense: dense as f32, bm25: bm25 as f32 },
-            deadline: self.deadline,
+            deadline: self.timeout,
             fallback: self.fallback,
         }
     }

@@ -7,7 +7,7 @@ use toml::{Table, Value};
 
 use super::Loaded;
 use super::error::{ConfigError, Problem};
-use super::keys::insert;
+use super::keys::{Keys, insert};
 use super::layers::{Layer, Setting};
 use super::rules::rules;
 use super::schema::Config;
@@ -16,7 +16,7 @@ use super::schema::Config;
 ///
 /// # Errors
 /// [`ConfigError::Invalid`] with every problem, those of the layers first.
-pub fn resolve(layers: Layer) -> Result<Loaded, ConfigError> {
+pub fn resolve(keys: &Keys, layers: Layer) -> Result<Loaded, ConfigError> {
     let (mut winners, mut problems) = (BTreeMap::new(), Vec::new());
     for setting in layers {
         match setting {
@@ -28,6 +28,9 @@ pub fn resolve(layers: Layer) -> Result<Loaded, ConfigError> {
     }
     let mut loaded = Loaded { config: Config::default(), origins: BTreeMap::new(), file: None };
     let mut table = Table::new();
+    for key in keys.iter() {
+        insert(&mut table, &key.name, key.default.clone());
+    }
     // One after the other, so that a bad value is told with its key and hides no other.
     for setting in winners.into_values() {
         let mut next = table.clone();

@@ -203,7 +203,7 @@ fn values_out_of_range_are_refused_with_the_range() {
     let file = r#"
         [model]
         name = "Nice Model"
-        window = 512
+        max_tokens = 512
         max_batch_tokens = 256
         [optout]
         users = ["0x7"]
@@ -211,12 +211,13 @@ fn values_out_of_range_are_refused_with_the_range() {
         batch_size = 0
         max_attempts = -1
         lease = "soon"
-        backoff_base = "10m"
+        [retry]
+        initial_delay = "10m"
         [log]
         level = "inof"
         format = "xml"
     "#;
-    let env = [("GUILDEX_DISPATCHER_WINDOW", "1001"), ("GUILDEX_WORKER_DEBOUNCE", "-3s")];
+    let env = [("GUILDEX_DISPATCHER_MAX_QUEUED", "1001"), ("GUILDEX_WORKER_DEBOUNCE", "-3s")];
     insta::assert_snapshot!(error(file, &env, &[("redis.prefix", "a b"), ("data_dir", "")]), @r#"
     the configuration cannot be used:
       log.format (guildex.toml line 15): unknown variant `xml`, expected `text` or `json`
@@ -227,10 +228,10 @@ fn values_out_of_range_are_refused_with_the_range() {
       worker.max_attempts (guildex.toml line 10): -1 is not allowed; use 1 to 100
       data_dir (command line): "" is not allowed; use the path of a folder
       redis.prefix (command line): "a b" is not allowed; use 1 to 64 of a-z, 0-9, - and _
-      model.max_batch_tokens (guildex.toml line 5): 256 is not allowed; use at least model.window, so that every text fits a call
+      model.max_batch_tokens (guildex.toml line 5): 256 is not allowed; use at least model.max_tokens, so that every text fits a call
       worker.batch_size (guildex.toml line 9): 0 is not allowed; use 1 to 1024
-      worker.backoff_max (default): 5m is not allowed; use at least worker.backoff_base
-      dispatcher.window (variable GUILDEX_DISPATCHER_WINDOW): 1001 is not allowed; use 1 to 1000
+      retry.max_delay (default): 5m is not allowed; use at least retry.initial_delay
+      dispatcher.max_queued (variable GUILDEX_DISPATCHER_MAX_QUEUED): 1001 is not allowed; use 1 to 1000
       log.level (guildex.toml line 14): "inof" is not allowed; use off, error, warn, info, debug, trace or target=level, by comma
     "#);
 }
@@ -240,17 +241,17 @@ fn sessions_are_made_by_the_configured_rules() {
     use guildex_producer::sessionizer::Rules;
 
     assert_eq!(Config::default().sessions.rules(), Rules::default());
-    let flags = [("sessions.horizon", "2h"), ("sessions.max_span", "90m"), ("sessions.max_messages", "7")];
+    let flags = [("sessions.lookback", "2h"), ("sessions.max_span", "90m"), ("sessions.max_messages", "7")];
     let rules = load("", &[], &flags).unwrap().config.sessions.rules();
     let (horizon, max_span) = (chrono::TimeDelta::hours(2), chrono::TimeDelta::minutes(90));
     assert_eq!(rules, Rules { horizon, max_span, max_messages: 7, ..Rules::default() });
-    let blind = [("sessions.horizon", "1h"), ("sessions.max_span", "2h"), ("sessions.gap", "1m")];
+    let blind = [("sessions.lookback", "1h"), ("sessions.max_span", "2h"), ("sessions.join_gap", "1m")];
     assert!(error("", &[], &blind).contains("sessions.max_span"), "a session would not be seen whole");
 }
 
 #[test]
 fn ends_of_ranges_are_inside() {
-    let flags = [("dispatcher.window", "1000"), ("worker.batch_size", "1"), ("worker.debounce", "0s")];
+    let flags = [("dispatcher.max_queued", "1000"), ("worker.batch_size", "1"), ("worker.debounce", "0s")];
     assert!(load("", &[], &flags).is_ok());
 }
 
@@ -306,10 +307,10 @@ fn a_url_is_missed_only_by_who_needs_it() {
 fn models_have_sections_and_variables_of_their_own() {
     let file = "[models.e5-small]\nsource = 'multilingual-e5-small'\nquery_prefix = 'query: '\n
                 [models.far]\nprovider = 'http'\nbase_url = 'http://h/v1'\nmodel = 'm'\ndimensions = 8";
-    let env = [("GUILDEX_MODELS_FAR_API_KEY", "hunter2"), ("GUILDEX_MODELS_E5_SMALL_WINDOW", "512")];
+    let env = [("GUILDEX_MODELS_FAR_API_KEY", "hunter2"), ("GUILDEX_MODELS_E5_SMALL_MAX_TOKENS", "512")];
     let loaded = load(file, &env, &[("models.far.concurrency", "2")]).unwrap();
     let [near, far] = ["e5-small", "far"].map(|name| &loaded.config.models[name]);
-    assert_eq!((near.source.as_deref(), near.window), (Some("multilingual-e5-small"), 512));
+    assert_eq!((near.source.as_deref(), near.max_tokens), (Some("multilingual-e5-small"), 512));
     assert_eq!((far.dimensions, far.concurrency), (8, 2));
     assert_eq!(far.api_key.as_ref().unwrap().expose(), "hunter2");
     for shown in [loaded.to_toml(), format!("{loaded:?}")] {
@@ -319,13 +320,14 @@ fn models_have_sections_and_variables_of_their_own() {
 
 #[test]
 fn a_model_that_cannot_be_is_refused() {
-    let file = "[models.Near]\nwindow = 9000\n[models.far]\nprovider = 'http'\nmodels = 'x'\ndimensions = 0";
+    let file =
+        "[models.Near]\nmax_tokens = 9000\n[models.far]\nprovider = 'http'\nmodels = 'x'\ndimensions = 0";
     insta::assert_snapshot!(error(file, &[], &[]), @r#"
     the configuration cannot be used:
       models.far.models (guildex.toml line 5): no such setting; did you mean models.far.model?
       models.Near (default): "Near" is not allowed; use a name of 1 to 64 of a-z, 0-9, - and _, a letter or digit first
-      models.Near.window (guildex.toml line 2): 9000 is not allowed; use 32 to 8192
-      models.Near.max_batch_tokens (default): 8192 is not allowed; use at least models.Near.window, so that every text fits a call
+      models.Near.max_tokens (guildex.toml line 2): 9000 is not allowed; use 32 to 8192
+      models.Near.max_batch_tokens (default): 8192 is not allowed; use at least models.Near.max_tokens, so that every text fits a call
       models.Near.dir (default): nothing is not allowed; use the model's folder, or models.Near.source
       models.far.dimensions (guildex.toml line 6): 0 is not allowed; use 1 to 65536
       models.far.base_url (default): nothing is not allowed; use the server's URL
@@ -379,7 +381,11 @@ fn what_is_in_force_is_shown_with_its_origins() {
     batch_size = 32 # guildex.toml line 5
     [worker.concurrency]
     live = 4 # command line
-    [worker.limits]
+    [worker.time_limits]
+    [worker.time_limits.index_session]
+    [worker.time_limits.delete]
+    [worker.time_limits.backfill]
+    [retry]
     [dispatcher]
     [search]
     [search.fusion]

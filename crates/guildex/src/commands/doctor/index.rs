@@ -11,7 +11,7 @@ use sqlx::PgPool;
 use super::check::{Check, Finding, LIMIT, PATIENCE};
 use crate::app::App;
 use crate::config::Backend;
-use crate::open;
+use crate::startup;
 
 /// Through the process that holds the embedded index, if one does, and else directly.
 pub async fn check(app: &App, pool: Option<&PgPool>) -> Vec<Check> {
@@ -26,7 +26,7 @@ async fn embedded(app: &App, pool: Option<&PgPool>) -> Vec<Check> {
                   damaged or of another database, delete its folder, and all is indexed again";
     let (opened, index) = Check::with("index", PATIENCE, advice, async {
         let socket = app.socket();
-        if let Some(holder) = guildex_api::Client::connect(&socket, app.config().search.deadline).await? {
+        if let Some(holder) = guildex_api::Client::connect(&socket, app.config().search.timeout).await? {
             // A guild that nobody has: a round trip through the other's database and index.
             holder.verify(&Request { guild: Some(nobody()?), ..Request::default() }).await?;
             return Ok((
@@ -40,7 +40,7 @@ async fn embedded(app: &App, pool: Option<&PgPool>) -> Vec<Check> {
             let advice = "`guildex up` makes it; if there ought to be one, correct data_dir";
             return Ok((Finding::fine(found).but_if(true, advice), None));
         }
-        let index = open::existing_index(app).await?;
+        let index = startup::existing_index(app).await?;
         Ok((Finding::fine(format!("embedded, in {}; nobody else holds it", folder.display())), Some(index)))
     })
     .await;
@@ -85,7 +85,7 @@ async fn collections(app: &App, pool: Option<&PgPool>, index: Arc<dyn VectorInde
 
 /// Whether it is there, this database's and as it ought to be, and can be read.
 async fn collection(app: &App, pool: &PgPool, index: &dyn VectorIndex, model: &Kept) -> Check {
-    let base = &app.config().index.collection;
+    let base = &app.config().index.collection_prefix;
     let advice = "`guildex init` makes what is missing; `guildex init --recreate` takes the place of what is another's \
                   or does not fit, and all is indexed again";
     Check::run(format!("collection {}", model.slug), LIMIT, advice, async {

@@ -66,7 +66,7 @@ async fn writes(pool: &PgPool) -> Check {
 /// Without notifications dispatchers still look now and then.
 async fn notifies(pool: &PgPool) -> Check {
     let advice = "connect directly, or through a pooler in session mode: dispatchers are woken by LISTEN and NOTIFY, and \
-                  else look once in dispatcher.poll";
+                  else look once in dispatcher.poll_interval";
     Check::run("postgres notifies", LIMIT, advice, async {
         let found = match timeout(LIMIT / 2, health::notify(pool)).await {
             Ok(Ok(())) => return Ok(Finding::fine("a notification came back")),
@@ -98,7 +98,7 @@ async fn backlog(app: &App, pool: &PgPool) -> Check {
     let advice = "look at the check of Postgres itself";
     Check::run("jobs", LIMIT, advice, async {
         let Backlog { due, due_seconds, queued, queued_seconds, running, dead } =
-            health::backlog(pool, app.config().dispatcher.queued_lease).await?;
+            health::backlog(pool, app.config().dispatcher.queue_timeout).await?;
         let found = format!("{due} due, {queued} queued, {running} running, {dead} dead");
         // A long queue in front of them makes jobs wait, too.
         let no_dispatcher = due_seconds > TOO_LONG && queued == 0;

@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use crate::app::{App, process_name};
 use crate::config::Backend;
 use crate::progress::{Progress, Unit};
-use crate::restart::Restarts;
-use crate::{open, shutdown};
+use crate::self_restart::Restarts;
+use crate::{shutdown, startup};
 
 /// How often `--until-idle` looks.
 const IDLE_POLL: Duration = Duration::from_millis(250);
@@ -131,11 +131,11 @@ fn start_again(restarts: Restarts, stop: CancellationToken) -> LastResort {
 /// The index and the models. What is wrong with the active one, or with its collection, is told at the start; an
 /// index that is away is waited for.
 async fn open(app: &App, pool: &PgPool) -> anyhow::Result<(Arc<dyn VectorIndex>, Arc<Models>)> {
-    let (models, active) = (app.models()?, open::active_model(app, pool).await?);
+    let (models, active) = (app.models()?, startup::active_model(app, pool).await?);
     models.get(&active.slug).await?;
-    let index = open::index(app).await?;
+    let index = startup::index(app).await?;
     let ingest = app.ingest(pool.clone());
-    match adopt(&ingest, index.as_ref(), &app.config().index.collection, &active).await {
+    match adopt(&ingest, index.as_ref(), &app.config().index.collection_prefix, &active).await {
         Err(error) if error.is_away() => tracing::warn!(%error, "nothing is claimed until it is back"),
         outcome => drop(outcome?),
     }
@@ -155,7 +155,7 @@ async fn serve(
     let verifier = app.verifier(pool.clone(), index.clone());
     let shared = app.config().index.backend == Backend::Server;
     std::fs::create_dir_all(&app.config().data_dir).context("cannot make the data folder (data_dir)")?;
-    if shared && guildex_api::Client::connect(&path, app.config().search.deadline).await?.is_some() {
+    if shared && guildex_api::Client::connect(&path, app.config().search.timeout).await?.is_some() {
         return Ok(tokio::spawn(async { Ok(()) }));
     }
     Ok(tokio::spawn(async move {

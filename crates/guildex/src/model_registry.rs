@@ -33,7 +33,7 @@ pub fn local_model(config: &Config) -> LocalConfig {
     let model = &config.model;
     LocalConfig {
         source: LocalSource::from(model.dir.clone()),
-        window: model.window,
+        window: model.max_tokens,
         dimensions: DIMENSIONS,
         ..local(config, model.name.clone())
     }
@@ -46,13 +46,13 @@ fn local(config: &Config, slug: ModelSlug) -> LocalConfig {
     LocalConfig {
         onnx_runtime: model.onnxruntime.clone(),
         max_batch_tokens: model.max_batch_tokens,
-        sessions: if model.sessions == 0 { defaults.sessions } else { model.sessions },
+        sessions: if model.instances == 0 { defaults.sessions } else { model.instances },
         ..defaults
     }
 }
 
 fn named(config: &Config, slug: &ModelSlug, model: &NamedModel) -> anyhow::Result<guildex_embed::Provider> {
-    let NamedModel { dimensions, window, query_prefix, passage_prefix, .. } = model.clone();
+    let NamedModel { dimensions, max_tokens: window, query_prefix, passage_prefix, .. } = model.clone();
     Ok(match model.provider {
         Provider::Local => guildex_embed::Provider::Local(LocalConfig {
             source: source(model.dir.clone(), model),

@@ -1,16 +1,16 @@
 //! Opening the index and the models that the database names.
 
-#[cfg(feature = "edge")]
+#[cfg(feature = "embedded")]
 use std::path::Path;
 use std::sync::Arc;
-#[cfg(feature = "edge")]
+#[cfg(feature = "embedded")]
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-#[cfg(feature = "edge")]
+#[cfg(feature = "embedded")]
 use backon::{ConstantBuilder, Retryable};
 use guildex_consistency::adopt::{adopt, verify};
-#[cfg(feature = "edge")]
+#[cfg(feature = "embedded")]
 use guildex_index::EdgeIndex;
 use guildex_index::{Bulk, VectorIndex};
 use guildex_producer::ingest::Ingest;
@@ -22,15 +22,15 @@ use crate::app::App;
 use crate::config::Backend;
 
 /// How often a folder that is in use is tried again: a `search` holds it for a moment.
-#[cfg(feature = "edge")]
+#[cfg(feature = "embedded")]
 const PATIENCE: (Duration, usize) = (Duration::from_millis(250), 20);
 
 /// The index, as this process holds it.
 pub async fn index(app: &App) -> anyhow::Result<Arc<dyn VectorIndex>> {
     match app.config().index.backend {
-        #[cfg(feature = "edge")]
+        #[cfg(feature = "embedded")]
         Backend::Embedded => Ok(Arc::new(hold(&app.index_folder()).await?)),
-        #[cfg(not(feature = "edge"))]
+        #[cfg(not(feature = "embedded"))]
         Backend::Embedded => bail!("this build has no embedded index: set index.backend to \"server\""),
         Backend::Server => Ok(Arc::new(app.server()?)),
     }
@@ -49,7 +49,7 @@ pub async fn existing_index(app: &App) -> anyhow::Result<Arc<dyn VectorIndex>> {
 }
 
 /// Another process may hold the folder for the moment of a search.
-#[cfg(feature = "edge")]
+#[cfg(feature = "embedded")]
 async fn hold(folder: &Path) -> anyhow::Result<EdgeIndex> {
     let open = || async {
         let folder = folder.to_owned();
@@ -78,7 +78,7 @@ pub async fn active_model(app: &App, pool: &PgPool) -> anyhow::Result<Kept> {
 pub async fn check_active(app: &App, pool: &PgPool, index: &dyn VectorIndex) -> anyhow::Result<ModelSlug> {
     let active = active_model(app, pool).await?;
     let ingest = app.ingest(pool.clone());
-    match verify(&ingest, index, &app.config().index.collection, &active).await {
+    match verify(&ingest, index, &app.config().index.collection_prefix, &active).await {
         Err(error) if error.is_away() => {}
         outcome => drop(outcome?),
     }
@@ -94,7 +94,7 @@ pub async fn bulk(app: &App, ingest: &Ingest, model: &ModelSlug, bulk: Bulk) -> 
     let index = index(app).await?;
     let kept = models::kept(ingest.pool()).await?;
     let model = kept.iter().find(|kept| kept.slug == *model).context("the model has just been dropped")?;
-    let collection = adopt(ingest, index.as_ref(), &app.config().index.collection, model).await?;
+    let collection = adopt(ingest, index.as_ref(), &app.config().index.collection_prefix, model).await?;
     if bulk == Bulk::End {
         tracing::info!(%collection, "the server builds its graphs");
     }

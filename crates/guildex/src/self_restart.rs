@@ -78,7 +78,7 @@ mod tests {
             panic!("{}", restarts.again());
         }
         let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "restart::tests::a_process_takes_its_own_place_and_counts", "--nocapture"])
+            .args(["--exact", "self_restart::tests::a_process_takes_its_own_place_and_counts", "--nocapture"])
             .env(ROLE, "1")
             .env_remove(VARIABLE)
             .stdout(std::process::Stdio::null())
