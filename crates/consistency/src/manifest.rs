@@ -178,12 +178,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_altered_manifest_is_whole_or_refused(manifest in guildex_test_support::altered(manifest())) {
+        fn an_altered_manifest_is_whole_or_refused(manifest in guildex_test_support::damage::altered(manifest())) {
             check(manifest.to_string().as_bytes())?;
         }
 
         #[test]
-        fn a_damaged_manifest_is_whole_or_refused(bytes in guildex_test_support::damaged(manifest().to_string().into_bytes())) {
+        fn a_damaged_manifest_is_whole_or_refused(bytes in guildex_test_support::damage::damaged(manifest().to_string().into_bytes())) {
             check(&bytes)?;
         }
     }

@@ -319,7 +319,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_altered_question_is_taken_or_refused(asked in any_asked().prop_flat_map(guildex_test_support::altered)) {
+        fn an_altered_question_is_taken_or_refused(asked in any_asked().prop_flat_map(guildex_test_support::damage::altered)) {
             if let Ok(request) = serde_json::from_value(asked) {
                 check(request)?;
             }
@@ -327,7 +327,7 @@ mod tests {
 
         #[test]
         fn a_damaged_question_is_taken_or_refused(
-            body in any_asked().prop_flat_map(|asked| guildex_test_support::damaged(asked.to_string().into_bytes())),
+            body in any_asked().prop_flat_map(|asked| guildex_test_support::damage::damaged(asked.to_string().into_bytes())),
         ) {
             if let Ok(request) = serde_json::from_slice(&body) {
                 check(request)?;

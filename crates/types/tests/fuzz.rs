@@ -39,19 +39,19 @@ proptest! {
 
     #[test]
     fn an_altered_payload_is_another_job_or_none(
-        payload in jobs().prop_flat_map(|job| guildex_test_support::altered(job.encode().unwrap())),
+        payload in jobs().prop_flat_map(|job| guildex_test_support::damage::altered(job.encode().unwrap())),
     ) {
         check(&payload)?;
     }
 
     #[test]
-    fn any_json_is_a_job_or_none(payload in guildex_test_support::any_value()) {
+    fn any_json_is_a_job_or_none(payload in guildex_test_support::damage::any_value()) {
         check(&payload)?;
     }
 
     #[test]
     fn a_damaged_payload_is_a_job_or_none(
-        bytes in jobs().prop_flat_map(|job| guildex_test_support::damaged(job.encode().unwrap().to_string().into_bytes())),
+        bytes in jobs().prop_flat_map(|job| guildex_test_support::damage::damaged(job.encode().unwrap().to_string().into_bytes())),
     ) {
         if let Ok(payload) = serde_json::from_slice::<Value>(&bytes) {
             check(&payload)?;

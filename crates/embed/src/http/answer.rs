@@ -150,13 +150,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_altered_answer_is_vectors_or_none(body in answer().prop_flat_map(guildex_test_support::altered)) {
+        fn an_altered_answer_is_vectors_or_none(body in answer().prop_flat_map(guildex_test_support::damage::altered)) {
             check(&body.to_string())?;
         }
 
         #[test]
         fn a_damaged_answer_is_vectors_or_none(
-            body in answer().prop_flat_map(|answer| guildex_test_support::damaged(answer.to_string().into_bytes())),
+            body in answer().prop_flat_map(|answer| guildex_test_support::damage::damaged(answer.to_string().into_bytes())),
         ) {
             check(&String::from_utf8_lossy(&body))?;
         }

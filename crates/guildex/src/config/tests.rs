@@ -566,7 +566,7 @@ proptest! {
 proptest! {
     #[test]
     fn a_damaged_file_is_read_or_refused_without_its_passwords(
-        bytes in guildex_test_support::damaged(uncommented().into_bytes()),
+        bytes in guildex_test_support::damage::damaged(uncommented().into_bytes()),
     ) {
         let text = String::from_utf8_lossy(&bytes);
         if let Err(error) = load(&text, &[], &[]) {
