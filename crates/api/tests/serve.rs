@@ -29,7 +29,6 @@ async fn served(world: &World, test: impl AsyncFnOnce(&Path)) {
             ingest: Ingest::new(world.pool.clone(), IngestConfig::default()),
             index: world.view.clone(),
             base: "test".to_owned(),
-            content_hash: |_, _| Vec::new(),
         };
         async move { serve(&path, searcher, verifier, stop).await }
     });

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures::{StreamExt, TryStreamExt, stream};
+use guildex_document::{PointDraft, SessionText};
 use guildex_embed::Embedder;
 use guildex_store::sessions;
 use guildex_types::{GuildId, ModelSlug, SessionId};
-use guildex_worker::enrich::{Draft, Enriched};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -167,9 +167,11 @@ async fn texts(pool: &PgPool, embedder: &dyn Embedder) -> Result<Vec<String>, Be
     let mut texts = Vec::new();
     for page in wanted.chunks(PAGE) {
         for session in sessions::load(pool, page, model).await? {
-            let split = Enriched::of(&session).split(embedder.tokenizer())?;
+            let split = SessionText::new(&session).chunk(embedder.tokenizer())?;
             texts.extend(
-                Draft::all(&session, split, model, false).into_iter().map(|draft| draft.passage.text),
+                PointDraft::from_chunks(&session, split, model, false)
+                    .into_iter()
+                    .map(|draft| draft.passage.text),
             );
         }
     }

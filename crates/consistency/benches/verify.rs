@@ -12,10 +12,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use guildex_consistency::verify::{Request, Verifier};
+use guildex_document::content_hash;
 use guildex_index::bm25::{self, Language};
 use guildex_index::{Collection, CollectionName, EdgeIndex, Identity, Payload, Point, VectorIndex};
 use guildex_producer::ingest::{Ingest, IngestConfig};
-use guildex_store::{MIGRATOR, installation, models};
+use guildex_store::{MIGRATOR, installation, models, sessions};
 use guildex_types::{ChannelId, GuildId, MessageId, ModelSlug, PointId, SessionId};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
@@ -55,7 +56,6 @@ async fn compare(pool: &PgPool, folder: &Path, count: i64) {
         ingest: Ingest::new(pool.clone(), IngestConfig::default()),
         index: Arc::new(EdgeIndex::open(folder).unwrap()),
         base: BASE.to_owned(),
-        content_hash: |_, _| vec![7],
     };
     // Opens the collection.
     let nobody = Request { guild: Some(999.try_into().unwrap()), ..Request::default() };
@@ -121,6 +121,7 @@ async fn fill(pool: &PgPool, folder: &Path, count: i64) {
     for from in (0..count).step_by(BATCH as usize) {
         let firsts: Vec<i64> = (from..count.min(from + BATCH)).map(|number| 10 * number + 1).collect();
         store(pool, &model, &firsts).await;
+        record_hashes(pool, &model, &firsts).await;
         index.upsert(&name, firsts.iter().map(|first| point(&model, *first)).collect()).await.unwrap();
     }
     sqlx::query("ANALYZE").execute(pool).await.unwrap();
@@ -153,6 +154,20 @@ async fn store(pool: &PgPool, model: &ModelSlug, firsts: &[i64]) {
     .bind(firsts)
     .bind(firsts.iter().map(|first| session(*first).get()).collect::<Vec<_>>())
     .bind(model.as_str())
+    .execute(pool)
+    .await
+    .unwrap();
+}
+
+async fn record_hashes(pool: &PgPool, model: &ModelSlug, firsts: &[i64]) {
+    let wanted: Vec<_> = firsts.iter().map(|first| (place(*first).0, session(*first))).collect();
+    let loaded = sessions::load(pool, &wanted, model).await.unwrap();
+    sqlx::query(
+        "UPDATE indexed_sessions i SET content_hash = u.hash
+         FROM UNNEST($1::uuid[], $2::bytea[]) AS u (id, hash) WHERE i.session_id = u.id",
+    )
+    .bind(loaded.iter().map(|session| session.id.get()).collect::<Vec<_>>())
+    .bind(loaded.iter().map(|session| content_hash(session, model)).collect::<Vec<_>>())
     .execute(pool)
     .await
     .unwrap();

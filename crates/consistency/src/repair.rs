@@ -5,7 +5,7 @@ use guildex_producer::ingest::Ingest;
 use guildex_types::ModelSlug;
 use serde::{Deserialize, Serialize};
 
-use crate::verify::{Comparison, ContentHash, Counter, VerifyError};
+use crate::verify::{Comparison, Counter, VerifyError};
 
 /// What a repair found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,14 +28,12 @@ pub async fn repair(
     index: &dyn VectorIndex,
     collection: &CollectionName,
     model: &ModelSlug,
-    content_hash: ContentHash,
 ) -> Result<Repaired, VerifyError> {
     let comparison = Comparison {
         ingest,
         collection: Some((index, collection)),
         model,
         is_kept_in_step: true,
-        content_hash,
         repair: true,
         examples: 0,
     };

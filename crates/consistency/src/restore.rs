@@ -16,7 +16,7 @@ use crate::adopt::{AdoptError, collection_of};
 use crate::backup::{BackupError, Line};
 use crate::manifest::{self, Manifest, Saved};
 use crate::repair::{Repaired, repair};
-use crate::verify::{ContentHash, VerifyError};
+use crate::verify::VerifyError;
 
 /// Books written at a time.
 const PAGE: usize = 1_000;
@@ -81,7 +81,6 @@ pub async fn restore(
     index: &dyn VectorIndex,
     base: &str,
     folder: &Path,
-    content_hash: ContentHash,
 ) -> Result<Vec<(ModelSlug, Repaired)>, Error> {
     let manifest = Manifest::read(folder)?;
     let pool = ingest.pool();
@@ -101,7 +100,7 @@ pub async fn restore(
     }
     let mut restored = Vec::new();
     for (saved, model) in pairs {
-        let repaired = one(ingest, index, base, folder, (saved, &model), content_hash).await?;
+        let repaired = one(ingest, index, base, folder, (saved, &model)).await?;
         restored.push((model.slug, repaired));
     }
     lock.commit().await.map_err(StoreError::from)?;
@@ -131,7 +130,6 @@ async fn one(
     base: &str,
     folder: &Path,
     (saved, model): (&Saved, &Kept),
-    content_hash: ContentHash,
 ) -> Result<Repaired, Error> {
     let collection = collection_of(base, model).map_err(AdoptError::from)?;
     let identity = Identity { database: installation(ingest.pool()).await?, index: Uuid::new_v4() };
@@ -141,7 +139,7 @@ async fn one(
 
     index.collections().restore(&collection, &manifest::points(folder, &saved.collection)).await?;
     read_books(ingest, &model.slug, &manifest::books(folder, &saved.collection)).await?;
-    let repaired = repair(ingest, index, &collection.name, &model.slug, content_hash).await?;
+    let repaired = repair(ingest, index, &collection.name, &model.slug).await?;
     index.collections().set_identity(&collection.name, identity).await?;
     Ok(repaired)
 }

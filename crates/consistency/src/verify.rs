@@ -17,7 +17,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use guildex_index::{CollectionName, VectorIndex};
 use guildex_producer::ingest::Ingest;
 use guildex_store::models::{self, Kept, ModelState};
-use guildex_store::sessions::Session;
 use guildex_store::{StoreError, channels, standing};
 use guildex_types::{GuildId, ModelSlug};
 use serde::{Deserialize, Serialize};
@@ -25,9 +24,6 @@ use serde::{Deserialize, Serialize};
 use crate::adopt::{self, AdoptError, adopt};
 use guild::Walk;
 pub use report::{Example, Found, GuildReport, Kind, ModelReport, Report};
-
-/// Tells whether two states of a session would make the same points: the worker's own.
-pub type ContentHash = fn(&Session, &ModelSlug) -> Vec<u8>;
 
 /// What the truth and the index are compared with.
 #[derive(Clone)]
@@ -38,8 +34,6 @@ pub struct Verifier {
     pub index: Arc<dyn VectorIndex>,
     /// What the names of its collections begin with.
     pub base: String,
-    /// What points were made from.
-    pub content_hash: ContentHash,
 }
 
 /// What to compare, and what to do about it.
@@ -97,7 +91,6 @@ impl Verifier {
                 collection: name.as_ref().map(|name| (self.index.as_ref(), name)),
                 model: &model.slug,
                 is_kept_in_step: model.state.is_kept_in_step(),
-                content_hash: self.content_hash,
                 repair: request.repair,
                 examples: request.examples,
             };
@@ -128,7 +121,6 @@ pub(crate) struct Comparison<'a> {
     pub model: &'a ModelSlug,
     /// Whether anything can be missing. A collection that only shrinks may hold no more than it ought to.
     pub is_kept_in_step: bool,
-    pub content_hash: ContentHash,
     pub repair: bool,
     pub examples: usize,
 }

@@ -12,7 +12,6 @@ use guildex_producer::ingest::{Ingest, IngestConfig};
 use guildex_queue::Queues;
 use guildex_search::Searcher;
 use guildex_types::ModelSlug;
-use guildex_worker::enrich::content_hash;
 use guildex_worker::{Concurrency, LastResort, Worker, WorkerConfig};
 use sqlx::PgPool;
 
@@ -195,7 +194,7 @@ impl App {
     /// A comparer of the truth with an index.
     pub fn verifier(&self, pool: PgPool, index: Arc<dyn VectorIndex>) -> Verifier {
         let base = self.config.index.collection_prefix.clone();
-        Verifier { ingest: self.ingest(pool), index, base, content_hash }
+        Verifier { ingest: self.ingest(pool), index, base }
     }
 
     /// Where the process that holds the data folder answers searches.

@@ -3,7 +3,6 @@
 //! - [`Worker`]: takes deliveries from the queues and runs them to their end.
 //! - `intake`: deliveries become claims, in batches.
 //! - `pipeline`: index jobs in stages that overlap: read, embed, write.
-//! - [`enrich`]: the text and the points of a session.
 //! - `tasks`: the jobs that are not about one session.
 //! - `finish`: outcomes go into the ledger, in batches.
 //! - `limits`, `watchdog`: work that takes too long is given up; a process in which it goes on all the same ends.
@@ -14,7 +13,7 @@
 mod breaker;
 mod claims;
 mod config;
-pub mod enrich;
+
 mod finish;
 mod intake;
 mod limits;

@@ -26,10 +26,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::breaker::Breaker;
-use crate::enrich::Draft;
 use crate::limits::{Clock, Limit};
 use crate::parts::Part;
 use crate::targets::Target;
+use guildex_document::PointDraft;
 
 /// Batches that a stage works on at a time. Two: while one waits for I/O or for the last text of its batch,
 /// the other goes on.
@@ -80,7 +80,7 @@ enum Plan<D> {
     Write { parts: Vec<D>, content_hash: Vec<u8> },
 }
 
-type Drafted = Vec<Work<Draft>>;
+type Drafted = Vec<Work<PointDraft>>;
 type Embedded = Vec<Work<Point>>;
 
 /// The jobs of a batch, and how long each of its steps may take.

@@ -6,13 +6,12 @@ mod support;
 use guildex_consistency::repair::{Repaired, repair};
 use guildex_index::VectorIndex;
 use guildex_types::{PointId, Revision};
-use guildex_worker::enrich::content_hash;
 use sqlx::PgPool;
 use support::*;
 
 async fn mend(world: &World) -> Repaired {
     let (view, collection, model) = (world.view.as_ref(), world.collection(), world.model_slug());
-    let repaired = repair(&world.ingest, view, collection, model, content_hash).await.unwrap();
+    let repaired = repair(&world.ingest, view, collection, model).await.unwrap();
     world.settle().await;
     repaired
 }

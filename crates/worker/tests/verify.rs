@@ -10,18 +10,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use guildex_consistency::verify::{GuildReport, Kind, Report, Request, Verifier};
 use guildex_index::{Point, VectorIndex};
 use guildex_types::{ChannelId, GuildId, MessageId, PointId, Revision, SessionId};
-use guildex_worker::enrich::content_hash;
 use sqlx::PgPool;
 use sqlx::types::Uuid;
 use support::*;
 
 async fn run(world: &World, repair: bool) -> Report {
-    let verifier = Verifier {
-        ingest: world.ingest.clone(),
-        index: world.view.clone(),
-        base: "test".to_owned(),
-        content_hash,
-    };
+    let verifier =
+        Verifier { ingest: world.ingest.clone(), index: world.view.clone(), base: "test".to_owned() };
     verifier.verify(&Request { guild: None, repair, examples: 3 }, &|_| {}).await.unwrap()
 }
 

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use guildex_document::SessionText;
 use guildex_embed::Tokenizer;
 use guildex_evaluation::sessions::{AnnotatedChannel as Channel, Method};
-use guildex_worker::enrich::Enriched;
 
 use super::Embed;
 use crate::BenchError;
@@ -70,7 +70,7 @@ fn of_channel(
         let messages = u32::try_from(session.messages.len()).unwrap_or(u32::MAX);
         let words = session.messages.iter().fold(0_u32, |sum, message| sum.saturating_add(message.words));
         if options.eligible.admits(messages, words) {
-            let chunks = Enriched::of(&session).split_into(tokenizer, options.tokens)?.chunks;
+            let chunks = SessionText::new(&session).chunk_by(tokenizer, options.tokens)?.chunks;
             texts.extend(chunks.into_iter().map(|chunk| chunk.text));
         }
     }

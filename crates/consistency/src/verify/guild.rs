@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use guildex_document::content_hash;
 use guildex_index::{MAX_LIMIT, Mark, Which};
 use guildex_store::sessions;
 use guildex_store::standing::{self, Place, Standing};
@@ -155,7 +156,7 @@ impl Walk<'_> {
         let wanted: Vec<_> = stood.keys().map(|session| (self.guild, *session)).collect();
         let loaded = sessions::load(self.of.ingest.pool(), &wanted, self.of.model).await?;
         let same = loaded.iter().filter(|session| stood.get(&session.id) == Some(&session.revision));
-        Ok(same.map(|session| (session.id, (self.of.content_hash)(session, self.of.model))).collect())
+        Ok(same.map(|session| (session.id, content_hash(session, self.of.model))).collect())
     }
 
     async fn standings(&self, sessions: &[SessionId]) -> Result<Vec<Standing>, VerifyError> {

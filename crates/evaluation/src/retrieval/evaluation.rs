@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use guildex_document::{PointDraft, SessionText};
 use guildex_embed::{EmbedError, Embedder};
 use guildex_index::bm25::{self, Language};
 use guildex_index::{
@@ -10,7 +11,6 @@ use guildex_index::{
 };
 use guildex_store::sessions::Session;
 use guildex_types::{Eligibility, ModelSlug};
-use guildex_worker::enrich::{Draft, Enriched};
 use tempfile::TempDir;
 
 use super::corpus::Corpus;
@@ -157,9 +157,9 @@ async fn fill(
     for sessions in batches(drafts) {
         let texts = sessions.iter().flatten().map(|draft| draft.passage.text.clone()).collect();
         let mut vectors = embedder.embed(texts).await?.into_iter();
-        let point = |drafts: Vec<Draft>| {
+        let point = |drafts: Vec<PointDraft>| {
             let vectors: Vec<_> = vectors.by_ref().take(drafts.len()).collect();
-            Draft::into_points(drafts, &vectors)
+            PointDraft::into_points(drafts, &vectors)
         };
         let points: Vec<Point> = sessions.into_iter().flat_map(point).collect();
         done += points.len();
@@ -170,8 +170,8 @@ async fn fill(
 }
 
 /// Groups whole sessions into batches.
-fn batches(sessions: Vec<Vec<Draft>>) -> Vec<Vec<Vec<Draft>>> {
-    let mut batches: Vec<Vec<Vec<Draft>>> = Vec::new();
+fn batches(sessions: Vec<Vec<PointDraft>>) -> Vec<Vec<Vec<PointDraft>>> {
+    let mut batches: Vec<Vec<Vec<PointDraft>>> = Vec::new();
     let mut room = 0;
     for session in sessions {
         if room == 0 {
@@ -190,11 +190,11 @@ fn batches(sessions: Vec<Vec<Draft>>) -> Vec<Vec<Vec<Draft>>> {
 async fn draft(
     embedder: Arc<dyn Embedder>,
     sessions: Vec<Session>,
-) -> Result<Vec<Vec<Draft>>, RetrievalError> {
+) -> Result<Vec<Vec<PointDraft>>, RetrievalError> {
     let drafting = tokio::task::spawn_blocking(move || {
         let draft = |session: &Session| {
-            let split = Enriched::of(session).split(embedder.tokenizer())?;
-            Ok(Draft::all(session, split, embedder.slug(), false))
+            let split = SessionText::new(session).chunk(embedder.tokenizer())?;
+            Ok(PointDraft::from_chunks(session, split, embedder.slug(), false))
         };
         sessions.iter().map(draft).collect()
     });

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use guildex_bench::embed::Way;
-use guildex_worker::enrich::CHUNK_TOKENS;
+use guildex_document::CHUNK_TOKENS;
 
 /// What to measure. Whatever needs a database makes one of its own on the server of `database.url`, and takes it away.
 #[derive(Debug, Subcommand)]

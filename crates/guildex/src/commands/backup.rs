@@ -1,7 +1,6 @@
 use anyhow::{Context, bail};
 use guildex_consistency::backup::backup;
 use guildex_consistency::restore;
-use guildex_worker::enrich::content_hash;
 
 use super::print;
 use crate::app::App;
@@ -34,7 +33,7 @@ pub async fn restore(app: &App, args: Backup) -> anyhow::Result<()> {
     let index = startup::index(app).await?;
     let base = &app.config().index.collection_prefix;
     let ingest = app.ingest(pool);
-    let restored = restore::restore(&ingest, index.as_ref(), base, &args.folder, content_hash).await?;
+    let restored = restore::restore(&ingest, index.as_ref(), base, &args.folder).await?;
     for (model, repaired) in restored {
         print(&format!(
             "{model}: restored; {} sessions as they were, {} to be indexed again, {} removed that are no more\n",

@@ -6,8 +6,8 @@ use guildex_embed::{EmbedError, Embedder, ModelError, Passage};
 
 use super::{Drafted, Embedded, Parts, Plan, Work, bounds};
 use crate::breaker::Stopped;
-use crate::enrich::Draft;
 use crate::finish::Outcome;
+use guildex_document::PointDraft;
 
 pub(super) async fn embed(parts: &Parts, batch: Drafted) -> Embedded {
     if parts.stop.is_cancelled() {
@@ -39,7 +39,7 @@ pub(super) async fn embed(parts: &Parts, batch: Drafted) -> Embedded {
 async fn vectors(
     parts: &Parts,
     embedder: &Arc<dyn Embedder>,
-    batch: &[Work<Draft>],
+    batch: &[Work<PointDraft>],
     passages: &[Passage],
 ) -> Result<Result<Vec<Vec<f32>>, EmbedError>, Stopped> {
     let (limit, _) = bounds(parts, batch.iter().map(|work| &work.part));
@@ -77,7 +77,7 @@ fn without_model(batch: Drafted, error: &ModelError) -> Embedded {
     Vec::new()
 }
 
-fn passages(plan: &Plan<Draft>) -> Vec<Passage> {
+fn passages(plan: &Plan<PointDraft>) -> Vec<Passage> {
     match plan {
         Plan::Write { parts, .. } => parts.iter().map(|draft| draft.passage.clone()).collect(),
         Plan::Remove | Plan::Keep => Vec::new(),
@@ -86,7 +86,7 @@ fn passages(plan: &Plan<Draft>) -> Vec<Passage> {
 
 /// Gives each draft of a work the next vector; there is one for each.
 fn with_vectors(
-    work: Work<Draft>,
+    work: Work<PointDraft>,
     vectors: &mut impl Iterator<Item = Vec<f32>>,
 ) -> Work<guildex_index::Point> {
     let plan = match work.plan {
@@ -94,7 +94,7 @@ fn with_vectors(
         Plan::Keep => Plan::Keep,
         Plan::Write { parts, content_hash } => {
             let vectors: Vec<_> = vectors.take(parts.len()).collect();
-            Plan::Write { parts: Draft::into_points(parts, &vectors), content_hash }
+            Plan::Write { parts: PointDraft::into_points(parts, &vectors), content_hash }
         }
     };
     Work { part: work.part, session: work.session, plan }

@@ -10,10 +10,10 @@ use guildex_store::sessions::{self, Session};
 use guildex_types::{SessionId, Task};
 
 use super::{Drafted, Parts, Plan, Work, bounds, strays};
-use crate::enrich::{Draft, Enriched};
 use crate::finish::Outcome;
 use crate::parts::Part;
 use crate::retry::until_stored;
+use guildex_document::{PointDraft, SessionText};
 
 pub(super) async fn read(parts: &Arc<Parts>, batch: Vec<Part>) -> Drafted {
     if parts.stop.is_cancelled() {
@@ -96,7 +96,7 @@ fn session_of(part: &Part) -> Option<SessionId> {
     }
 }
 
-type Planned = Result<(Session, Plan<Draft>), Outcome>;
+type Planned = Result<(Session, Plan<PointDraft>), Outcome>;
 
 /// Tokenising takes a core for a while, so it does not happen on the runtime's threads.
 async fn plan_all(parts: Arc<Parts>, found: Vec<(Part, Session)>) -> Vec<(Part, Planned)> {
@@ -143,16 +143,16 @@ fn plan(parts: &Parts, embedder: Option<&dyn Embedder>, session: Session) -> Pla
         return Ok((session, Plan::Remove));
     }
     let model = &parts.target.model;
-    let enriched = Enriched::of(&session);
+    let enriched = SessionText::new(&session);
     let content_hash = enriched.content_hash(&session, model);
     if session.indexed.as_ref().is_some_and(|indexed| indexed.content_hash.as_ref() == Some(&content_hash)) {
         return Ok((session, Plan::Keep));
     }
     let Some(embedder) = embedder else { return Ok((session, Plan::Remove)) };
-    let split = enriched.split(embedder.tokenizer()).map_err(|error| Outcome::Failed(error.to_string()))?;
+    let split = enriched.chunk(embedder.tokenizer()).map_err(|error| Outcome::Failed(error.to_string()))?;
     if split.header_cut > 0 {
         tracing::warn!(session = %session.id, tokens = split.header_cut, "the channel's name was cut");
     }
-    let drafts = Draft::all(&session, split, model, parts.previews);
+    let drafts = PointDraft::from_chunks(&session, split, model, parts.previews);
     Ok((session, Plan::Write { parts: drafts, content_hash }))
 }

@@ -1,0 +1,37 @@
+//! Chunks of a session, and which of them are neighbours.
+
+use guildex_embed::{Split, Tokenizer, TokenizerError};
+
+use crate::session_text::SessionText;
+
+/// Most tokens in a chunk. Of 64 to 250, smaller chunks find more and show less of a conversation; this size does
+/// well at both (`docs/retrieval.md`).
+pub const CHUNK_TOKENS: usize = 96;
+
+/// Chunks before and after a chunk that count as its neighbours. Searches find no more with the whole session, which
+/// would store a long session's words with each of its chunks.
+pub(crate) const NEIGHBOURS: usize = 3;
+
+impl SessionText {
+    /// Cuts what was said into chunks of at most [`CHUNK_TOKENS`].
+    ///
+    /// # Errors
+    /// If the tokenizer fails.
+    pub fn chunk(&self, tokenizer: &Tokenizer) -> Result<Split, TokenizerError> {
+        self.chunk_by(tokenizer, CHUNK_TOKENS)
+    }
+
+    /// Cuts what was said into chunks of at most `max_tokens`, for experiments with the size.
+    ///
+    /// # Errors
+    /// If the tokenizer fails.
+    pub fn chunk_by(&self, tokenizer: &Tokenizer, max_tokens: usize) -> Result<Split, TokenizerError> {
+        guildex_embed::split(&tokenizer.at_most(max_tokens), "", &self.spoken)
+    }
+}
+
+/// The chunk at `position` with its neighbours.
+pub(crate) fn neighbourhood<T>(chunks: &[T], position: usize) -> &[T] {
+    let end = chunks.len().min(position + NEIGHBOURS + 1);
+    chunks.get(position.saturating_sub(NEIGHBOURS)..end).unwrap_or_default()
+}

@@ -1,0 +1,59 @@
+//! Fingerprint of a session's points.
+
+use guildex_store::sessions::Session;
+use guildex_types::ModelSlug;
+use sha2::{Digest, Sha256};
+
+use crate::session_text::SessionText;
+
+/// Version of the text template. Raise it whenever [`SessionText`] changes, so that every session is embedded again.
+const TEMPLATE: &str = "2";
+
+/// Hash of everything that a session's points are made from; see [`SessionText::content_hash`].
+pub fn content_hash(session: &Session, model: &ModelSlug) -> Vec<u8> {
+    SessionText::new(session).content_hash(session, model)
+}
+
+impl SessionText {
+    /// Hash of everything that the points are made from: two states of a session with the same hash have the same
+    /// points. `session` is the one that this text was made from.
+    pub fn content_hash(&self, session: &Session, model: &ModelSlug) -> Vec<u8> {
+        let mut hash = Sha256::new();
+        let mut add = |text: &str| {
+            hash.update(text.len().to_le_bytes());
+            hash.update(text);
+        };
+        add(TEMPLATE);
+        add(model.as_str());
+        add(&self.header);
+        add(session.language.as_deref().unwrap_or_default());
+        for (line, message) in self.lines.iter().zip(&session.messages) {
+            add(line);
+            add(&message.id.to_string());
+        }
+        hash.finalize().to_vec()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use guildex_types::SearchText;
+
+    use super::*;
+    use crate::testing::session;
+
+    #[test]
+    fn everything_that_readers_see_changes_the_hash() {
+        let hash = |change: &dyn Fn(&mut Session)| {
+            let mut session = session(&["the bed is cold"]);
+            change(&mut session);
+            content_hash(&session, &"model".parse().unwrap())
+        };
+        let unchanged = hash(&|_| {});
+        assert_eq!(unchanged, hash(&|_| {}));
+        assert_ne!(unchanged, hash(&|session| session.channel_name = "other".into()));
+        assert_ne!(unchanged, hash(&|session| session.messages[0].author_name = "Bo".into()));
+        assert_ne!(unchanged, hash(&|session| session.messages[0].text = SearchText::from_parts(["hot"])));
+        assert_ne!(unchanged, hash(&|session| session.language = Some("english".into())));
+    }
+}
