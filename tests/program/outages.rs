@@ -10,9 +10,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::feed::Feed;
 use crate::points::{assert_in_step, collection, points, points_in};
-use crate::servers::{Postgres, Redis};
 use crate::standin::{Fault, StandIn};
 use crate::world::{Running, World, postgres, redis_url, wait_until};
+use guildex_test_support::servers::{Postgres, Redis};
 
 /// How long each outage lasts.
 const LASTS: Duration = Duration::from_secs(4);

@@ -8,18 +8,18 @@ use std::time::Duration;
 
 use guildex_producer::ingest::{Ingest, IngestConfig};
 use guildex_queue::{Queues, testing};
+pub use guildex_test_support::TEST_TIMEOUT;
+pub use guildex_test_support::servers::{execute_on, signal};
+pub use guildex_test_support::sync::wait_until;
 use serde_json::Value;
+use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
 use url::Url;
 use uuid::Uuid;
 
 /// The program under test.
 const GUILDEX: &str = env!("CARGO_BIN_EXE_guildex");
-/// Long enough for a busy machine; a test that works does not wait for it.
-pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What one Guildex has to itself. All of it is taken away at the end, whatever came of the test.
 pub struct World {
@@ -330,21 +330,6 @@ impl Drop for Running {
     }
 }
 
-/// Tells a process something.
-pub fn signal(process: u32, name: &str) {
-    let told = Command::new("sh").args(["-c", "kill -\"$0\" \"$1\"", name, &process.to_string()]).status();
-    assert!(told.unwrap().success());
-}
-
-/// Looks again and again until it is so.
-pub async fn wait_until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so().await {
-        assert!(Instant::now() < deadline, "this never came: {what}");
-        sleep(Duration::from_millis(10)).await;
-    }
-}
-
 /// The server that all tests share.
 pub fn redis_url() -> String {
     std::env::var("REDIS_URL").expect("REDIS_URL is unset: run scripts/test")
@@ -353,10 +338,4 @@ pub fn redis_url() -> String {
 /// The server that all tests share.
 pub fn postgres() -> Url {
     std::env::var("DATABASE_URL").expect("DATABASE_URL is unset: run scripts/test").parse().unwrap()
-}
-
-pub async fn execute_on(postgres: &Url, sql: &str) -> sqlx::Result<()> {
-    let mut connection = PgConnection::connect(postgres.as_str()).await?;
-    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await?;
-    connection.close().await
 }

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use guildex_queue::{Config, QueueError, Queues};
 use guildex_types::JobClass;
-use support::{Consumer, Server, new_ids, push_in_the_end};
+use support::{Consumer, Redis, config_of, new_ids, push_in_the_end};
 use tokio::sync::Notify;
 
 #[tokio::test]
 async fn a_flushed_redis_is_taken_up_again() {
-    let server = Server::running().await;
-    let queues = Queues::connect(&server.config()).await.unwrap();
+    let server = Redis::start().await;
+    let queues = Queues::connect(&config_of(&server)).await.unwrap();
     let mut consumer = working_consumer(&queues).await;
 
     command(&queues, &["FLUSHALL"]).await;
@@ -26,11 +26,11 @@ async fn a_flushed_redis_is_taken_up_again() {
 
 #[tokio::test]
 async fn cut_connections_are_made_anew() {
-    let server = Server::running().await;
-    let queues = Queues::connect(&server.config()).await.unwrap();
+    let server = Redis::start().await;
+    let queues = Queues::connect(&config_of(&server)).await.unwrap();
     let mut consumer = working_consumer(&queues).await;
 
-    command(&Queues::connect(&server.config()).await.unwrap(), &["CLIENT", "KILL", "SKIPME", "yes"]).await;
+    command(&Queues::connect(&config_of(&server)).await.unwrap(), &["CLIENT", "KILL", "SKIPME", "yes"]).await;
     let ids = new_ids(1);
     push_in_the_end(&queues, JobClass::Live, &ids).await;
     assert_eq!(consumer.next_job().await, ids[0]);
@@ -39,14 +39,14 @@ async fn cut_connections_are_made_anew() {
 
 #[tokio::test]
 async fn a_redis_that_died_and_came_back_empty_is_taken_up_again() {
-    let mut server = Server::running().await;
-    let queues = Queues::connect(&server.config()).await.unwrap();
+    let mut server = Redis::start().await;
+    let queues = Queues::connect(&config_of(&server)).await.unwrap();
     let mut consumer = working_consumer(&queues).await;
 
     for _ in 0..2 {
         server.kill();
         assert!(queues.ping().await.is_err());
-        server.start(&[]).await;
+        server.restart().await;
         let ids = new_ids(1);
         push_in_the_end(&queues, JobClass::Live, &ids).await;
         assert_eq!(consumer.next_job().await, ids[0]);
@@ -56,12 +56,12 @@ async fn a_redis_that_died_and_came_back_empty_is_taken_up_again() {
 
 #[tokio::test]
 async fn a_consumer_that_starts_before_redis_waits_for_it() {
-    let mut server = Server::nowhere();
-    let queues = Queues::open(&server.config()).unwrap();
+    let mut server = Redis::stopped();
+    let queues = Queues::open(&config_of(&server)).unwrap();
     let mut consumer = Consumer::start(&queues, JobClass::Live, 1);
     assert!(queues.ping().await.is_err());
 
-    server.start(&[]).await;
+    server.restart().await;
     let ids = new_ids(1);
     push_in_the_end(&queues, JobClass::Live, &ids).await;
     assert_eq!(consumer.next_job().await, ids[0]);
@@ -70,8 +70,8 @@ async fn a_consumer_that_starts_before_redis_waits_for_it() {
 
 #[tokio::test]
 async fn handlers_live_through_an_outage_and_are_waited_for_when_stopped_in_it() {
-    let mut server = Server::running().await;
-    let queues = Queues::connect(&server.config()).await.unwrap();
+    let mut server = Redis::start().await;
+    let queues = Queues::connect(&config_of(&server)).await.unwrap();
     queues.push(JobClass::Live, &new_ids(1)).await.unwrap();
     let (release, finished) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (gate, done) = (release.clone(), finished.clone());
@@ -100,7 +100,7 @@ async fn handlers_live_through_an_outage_and_are_waited_for_when_stopped_in_it()
 
 #[tokio::test]
 async fn a_consumer_can_be_stopped_while_redis_is_away() {
-    let queues = Queues::open(&Server::nowhere().config()).unwrap();
+    let queues = Queues::open(&config_of(&Redis::stopped())).unwrap();
     let consumer = Consumer::start(&queues, JobClass::Live, 1);
     assert!(queues.ping().await.is_err());
     assert_eq!(consumer.stop().await, []);
@@ -108,16 +108,16 @@ async fn a_consumer_can_be_stopped_while_redis_is_away() {
 
 #[tokio::test]
 async fn connecting_fails_clearly_and_keeps_the_password_to_itself() {
-    let mut server = Server::nowhere();
-    let secret = Config { url: server.url_with("hunter2"), ..server.config() };
+    let mut server = Redis::stopped();
+    let secret = Config { url: server.url_with("hunter2"), ..config_of(&server) };
     let refused = Queues::connect(&secret).await.err().unwrap();
     assert!(refused.to_string().contains("refused"), "{refused}");
 
-    server.start(&["--requirepass", "another"]).await;
+    server.restart_with(&["--requirepass", "another"]).await;
     let denied = Queues::connect(&secret).await.err().unwrap();
     assert!(denied.to_string().contains("Password authentication failed"), "{denied}");
 
-    let malformed = Config { url: "redis://:hunter2/@ä:x".to_owned(), ..server.config() };
+    let malformed = Config { url: "redis://:hunter2/@ä:x".to_owned(), ..config_of(&server) };
     let malformed = Queues::connect(&malformed).await.err().unwrap();
     for error in [refused, denied, malformed] {
         assert!(matches!(error, QueueError::Redis(_)));

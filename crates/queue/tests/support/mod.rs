@@ -2,20 +2,17 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::collections::HashSet;
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use guildex_queue::{Config, Delivery, Queues};
 use guildex_types::{JobClass, JobId};
-use tempfile::TempDir;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// Long enough for a busy machine; a test that works does not wait for it.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub use guildex_test_support::TEST_TIMEOUT as PATIENCE;
+pub use guildex_test_support::servers::Redis;
 
 pub fn new_ids(count: usize) -> Vec<JobId> {
     std::iter::repeat_with(JobId::new).take(count).collect()
@@ -94,69 +91,14 @@ pub fn assert_same(got: &[JobId], expected: &[JobId]) {
     assert_eq!(got, expected);
 }
 
-/// A Redis that a test may stop, start and flush.
-pub struct Server {
-    port: u16,
-    folder: TempDir,
-    process: Option<Child>,
-}
-
-impl Server {
-    /// A place for a server that does not run yet.
-    pub fn nowhere() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Self { port, folder: tempfile::tempdir().unwrap(), process: None }
-    }
-
-    pub async fn running() -> Self {
-        let mut server = Self::nowhere();
-        server.start(&[]).await;
-        server
-    }
-
-    pub async fn start(&mut self, settings: &[&str]) {
-        let process = Command::new("redis-server")
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""])
-            .args(settings)
-            .current_dir(self.folder.path())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server is needed for this test: run scripts/test");
-        self.process = Some(process);
-        timeout(PATIENCE, async {
-            while tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await
-        .expect("redis-server listens");
-    }
-
-    pub fn kill(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            process.kill().unwrap();
-            process.wait().unwrap();
-        }
-    }
-
-    pub fn config(&self) -> Config {
-        Config {
-            url: format!("redis://127.0.0.1:{}", self.port),
-            poll_interval: Duration::from_millis(10),
-            heartbeat_interval: Duration::from_millis(500),
-            missed_heartbeats: 4,
-            ..Config::default()
-        }
-    }
-
-    pub fn url_with(&self, password: &str) -> String {
-        format!("redis://:{password}@127.0.0.1:{}", self.port)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.kill();
+/// Queue settings for a server of the test's own.
+pub fn config_of(redis: &Redis) -> Config {
+    Config {
+        url: redis.url(),
+        poll_interval: Duration::from_millis(10),
+        heartbeat_interval: Duration::from_millis(500),
+        missed_heartbeats: 4,
+        ..Config::default()
     }
 }
 
