@@ -1,6 +1,6 @@
 //! Tests of the whole program: its processes, with a real Postgres, Redis, model and embedded index.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests may panic")]
-#![cfg(feature = "edge")]
+#![cfg(feature = "embedded")]
 
 mod export;
 mod feed;

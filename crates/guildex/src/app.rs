@@ -13,6 +13,7 @@ use guildex_queue::Queues;
 use guildex_search::Searcher;
 use guildex_types::ModelSlug;
 use guildex_worker::{Concurrency, LastResort, Worker, WorkerConfig};
+use secrecy::ExposeSecret;
 use sqlx::PgPool;
 
 use crate::config::Config;
@@ -131,7 +132,7 @@ impl App {
         let config = ServerConfig {
             url: index.server_url()?.expose().to_owned(),
             http_url: server.http_url.as_ref().map(|url| url.expose().to_owned()),
-            api_key: server.api_key.as_ref().map(|key| key.expose().to_owned().into()),
+            api_key: server.api_key.as_ref().map(|key| key.expose_secret().to_owned().into()),
             timeout: server.timeout,
             connect_timeout: server.connect_timeout,
             pool: server.pool_size,

@@ -10,7 +10,6 @@ mod layers;
 pub mod models;
 mod rules;
 pub mod schema;
-pub mod secret;
 mod settings;
 mod show;
 

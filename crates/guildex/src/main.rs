@@ -14,6 +14,7 @@ mod startup;
 use std::process::ExitCode;
 
 use clap::Parser;
+use guildex_types::ErrorChain;
 
 use crate::cli::Cli;
 
@@ -30,16 +31,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// What happened, and each reason behind it, on a line of its own.
+/// Prints an error with its causes, and returns the exit status.
 fn fail(error: &anyhow::Error, status: u8) -> ExitCode {
-    eprintln!("error: {error}");
-    let mut told = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        // Some errors tell their source already.
-        if !told.contains(&cause) {
-            eprintln!("  because: {cause}");
-        }
-        told = cause;
-    }
+    eprintln!("error: {}", ErrorChain(error.as_ref()));
     status.into()
 }

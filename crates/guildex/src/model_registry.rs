@@ -70,7 +70,7 @@ fn named(config: &Config, slug: &ModelSlug, model: &NamedModel) -> anyhow::Resul
             let base_url = model.base_url.as_ref().context("base_url is missing")?.expose().parse()?;
             let name = model.model.clone().context("model is missing")?;
             guildex_embed::Provider::Http(HttpConfig {
-                api_key: model.api_key.as_ref().map(|key| key.expose().to_owned().into()),
+                api_key: model.api_key.clone(),
                 send_dimensions: model.send_dimensions,
                 window,
                 max_batch_texts: model.max_batch_texts,

@@ -4,10 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use guildex_embed::Pooling;
+use guildex_types::config::{SecretUrl, duration, optional_secret, unset};
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
-
-use super::schema::{blank, duration};
-use super::secret::{Secret, SecretUrl};
 
 /// Where a model's vectors come from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,16 +22,16 @@ pub enum Provider {
 }
 
 /// A model that `guildex reindex --to NAME` can fill a collection for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NamedModel {
     /// Who embeds. Default: `local`.
     pub provider: Provider,
     /// Local: the folder that holds the model's files. Not set by default.
-    #[serde(with = "blank")]
+    #[serde(with = "unset")]
     pub dir: Option<PathBuf>,
     /// Local: a model that fastembed knows, downloaded at first use, where there is no folder. Not set by default.
-    #[serde(with = "blank")]
+    #[serde(with = "unset")]
     pub source: Option<String>,
     /// Local, from a folder. Default: `mean`.
     pub pooling: Pooling,
@@ -45,18 +44,18 @@ pub struct NamedModel {
     /// What is put before a text to be found. Default: nothing.
     pub passage_prefix: String,
     /// HTTP: where `/embeddings` is, such as `https://api.openai.com/v1`. Not set by default.
-    #[serde(with = "blank")]
+    #[serde(with = "unset")]
     pub base_url: Option<SecretUrl>,
     /// HTTP: the key. Secret; not set by default.
-    #[serde(with = "blank")]
-    pub api_key: Option<Secret>,
+    #[serde(with = "optional_secret")]
+    pub api_key: Option<SecretString>,
     /// HTTP: the model, as the server calls it. Not set by default.
-    #[serde(with = "blank")]
+    #[serde(with = "unset")]
     pub model: Option<String>,
     /// HTTP: whether to ask for vectors of `dimensions`. Default: `false`.
     pub send_dimensions: bool,
     /// HTTP, hash: a `tokenizer.json` to count tokens with; without it they are estimated. Not set by default.
-    #[serde(with = "blank")]
+    #[serde(with = "unset")]
     pub tokenizer: Option<PathBuf>,
     /// HTTP: the most texts of one call. Default: 64.
     pub max_batch_texts: usize,

@@ -4,11 +4,11 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use guildex_types::config::{SecretUrl, duration};
 use tracing_subscriber::EnvFilter;
 
 use super::models::{NamedModel, Provider};
-use super::schema::{Config, duration};
-use super::secret::SecretUrl;
+use super::schema::Config;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
@@ -90,7 +90,7 @@ pub fn rules(config: &Config) -> Vec<Rule> {
         time("sessions.max_span", sessions.max_span, MINUTE..=24 * HOUR),
         rule(
             "sessions.max_span",
-            duration::text(&sessions.max_span),
+            duration::text(sessions.max_span),
             "at most sessions.lookback",
             sessions.max_span <= sessions.lookback,
         ),
@@ -99,7 +99,7 @@ pub fn rules(config: &Config) -> Vec<Rule> {
         time("sessions.join_gap", sessions.join_gap, Duration::ZERO..=24 * HOUR),
         rule(
             "sessions.join_gap",
-            duration::text(&sessions.join_gap),
+            duration::text(sessions.join_gap),
             "at most sessions.lookback",
             sessions.join_gap <= sessions.lookback,
         ),
@@ -114,7 +114,7 @@ pub fn rules(config: &Config) -> Vec<Rule> {
         time("retry.max_delay", retry.max_delay, MILLISECOND..=24 * HOUR),
         rule(
             "retry.max_delay",
-            duration::text(&retry.max_delay),
+            duration::text(retry.max_delay),
             "at least retry.initial_delay",
             retry.max_delay >= retry.initial_delay,
         ),
@@ -215,14 +215,14 @@ fn number<T: Display + PartialOrd>(key: impl Into<String>, found: T, range: Rang
 }
 
 fn time(key: impl Into<String>, found: Duration, range: RangeInclusive<Duration>) -> Rule {
-    let allowed = format!("{} to {}", duration::text(range.start()), duration::text(range.end()));
-    rule(key, duration::text(&found), allowed, range.contains(&found))
+    let allowed = format!("{} to {}", duration::text(*range.start()), duration::text(*range.end()));
+    rule(key, duration::text(found), allowed, range.contains(&found))
 }
 
 /// What is given up at the soft limit is noted before the hard one ends the process.
 fn in_order(kind: &str, soft: Duration, hard: Duration) -> Rule {
     let key = format!("worker.time_limits.{kind}.hard");
-    rule(key, duration::text(&hard), format!("more than worker.time_limits.{kind}.soft"), hard > soft)
+    rule(key, duration::text(hard), format!("more than worker.time_limits.{kind}.soft"), hard > soft)
 }
 
 /// A part of the names of Redis keys and collections.

@@ -8,15 +8,16 @@ use chrono::TimeDelta;
 use guildex_index::{Mode, Quantization};
 use guildex_producer::sessionizer::Rules;
 use guildex_search::{Fallback, SearchConfig};
+use guildex_types::config::{SecretUrl, duration, optional_duration, optional_secret, unset};
 use guildex_types::{ChannelId, Eligibility, ModelSlug, UserId};
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use super::error::ConfigError;
 use super::models::NamedModel;
-use super::secret::{Secret, SecretUrl};
 
 /// The whole configuration.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The folder of the embedded index, its lock and its socket. Default: `data`, in the working directory.
@@ -50,29 +51,29 @@ pub struct Config {
 }
 
 /// Postgres, which holds the truth.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Database {
     /// Where it is: `postgres://user:password@host:port/name`. Secret; not set by default.
-    #[serde(with = "blank")]
+    #[serde(with = "unset")]
     pub url: Option<SecretUrl>,
     /// Connections that one process may hold at once. Default: 20.
     pub max_connections: u32,
 }
 
 /// Redis, which wakes and feeds workers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Redis {
     /// Where it is: `redis://user:password@host:port/number`. Secret; not set by default.
-    #[serde(with = "blank")]
+    #[serde(with = "unset")]
     pub url: Option<SecretUrl>,
     /// What the names of all keys begin with, so that several Guildexes can share a server. Default: `guildex`.
     pub prefix: String,
 }
 
 /// The vector index.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Index {
     /// What the names of collections begin with; a model's slug follows. Default: `guildex`.
@@ -96,18 +97,18 @@ pub enum Backend {
 }
 
 /// A Qdrant server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Server {
     /// Where it answers gRPC: `http://host:6334`, or `https://`. Secret; not set by default.
-    #[serde(with = "blank")]
+    #[serde(with = "unset")]
     pub url: Option<SecretUrl>,
     /// Where it answers HTTP, for backups. Not set by default: the same host, port 6333.
-    #[serde(with = "blank")]
+    #[serde(with = "unset")]
     pub http_url: Option<SecretUrl>,
     /// Its API key. Secret; not set by default.
-    #[serde(with = "blank")]
-    pub api_key: Option<Secret>,
+    #[serde(with = "optional_secret")]
+    pub api_key: Option<SecretString>,
     /// How long one request may take. Default: 10 s.
     #[serde(with = "duration")]
     pub timeout: Duration,
@@ -126,13 +127,13 @@ pub struct Server {
 
 /// The embedding model that a new database begins with, and how local models run. Which model is in use later is
 /// for the database to say.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Model {
     /// The slug, precision included. Default: `all-minilm-l6-v2-fp32`.
     pub name: ModelSlug,
     /// The folder that holds the model's files. Not set by default: the model is downloaded at first use.
-    #[serde(with = "blank")]
+    #[serde(with = "unset")]
     pub dir: Option<PathBuf>,
     /// Copies of the model that embed side by side, one thread each; 0 means one per core, up to eight.
     /// Default: 0.
@@ -142,13 +143,13 @@ pub struct Model {
     /// The most tokens of one text; longer sessions become several chunks. Default: 256.
     pub max_tokens: usize,
     /// ONNX Runtime's shared library. Not set by default.
-    #[serde(with = "blank")]
+    #[serde(with = "unset")]
     pub onnxruntime: Option<PathBuf>,
 }
 
 /// How messages become sessions, and which sessions are indexed. The defaults are those of [`Eligibility`] and
 /// [`Rules`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sessions {
     /// Sessions of fewer messages are not indexed, but for long lone messages.
@@ -175,7 +176,7 @@ pub struct Sessions {
 }
 
 /// Members and channels whose messages are never stored and never indexed.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OptOut {
     /// Members' ids, as texts. Default: none.
@@ -185,7 +186,7 @@ pub struct OptOut {
 }
 
 /// What is kept no longer.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retention {
     /// How long messages are kept, from when they were sent. Not set by default: for ever.
@@ -194,7 +195,7 @@ pub struct Retention {
 }
 
 /// The workers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Worker {
     /// Sessions that are embedded and written together. Default: 64.
@@ -222,7 +223,7 @@ pub struct Worker {
 }
 
 /// Jobs in flight in one worker process, by class.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Concurrency {
     /// Default: 16.
@@ -234,7 +235,7 @@ pub struct Concurrency {
 }
 
 /// Time limits by kind of job. The defaults are those of [`guildex_worker::Limits`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TimeLimits {
     /// A step of indexing sessions: a batch that is tokenised, a call of the model, a call of the index.
@@ -246,7 +247,7 @@ pub struct TimeLimits {
 }
 
 /// A soft limit and a hard one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TimeLimit {
     /// After this the attempt is given up.
@@ -258,7 +259,7 @@ pub struct TimeLimit {
 }
 
 /// How failed jobs are retried.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retry {
     /// Delay before the second attempt; it doubles with each attempt. Default: 1 s.
@@ -270,7 +271,7 @@ pub struct Retry {
 }
 
 /// The dispatcher, which moves due jobs from Postgres into Redis.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Dispatcher {
     /// The most jobs of a class in Redis, and 128 at most of live ones. Default: 256; at a few thousand due jobs
@@ -288,7 +289,7 @@ pub struct Dispatcher {
 }
 
 /// Searches.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Search {
     /// What ranks where a search does not say. Default: `hybrid`.
@@ -303,7 +304,7 @@ pub struct Search {
 }
 
 /// A chunk scores `weight / (k + rank)` in each ranking. The defaults are those of [`guildex_index::Fusion`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Fusion {
     /// How little the top of a ranking counts over what follows. Default: 2.
@@ -315,7 +316,7 @@ pub struct Fusion {
 }
 
 /// The log, on standard error.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
     /// What is logged: a level, or directives such as `info,sqlx=warn`. Default: `info`.
@@ -570,90 +571,5 @@ impl Search {
             deadline: self.timeout,
             fallback: self.fallback,
         }
-    }
-}
-
-/// An optional value, written as an empty text when it is not set: TOML has no null, and every key is to be
-/// seen in the serialised defaults.
-pub(super) mod blank {
-    use serde::de::value::StringDeserializer;
-    use serde::de::{Deserialize, Deserializer, IntoDeserializer};
-    use serde::ser::{Serialize, Serializer};
-
-    pub fn serialize<T: Serialize, S: Serializer>(
-        value: &Option<T>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        match value {
-            Some(value) => value.serialize(serializer),
-            None => serializer.serialize_str(""),
-        }
-    }
-
-    pub fn deserialize<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
-    where
-        T: Deserialize<'de>,
-        D: Deserializer<'de>,
-    {
-        let text = String::deserialize(deserializer)?;
-        if text.trim().is_empty() {
-            return Ok(None);
-        }
-        let text: StringDeserializer<D::Error> = text.into_deserializer();
-        T::deserialize(text).map(Some)
-    }
-}
-
-/// A duration that may not be set, and is an empty text then.
-pub(super) mod optional_duration {
-    use std::time::Duration;
-
-    use serde::de::value::StringDeserializer;
-    use serde::de::{Deserialize, Deserializer, IntoDeserializer};
-    use serde::ser::Serializer;
-
-    use super::duration;
-
-    pub fn serialize<S: Serializer>(value: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-        match value {
-            Some(value) => duration::serialize(value, serializer),
-            None => serializer.serialize_str(""),
-        }
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        if text.trim().is_empty() {
-            return Ok(None);
-        }
-        let text: StringDeserializer<D::Error> = text.into_deserializer();
-        duration::deserialize(text).map(Some)
-    }
-}
-
-/// A duration as people write it: `300ms`, `60s`, `1h 30m`.
-pub(super) mod duration {
-    use std::time::Duration;
-
-    use jiff::fmt::friendly::{SpanParser, SpanPrinter};
-    use serde::de::{Deserialize, Deserializer, Error};
-    use serde::ser::Serializer;
-
-    /// The duration in its shortest spelling.
-    pub fn text(duration: &Duration) -> String {
-        SpanPrinter::new().unsigned_duration_to_string(duration)
-    }
-
-    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&text(duration))
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        SpanParser::new().parse_unsigned_duration(&text).map_err(|_| {
-            D::Error::custom(format_args!(
-                "{text:?} is no duration: write a number and a unit, as in 300ms, 60s or 24h"
-            ))
-        })
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use guildex_embed::Embedder;
 use guildex_store::StoreError;
 use guildex_store::sessions::{self, Session};
-use guildex_types::{SessionId, Task};
+use guildex_types::{ErrorChain, SessionId, Task};
 
 use super::{Drafted, Parts, Plan, Work, bounds, strays};
 use crate::finish::Outcome;
@@ -109,7 +109,7 @@ async fn plan_all(parts: Arc<Parts>, found: Vec<(Part, Session)>) -> Vec<(Part, 
     let clock = parts.clock.clone();
     let plan_each = move || {
         let embedder = embedder.inspect_err(|error| {
-            tracing::error!(error = report(error), "sessions wait for their model");
+            tracing::error!(error = %ErrorChain(error), "sessions wait for their model");
         });
         let reads = |session| match &embedder {
             Ok(embedder) => plan(&parts, embedder.as_deref(), session),
@@ -127,12 +127,6 @@ async fn plan_all(parts: Arc<Parts>, found: Vec<(Part, Session)>) -> Vec<(Part, 
             jobs.into_iter().map(|part| (part, given_up())).collect()
         }
     }
-}
-
-/// An error with its reasons, on one line.
-fn report(error: &dyn std::error::Error) -> String {
-    let reasons = std::iter::successors(error.source(), |reason| reason.source());
-    reasons.fold(error.to_string(), |told, reason| format!("{told}: {reason}"))
 }
 
 /// `embedder` is none where the collection only shrinks.

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
+use guildex_types::ErrorChain;
 use serde::Serialize;
 
 /// How long a check may take. Loading a model has [`PATIENCE`].
@@ -87,7 +88,7 @@ impl Check {
         let (outcome, found, advice, given) = match outcome {
             Ok(Ok((Finding { found, warning: None }, given))) => (Outcome::Ok, found, None, Some(given)),
             Ok(Ok((Finding { found, warning }, given))) => (Outcome::Warning, found, warning, Some(given)),
-            Ok(Err(error)) => failed(on_one_line(&error)),
+            Ok(Err(error)) => failed(ErrorChain(error.as_ref()).to_string().replace('\n', " ")),
             Err(_) => failed(format!("no answer within {} s", limit.as_secs())),
         };
         (Self { name: name.into(), outcome, milliseconds, found, advice }, given)
@@ -115,17 +116,6 @@ impl Check {
         }
         text
     }
-}
-
-/// An error with its reasons, each told once.
-fn on_one_line(error: &anyhow::Error) -> String {
-    let mut told = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !told.contains(&cause) {
-            let _ = write!(told, ": {cause}");
-        }
-    }
-    told.replace('\n', " ")
 }
 
 #[cfg(test)]

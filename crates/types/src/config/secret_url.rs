@@ -1,4 +1,4 @@
-//! What nobody is to see: keys, and connection URLs, which hold passwords.
+//! Connection URLs, which hold passwords.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,59 +6,30 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use url::Url;
 
-/// A key. `Display`, `Debug` and `Serialize` show nothing of it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The key: for the client that needs it, and nobody else.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(***)")
-    }
-}
-
-impl Serialize for Secret {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("***")
-    }
-}
-
-impl<'de> Deserialize<'de> for Secret {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self(String::deserialize(deserializer)?.trim().to_owned()))
-    }
-}
-
-/// Query parameters that are shown; all others may be a password, or a piece of one.
+/// Query parameters that are shown; any other may be a password, or a part of one.
 const SHOWN: [&str; 6] = ["application_name", "db", "dbname", "protocol", "sslmode", "sslrootcert"];
 
-/// A connection URL. `Display`, `Debug` and `Serialize` show it without its password and without any query
-/// parameter that is not known to be harmless; [`expose`](Self::expose) gives all of it.
+/// A connection URL. `Display`, `Debug` and `Serialize` hide its password and all query parameters that are not known
+/// to be harmless; [`expose`](Self::expose) returns the whole URL.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretUrl(Url);
 
-/// A text that is no connection URL. Its message holds nothing of the text.
+/// Error of a text that is not a connection URL. The message holds no part of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidUrl {
-    /// It cannot be read as a URL.
+    /// The text does not parse as a URL.
     #[error("not a URL ({0}): write scheme://user:password@host:port/name, special characters as %XX")]
     Syntax(#[from] url::ParseError),
-    /// It names no place to connect to.
+    /// The URL has no address to connect to.
     #[error("not a connection URL: write scheme://user:password@host:port/name")]
     NoAddress,
-    /// A special character ended the password too early, so what follows cannot be told from the password.
-    #[error("a special character stands in it as itself: write @ as %40, / as %2F, ? as %3F and # as %23")]
+    /// An unescaped special character ends the password too early, so the rest may be a part of the password.
+    #[error("it holds an unescaped special character: write @ as %40, / as %2F, ? as %3F and # as %23")]
     Unescaped,
 }
 
 impl SecretUrl {
-    /// The whole URL, password included: for the client that connects, and nobody else.
+    /// The whole URL with its password, for the client that connects.
     pub fn expose(&self) -> &str {
         self.0.as_str()
     }
@@ -78,7 +49,7 @@ impl FromStr for SecretUrl {
             return Err(InvalidUrl::NoAddress);
         }
         let rest = [url.path(), url.query().unwrap_or_default(), url.fragment().unwrap_or_default()];
-        // The one fragment in use is redis's `#insecure`.
+        // The only fragment in use is Redis' `#insecure`.
         let fragment_fits = matches!(url.fragment(), None | Some("insecure"));
         if fragment_fits && rest.iter().all(|part| !part.contains('@')) {
             Ok(Self(url))
@@ -94,7 +65,7 @@ impl fmt::Display for SecretUrl {
         write!(f, "{}://", url.scheme())?;
         match (url.username(), url.password()) {
             ("", None) => {}
-            // A name alone may be a token.
+            // A name without a password may be a token.
             (_, None) => f.write_str("***@")?,
             (name, Some(_)) => write!(f, "{name}:***@")?,
         }
@@ -139,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_is_shown_without_what_may_be_secret() {
+    fn possible_secrets_are_hidden() {
         for (url, expected) in [
             ("postgres://me:pw@db:5433/guildex", "postgres://me:***@db:5433/guildex"),
             ("postgres://me:p@ss@db/x", "postgres://me:***@db/x"),
@@ -156,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_that_would_be_cut_in_two_is_refused() {
+    fn an_unescaped_password_is_rejected() {
         for url in [
             "postgres://me:1/2@db/x",
             "postgres://me:1?2@db/x",
@@ -170,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_gets_the_url_as_it_was_given() {
+    fn expose_returns_the_url_as_given() {
         let url = "postgres://me:p%40ss@db:5433/guildex?password=x&sslmode=require";
         assert_eq!(url.parse::<SecretUrl>().unwrap().expose(), url);
     }
