@@ -3,11 +3,11 @@
 -- Every table that holds a tenant's data begins its key with guild_id: no query reads or deletes without one.
 
 -- Names this database's content. An index remembers from which it was built: revisions of two do not mix.
-CREATE TABLE installation (
+CREATE TABLE database_identity (
     id        uuid    NOT NULL DEFAULT gen_random_uuid(),
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton)
 );
-INSERT INTO installation DEFAULT VALUES;
+INSERT INTO database_identity DEFAULT VALUES;
 
 CREATE TABLE guilds (
     id   bigint PRIMARY KEY CHECK (id > 0),
@@ -40,9 +40,9 @@ CREATE TABLE messages (
     text          text        NOT NULL CHECK (char_length(text) <= 32000),
     words         integer     NOT NULL DEFAULT 0,
     -- Why the message is in no session; null where it is in one, or was not looked at yet.
-    skip          text        CHECK (skip IN ('system', 'empty', 'bot', 'opted_out')),
+    excluded_reason          text        CHECK (excluded_reason IN ('system', 'empty', 'bot', 'opted_out')),
     -- The session's first message, which names the session.
-    session_first bigint      CHECK (session_first > 0),
+    first_message_id bigint      CHECK (first_message_id > 0),
     -- The row of a deleted message stays as its tombstone, without its text.
     deleted_at    timestamptz,
     PRIMARY KEY (guild_id, channel_id, id),
@@ -52,10 +52,10 @@ CREATE TABLE messages (
 -- A channel in the order in which it was written: what the sessionizer reads.
 CREATE INDEX messages_in_order ON messages (guild_id, channel_id, sent_at, id);
 -- A session's messages: what the indexer and the search read.
-CREATE INDEX messages_of_session ON messages (guild_id, channel_id, session_first);
+CREATE INDEX messages_of_session ON messages (guild_id, channel_id, first_message_id);
 -- What a backfill still has to put into sessions.
-CREATE INDEX messages_unplaced ON messages (guild_id, channel_id, sent_at, id)
-    WHERE session_first IS NULL AND deleted_at IS NULL AND (skip IS NULL OR skip = 'bot');
+CREATE INDEX messages_unassigned ON messages (guild_id, channel_id, sent_at, id)
+    WHERE first_message_id IS NULL AND deleted_at IS NULL AND (excluded_reason IS NULL OR excluded_reason = 'bot');
 
 -- One sequence for all sessions: a revision never comes back, not even when a session is made anew.
 CREATE SEQUENCE session_revisions;
@@ -67,7 +67,7 @@ CREATE TABLE sessions (
     first_message_id bigint      NOT NULL,
     revision         bigint      NOT NULL,
     -- The last revision that took something away or rewrote it. Points older than this are not shown.
-    removed_revision bigint      NOT NULL DEFAULT 0,
+    last_removal_revision bigint      NOT NULL DEFAULT 0,
     -- Counted over live messages that have text.
     message_count    integer     NOT NULL,
     word_count       integer     NOT NULL,

@@ -8,4 +8,4 @@
 -- New entries wait in the index's pending list and are sorted in together.
 CREATE INDEX messages_words ON messages
     USING gin ((to_tsvector('simple', text) || array_to_tsvector(ARRAY['guild ' || guild_id::text])))
-    WHERE session_first IS NOT NULL AND deleted_at IS NULL;
+    WHERE first_message_id IS NOT NULL AND deleted_at IS NULL;

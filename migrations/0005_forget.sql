@@ -10,11 +10,11 @@ CREATE TABLE tombstones (
 
 -- Whose past was forgotten: what was sent at that time or before is not stored again. A channel's holds for its
 -- threads; the target of a guild's is the guild.
-CREATE TABLE cutoffs (
+CREATE TABLE ingest_cutoffs (
     guild_id  bigint      NOT NULL CHECK (guild_id > 0),
     scope     text        NOT NULL CHECK (scope IN ('guild', 'channel', 'member')),
     target_id bigint      NOT NULL CHECK (target_id > 0),
-    until     timestamptz NOT NULL,
+    sent_before     timestamptz NOT NULL,
     PRIMARY KEY (guild_id, scope, target_id)
 );
 

@@ -2,15 +2,15 @@
 
 ALTER TABLE jobs
     -- The last attempts that failed, panicked or did not come back, and what an operator did; oldest first:
-    -- [{"attempt": 2, "worker": "host/7", "began": time or null, "ended": time, "error": text}]. Success adds
+    -- [{"attempt": 2, "claimed_by": "host/7", "claimed_at": time or null, "ended_at": time, "error": text}]. Success adds
     -- nothing to it.
-    ADD COLUMN history jsonb NOT NULL DEFAULT '[]',
+    ADD COLUMN attempts_log jsonb NOT NULL DEFAULT '[]',
     -- When it was last claimed.
     ADD COLUMN claimed_at timestamptz;
 
--- A history with one more attempt, and without the oldest where it would be longer than 20.
-CREATE FUNCTION with_attempt(history jsonb, attempt integer, worker text, began timestamptz, error text)
+-- Appends an attempt to a log of at most 20 entries and drops the oldest one where there is no room.
+CREATE FUNCTION append_attempt(attempts_log jsonb, attempt integer, claimed_by text, claimed_at timestamptz, error text)
 RETURNS jsonb LANGUAGE sql STABLE AS $$
-    SELECT CASE WHEN jsonb_array_length(history) >= 20 THEN history - 0 ELSE history END
-           || jsonb_build_object('attempt', attempt, 'worker', worker, 'began', began, 'ended', now(), 'error', error)
+    SELECT CASE WHEN jsonb_array_length(attempts_log) >= 20 THEN attempts_log - 0 ELSE attempts_log END
+           || jsonb_build_object('attempt', attempt, 'claimed_by', claimed_by, 'claimed_at', claimed_at, 'ended_at', now(), 'error', error)
 $$;

@@ -28,10 +28,10 @@ ALTER TABLE messages ADD PRIMARY KEY (guild_id, channel_id, id);
 -- A channel in the order in which it was written: what the sessionizer reads.
 CREATE INDEX messages_in_order ON messages (guild_id, channel_id, sent_at, id);
 -- A session's messages: what the indexer and the search read.
-CREATE INDEX messages_of_session ON messages (guild_id, channel_id, session_first);
+CREATE INDEX messages_of_session ON messages (guild_id, channel_id, first_message_id);
 -- What a backfill still has to put into sessions.
-CREATE INDEX messages_unplaced ON messages (guild_id, channel_id, sent_at, id)
-    WHERE session_first IS NULL AND deleted_at IS NULL AND (skip IS NULL OR skip = 'bot');
+CREATE INDEX messages_unassigned ON messages (guild_id, channel_id, sent_at, id)
+    WHERE first_message_id IS NULL AND deleted_at IS NULL AND (excluded_reason IS NULL OR excluded_reason = 'bot');
 -- A channel's oldest live messages: what retention looks for. By channel, and not by guild and time alone, so that a
 -- page's entries stand side by side: that costs a seventh of the time.
 CREATE INDEX messages_by_age ON messages (guild_id, channel_id, sent_at, id) WHERE deleted_at IS NULL;

@@ -7,7 +7,7 @@ use chrono::Utc;
 use guildex_producer::ingest::Ingest;
 use guildex_store::channels::Channel;
 use guildex_types::{
-    Author, GuildId, JobClass, Links, Message, MessageId, MessageKind, SearchText, SessionId,
+    Author, GuildId, JobQueue, Links, Message, MessageId, MessageKind, SearchText, SessionId,
 };
 use sqlx::PgPool;
 use tokio::time::{Instant, sleep, timeout};
@@ -30,8 +30,8 @@ pub async fn probe(ingest: &Ingest, patience: Duration) -> anyhow::Result<Instan
         name: "probe".to_owned(),
         parent_id: None,
     };
-    let session = SessionId::of(message.guild_id, message.channel_id, message.id);
-    let write = || ingest.messages(&channel, std::slice::from_ref(&message), JobClass::Live);
+    let session = SessionId::new(message.guild_id, message.channel_id, message.id);
+    let write = || ingest.messages(&channel, std::slice::from_ref(&message), JobQueue::Live);
     while !matches!(timeout(SILENCE, write()).await, Ok(Ok(_))) {
         ensure!(Instant::now() < deadline, "nothing can be written after {patience:?}");
         sleep(PAUSE).await;

@@ -11,7 +11,7 @@ use guildex_producer::ingest::{Ingest, IngestError};
 use guildex_search::Request;
 use guildex_store::channels::Channel;
 use guildex_types::{
-    Author, ChannelId, GuildId, JobClass, Links, Message, MessageId, MessageKind, SearchText, UserId,
+    Author, ChannelId, GuildId, JobQueue, Links, Message, MessageId, MessageKind, SearchText, UserId,
 };
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -254,7 +254,7 @@ impl Traffic {
             name: format!("channel-{}", message.channel_id.get() % 100),
             parent_id: None,
         };
-        let once = || self.ingest.messages(&channel, std::slice::from_ref(message), JobClass::Live);
+        let once = || self.ingest.messages(&channel, std::slice::from_ref(message), JobQueue::Live);
         acknowledged(once).await;
     }
 

@@ -44,7 +44,7 @@ async fn copy_raw(from: &PgPool, to: &PgPool, nth: i64) {
 /// Messages, where they were put, and why they were not.
 async fn places(world: &World) -> BTreeMap<i64, (Option<i64>, i32, Option<String>)> {
     let rows: Vec<(i64, Option<i64>, i32, Option<String>)> =
-        sqlx::query_as("SELECT id, session_first, words, skip FROM messages")
+        sqlx::query_as("SELECT id, first_message_id, words, excluded_reason FROM messages")
             .fetch_all(&world.pool)
             .await
             .unwrap();
@@ -95,7 +95,7 @@ async fn a_backfill_does_not_index_members_and_channels_that_opted_out() {
     let imported = World::new().await;
     imported.import(samples());
     let (author, channel): (i64, i64) = sqlx::query_as(
-        "SELECT (SELECT author_id FROM messages WHERE skip IS NULL GROUP BY 1 ORDER BY count(*) DESC LIMIT 1),
+        "SELECT (SELECT author_id FROM messages WHERE excluded_reason IS NULL GROUP BY 1 ORDER BY count(*) DESC LIMIT 1),
                 (SELECT min(id) FROM channels)",
     )
     .fetch_one(&imported.pool)

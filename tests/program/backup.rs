@@ -55,7 +55,7 @@ async fn nothing_that_was_deleted_since_a_backup_comes_back() {
     let channel = channel.as_str().unwrap().parse().unwrap();
     let messages: Vec<i64> = sqlx::query_scalar(
         "SELECT m.id FROM messages m JOIN sessions s ON s.guild_id = m.guild_id AND s.channel_id = m.channel_id
-         AND s.first_message_id = m.session_first WHERE s.id = $1::uuid",
+         AND s.first_message_id = m.first_message_id WHERE s.id = $1::uuid",
     )
     .bind(&session)
     .fetch_all(&world.pool)

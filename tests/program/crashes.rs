@@ -29,7 +29,7 @@ type Members = BTreeMap<(i64, i64), (Option<i64>, String)>;
 
 async fn members(world: &World) -> Members {
     let rows: Vec<(i64, i64, Option<i64>, String)> =
-        sqlx::query_as("SELECT channel_id, id, session_first, text FROM messages")
+        sqlx::query_as("SELECT channel_id, id, first_message_id, text FROM messages")
             .fetch_all(&world.pool)
             .await
             .unwrap();
@@ -111,7 +111,7 @@ async fn an_import_that_was_killed_is_done_again_as_if_it_had_not_been() {
     };
     assert_eq!(of(&world).await, of(&calm).await);
     let unasked = "SELECT count(*) FROM sessions s WHERE NOT EXISTS (
-        SELECT FROM jobs j WHERE j.payload->>'session_id' = s.id::text AND j.wanted_revision >= s.revision)";
+        SELECT FROM jobs j WHERE j.payload->>'session_id' = s.id::text AND j.target_revision >= s.revision)";
     assert_eq!(world.value::<i64>(unasked).await, 0, "a session changed and no job asks for it");
 }
 
@@ -124,8 +124,8 @@ async fn a_stop_in_good_order_gives_unfinished_jobs_back_with_their_attempts() {
     assert!(up.stop().await.success());
 
     let (running, left, tried): (i64, i64, i64) = sqlx::query_as(
-        "SELECT count(*) FILTER (WHERE state = 'running'), count(*) FILTER (WHERE state <> 'done'),
-                count(*) FILTER (WHERE state <> 'done' AND (attempts > 0 OR lapses > 0))
+        "SELECT count(*) FILTER (WHERE state = 'running'), count(*) FILTER (WHERE state <> 'completed'),
+                count(*) FILTER (WHERE state <> 'completed' AND (attempts > 0 OR crash_count > 0))
          FROM jobs",
     )
     .fetch_one(&world.pool)
@@ -136,7 +136,8 @@ async fn a_stop_in_good_order_gives_unfinished_jobs_back_with_their_attempts() {
 
     world.settle();
     assert_in_step(&world, &points(&world, GUILD).await).await;
-    let retried: i64 = world.value("SELECT count(*) FROM jobs WHERE attempts <> 1 OR state <> 'done'").await;
+    let retried: i64 =
+        world.value("SELECT count(*) FROM jobs WHERE attempts <> 1 OR state <> 'completed'").await;
     assert_eq!(retried, 0);
 }
 
@@ -145,7 +146,7 @@ async fn jobs_that_may_have_killed_a_worker_run_alone_and_hold_nobody_up() {
     let world = World::with(RESTLESS).await;
     world.import(&export::town(&world.path("town"), 60));
     // As the sweeper leaves them after workers died, twice, with live work in hand.
-    let suspects = "UPDATE jobs SET class = 1, lapses = 2
+    let suspects = "UPDATE jobs SET queue = 'live', crash_count = 2
                     WHERE id IN (SELECT id FROM jobs ORDER BY id LIMIT 8)";
     sqlx::query(suspects).execute(&world.pool).await.unwrap();
     let up = world.up().await;
@@ -168,5 +169,5 @@ async fn a_redis_that_loses_everything_loses_no_work() {
     world.wait_idle().await;
     assert!(up.stop().await.success());
     assert_in_step(&world, &points(&world, GUILD).await).await;
-    assert_eq!(world.value::<i64>("SELECT count(*) FROM jobs WHERE state <> 'done'").await, 0);
+    assert_eq!(world.value::<i64>("SELECT count(*) FROM jobs WHERE state <> 'completed'").await, 0);
 }

@@ -138,7 +138,7 @@ async fn a_collection_of_another_database_fails() {
     let world = World::new().await;
     world.import(&town(&world.path("town"), 3));
     world.settle();
-    sqlx::query("UPDATE installation SET id = gen_random_uuid()").execute(&world.pool).await.unwrap();
+    sqlx::query("UPDATE database_identity SET id = gen_random_uuid()").execute(&world.pool).await.unwrap();
     let report = sick(&world.run(&["doctor", "--json"]));
     assert_eq!(failed(&report), ["collection all-minilm-l6-v2-fp32"], "{report}");
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use guildex_producer::ingest::Ingest;
 use guildex_store::channels::Channel;
-use guildex_types::{Author, JobClass, Links, Message, MessageId, MessageKind, SearchText};
+use guildex_types::{Author, JobQueue, Links, Message, MessageId, MessageKind, SearchText};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -90,7 +90,7 @@ impl Feed {
 async fn run(ingest: Ingest, stored: Arc<AtomicI64>, stop: CancellationToken) {
     for number in 1.. {
         let said = conversation(number, &format!("does glue number {number} hold on wood"));
-        while ingest.messages(&channel(), &said, JobClass::Live).await.is_err() {
+        while ingest.messages(&channel(), &said, JobQueue::Live).await.is_err() {
             sleep(PAUSE).await;
         }
         stored.store(number, Ordering::SeqCst);

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use guildex_store::channels::Channel;
-use guildex_types::{Author, JobClass, Links, Message, MessageKind, SearchText};
+use guildex_types::{Author, JobQueue, Links, Message, MessageKind, SearchText};
 use serde_json::{Value, json};
 
 use crate::export::{CHANNEL, GUILD, conversations, export, id, message, minute, reply, write};
@@ -214,7 +214,7 @@ async fn say(world: &World, at: DateTime<Utc>) -> usize {
             "the key is no longer under the turquoise flowerpot but in the letter box beside the door",
         ]),
     };
-    world.ingest().messages(&channel, &[message], JobClass::Live).await.unwrap().new
+    world.ingest().messages(&channel, &[message], JobQueue::Live).await.unwrap().new
 }
 
 #[tokio::test]

@@ -132,7 +132,7 @@ async fn messages_of_every_kind_are_indexed_whole_and_what_is_no_message_is_left
     assert!(!settled.stderr.contains(CONTENT), "{settled}");
     let points = points(&world, GUILD).await;
     assert_in_step(&world, &points).await;
-    assert_eq!(world.value::<i64>("SELECT count(*) FROM jobs WHERE state <> 'done'").await, 0);
+    assert_eq!(world.value::<i64>("SELECT count(*) FROM jobs WHERE state <> 'completed'").await, 0);
 
     // The giant is all there: in chunks, whose words are its words.
     let giant_id = guildex_types::MessageId::try_from(id(&giant)).unwrap();

@@ -51,8 +51,8 @@ async fn jobs_are_listed_shown_cancelled_retried_and_purged() {
     let jobs = list(&world, &[]);
     assert_eq!(jobs.len(), 6);
     assert_eq!(list(&world, &["--guild", "4711"]).len(), 0);
-    assert_eq!(list(&world, &["--guild", &guild, "--kind", "index_session", "--class", "backfill"]).len(), 6);
-    assert_eq!(list(&world, &["--state", "dead", "--state", "done"]).len(), 0);
+    assert_eq!(list(&world, &["--guild", &guild, "--kind", "index_session", "--queue", "backfill"]).len(), 6);
+    assert_eq!(list(&world, &["--state", "dead", "--state", "completed"]).len(), 0);
     assert_eq!(list(&world, &["--older-than", "1h"]).len(), 0);
     let session = jobs[0]["payload"]["session_id"].as_str().unwrap();
     assert_eq!(list(&world, &["--session", session]), jobs[..1]);
@@ -79,7 +79,7 @@ async fn jobs_are_listed_shown_cancelled_retried_and_purged() {
     assert_eq!(list(&world, &["--state", "dead", "--error", "CANCELLED by"]).len(), 6);
     let shown = world.ok(&["jobs", "show", &one, "--json"]).json();
     assert_eq!((&shown["state"], &shown["payload"]["session_id"]), (&"dead".into(), &session.into()));
-    assert_eq!(shown["history"][0]["error"], "cancelled by an operator");
+    assert_eq!(shown["attempts_log"][0]["error"], "cancelled by an operator");
     let sheet = world.ok(&["jobs", "show", &one]).stdout;
     for part in [&one, session, &guild, "dead", "0/5", "cancelled by an operator"] {
         assert!(sheet.contains(part), "{part}: {sheet}");
@@ -93,7 +93,7 @@ async fn jobs_are_listed_shown_cancelled_retried_and_purged() {
     // retried, too.
     assert_eq!(world.ok(&["jobs", "retry", &one]).stdout, "retried 1 job\n");
     world.settle();
-    assert_eq!(list(&world, &["--state", "done", "--kind", "index_session"]).len(), 1);
+    assert_eq!(list(&world, &["--state", "completed", "--kind", "index_session"]).len(), 1);
     assert_eq!(list(&world, &["--state", "dead"]).len(), 5);
     world.ok(&["backfill", "--guild", &guild, "--detach"]);
     world.settle();
@@ -129,7 +129,7 @@ async fn deletions_are_neither_cancelled_nor_purged() {
     let deletion = job_id(&list(&world, &["--kind", "remove_points"])[0]);
     let refused = world.fails(&["jobs", "cancel", &deletion]);
     assert!(refused.stderr.contains("deletions cannot be cancelled"), "{refused}");
-    let some = world.ok(&["jobs", "cancel", "--class", "delete", "--yes"]);
+    let some = world.ok(&["jobs", "cancel", "--queue", "delete", "--yes"]);
     assert_eq!(some.stdout, "cancelled 0 jobs\n");
     assert!(some.stderr.contains("left alone: deletions cannot be cancelled"), "{some}");
     // An operator may hurry it.
@@ -137,7 +137,7 @@ async fn deletions_are_neither_cancelled_nor_purged() {
     world.settle();
     let refused = world.fails(&["jobs", "purge", &deletion]);
     assert!(refused.stderr.contains("deletions cannot be purged"), "{refused}");
-    assert_eq!(list(&world, &["--state", "done", "--kind", "remove_points"]).len(), 1);
+    assert_eq!(list(&world, &["--state", "completed", "--kind", "remove_points"]).len(), 1);
 }
 
 #[tokio::test]

@@ -43,7 +43,7 @@ fn busy_channel(random: &mut StdRng) -> Vec<Value> {
 async fn sessions(world: &World) -> BTreeMap<Uuid, BTreeSet<i64>> {
     let rows: Vec<(Uuid, i64)> = sqlx::query_as(
         "SELECT s.id, m.id FROM sessions s
-         JOIN messages m ON m.channel_id = s.channel_id AND m.session_first = s.first_message_id
+         JOIN messages m ON m.channel_id = s.channel_id AND m.first_message_id = s.first_message_id
          WHERE s.deleted_at IS NULL",
     )
     .fetch_all(&world.pool)
@@ -87,7 +87,7 @@ async fn exports_in_pieces_in_any_order_make_the_same_sessions() {
         assert_eq!(sessions(&world).await, whole);
         let miscounted = "SELECT count(*) FROM sessions s WHERE message_count <> (
             SELECT count(*) FROM messages m WHERE m.channel_id = s.channel_id
-            AND m.session_first = s.first_message_id AND m.text <> '')";
+            AND m.first_message_id = s.first_message_id AND m.text <> '')";
         assert_eq!(world.value::<i64>(miscounted).await, 0);
     }
 }

@@ -79,7 +79,7 @@ async fn all_is_done(world: &World, feed: Feed) -> i64 {
     let stored = feed.stop().await;
     world.wait_idle().await;
     assert_eq!(world.value::<i64>("SELECT count(*) FROM indexed_sessions").await, stored);
-    assert_eq!(world.value::<i64>("SELECT count(*) FROM jobs WHERE state <> 'done'").await, 0);
+    assert_eq!(world.value::<i64>("SELECT count(*) FROM jobs WHERE state <> 'completed'").await, 0);
     world.value("SELECT count(*) FROM jobs WHERE attempts <> 1").await
 }
 

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use guildex_producer::ingest::Ingest;
 use guildex_store::channels::Channel;
-use guildex_types::{Author, JobClass, Links, Message, MessageId, MessageKind, SearchText};
+use guildex_types::{Author, JobQueue, Links, Message, MessageId, MessageKind, SearchText};
 use serde_json::Value;
 
 use crate::export::{CHANNEL, GUILD, conversations, export, id, message, minute, reply, write};
@@ -69,7 +69,7 @@ async fn edit(ingest: &Ingest, message: &Value, at: DateTime<Utc>, text: &str) {
         links: Links::default(),
         text: SearchText::from_parts([text]),
     };
-    let done = ingest.messages(&channel, &[message], JobClass::Live).await.unwrap();
+    let done = ingest.messages(&channel, &[message], JobQueue::Live).await.unwrap();
     assert_eq!(done.edited, 1);
 }
 
@@ -117,7 +117,7 @@ async fn deletions_and_edits_beside_a_running_worker_hold_at_once_and_reach_the_
     let points = points(&world, GUILD).await;
     assert_eq!(points.len(), 5, "the other conversations");
     assert_in_step(&world, &points).await;
-    assert_eq!(world.value::<i64>("SELECT count(*) FROM jobs WHERE state <> 'done'").await, 0);
+    assert_eq!(world.value::<i64>("SELECT count(*) FROM jobs WHERE state <> 'completed'").await, 0);
 }
 
 #[tokio::test]

@@ -113,13 +113,13 @@ struct Remembered {
 /// The longest saying of some of a guild's indexed sessions, where that is neither the first nor the last.
 async fn remembered(world: &World, guild: i64) -> Vec<Remembered> {
     let remembered: Vec<Remembered> = sqlx::query_as(
-        "SELECT DISTINCT ON (m.session_first) s.id AS session, s.channel_id AS channel,
+        "SELECT DISTINCT ON (m.first_message_id) s.id AS session, s.channel_id AS channel,
                 s.first_message_id AS first, m.text
          FROM sessions s JOIN indexed_sessions i ON i.session_id = s.id
          JOIN messages m ON m.guild_id = s.guild_id AND m.channel_id = s.channel_id
-              AND m.session_first = s.first_message_id
+              AND m.first_message_id = s.first_message_id
          WHERE s.guild_id = $1 AND m.words >= 8 AND m.sent_at > s.started_at AND m.sent_at < s.ended_at
-         ORDER BY m.session_first, m.words DESC, m.id",
+         ORDER BY m.first_message_id, m.words DESC, m.id",
     )
     .bind(guild)
     .fetch_all(&world.pool)

@@ -1,6 +1,6 @@
 //! Several dispatchers and workers, started, killed and frozen at will, on one index server.
 
-use guildex_types::{JobClass, Message, SearchText};
+use guildex_types::{JobQueue, Message, SearchText};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::time::Instant;
@@ -22,7 +22,7 @@ fn on(server: &StandIn, more: &str) -> String {
 }
 
 async fn say(world: &World, messages: &[Message]) {
-    world.ingest().messages(&channel(), messages, JobClass::Live).await.unwrap();
+    world.ingest().messages(&channel(), messages, JobQueue::Live).await.unwrap();
 }
 
 fn edited(number: i64, later: i64) -> Message {
@@ -45,7 +45,7 @@ async fn delete(world: &World, number: i64) {
 async fn assert_all_in_step(world: &World, server: &StandIn) {
     let points = points_in(&server.index(), &collection("guildex"), GUILD).await;
     assert_in_step(world, &points).await;
-    assert_eq!(world.value::<i64>("SELECT count(*) FROM jobs WHERE state <> 'done'").await, 0);
+    assert_eq!(world.value::<i64>("SELECT count(*) FROM jobs WHERE state <> 'completed'").await, 0);
 }
 
 #[tokio::test]
@@ -111,12 +111,15 @@ async fn what_a_killed_worker_held_is_done_by_another() {
     doomed.kill();
     let died = Instant::now();
     world
-        .wait_for("SELECT count(*) = 20 FROM jobs WHERE state = 'running' AND attempts = 2 OR state = 'done'")
+        .wait_for(
+            "SELECT count(*) = 20 FROM jobs WHERE state = 'running' AND attempts = 2 OR state = 'completed'",
+        )
         .await;
     eprintln!("what a killed worker held runs elsewhere after {:.1?}", died.elapsed());
     world.wait_idle().await;
     assert_all_in_step(&world, &server).await;
-    let lapsed = "SELECT count(*) FROM jobs WHERE jsonb_array_length(history) = 1 AND state = 'done'";
+    let lapsed =
+        "SELECT count(*) FROM jobs WHERE jsonb_array_length(attempts_log) = 1 AND state = 'completed'";
     assert_eq!(world.value::<i64>(lapsed).await, 20);
     assert!(other.stop().await.success());
 }

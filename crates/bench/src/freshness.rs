@@ -15,7 +15,7 @@ use guildex_producer::ingest::{Ingest, IngestConfig};
 use guildex_search::Request;
 use guildex_store::channels::Channel;
 use guildex_store::jobs;
-use guildex_types::{Eligibility, JobClass, Message, MessageId};
+use guildex_types::{Eligibility, JobQueue, Message, MessageId};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio::sync::{mpsc, oneshot};
@@ -101,7 +101,7 @@ async fn once(
     let ingest = Ingest::new(scratch.pool.clone(), options.ingest.clone());
     for (channel, lines) in channels.iter().zip(&mut lines) {
         let before: Vec<Message> = lines.by_ref().take(BEFORE).collect();
-        ingest.messages(channel, &before, JobClass::Backfill).await?;
+        ingest.messages(channel, &before, JobQueue::Backfill).await?;
     }
     let mut up = program.start(scratch, &["up"])?;
     up.answers().await?;
@@ -121,7 +121,7 @@ async fn once(
         else {
             continue;
         };
-        ingest.messages(channel, std::slice::from_ref(&message), JobClass::Live).await?;
+        ingest.messages(channel, std::slice::from_ref(&message), JobQueue::Live).await?;
         let at = Instant::now();
         let Some(mut came) = session_of(&scratch.pool, &message, at, options.ingest.eligible).await? else {
             continue;
@@ -191,7 +191,7 @@ async fn session_of(
 ) -> Result<Option<Came>, BenchError> {
     let row: Option<(Uuid, i64)> = sqlx::query_as(
         "SELECT s.id, s.revision FROM messages m
-         JOIN sessions s ON s.guild_id = m.guild_id AND s.channel_id = m.channel_id AND s.first_message_id = m.session_first
+         JOIN sessions s ON s.guild_id = m.guild_id AND s.channel_id = m.channel_id AND s.first_message_id = m.first_message_id
          WHERE m.guild_id = $1 AND m.channel_id = $2 AND m.id = $3 AND m.text <> ''
            AND is_eligible(s.message_count, s.word_count, $4, $5)",
     )

@@ -122,7 +122,7 @@ fn channels(paths: &[PathBuf]) -> BTreeMap<(i64, i64), Vec<Message>> {
 /// How many sessions a channel has.
 fn sessionize(messages: &[Message]) -> usize {
     let mut sessionizer = Sessionizer::new(Rules::default());
-    let talk = messages.iter().filter(|message| message.skip(false).is_none());
+    let talk = messages.iter().filter(|message| message.excluded_reason(false).is_none());
     talk.filter(|message| {
         let turn = Turn {
             id: message.id,

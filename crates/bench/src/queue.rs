@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use guildex_store::jobs::{self, NewJob};
 use guildex_store::processes;
-use guildex_types::{GuildId, Job, JobClass, Revision, Task};
+use guildex_types::{GuildId, Job, JobQueue, Revision, Task};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio::time::sleep;
@@ -151,7 +151,7 @@ async fn start(scratch: &Scratch, program: &Program, count: usize) -> Result<Vec
     let workers = (0..count).map(|_| program.start(scratch, &["bench", "worker-alone"]));
     let workers = workers.collect::<Result<Vec<_>, _>>()?;
     let begun = Instant::now();
-    while processes::seen(&scratch.pool, PATIENCE).await?.len() < count {
+    while processes::list_recent(&scratch.pool, PATIENCE).await?.len() < count {
         if begun.elapsed() > PATIENCE {
             return Err(BenchError::Stuck("the workers did not tell that they are there"));
         }
@@ -168,8 +168,8 @@ async fn enqueue(pool: &PgPool, count: usize) -> Result<(), BenchError> {
         let job = Job { guild_id, task };
         Ok::<_, BenchError>(NewJob {
             job,
-            class: JobClass::Backfill,
-            wanted: Revision::NONE,
+            queue: JobQueue::Backfill,
+            target_revision: Revision::NONE,
             debounce: Duration::ZERO,
         })
     };
@@ -187,7 +187,7 @@ async fn drained(scratch: &Scratch, count: usize) -> Result<f64, BenchError> {
     let (mut done, mut since) = (0, Instant::now());
     while done < count {
         sleep(LOOK).await;
-        let now: i64 = sqlx::query_scalar("SELECT count(*) FROM jobs WHERE state = 'done'")
+        let now: i64 = sqlx::query_scalar("SELECT count(*) FROM jobs WHERE state = 'completed'")
             .fetch_one(&scratch.pool)
             .await?;
         let now = usize::try_from(now).unwrap_or(0);

@@ -108,7 +108,7 @@ impl Scratch {
     /// If Postgres fails, or nothing was done.
     pub async fn seconds_at_work(&self) -> Result<f64, BenchError> {
         let seconds = sqlx::query_scalar(
-            "SELECT extract(epoch FROM max(finished_at) - min(claimed_at))::float8 FROM jobs WHERE state = 'done'",
+            "SELECT extract(epoch FROM max(finished_at) - min(claimed_at))::float8 FROM jobs WHERE state = 'completed'",
         );
         Ok(seconds.fetch_one(&self.pool).await?)
     }

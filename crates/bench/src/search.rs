@@ -87,7 +87,7 @@ async fn at_size(
     report: &mut Report,
 ) -> Result<(), BenchError> {
     let slug = embedder.slug().clone();
-    models::begin_with(pool, &slug, embedder.dimensions()).await?;
+    models::ensure_active(pool, &slug, embedder.dimensions()).await?;
     let name = CollectionName::new(BASE, &slug)?;
     index.collections().ensure(&Collection { name: name.clone(), dims: embedder.dimensions() }).await?;
     index.collections().bulk(&name, Bulk::Begin).await?;
@@ -225,7 +225,7 @@ impl Place {
     }
 
     fn session(&self) -> SessionId {
-        SessionId::of(self.guild, self.channel, self.first)
+        SessionId::new(self.guild, self.channel, self.first)
     }
 
     fn point(&self, dense: Vec<f32>, model: &ModelSlug, text: &str) -> Result<Point, InvalidId> {
@@ -243,7 +243,7 @@ impl Place {
             message_count: 4,
             preview: None,
         };
-        let id = PointId::of(guild, channel, first, model, 0);
+        let id = PointId::new(guild, channel, first, model, 0);
         Ok(Point { id, dense, bm25: bm25::document(text, Language::None), payload })
     }
 }
@@ -252,7 +252,7 @@ async fn store(pool: &PgPool, model: &ModelSlug, made: &[(Place, String)]) -> Re
     sqlx::query(
         "WITH made AS (SELECT * FROM UNNEST($1::bigint[], $2::bigint[], $3::uuid[], $4::text[]) AS u (guild, first, id, text)),
          said AS (
-             INSERT INTO messages (guild_id, channel_id, id, author_id, author_name, sent_at, text, words, session_first)
+             INSERT INTO messages (guild_id, channel_id, id, author_id, author_name, sent_at, text, words, first_message_id)
              SELECT guild, guild, first + n, 1 + n, 'member', '2025-01-01Z'::timestamptz + first * interval '1 second',
                     substr(text, 1 + n * (length(text) / 4), length(text) / 4), 15, first
              FROM made, generate_series(0, 3) AS n),

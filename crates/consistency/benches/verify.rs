@@ -16,7 +16,7 @@ use guildex_document::content_hash;
 use guildex_index::bm25::{self, Language};
 use guildex_index::{Collection, CollectionName, EdgeIndex, Identity, Payload, Point, VectorIndex};
 use guildex_producer::ingest::{Ingest, IngestConfig};
-use guildex_store::{MIGRATOR, installation, models, sessions};
+use guildex_store::{MIGRATOR, database_identity, models, sessions};
 use guildex_types::{ChannelId, GuildId, MessageId, ModelSlug, PointId, SessionId};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
@@ -105,7 +105,7 @@ fn watch() -> impl FnOnce() -> u64 {
 async fn fill(pool: &PgPool, folder: &Path, count: i64) {
     MIGRATOR.run(pool).await.unwrap();
     let model: ModelSlug = "model-fp32".parse().unwrap();
-    models::begin_with(pool, &model, DIMENSIONS).await.unwrap();
+    models::ensure_active(pool, &model, DIMENSIONS).await.unwrap();
     for sql in [
         "INSERT INTO guilds (id, name) VALUES (1, 'bench')",
         "INSERT INTO channels (guild_id, id, name) VALUES (1, 1, 'bench')",
@@ -115,7 +115,7 @@ async fn fill(pool: &PgPool, folder: &Path, count: i64) {
     let index = EdgeIndex::open(folder).unwrap();
     let name = CollectionName::new(BASE, &model).unwrap();
     index.collections().ensure(&Collection { name: name.clone(), dims: DIMENSIONS }).await.unwrap();
-    let identity = Identity { database: installation(pool).await.unwrap(), index: Uuid::new_v4() };
+    let identity = Identity { database: database_identity(pool).await.unwrap(), index: Uuid::new_v4() };
     index.collections().set_identity(&name, identity).await.unwrap();
     sqlx::query("UPDATE models SET index_id = $1").bind(identity.index).execute(pool).await.unwrap();
     for from in (0..count).step_by(BATCH as usize) {
@@ -133,14 +133,14 @@ fn place(first: i64) -> (GuildId, ChannelId, MessageId) {
 
 fn session(first: i64) -> SessionId {
     let (guild, channel, first) = place(first);
-    SessionId::of(guild, channel, first)
+    SessionId::new(guild, channel, first)
 }
 
 async fn store(pool: &PgPool, model: &ModelSlug, firsts: &[i64]) {
     sqlx::query(
         "WITH made AS (SELECT * FROM UNNEST($1::bigint[], $2::uuid[]) AS u (first, id)),
          said AS (
-             INSERT INTO messages (guild_id, channel_id, id, author_id, author_name, sent_at, text, words, session_first)
+             INSERT INTO messages (guild_id, channel_id, id, author_id, author_name, sent_at, text, words, first_message_id)
              SELECT 1, 1, first + n, 1 + n, 'member', '2025-01-01Z'::timestamptz + first * interval '1 second',
                     repeat('some words to be read ', 4), 20, first
              FROM made, generate_series(0, 3) AS n),
@@ -177,7 +177,7 @@ fn point(model: &ModelSlug, first: i64) -> Point {
     let (guild_id, channel_id, first_message) = place(first);
     let at = chrono::DateTime::UNIX_EPOCH;
     Point {
-        id: PointId::of(guild_id, channel_id, first_message, model, 0),
+        id: PointId::new(guild_id, channel_id, first_message, model, 0),
         dense: (0..DIMENSIONS).map(|place| 1.0 / (1 + place) as f32).collect(),
         bm25: bm25::document("some words to be read", Language::None),
         payload: Payload {

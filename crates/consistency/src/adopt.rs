@@ -7,8 +7,8 @@
 use guildex_index::{Collection, CollectionName, Ensured, Identity, InvalidCollectionName, VectorIndex};
 use guildex_producer::backfill;
 use guildex_producer::ingest::{Ingest, IngestError};
-use guildex_store::models::{self, Kept};
-use guildex_store::{StoreError, installation};
+use guildex_store::models::{self, IndexModel};
+use guildex_store::{StoreError, database_identity};
 use uuid::Uuid;
 
 /// Why a collection cannot be worked with.
@@ -54,7 +54,7 @@ impl AdoptError {
 ///
 /// # Errors
 /// If the two names do not go together.
-pub fn collection_of(base: &str, model: &Kept) -> Result<Collection, InvalidCollectionName> {
+pub fn collection_of(base: &str, model: &IndexModel) -> Result<Collection, InvalidCollectionName> {
     Ok(Collection { name: CollectionName::new(base, &model.slug)?, dims: model.dimensions })
 }
 
@@ -67,7 +67,7 @@ pub async fn adopt(
     ingest: &Ingest,
     index: &dyn VectorIndex,
     base: &str,
-    model: &Kept,
+    model: &IndexModel,
 ) -> Result<CollectionName, AdoptError> {
     let collection = collection_of(base, model)?;
     // One at a time: two would both find it new. The lock has a connection of its own.
@@ -92,7 +92,7 @@ pub async fn recreate(
     ingest: &Ingest,
     index: &dyn VectorIndex,
     base: &str,
-    model: &Kept,
+    model: &IndexModel,
 ) -> Result<u64, AdoptError> {
     let collection = collection_of(base, model)?;
     let mut lock = ingest.pool().begin().await.map_err(StoreError::from)?;
@@ -112,7 +112,7 @@ pub async fn verify(
     ingest: &Ingest,
     index: &dyn VectorIndex,
     base: &str,
-    model: &Kept,
+    model: &IndexModel,
 ) -> Result<CollectionName, AdoptError> {
     let name = collection_of(base, model)?.name;
     let unfinished = || AdoptError::Unfinished(model.slug.clone());
@@ -127,10 +127,10 @@ pub async fn verify(
 async fn check(
     ingest: &Ingest,
     name: &CollectionName,
-    model: &Kept,
+    model: &IndexModel,
     identity: Identity,
 ) -> Result<(), AdoptError> {
-    if identity.database != installation(ingest.pool()).await? {
+    if identity.database != database_identity(ingest.pool()).await? {
         return Err(AdoptError::Foreign(name.clone()));
     }
     if models::index_id(ingest.pool(), &model.slug).await? != Some(identity.index) {
@@ -148,9 +148,9 @@ pub(crate) async fn start_over(
     ingest: &Ingest,
     index: &dyn VectorIndex,
     name: &CollectionName,
-    model: &Kept,
+    model: &IndexModel,
 ) -> Result<u64, AdoptError> {
-    let identity = Identity { database: installation(ingest.pool()).await?, index: Uuid::new_v4() };
+    let identity = Identity { database: database_identity(ingest.pool()).await?, index: Uuid::new_v4() };
     let lost = backfill::start_over(ingest, &model.slug, identity.index).await?;
     if lost > 0 {
         tracing::warn!(

@@ -5,9 +5,9 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use guildex_index::{CollectionName, InvalidCollectionName, VectorIndex};
-use guildex_store::books::{self, Book};
-use guildex_store::models::{self, Kept};
-use guildex_store::{StoreError, channels, installation, schema_version};
+use guildex_store::indexed_sessions::{self, IndexedSession};
+use guildex_store::models::{self, IndexModel};
+use guildex_store::{StoreError, channels, database_identity, schema_version};
 use guildex_types::{GuildId, ModelSlug};
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
@@ -39,7 +39,7 @@ pub enum Error {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Line {
     pub guild: GuildId,
-    pub book: Book,
+    pub book: IndexedSession,
 }
 
 /// Writes the collections of the models that are kept in step, and what the books say of them, into a new or empty
@@ -56,13 +56,13 @@ pub async fn backup(
 ) -> Result<Vec<ModelSlug>, Error> {
     make_empty(folder)?;
     let mut saved = Vec::new();
-    for model in models::kept(pool).await? {
-        if model.state.is_kept_in_step() {
+    for model in models::list(pool).await? {
+        if model.state.is_maintained() {
             saved.push(save(pool, index, base, &model, folder).await?);
         }
     }
     let models = saved.iter().map(|saved| saved.model.clone()).collect();
-    Manifest::new(installation(pool).await?, schema_version(pool).await?, saved).write(folder)?;
+    Manifest::new(database_identity(pool).await?, schema_version(pool).await?, saved).write(folder)?;
     Ok(models)
 }
 
@@ -70,7 +70,7 @@ async fn save(
     pool: &PgPool,
     index: &dyn VectorIndex,
     base: &str,
-    model: &Kept,
+    model: &IndexModel,
     folder: &Path,
 ) -> Result<Saved, Error> {
     let name = CollectionName::new(base, &model.slug)?;
@@ -93,7 +93,7 @@ async fn write_books(pool: &PgPool, model: &ModelSlug, path: &Path) -> Result<()
     for guild in channels::guilds(&mut db).await? {
         let mut after = None;
         loop {
-            let page = books::of_guild(&mut *db, guild, model, after, PAGE).await?;
+            let page = indexed_sessions::list(&mut *db, guild, model, after, PAGE).await?;
             let Some(last) = page.last().map(|book| book.session_id) else { break };
             for book in page {
                 serde_json::to_writer(&mut file, &Line { guild, book }).map_err(|error| io(error.into()))?;

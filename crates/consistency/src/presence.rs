@@ -24,11 +24,11 @@ pub async fn run(pool: &PgPool, name: &str, role: &'static str, slots: usize, st
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
         let process = of_self(name, role, started_at, slots);
-        if let Err(error) = processes::tell(pool, &process, FORGOTTEN).await {
+        if let Err(error) = processes::upsert(pool, &process, FORGOTTEN).await {
             tracing::debug!(%error, "could not tell that this process is there");
         }
     }
-    let _ = timeout(FAREWELL, processes::leave(pool, name)).await;
+    let _ = timeout(FAREWELL, processes::remove(pool, name)).await;
 }
 
 fn of_self(name: &str, role: &'static str, started_at: DateTime<Utc>, slots: i32) -> Process {

@@ -33,7 +33,7 @@ pub async fn repair(
         ingest,
         collection: Some((index, collection)),
         model,
-        is_kept_in_step: true,
+        is_maintained: true,
         repair: true,
         examples: 0,
     };

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use guildex_index::{Identity, VectorIndex};
 use guildex_producer::ingest::{Ingest, IngestError};
-use guildex_store::books::{self, Book};
-use guildex_store::models::{self, Kept};
-use guildex_store::{StoreError, installation, jobs, schema_version};
+use guildex_store::indexed_sessions::{self, IndexedSession};
+use guildex_store::models::{self, IndexModel};
+use guildex_store::{StoreError, database_identity, jobs, schema_version};
 use guildex_types::{GuildId, ModelSlug};
 use uuid::Uuid;
 
@@ -84,7 +84,7 @@ pub async fn restore(
 ) -> Result<Vec<(ModelSlug, Repaired)>, Error> {
     let manifest = Manifest::read(folder)?;
     let pool = ingest.pool();
-    if manifest.database != installation(pool).await? {
+    if manifest.database != database_identity(pool).await? {
         return Err(Error::Foreign);
     }
     let (theirs, ours) = (manifest.schema, schema_version(pool).await?);
@@ -93,7 +93,7 @@ pub async fn restore(
     }
     let mut lock = pool.begin().await.map_err(StoreError::from)?;
     models::lock(&mut lock).await?;
-    let pairs = pair(&manifest, models::kept(pool).await?)?;
+    let pairs = pair(&manifest, models::list(pool).await?)?;
     let running = jobs::running(pool).await?;
     if running > 0 {
         return Err(Error::Busy(running));
@@ -108,11 +108,11 @@ pub async fn restore(
 }
 
 /// The models that the backup and the database both have.
-fn pair(manifest: &Manifest, kept: Vec<Kept>) -> Result<Vec<(&Saved, Kept)>, Error> {
+fn pair(manifest: &Manifest, kept: Vec<IndexModel>) -> Result<Vec<(&Saved, IndexModel)>, Error> {
     let names = |slugs: Vec<String>| if slugs.is_empty() { "none".to_owned() } else { slugs.join(", ") };
     let theirs = names(manifest.collections.iter().map(|saved| saved.model.to_string()).collect());
     let ours = names(kept.iter().map(|model| model.slug.to_string()).collect());
-    let in_step = kept.into_iter().filter(|model| model.state.is_kept_in_step());
+    let in_step = kept.into_iter().filter(|model| model.state.is_maintained());
     let pairs: Vec<_> = in_step
         .filter_map(|model| {
             let fits = |saved: &&Saved| saved.model == model.slug && saved.dimensions == model.dimensions;
@@ -129,12 +129,12 @@ async fn one(
     index: &dyn VectorIndex,
     base: &str,
     folder: &Path,
-    (saved, model): (&Saved, &Kept),
+    (saved, model): (&Saved, &IndexModel),
 ) -> Result<Repaired, Error> {
     let collection = collection_of(base, model).map_err(AdoptError::from)?;
-    let identity = Identity { database: installation(ingest.pool()).await?, index: Uuid::new_v4() };
+    let identity = Identity { database: database_identity(ingest.pool()).await?, index: Uuid::new_v4() };
     let mut tx = ingest.pool().begin().await.map_err(StoreError::from)?;
-    models::move_to(&mut tx, &model.slug, identity.index).await?;
+    models::replace_index(&mut tx, &model.slug, identity.index).await?;
     tx.commit().await.map_err(StoreError::from)?;
 
     index.collections().restore(&collection, &manifest::points(folder, &saved.collection)).await?;
@@ -146,7 +146,7 @@ async fn one(
 
 async fn read_books(ingest: &Ingest, model: &ModelSlug, path: &Path) -> Result<(), Error> {
     let io = |source| BackupError::Io { path: path.to_owned(), source };
-    let mut page: (Option<GuildId>, Vec<Book>) = (None, Vec::new());
+    let mut page: (Option<GuildId>, Vec<IndexedSession>) = (None, Vec::new());
     for line in BufReader::new(File::open(path).map_err(io)?).lines() {
         let Line { guild, book } =
             serde_json::from_str(&line.map_err(io)?).map_err(|error| io(error.into()))?;
@@ -162,10 +162,10 @@ async fn read_books(ingest: &Ingest, model: &ModelSlug, path: &Path) -> Result<(
 async fn put(
     ingest: &Ingest,
     model: &ModelSlug,
-    (guild, page): &mut (Option<GuildId>, Vec<Book>),
+    (guild, page): &mut (Option<GuildId>, Vec<IndexedSession>),
 ) -> Result<(), Error> {
     if let Some(guild) = guild {
-        books::put(ingest.pool(), *guild, model, page).await?;
+        indexed_sessions::restore(ingest.pool(), *guild, model, page).await?;
     }
     page.clear();
     Ok(())

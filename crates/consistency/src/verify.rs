@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use guildex_index::{CollectionName, VectorIndex};
 use guildex_producer::ingest::Ingest;
-use guildex_store::models::{self, Kept, ModelState};
-use guildex_store::{StoreError, channels, standing};
+use guildex_store::models::{self, IndexModel, ModelState};
+use guildex_store::{StoreError, channels, reconcile_view};
 use guildex_types::{GuildId, ModelSlug};
 use serde::{Deserialize, Serialize};
 
@@ -80,7 +80,7 @@ impl Verifier {
         request: &Request,
         tell: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Report, VerifyError> {
-        let mut models = models::kept(self.ingest.pool()).await?;
+        let mut models = models::list(self.ingest.pool()).await?;
         models.retain(|model| model.state != ModelState::Dropping);
         let counter = Counter { done: AtomicU64::new(0), total: AtomicU64::new(0), tell };
         let mut report = Report::default();
@@ -90,7 +90,7 @@ impl Verifier {
                 ingest: &self.ingest,
                 collection: name.as_ref().map(|name| (self.index.as_ref(), name)),
                 model: &model.slug,
-                is_kept_in_step: model.state.is_kept_in_step(),
+                is_maintained: model.state.is_maintained(),
                 repair: request.repair,
                 examples: request.examples,
             };
@@ -101,9 +101,13 @@ impl Verifier {
     }
 
     /// The model's collection, if there is one.
-    async fn collection(&self, model: &Kept, repair: bool) -> Result<Option<CollectionName>, AdoptError> {
+    async fn collection(
+        &self,
+        model: &IndexModel,
+        repair: bool,
+    ) -> Result<Option<CollectionName>, AdoptError> {
         let (index, base) = (self.index.as_ref(), self.base.as_str());
-        if repair && model.state.is_kept_in_step() {
+        if repair && model.state.is_maintained() {
             return adopt(&self.ingest, index, base, model).await.map(Some);
         }
         match adopt::verify(&self.ingest, index, base, model).await {
@@ -120,7 +124,7 @@ pub(crate) struct Comparison<'a> {
     pub collection: Option<(&'a dyn VectorIndex, &'a CollectionName)>,
     pub model: &'a ModelSlug,
     /// Whether anything can be missing. A collection that only shrinks may hold no more than it ought to.
-    pub is_kept_in_step: bool,
+    pub is_maintained: bool,
     pub repair: bool,
     pub examples: usize,
 }
@@ -140,15 +144,15 @@ impl Comparison<'_> {
             if let Some((index, name)) = self.collection {
                 counter.expect(index.count(name, *guild).await? as u64);
             }
-            if self.is_kept_in_step {
-                counter.expect(standing::count_live(self.ingest.pool(), *guild).await?);
+            if self.is_maintained {
+                counter.expect(reconcile_view::count_live(self.ingest.pool(), *guild).await?);
             }
         }
         let mut reports = Vec::with_capacity(guilds.len());
         for guild in guilds {
             let mut walk = Walk { of: self, guild, report: GuildReport::new(guild) };
             walk.points(counter).await?;
-            if self.is_kept_in_step {
+            if self.is_maintained {
                 walk.sessions(counter).await?;
             }
             reports.push(walk.report);

@@ -71,7 +71,7 @@ impl PointDraft {
         author_ids.dedup();
         Some(Self {
             bm25,
-            id: PointId::of(session.guild_id, session.channel_id, session.first_message_id, model, chunk),
+            id: PointId::new(session.guild_id, session.channel_id, session.first_message_id, model, chunk),
             payload: Payload {
                 guild_id: session.guild_id,
                 channel_id: session.channel_id,

@@ -16,7 +16,7 @@ pub fn session(texts: &[&str]) -> Session {
     };
     let (guild, channel, first) = (1.try_into().unwrap(), 2.try_into().unwrap(), 1.try_into().unwrap());
     Session {
-        id: SessionId::of(guild, channel, first),
+        id: SessionId::new(guild, channel, first),
         guild_id: guild,
         channel_id: channel,
         channel_name: "help".into(),

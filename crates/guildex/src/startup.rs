@@ -14,7 +14,7 @@ use guildex_consistency::adopt::{adopt, verify};
 use guildex_index::EdgeIndex;
 use guildex_index::{Bulk, VectorIndex};
 use guildex_producer::ingest::Ingest;
-use guildex_store::models::{self, Kept};
+use guildex_store::models::{self, IndexModel};
 use guildex_types::ModelSlug;
 use sqlx::PgPool;
 
@@ -63,13 +63,13 @@ async fn hold(folder: &Path) -> anyhow::Result<EdgeIndex> {
 }
 
 /// The model that searches read. A new database begins with the configured one.
-pub async fn active_model(app: &App, pool: &PgPool) -> anyhow::Result<Kept> {
+pub async fn active_model(app: &App, pool: &PgPool) -> anyhow::Result<IndexModel> {
     let (configured, dimensions) = app.first_model();
-    let active = models::begin_with(pool, configured, dimensions).await?;
+    let active = models::ensure_active(pool, configured, dimensions).await?;
     if active != *configured {
         tracing::info!(%active, %configured, "model.name is not in use: `guildex reindex --to` changes the model");
     }
-    let kept = models::kept(pool).await?;
+    let kept = models::list(pool).await?;
     kept.into_iter().find(|model| model.slug == active).context("the active model has just been dropped")
 }
 
@@ -92,7 +92,7 @@ pub async fn bulk(app: &App, ingest: &Ingest, model: &ModelSlug, bulk: Bulk) -> 
         return Ok(());
     }
     let index = index(app).await?;
-    let kept = models::kept(ingest.pool()).await?;
+    let kept = models::list(ingest.pool()).await?;
     let model = kept.iter().find(|kept| kept.slug == *model).context("the model has just been dropped")?;
     let collection = adopt(ingest, index.as_ref(), &app.config().index.collection_prefix, model).await?;
     if bulk == Bulk::End {

@@ -4,7 +4,7 @@
 //! up what is not done yet, so it can be stopped, started again and run beside live ingest.
 
 use guildex_store::{StoreError, channels, jobs, models, sessions, status};
-use guildex_types::{ChannelId, GuildId, JobClass, MessageId, ModelSlug, Task};
+use guildex_types::{ChannelId, GuildId, JobQueue, MessageId, ModelSlug, Task};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -32,14 +32,14 @@ async fn plan_in(
     guild: GuildId,
     only: Option<ChannelId>,
 ) -> Result<usize, StoreError> {
-    let mut known = channels::of_guild(tx, guild).await?;
+    let mut known = channels::list(tx, guild).await?;
     known.retain(|channel| only.is_none_or(|only| only == *channel));
     // A fresh number: a backfill that runs already has passed some of the channel, so it runs once more.
     let wanted = sessions::next_revision(tx).await?;
     let planned: Vec<_> = known
         .iter()
         .map(|&channel_id| {
-            ingest.job(guild, Task::BackfillChannel { channel_id }, JobClass::Backfill, wanted)
+            ingest.job(guild, Task::BackfillChannel { channel_id }, JobQueue::Backfill, wanted)
         })
         .collect();
     jobs::enqueue(tx, &planned, ingest.config().max_attempts).await?;
@@ -53,7 +53,7 @@ async fn plan_in(
 /// If Postgres fails; nothing has changed then.
 pub async fn start_over(ingest: &Ingest, model: &ModelSlug, index_id: Uuid) -> Result<u64, IngestError> {
     let mut tx = ingest.pool().begin().await?;
-    let lost = models::move_to(&mut tx, model, index_id).await?;
+    let lost = models::replace_index(&mut tx, model, index_id).await?;
     if lost > 0 {
         for guild in channels::guilds(&mut tx).await? {
             plan_in(&mut tx, ingest, guild, None).await?;
@@ -100,7 +100,7 @@ async fn ask_for_missing(
     let wanted: Vec<_> = missing
         .iter()
         .map(|&(_, session_id)| {
-            ingest.job(guild, Task::IndexSession { session_id }, JobClass::Backfill, number)
+            ingest.job(guild, Task::IndexSession { session_id }, JobQueue::Backfill, number)
         })
         .collect();
     jobs::enqueue(&mut tx, &wanted, ingest.config().max_attempts).await?;

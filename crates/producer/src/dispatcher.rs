@@ -10,7 +10,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use guildex_queue::{QueueError, Queues, WINDOW};
 use guildex_store::jobs::Dispatched;
 use guildex_store::{StoreError, erasures, jobs, statistics};
-use guildex_types::JobClass;
+use guildex_types::JobQueue;
 use sqlx::PgPool;
 use sqlx::postgres::PgListener;
 use tokio::sync::mpsc;
@@ -124,9 +124,9 @@ impl Dispatcher {
     /// Does what is due.
     async fn round(&self, agenda: &mut Agenda) -> Result<(), DispatchError> {
         if is_due(&mut agenda.sweep, self.config.poll) {
-            let swept = jobs::sweep(&self.pool).await?;
-            if swept != jobs::Swept::default() {
-                tracing::warn!(returned = swept.returned, died = swept.died, "jobs outlived their lease");
+            let swept = jobs::rescue_expired(&self.pool).await?;
+            if swept != jobs::Rescued::default() {
+                tracing::warn!(requeued = swept.requeued, died = swept.dead, "jobs outlived their lease");
                 agenda.look_by(Instant::now());
             }
         }
@@ -166,7 +166,7 @@ impl Dispatcher {
     /// Returns whether anything was lost.
     async fn take_back_lost(&self) -> Result<bool, DispatchError> {
         let mut any = false;
-        for class in JobClass::ALL {
+        for class in JobQueue::ALL {
             let mut lost = jobs::queued_for(&self.pool, class, LOSS_PERIOD, self.config.queued_lease).await?;
             if lost.is_empty() {
                 continue;
@@ -175,7 +175,7 @@ impl Dispatcher {
             lost.retain(|id| !known.contains(id));
             if !lost.is_empty() {
                 tracing::warn!(%class, jobs = lost.len(), "redis lost jobs; they are queued again");
-                jobs::take_back(&self.pool, &lost).await?;
+                jobs::requeue(&self.pool, &lost).await?;
                 any = true;
             }
         }
@@ -184,8 +184,8 @@ impl Dispatcher {
 
     /// Fills the window of one class: commits first and pushes then, so that a crash in between leaves jobs
     /// that the sweeper finds, and never an id in Redis that the ledger does not know of.
-    async fn dispatch(&self, class: JobClass) -> Result<Fill, DispatchError> {
-        let most = if class == JobClass::Live { LIVE_WINDOW } else { WINDOW };
+    async fn dispatch(&self, class: JobQueue) -> Result<Fill, DispatchError> {
+        let most = if class == JobQueue::Live { LIVE_WINDOW } else { WINDOW };
         let (window, depth) = (self.config.window.min(most), self.queues.depth(class).await?);
         let Dispatched { ids, full } =
             jobs::dispatch(&self.pool, class, window, depth, self.config.queued_lease).await?;
@@ -196,7 +196,7 @@ impl Dispatcher {
         // Of a push that failed some may be in Redis; those are delivered twice.
         let pushed = *push.as_ref().unwrap_or(&0);
         if let Some(surplus) = ids.get(pushed..).filter(|surplus| !surplus.is_empty()) {
-            jobs::take_back(&self.pool, surplus).await?;
+            jobs::requeue(&self.pool, surplus).await?;
         }
         push?;
         tracing::debug!(%class, jobs = pushed, "dispatched");
@@ -206,7 +206,7 @@ impl Dispatcher {
     async fn tidy(&self) -> Result<(), DispatchError> {
         // First: it reads off finished jobs when they were finished.
         erasures::settle(&self.pool).await?;
-        while jobs::forget_done(&self.pool, self.config.keep_done, JANITOR_BATCH).await? > 0 {}
+        while jobs::delete_completed(&self.pool, self.config.keep_done, JANITOR_BATCH).await? > 0 {}
         self.queues.trim().await?;
         Ok(())
     }
@@ -231,7 +231,7 @@ struct Look {
 
 /// What is to be done when.
 struct Agenda {
-    classes: [(JobClass, Look); 3],
+    classes: [(JobQueue, Look); 3],
     sweep: Instant,
     losses: Instant,
     janitor: Instant,
@@ -241,7 +241,7 @@ struct Agenda {
 impl Agenda {
     fn new(now: Instant) -> Self {
         Self {
-            classes: JobClass::ALL.map(|class| (class, Look { since: now, at: now })),
+            classes: JobQueue::ALL.map(|class| (class, Look { since: now, at: now })),
             sweep: now,
             losses: now + LOSS_PERIOD,
             janitor: now + JANITOR_PERIOD,

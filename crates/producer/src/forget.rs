@@ -5,11 +5,11 @@
 //! has noughts.
 
 use chrono::{DateTime, Utc};
-use guildex_store::burials;
 use guildex_store::erasures::{self, Erased, Erasure, Target};
-use guildex_store::limits::{self, Party};
-use guildex_store::{StoreError, books, channels, lock_guild};
-use guildex_types::{ChannelId, GuildId, JobClass, MessageId, UserId};
+use guildex_store::soft_delete;
+use guildex_store::suppressions::{self, Subject};
+use guildex_store::{StoreError, channels, indexed_sessions, lock_guild};
+use guildex_types::{ChannelId, GuildId, JobQueue, MessageId, UserId};
 use sqlx::PgConnection;
 
 use crate::ingest::{Ingest, IngestError};
@@ -69,13 +69,13 @@ impl Ingest {
     ///
     /// # Errors
     /// If Postgres fails; nothing has changed then.
-    pub async fn opt_out(&self, guild: GuildId, party: Party) -> Result<Erasure, IngestError> {
+    pub async fn opt_out(&self, guild: GuildId, party: Subject) -> Result<Erasure, IngestError> {
         let mut tx = self.pool().begin().await?;
         lock_guild(&mut tx, guild).await?;
-        limits::opt_out(&mut tx, guild, party).await?;
+        suppressions::opt_out(&mut tx, guild, party).await?;
         let target = match party {
-            Party::Member(member) => Target::Member { member },
-            Party::Channel(channel) => Target::Channel { channel },
+            Subject::Member(member) => Target::Member { member },
+            Subject::Channel(channel) => Target::Channel { channel },
         };
         let erasure = self.erase(&mut tx, guild, &target).await?;
         tx.commit().await?;
@@ -87,12 +87,12 @@ impl Ingest {
     ///
     /// # Errors
     /// If Postgres fails; nothing has changed then.
-    pub async fn opt_in(&self, guild: GuildId, party: Party) -> Result<bool, IngestError> {
+    pub async fn opt_in(&self, guild: GuildId, party: Subject) -> Result<bool, IngestError> {
         let mut tx = self.pool().begin().await?;
         lock_guild(&mut tx, guild).await?;
-        let ended = limits::opt_in(&mut tx, guild, party).await?;
+        let ended = suppressions::opt_in(&mut tx, guild, party).await?;
         if ended {
-            limits::cut_off(&mut tx, guild, party, None).await?;
+            suppressions::set_cutoff(&mut tx, guild, party, None).await?;
         }
         tx.commit().await?;
         Ok(ended)
@@ -107,15 +107,15 @@ impl Ingest {
     ) -> Result<Erasure, StoreError> {
         let removed = match target {
             Target::Messages { messages } => {
-                limits::keep_out(tx, guild, None, messages).await?;
-                let buried = burials::bury_anywhere(tx, guild, messages).await?;
-                self.take_out(tx, guild, &buried, JobClass::Live).await?
+                suppressions::add_tombstones(tx, guild, None, messages).await?;
+                let buried = soft_delete::messages_in_any_channel(tx, guild, messages).await?;
+                self.take_out(tx, guild, &buried, JobQueue::Live).await?
             }
             Target::Member { member } => {
-                let buried = burials::bury_member(tx, guild, *member).await?;
+                let buried = soft_delete::messages_of_member(tx, guild, *member).await?;
                 let latest = buried.iter().map(|buried| buried.latest).max();
-                limits::cut_off(tx, guild, Party::Member(*member), latest).await?;
-                self.take_out(tx, guild, &buried, JobClass::Live).await?
+                suppressions::set_cutoff(tx, guild, Subject::Member(*member), latest).await?;
+                self.take_out(tx, guild, &buried, JobQueue::Live).await?
             }
             Target::Channel { channel } => {
                 let mut channels = channels::with_threads(tx, guild, *channel).await?;
@@ -125,16 +125,16 @@ impl Ingest {
                     channels.push(*channel);
                 }
                 for channel in channels {
-                    limits::cut_off(tx, guild, Party::Channel(channel), latest).await?;
+                    suppressions::set_cutoff(tx, guild, Subject::Channel(channel), latest).await?;
                 }
                 removed
             }
             Target::Guild => {
                 // First: whoever else changes all of a guild begins with its row, too.
                 channels::erase_guild_name(tx, guild).await?;
-                let channels = channels::of_guild(tx, guild).await?;
+                let channels = channels::list(tx, guild).await?;
                 let (removed, latest) = self.raze(tx, guild, &channels).await?;
-                limits::cut_off_guild(tx, guild, latest).await?;
+                suppressions::set_guild_cutoff(tx, guild, latest).await?;
                 removed
             }
         };
@@ -147,9 +147,9 @@ impl Ingest {
         guild: GuildId,
         channels: &[ChannelId],
     ) -> Result<(Removed, Option<DateTime<Utc>>), StoreError> {
-        let razed = burials::raze(tx, guild, channels, self.config().eligible).await?;
+        let razed = soft_delete::delete_channels(tx, guild, channels, self.config().eligible).await?;
         let ids: Vec<_> = razed.indexed.iter().map(|(session, _)| *session).collect();
-        let points = books::void(tx, guild, &ids).await?;
+        let points = indexed_sessions::clear_content_hashes(tx, guild, &ids).await?;
         let jobs = self.ask_for_deletion(tx, guild, &razed.indexed).await?;
         let erased = Erased { messages: razed.messages, sessions: razed.sessions, points };
         Ok((Removed { erased, jobs: jobs.into_iter().collect() }, razed.latest))

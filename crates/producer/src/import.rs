@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use backon::{ExponentialBuilder, Retryable};
 use guildex_store::channels::Channel;
-use guildex_types::JobClass;
+use guildex_types::JobQueue;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -136,7 +136,7 @@ pub async fn file(
     let mut done = Imported::default();
     while let Some(page) = read.recv().await {
         let channel = channel(&page.header);
-        let store = || ingest.messages(&channel, &page.messages, JobClass::Backfill);
+        let store = || ingest.messages(&channel, &page.messages, JobQueue::Backfill);
         done.ingested += store.retry(ExponentialBuilder::default()).when(is_transient).await?;
         done.messages += u64::try_from(page.messages.len()).unwrap_or(0);
         done.rejected_total += u64::try_from(page.rejected.len()).unwrap_or(0);

@@ -15,13 +15,15 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use guildex_store::burials;
 use guildex_store::channels::{self, Channel};
 use guildex_store::jobs::NewJob;
-use guildex_store::limits::{self, Candidate};
-use guildex_store::messages::{self, Fresh, Placed};
-use guildex_store::{StoreError, expect_little, lock_channel};
-use guildex_types::{ChannelId, GuildId, Job, JobClass, Message, MessageId, Revision, SessionId, Skip, Task};
+use guildex_store::messages::{self, AssignedMessage, NewMessage};
+use guildex_store::soft_delete;
+use guildex_store::suppressions::{self, Candidate};
+use guildex_store::{StoreError, lock_channel, use_generic_plans};
+use guildex_types::{
+    ChannelId, ExcludedReason, GuildId, Job, JobQueue, Message, MessageId, Revision, SessionId, Task,
+};
 use sqlx::{PgConnection, PgPool};
 
 pub use self::config::IngestConfig;
@@ -114,7 +116,7 @@ impl Ingest {
         &self,
         channel: &Channel,
         messages: &[Message],
-        class: JobClass,
+        queue: JobQueue,
     ) -> Result<Ingested, IngestError> {
         let (guild, id) = (channel.guild_id, channel.id);
         if let Some(stray) = messages.iter().find(|m| (m.guild_id, m.channel_id) != (guild, id)) {
@@ -124,9 +126,9 @@ impl Ingest {
             return Ok(Ingested { unchanged: messages.len(), ..Ingested::default() });
         }
         let newest = self.newest_of_each(messages);
-        let done = match self.store(channel, &newest, class).await {
+        let done = match self.store(channel, &newest, queue).await {
             // Somebody who does not take the channel's lock was faster; now it can be seen.
-            Err(error) if error.is_duplicate() => self.store(channel, &newest, class).await?,
+            Err(error) if error.is_duplicate() => self.store(channel, &newest, queue).await?,
             done => done?,
         };
         Ok(Ingested { unchanged: messages.len() - done.new - done.edited, ..done })
@@ -137,12 +139,12 @@ impl Ingest {
         &self,
         channel: &Channel,
         messages: &[Judged<'_>],
-        class: JobClass,
+        queue: JobQueue,
     ) -> Result<Ingested, StoreError> {
         let (guild, id) = (channel.guild_id, channel.id);
         let mut tx = self.pool.begin().await?;
         if messages.len() < FEW {
-            expect_little(&mut tx).await?;
+            use_generic_plans(&mut tx).await?;
         }
         lock_channel(&mut tx, guild, id).await?;
         let (admitted, lost) = self
@@ -159,7 +161,7 @@ impl Ingest {
             (done.new, done.edited) = (fresh.len(), change.revise(&mut tx, guild, id, &known).await?);
             change.arrive(fresh);
         }
-        (done.sessions, done.jobs) = self.follow_up(&mut tx, guild, id, change, class).await?;
+        (done.sessions, done.jobs) = self.follow_up(&mut tx, guild, id, change, queue).await?;
         tx.commit().await?;
         Ok(done)
     }
@@ -181,22 +183,23 @@ impl Ingest {
         }
         let mut tx = self.pool.begin().await?;
         lock_channel(&mut tx, guild, channel).await?;
-        let stored = messages::unplaced(&mut tx, guild, channel, self.config.include_bots, limit).await?;
+        let stored = messages::unassigned(&mut tx, guild, channel, self.config.include_bots, limit).await?;
         let looked_at = stored.len();
         let (admitted, lost) = self.admit(&mut tx, guild, (channel, None), stored, |message| message).await?;
-        let judged: Vec<(&Message, Option<Skip>)> = admitted.iter().map(|m| (m, self.skip(m))).collect();
-        messages::annotate(&mut tx, guild, channel, &judged).await?;
+        let judged: Vec<(&Message, Option<ExcludedReason>)> =
+            admitted.iter().map(|m| (m, self.skip(m))).collect();
+        messages::set_exclusions(&mut tx, guild, channel, &judged).await?;
         let arrivals = judged.iter().filter(|(_, skip)| skip.is_none()).map(|(m, _)| arrival(m)).collect();
         let change = Change { arrivals, lost, ..Change::default() };
-        self.follow_up(&mut tx, guild, channel, change, JobClass::Backfill).await?;
+        self.follow_up(&mut tx, guild, channel, change, JobQueue::Backfill).await?;
         tx.commit().await?;
         Ok(looked_at)
     }
 
     /// A job under this configuration's debounce; removals do not wait.
-    pub fn job(&self, guild_id: GuildId, task: Task, class: JobClass, wanted: Revision) -> NewJob {
-        let debounce = if class == JobClass::Delete { Duration::ZERO } else { self.config.debounce };
-        NewJob { job: Job { guild_id, task }, class, wanted, debounce }
+    pub fn job(&self, guild_id: GuildId, task: Task, queue: JobQueue, target_revision: Revision) -> NewJob {
+        let debounce = if queue == JobQueue::Delete { Duration::ZERO } else { self.config.debounce };
+        NewJob { job: Job { guild_id, task }, queue, target_revision, debounce }
     }
 
     /// What was sent then or before is kept no longer.
@@ -218,11 +221,11 @@ impl Ingest {
     }
 
     /// Why a message takes no part in sessions, if it does not.
-    fn skip(&self, message: &Message) -> Option<Skip> {
+    fn skip(&self, message: &Message) -> Option<ExcludedReason> {
         if self.config.opted_out_users.contains(&message.author.id) {
-            return Some(Skip::OptedOut);
+            return Some(ExcludedReason::OptedOut);
         }
-        message.skip(self.config.include_bots)
+        message.excluded_reason(self.config.include_bots)
     }
 
     /// The messages that may be stored. Those that may not are buried, if they are there; with the first messages of
@@ -243,13 +246,14 @@ impl Ingest {
             .map(&of)
             .map(|m| Candidate { id: m.id, author: m.author.id, sent_at: m.sent_at })
             .collect();
-        let refused = limits::refused(tx, guild, (channel, parent), &candidates, self.overdue()).await?;
+        let refused =
+            suppressions::suppressed(tx, guild, (channel, parent), &candidates, self.overdue()).await?;
         if refused.is_empty() {
             return Ok((messages, Vec::new()));
         }
         messages.retain(|message| !refused.contains(&of(message).id));
-        let buried = burials::bury(tx, guild, channel, &Vec::from_iter(refused)).await?;
-        Ok((messages, buried.into_iter().filter_map(|buried| buried.session_first).collect()))
+        let buried = soft_delete::messages(tx, guild, channel, &Vec::from_iter(refused)).await?;
+        Ok((messages, buried.into_iter().filter_map(|buried| buried.first_message_id).collect()))
     }
 
     /// Places what arrived and writes what is fresh, gives the touched sessions their revisions, and asks for the jobs;
@@ -260,23 +264,23 @@ impl Ingest {
         guild: GuildId,
         channel: ChannelId,
         Change { fresh, arrivals, mut touched, lost }: Change<'_>,
-        class: JobClass,
+        queue: JobQueue,
     ) -> Result<(usize, usize), StoreError> {
         lost.iter().for_each(|first| touched.removed(*first));
         let mut moves = self.settle(tx, guild, channel, arrivals, &mut touched).await?;
         // What is fresh is written in its place, and what is stored is moved to it.
-        let fresh = fresh.into_iter().map(|(message, skip)| Fresh {
+        let fresh = fresh.into_iter().map(|(message, skip)| NewMessage {
             message,
-            skip,
-            session_first: moves.remove(&message.id),
+            excluded_reason: skip,
+            first_message_id: moves.remove(&message.id),
         });
         messages::insert(tx, guild, channel, &fresh.collect::<Vec<_>>()).await?;
-        messages::place(tx, guild, channel, &Vec::from_iter(moves)).await?;
+        messages::set_session(tx, guild, channel, &Vec::from_iter(moves)).await?;
         let changed = self.touch(tx, guild, channel, touched).await?;
-        let mut jobs = self.ask(tx, guild, &changed, class).await?.len();
+        let mut jobs = self.ask(tx, guild, &changed, queue).await?.len();
         if !lost.is_empty() {
             let lost: HashSet<SessionId> =
-                lost.iter().map(|first| SessionId::of(guild, channel, *first)).collect();
+                lost.iter().map(|first| SessionId::new(guild, channel, *first)).collect();
             let losers = outdated(changed.iter().filter(|change| lost.contains(&change.id)));
             jobs += self.withdraw(tx, guild, &losers).await?.1.len();
         }
@@ -285,7 +289,7 @@ impl Ingest {
 }
 
 /// A message, and why it takes no part in sessions, if it does not.
-type Judged<'a> = (&'a Message, Option<Skip>);
+type Judged<'a> = (&'a Message, Option<ExcludedReason>);
 
 /// What happens to a channel in one transaction.
 #[derive(Default)]
@@ -293,7 +297,7 @@ struct Change<'a> {
     /// Messages that have no rows yet.
     fresh: Vec<Judged<'a>>,
     /// Messages, fresh or stored, that take their places in sessions.
-    arrivals: Vec<Placed>,
+    arrivals: Vec<AssignedMessage>,
     /// Sessions that change beside those that the arrivals change.
     touched: Touched,
     /// The first messages of the sessions that lost one to a limit.
@@ -309,11 +313,12 @@ impl<'a> Change<'a> {
         channel: ChannelId,
         known: &[Judged<'_>],
     ) -> Result<usize, StoreError> {
-        let skips: HashMap<MessageId, Option<Skip>> = known.iter().map(|(m, skip)| (m.id, *skip)).collect();
-        let revised = messages::revise(tx, guild, channel, known).await?;
+        let skips: HashMap<MessageId, Option<ExcludedReason>> =
+            known.iter().map(|(m, skip)| (m.id, *skip)).collect();
+        let revised = messages::apply_edits(tx, guild, channel, known).await?;
         let edited = revised.len();
         for placed in revised {
-            match placed.session_first {
+            match placed.first_message_id {
                 Some(first) => self.touched.removed(first),
                 None if skips.get(&placed.id) == Some(&None) => self.arrivals.push(placed),
                 None => {}

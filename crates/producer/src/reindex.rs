@@ -13,7 +13,7 @@ use crate::ingest::{Ingest, IngestError};
 /// # Errors
 /// If the model's collection is being dropped, or Postgres fails.
 pub async fn begin(ingest: &Ingest, model: &ModelSlug, dimensions: usize) -> Result<usize, IngestError> {
-    models::fill(ingest.pool(), model, dimensions).await?;
+    models::start_filling(ingest.pool(), model, dimensions).await?;
     ask(ingest).await
 }
 
@@ -48,6 +48,6 @@ pub struct Progress {
 /// # Errors
 /// If Postgres fails.
 pub async fn progress(ingest: &Ingest, model: &ModelSlug) -> Result<Progress, StoreError> {
-    let (eligible, missing) = status::of_model(ingest.pool(), model, ingest.config().eligible).await?;
+    let (eligible, missing) = status::coverage(ingest.pool(), model, ingest.config().eligible).await?;
     Ok(Progress { eligible, missing, jobs: jobs::unfinished(ingest.pool(), None).await? })
 }

@@ -6,10 +6,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use guildex_store::burials::{self, Buried};
 use guildex_store::erasures::Erased;
-use guildex_store::{StoreError, expect_little, limits, lock_channel, sessions};
-use guildex_types::{ChannelId, GuildId, JobClass, JobId, MessageId, SessionId};
+use guildex_store::soft_delete::{self, SoftDeleted};
+use guildex_store::{StoreError, lock_channel, sessions, suppressions, use_generic_plans};
+use guildex_types::{ChannelId, GuildId, JobId, JobQueue, MessageId, SessionId};
 use sqlx::PgConnection;
 
 use crate::ingest::{Ingest, IngestError, Touched, outdated};
@@ -28,11 +28,11 @@ impl Ingest {
         ids: &[MessageId],
     ) -> Result<usize, IngestError> {
         let mut tx = self.pool().begin().await?;
-        expect_little(&mut tx).await?;
+        use_generic_plans(&mut tx).await?;
         lock_channel(&mut tx, guild, channel).await?;
-        limits::keep_out(&mut tx, guild, Some(channel), ids).await?;
-        let buried = burials::bury(&mut tx, guild, channel, ids).await?;
-        let removed = self.take_out(&mut tx, guild, &buried, JobClass::Live).await?;
+        suppressions::add_tombstones(&mut tx, guild, Some(channel), ids).await?;
+        let buried = soft_delete::messages(&mut tx, guild, channel, ids).await?;
+        let removed = self.take_out(&mut tx, guild, &buried, JobQueue::Live).await?;
         tx.commit().await?;
         Ok(usize::try_from(removed.erased.sessions).unwrap_or(usize::MAX))
     }
@@ -42,14 +42,14 @@ impl Ingest {
         &self,
         tx: &mut PgConnection,
         guild: GuildId,
-        buried: &[Buried],
-        class: JobClass,
+        buried: &[SoftDeleted],
+        class: JobQueue,
     ) -> Result<Removed, StoreError> {
         let mut channels: BTreeMap<ChannelId, Touched> = BTreeMap::new();
         let mut ids = Vec::new();
-        for Buried { channel_id, session_first, .. } in buried {
-            if let Some(first) = session_first {
-                ids.push(SessionId::of(guild, *channel_id, *first));
+        for SoftDeleted { channel_id, first_message_id, .. } in buried {
+            if let Some(first) = first_message_id {
+                ids.push(SessionId::new(guild, *channel_id, *first));
                 channels.entry(*channel_id).or_default().removed(*first);
             }
         }

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use guildex_store::erasures::Erased;
-use guildex_store::{StoreError, burials, channels, lock_channel, try_lock_retention};
-use guildex_types::{ChannelId, GuildId, JobClass};
+use guildex_store::{StoreError, channels, lock_channel, soft_delete, try_lock_retention};
+use guildex_types::{ChannelId, GuildId, JobQueue};
 use tokio_util::sync::CancellationToken;
 
 use crate::ingest::{Ingest, IngestError};
@@ -46,7 +46,7 @@ pub async fn sweep(ingest: &Ingest, stop: &CancellationToken) -> Result<Erased, 
     'guilds: for guild in guilds {
         while let Some(overdue) = ingest.overdue() {
             let mut db = ingest.pool().acquire().await?;
-            let channels = burials::overdue_channels(&mut db, guild, overdue).await?;
+            let channels = soft_delete::channels_with_messages_before(&mut db, guild, overdue).await?;
             drop(db);
             if channels.is_empty() {
                 continue 'guilds;
@@ -77,9 +77,9 @@ async fn page(ingest: &Ingest, guild: GuildId, channel: ChannelId) -> Result<Opt
         return Ok(None);
     }
     lock_channel(&mut tx, guild, channel).await?;
-    let buried = burials::bury_overdue(&mut tx, guild, channel, overdue, PAGE).await?;
+    let buried = soft_delete::messages_sent_before(&mut tx, guild, channel, overdue, PAGE).await?;
     // What is left of these sessions is in no hurry.
-    let removed = ingest.take_out(&mut tx, guild, &buried, JobClass::Backfill).await?;
+    let removed = ingest.take_out(&mut tx, guild, &buried, JobQueue::Backfill).await?;
     tx.commit().await?;
     Ok(Some(removed.erased))
 }

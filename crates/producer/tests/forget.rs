@@ -12,10 +12,10 @@ use guildex_producer::ingest::{Ingest, IngestConfig, Ingested};
 use guildex_producer::retention;
 use guildex_store::channels::Channel;
 use guildex_store::erasures::{self, Erased, Erasure, Target};
-use guildex_store::limits::Party;
+use guildex_store::suppressions::Subject;
 use guildex_store::{MIGRATOR, lock_channel, models};
 use guildex_types::{
-    Author, ChannelId, GuildId, JobClass, Links, Message, MessageId, MessageKind, SearchText, UserId,
+    Author, ChannelId, GuildId, JobQueue, Links, Message, MessageId, MessageKind, SearchText, UserId,
 };
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -99,7 +99,7 @@ fn ingest(pool: &PgPool) -> Ingest {
 }
 
 async fn store(ingest: &Ingest, place: &Channel, messages: &[Message]) -> Ingested {
-    ingest.messages(place, messages, JobClass::Live).await.unwrap()
+    ingest.messages(place, messages, JobQueue::Live).await.unwrap()
 }
 
 /// Another program stores messages: without sessions, words or reasons to skip them.
@@ -145,7 +145,7 @@ async fn check(pool: &PgPool) {
     let miscounted = "SELECT count(*) FROM sessions s WHERE message_count <> (
                           SELECT count(*) FROM messages m
                           WHERE m.guild_id = s.guild_id AND m.channel_id = s.channel_id
-                            AND m.session_first = s.first_message_id AND m.deleted_at IS NULL AND m.text <> '')
+                            AND m.first_message_id = s.first_message_id AND m.deleted_at IS NULL AND m.text <> '')
                           OR (message_count = 0) <> (deleted_at IS NOT NULL)";
     assert_eq!(number(pool, miscounted).await, 0, "a session is miscounted");
 }
@@ -161,7 +161,7 @@ async fn kinds(pool: &PgPool) -> BTreeMap<String, i64> {
 }
 
 async fn finish_jobs(pool: &PgPool) {
-    sqlx::query("UPDATE jobs SET state = 'done', finished_at = now() WHERE state = 'pending'")
+    sqlx::query("UPDATE jobs SET state = 'completed', finished_at = now() WHERE state = 'pending'")
         .execute(pool)
         .await
         .unwrap();
@@ -170,7 +170,7 @@ async fn finish_jobs(pool: &PgPool) {
 /// All sessions that are worth it have two points by the books.
 async fn index(pool: &PgPool) {
     let model = "model-fp32".parse().unwrap();
-    models::begin_with(pool, &model, 384).await.unwrap();
+    models::ensure_active(pool, &model, 384).await.unwrap();
     sqlx::query(
         "INSERT INTO indexed_sessions (session_id, model, point_revision, indexed_revision, content_hash, points)
          SELECT id, 'model-fp32', revision, revision, '\\x00', 2 FROM sessions WHERE deleted_at IS NULL",
@@ -321,7 +321,7 @@ async fn all_calls_run_side_by_side_without_waiting_in_a_circle(pool: PgPool) {
                     }
                     4 => drop(ingest.forget_messages(guild(GUILD), &ids(&[first + 2])).await.unwrap()),
                     _ if round % 5 == 4 => drop(ingest.delete_channel(guild(GUILD), place.id).await.unwrap()),
-                    _ => drop(ingest.opt_out(guild(GUILD), Party::Member(member(7))).await.unwrap()),
+                    _ => drop(ingest.opt_out(guild(GUILD), Subject::Member(member(7))).await.unwrap()),
                 }
             }
         });
@@ -396,7 +396,7 @@ async fn forgetting_a_channel_takes_its_threads_along_and_leaves_its_neighbours(
     assert_eq!(live(&pool, GUILD).await, [11, 12, 13]);
     assert_eq!(number(&pool, "SELECT count(*) FROM messages").await, 3, "the rows are gone");
     let tombstones: Vec<(i64, i64, i64)> = sqlx::query_as(
-        "SELECT channel_id, revision, removed_revision FROM sessions WHERE deleted_at IS NOT NULL ORDER BY 1",
+        "SELECT channel_id, revision, last_removal_revision FROM sessions WHERE deleted_at IS NOT NULL ORDER BY 1",
     )
     .fetch_all(&pool)
     .await
@@ -489,7 +489,7 @@ async fn many_sessions_share_removals_of_a_bounded_size(pool: PgPool) {
     let wrong = "SELECT count(*) FROM jobs j, jsonb_array_elements(payload->'sessions') AS lost (entry)
                  JOIN sessions s ON s.id::text = lost.entry->>'session_id'
                  WHERE kind = 'remove_points'
-                   AND ((lost.entry->>'below')::bigint <> s.revision OR j.wanted_revision < s.revision)";
+                   AND ((lost.entry->>'below')::bigint <> s.revision OR j.target_revision < s.revision)";
     assert_eq!(number(&pool, wrong).await, 0, "a removal below another revision than its session's");
 }
 
@@ -499,7 +499,7 @@ async fn many_sessions_share_removals_of_a_bounded_size(pool: PgPool) {
 async fn nothing_is_stored_of_who_opted_out_until_it_opts_in(pool: PgPool) {
     let (ingest, help, inside) = (ingest(&pool), channel(GUILD, HELP), thread(91, HELP));
     let now = |message: Message| Message { sent_at: Utc::now() + TimeDelta::hours(1), ..message };
-    for party in [Party::Member(member(2)), Party::Channel(help.id)] {
+    for party in [Subject::Member(member(2)), Subject::Channel(help.id)] {
         store(&ingest, &help, &talk(&help, 1)).await;
         let erasure = ingest.opt_out(guild(GUILD), party).await.unwrap();
         assert!(erasure.messages > 0);
@@ -524,7 +524,7 @@ async fn a_backfill_erases_what_another_program_stored_of_what_was_forgotten(poo
     let (ingest, place, inside) = (ingest(&pool), channel(GUILD, HELP), thread(91, 8));
     ingest.forget_messages(guild(GUILD), &ids(&[1])).await.unwrap();
     ingest.forget_member(guild(GUILD), member(2)).await.unwrap();
-    ingest.opt_out(guild(GUILD), Party::Channel(channel_id(8))).await.unwrap();
+    ingest.opt_out(guild(GUILD), Subject::Channel(channel_id(8))).await.unwrap();
     store_elsewhere(&pool, &place, &talk(&place, 1)).await;
     store_elsewhere(&pool, &inside, &talk(&inside, 11)).await;
     for channel in [place.id, inside.id] {
@@ -632,7 +632,7 @@ async fn a_receipt_is_completed_when_the_last_of_its_jobs_is_finished(pool: PgPo
 
     let finish = async |kind: &str| {
         sqlx::query(
-            "UPDATE jobs SET state = 'done', finished_at = now() WHERE kind = $1
+            "UPDATE jobs SET state = 'completed', finished_at = now() WHERE kind = $1
              AND id IN (SELECT job_id FROM erasure_jobs)",
         )
         .bind(kind)

@@ -16,7 +16,7 @@ use guildex_store::channels::Channel;
 use guildex_store::jobs::{self, NOTIFY_CHANNEL};
 use guildex_store::{MIGRATOR, models};
 use guildex_types::{
-    Author, ChannelId, GuildId, JobClass, Links, Message, MessageId, MessageKind, ModelSlug, SearchText,
+    Author, ChannelId, GuildId, JobQueue, Links, Message, MessageId, MessageKind, ModelSlug, SearchText,
 };
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -78,7 +78,7 @@ impl Place {
     }
 
     async fn ingest(&self, messages: &[Message]) -> Ingested {
-        self.ingest.messages(&self.channel, &self.here(messages), JobClass::Live).await.unwrap()
+        self.ingest.messages(&self.channel, &self.here(messages), JobQueue::Live).await.unwrap()
     }
 
     async fn delete(&self, ids: &[i64]) -> usize {
@@ -87,7 +87,7 @@ impl Place {
     }
 
     async fn backfill(&self) {
-        models::begin_with(self.pool(), &model(), 384).await.unwrap();
+        models::ensure_active(self.pool(), &model(), 384).await.unwrap();
         backfill::run(&self.ingest, self.guild(), self.channel.id, &[model()]).await.unwrap();
     }
 
@@ -125,7 +125,7 @@ impl Place {
 
     async fn jobs(&self) -> Vec<JobRow> {
         sqlx::query_as(
-            "SELECT kind, key, class, state, wanted_revision, payload FROM jobs WHERE guild_id = $1 ORDER BY kind, id",
+            "SELECT kind, dedup_key, queue, state, target_revision, payload FROM jobs WHERE guild_id = $1 ORDER BY kind, id",
         )
         .bind(self.guild().get())
         .fetch_all(self.pool())
@@ -139,7 +139,7 @@ impl Place {
 
     /// All jobs so far are done.
     async fn finish_jobs(&self) {
-        sqlx::query("UPDATE jobs SET state = 'done', finished_at = now() WHERE state = 'pending'")
+        sqlx::query("UPDATE jobs SET state = 'completed', finished_at = now() WHERE state = 'pending'")
             .execute(self.pool())
             .await
             .unwrap();
@@ -206,10 +206,10 @@ fn exchange() -> [Message; 2] {
 #[derive(Debug, FromRow)]
 struct JobRow {
     kind: String,
-    key: Option<String>,
-    class: i16,
+    dedup_key: Option<String>,
+    queue: JobQueue,
     state: String,
-    wanted_revision: i64,
+    target_revision: i64,
     payload: serde_json::Value,
 }
 
@@ -233,7 +233,7 @@ struct LiveSession {
 impl State {
     async fn of(pool: &PgPool, guild: GuildId) -> Self {
         let messages: Vec<(i64, Option<i64>, Option<String>)> =
-            sqlx::query_as("SELECT id, session_first, skip FROM messages WHERE guild_id = $1")
+            sqlx::query_as("SELECT id, first_message_id, excluded_reason FROM messages WHERE guild_id = $1")
                 .bind(guild.get())
                 .fetch_all(pool)
                 .await
@@ -277,7 +277,7 @@ async fn a_message_its_session_and_its_job_come_together(pool: PgPool) {
     assert_eq!((session.message_count, session.word_count), (2, 11));
     let jobs = place.jobs().await;
     assert_eq!((jobs[0].kind.as_str(), jobs[0].state.as_str()), ("index_session", "pending"));
-    assert_eq!((jobs[0].class, jobs[0].wanted_revision), (JobClass::Live.rank(), revision(&pool, 1).await));
+    assert_eq!((jobs[0].queue, jobs[0].target_revision), (JobQueue::Live, revision(&pool, 1).await));
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
@@ -289,7 +289,7 @@ async fn a_message_of_another_channel_or_guild_spoils_the_whole_page(pool: PgPoo
     ] {
         let mut page = exchange().to_vec();
         page.push(stray);
-        let outcome = place.ingest.messages(&place.channel, &page, JobClass::Live).await;
+        let outcome = place.ingest.messages(&place.channel, &page, JobQueue::Live).await;
         assert!(matches!(outcome, Err(IngestError::OtherChannel { message, .. }) if message == id(3)));
     }
     let state = place.state().await;
@@ -306,7 +306,7 @@ async fn where_the_job_cannot_be_written_neither_is_the_message(pool: PgPool) {
     .await
     .unwrap();
     let place = Place::new(&pool);
-    let outcome = place.ingest.messages(&place.channel, &exchange(), JobClass::Live).await;
+    let outcome = place.ingest.messages(&place.channel, &exchange(), JobQueue::Live).await;
     assert!(matches!(outcome, Err(IngestError::Store(_))));
     let state = place.state().await;
     assert!(state.messages.is_empty() && state.sessions.is_empty());
@@ -336,7 +336,7 @@ async fn the_same_messages_again_change_nothing(pool: PgPool) {
     assert_eq!(again, Ingested { unchanged: 2, ..Ingested::default() });
     assert_eq!(place.state().await, before);
     assert_eq!(revision(&pool, 1).await, revision_before);
-    assert!(place.jobs().await.iter().all(|job| job.state == "done"));
+    assert!(place.jobs().await.iter().all(|job| job.state == "completed"));
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
@@ -368,9 +368,12 @@ async fn an_edit_hides_what_was_said_before_and_asks_for_a_job(pool: PgPool) {
     let done = place.ingest(&[edited(5, "never mind", &question)]).await;
     assert_eq!(done, Ingested { edited: 1, sessions: 1, jobs: 1, ..Ingested::default() });
     let (revision, removed): (i64, i64) =
-        sqlx::query_as("SELECT revision, removed_revision FROM sessions").fetch_one(&pool).await.unwrap();
+        sqlx::query_as("SELECT revision, last_removal_revision FROM sessions")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
     assert_eq!(revision, removed);
-    assert_eq!(place.jobs().await.last().unwrap().wanted_revision, revision);
+    assert_eq!(place.jobs().await.last().unwrap().target_revision, revision);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
@@ -519,13 +522,13 @@ async fn check_jobs(place: &Place) {
     .unwrap();
     let jobs = place.jobs().await;
     assert!(jobs.iter().all(|job| job.state == "pending"));
-    let keys: HashSet<_> = jobs.iter().map(|job| job.key.clone().unwrap()).collect();
+    let keys: HashSet<_> = jobs.iter().map(|job| job.dedup_key.clone().unwrap()).collect();
     assert_eq!(keys.len(), jobs.len());
     for (session, revision, eligible) in sessions.into_iter().filter(|(.., eligible)| *eligible) {
         let key = format!("session/{}/{session}", place.guild());
-        let job = jobs.iter().find(|job| job.key.as_ref() == Some(&key));
+        let job = jobs.iter().find(|job| job.dedup_key.as_ref() == Some(&key));
         assert_eq!(job.map(|job| job.kind.as_str()), Some("index_session"), "session {session}, {eligible}");
-        let wanted = job.map_or(0, |job| job.wanted_revision);
+        let wanted = job.map_or(0, |job| job.target_revision);
         assert!(wanted >= revision, "session {session}: {revision} is there, {wanted} is wanted");
     }
 }
@@ -622,7 +625,7 @@ async fn however_often_a_session_changes_one_job_is_asked_for(pool: PgPool) {
     }
     let jobs = place.jobs().await;
     assert_eq!(jobs.len(), 1);
-    assert_eq!(jobs[0].wanted_revision, revision(&pool, 1).await);
+    assert_eq!(jobs[0].target_revision, revision(&pool, 1).await);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
@@ -643,7 +646,7 @@ async fn a_removal_under_way_must_reach_changes_of_a_session_that_stays_too_smal
     place.ingest(&[edited(2, "never mind", &long)]).await;
     place.ingest(&[edited(3, "never mind that", &long)]).await;
     let unfinished: Vec<_> = place.jobs().await.into_iter().filter(|job| job.state == "pending").collect();
-    let asked: Vec<_> = unfinished.iter().map(|job| (job.kind.as_str(), job.wanted_revision)).collect();
+    let asked: Vec<_> = unfinished.iter().map(|job| (job.kind.as_str(), job.target_revision)).collect();
     assert_eq!(asked, [("delete_session", revision(&pool, 1).await)]);
 }
 
@@ -661,8 +664,8 @@ async fn a_session_that_a_late_message_swallows_is_asked_to_be_deleted(pool: PgP
     );
     let mut unfinished: Vec<_> =
         place.jobs().await.into_iter().filter(|job| job.state == "pending").collect();
-    unfinished.sort_by_key(|job| job.class);
-    let asked: Vec<_> = unfinished.iter().map(|job| (job.kind.as_str(), job.wanted_revision)).collect();
+    unfinished.sort_by_key(|job| job.queue);
+    let asked: Vec<_> = unfinished.iter().map(|job| (job.kind.as_str(), job.target_revision)).collect();
     let wanted = [("delete_session", revision(&pool, 2).await), ("index_session", revision(&pool, 1).await)];
     assert_eq!(asked, wanted);
 }
@@ -710,7 +713,7 @@ async fn a_deletion_moves_nobody_and_a_session_keeps_its_name_without_its_first_
     let session = after.sessions.first().unwrap();
     assert_eq!((session.first_message_id, session.message_count, session.started_at), (1, 2, minute(4)));
     let (now, removed): (i64, i64) =
-        sqlx::query_as("SELECT revision, removed_revision FROM sessions WHERE first_message_id = 1")
+        sqlx::query_as("SELECT revision, last_removal_revision FROM sessions WHERE first_message_id = 1")
             .fetch_one(&pool)
             .await
             .unwrap();
@@ -729,7 +732,7 @@ async fn a_deletion_asks_for_the_points_to_go_at_once(pool: PgPool) {
     place.delete(&[1, 5, 77]).await;
     let jobs: Vec<_> = place.jobs().await.into_iter().filter(|job| job.state == "pending").collect();
     let removal = jobs.iter().find(|job| job.kind == "remove_points").unwrap();
-    assert_eq!((removal.class, removal.key.as_deref()), (JobClass::Delete.rank(), None));
+    assert_eq!((removal.queue, removal.dedup_key.as_deref()), (JobQueue::Delete, None));
     let sessions: Vec<(String, i64)> =
         sqlx::query_as("SELECT id::text, revision FROM sessions ORDER BY first_message_id")
             .fetch_all(&pool)
@@ -744,7 +747,7 @@ async fn a_deletion_asks_for_the_points_to_go_at_once(pool: PgPool) {
     assert_eq!(named, sessions.into_iter().collect(), "each below its own new revision");
     let latest: i64 =
         sqlx::query_scalar("SELECT max(revision) FROM sessions").fetch_one(&pool).await.unwrap();
-    assert_eq!(removal.wanted_revision, latest);
+    assert_eq!(removal.target_revision, latest);
     assert!(jobs.iter().any(|job| job.kind == "index_session"), "what is left of a session is indexed again");
 }
 
@@ -755,7 +758,7 @@ async fn a_session_that_a_deletion_leaves_too_small_is_asked_to_be_deleted(pool:
     place.finish_jobs().await;
     place.delete(&[2]).await;
     assert_eq!(place.kinds().await, ["delete_session", "index_session", "remove_points"]);
-    assert_eq!(place.jobs().await[0].wanted_revision, revision(&pool, 1).await);
+    assert_eq!(place.jobs().await[0].target_revision, revision(&pool, 1).await);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
@@ -861,7 +864,7 @@ async fn what_another_program_stored_gets_the_sessions_that_live_messages_get(po
     let expected = live.state().await;
     assert_eq!(place.state().await, expected);
     check_jobs(&place).await;
-    assert!(place.jobs().await.iter().all(|job| job.class == JobClass::Backfill.rank()));
+    assert!(place.jobs().await.iter().all(|job| job.queue == JobQueue::Backfill));
 
     let (revisions, jobs) = (revisions(&place).await, place.jobs().await.len());
     place.backfill().await;
@@ -884,7 +887,7 @@ async fn a_backfill_runs_beside_live_messages_and_another_backfill(pool: PgPool)
     let (live, stored): (Vec<Message>, Vec<Message>) =
         long_talk().into_iter().partition(|message| message.id.get() % 3 == 0);
     place.store_elsewhere(&stored).await;
-    models::begin_with(&pool, &model(), 384).await.unwrap();
+    models::ensure_active(&pool, &model(), 384).await.unwrap();
 
     let barrier = Arc::new(Barrier::new(3));
     let mut tasks = tokio::task::JoinSet::new();
@@ -917,7 +920,7 @@ async fn a_backfill_asks_for_what_the_collection_lacks_and_nothing_else(pool: Pg
     let later = [say(900, 1, "is it dry"), reply(900, say(901, 2, "not yet"))];
     place.ingest(&exchange()).await;
     place.ingest(&later).await;
-    models::begin_with(&pool, &model(), 384).await.unwrap();
+    models::ensure_active(&pool, &model(), 384).await.unwrap();
     sqlx::query(
         "INSERT INTO indexed_sessions (session_id, model, point_revision, indexed_revision, points)
          SELECT id, $1, revision, revision, 1 FROM sessions WHERE first_message_id = 1",
@@ -930,7 +933,7 @@ async fn a_backfill_asks_for_what_the_collection_lacks_and_nothing_else(pool: Pg
     place.backfill().await;
     let asked: Vec<_> = place.jobs().await.into_iter().filter(|job| job.state == "pending").collect();
     assert_eq!(asked.len(), 1);
-    assert!(asked[0].wanted_revision > revision(&pool, 900).await, "a job that runs already is to run again");
+    assert!(asked[0].target_revision > revision(&pool, 900).await, "a job that runs already is to run again");
     let remaining = backfill::remaining(&place.ingest, place.guild(), None, &model()).await.unwrap();
     assert_eq!((remaining.messages, remaining.sessions, remaining.jobs), (0, 1, 1));
 }
@@ -940,12 +943,12 @@ async fn what_the_books_lack_is_asked_for_although_a_job_that_told_them_is_not_o
     let place = Place::new(&pool);
     place.ingest(&exchange()).await;
     sqlx::query("UPDATE jobs SET run_at = now()").execute(&pool).await.unwrap();
-    let ids = jobs::dispatch(&pool, JobClass::Live, 9, 0, PATIENCE).await.unwrap().ids;
+    let ids = jobs::dispatch(&pool, JobQueue::Live, 9, 0, PATIENCE).await.unwrap().ids;
     let claimed = jobs::claim(&pool, &ids, "worker", PATIENCE).await.unwrap().remove(0);
     // It has told the books, which were struck since: its index was lost, or a repair found nothing of it.
     place.backfill().await;
     let read = revision(&pool, 1).await.into();
-    jobs::complete(&pool, &[(claimed.id, claimed.token, claimed.wanted.max(read))], Duration::ZERO)
+    jobs::complete(&pool, &[(claimed.id, claimed.token, claimed.target_revision.max(read))], Duration::ZERO)
         .await
         .unwrap();
     assert_eq!(place.jobs().await[0].state, "pending", "nobody would index it");
@@ -1005,11 +1008,12 @@ async fn the_samples_are_imported_whole_and_a_second_time_changes_nothing(pool: 
     }
     let stored: i64 = sqlx::query_scalar("SELECT count(*) FROM messages").fetch_one(&pool).await.unwrap();
     assert_eq!(stored as u64, read);
-    let unplaced: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM messages WHERE session_first IS NULL AND skip IS NULL")
-            .fetch_one(&pool)
-            .await
-            .unwrap();
+    let unplaced: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM messages WHERE first_message_id IS NULL AND excluded_reason IS NULL",
+    )
+    .fetch_one(&pool)
+    .await
+    .unwrap();
     assert_eq!(unplaced, 0);
 
     let guilds = guilds(&pool).await;

@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta};
 use guildex_producer::ingest::{Ingest, IngestConfig, Ingested};
 use guildex_store::MIGRATOR;
 use guildex_store::channels::{self, Channel};
-use guildex_types::{Author, JobClass, Links, Message, MessageKind, SearchText};
+use guildex_types::{Author, JobQueue, Links, Message, MessageKind, SearchText};
 use sqlx::PgPool;
 use tokio::time::timeout;
 
@@ -62,10 +62,10 @@ async fn stored(pool: &PgPool, guild: i64) -> Vec<String> {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_large_page_is_stored_as_many_small_ones_are(pool: PgPool) {
     let ingest = Ingest::new(pool.clone(), IngestConfig::default());
-    let large = ingest.messages(&channel(1), &talk(1, 2_500), JobClass::Backfill).await.unwrap();
+    let large = ingest.messages(&channel(1), &talk(1, 2_500), JobQueue::Backfill).await.unwrap();
     let mut small = Ingested::default();
     for page in talk(2, 2_500).chunks(100) {
-        small += ingest.messages(&channel(2), page, JobClass::Backfill).await.unwrap();
+        small += ingest.messages(&channel(2), page, JobQueue::Backfill).await.unwrap();
     }
     assert_eq!((large.new, small.new), (2_500, 2_500));
     let rows = stored(&pool, 1).await;
@@ -87,7 +87,7 @@ async fn who_writes_a_message_without_the_channels_lock_meanwhile_is_no_reason_t
     .await
     .unwrap();
     let ours = tokio::spawn(async move {
-        ingest.messages(&channel(1), &talk(1, 4), JobClass::Live).await.map_err(|error| error.to_string())
+        ingest.messages(&channel(1), &talk(1, 4), JobQueue::Live).await.map_err(|error| error.to_string())
     });
     let blocked = async {
         let waiting = "SELECT count(*) FROM pg_stat_activity

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use guildex_types::JobClass;
+use guildex_types::JobQueue;
 
 use crate::QueueError;
 
@@ -75,7 +75,7 @@ impl Config {
     }
 
     /// The envelope in which apalis-redis 1.0.0 works.
-    pub(crate) fn queue(&self, class: JobClass) -> apalis_redis::Config {
+    pub(crate) fn queue(&self, class: JobQueue) -> apalis_redis::Config {
         apalis_redis::Config::default()
             .queue(format!("{}:{class}", self.prefix))
             // Prefetched jobs get no heartbeat and run twice.
@@ -97,7 +97,7 @@ mod tests {
     fn the_defaults_are_valid_and_redeliver_after_eight_seconds() {
         let config = Config::default();
         config.validate().unwrap();
-        assert_eq!(config.queue(JobClass::Live).orphaned_duration(), Duration::from_secs(8));
+        assert_eq!(config.queue(JobQueue::Live).orphaned_duration(), Duration::from_secs(8));
     }
 
     #[test]

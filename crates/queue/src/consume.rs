@@ -11,7 +11,7 @@ use apalis::prelude::{
 };
 use apalis_redis::RedisStorage;
 use futures::FutureExt;
-use guildex_types::JobClass;
+use guildex_types::JobQueue;
 use redis::AsyncCommands;
 use tokio::time::{Interval, MissedTickBehavior, sleep};
 use tokio_util::sync::CancellationToken;
@@ -39,7 +39,7 @@ impl Queues {
     /// `name` tells workers apart in Redis; host, process and a random part are added to it.
     pub async fn consume<H, F>(
         &self,
-        class: JobClass,
+        class: JobQueue,
         concurrency: usize,
         name: &str,
         handler: H,
@@ -78,7 +78,7 @@ impl Queues {
 
     fn monitor<H, F>(
         &self,
-        class: JobClass,
+        class: JobQueue,
         concurrency: usize,
         name: String,
         handlers: Handlers<H>,
@@ -125,7 +125,7 @@ impl Queues {
 
     /// Makes the registrations of all lives of a worker expire. What it fetched in its last moment then goes to
     /// others with their next heartbeat. apalis means to do so when it closes, but names the wrong member.
-    async fn sign_off(&self, class: JobClass, name: &str) -> Result<(), QueueError> {
+    async fn sign_off(&self, class: JobQueue, name: &str) -> Result<(), QueueError> {
         let mut redis = self.redis.clone();
         let workers = self.config.queue(class).workers_set();
         let registered: Vec<String> = redis.zrange(&workers, 0, -1).await?;

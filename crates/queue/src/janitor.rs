@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use guildex_types::JobClass;
+use guildex_types::JobQueue;
 use redis::{AsyncCommands, RedisResult};
 
 use crate::{QueueError, Queues};
@@ -29,7 +29,7 @@ impl Queues {
     /// If Redis fails; the rest is left for the next time.
     pub async fn trim(&self) -> Result<Trimmed, QueueError> {
         let mut trimmed = Trimmed::default();
-        for class in JobClass::ALL {
+        for class in JobQueue::ALL {
             let mut queue = Queue { redis: self.redis.clone(), keys: self.config.queue(class) };
             for set in [queue.keys.done_jobs_set(), queue.keys.dead_jobs_set()] {
                 trimmed.finished += queue.trim_finished(&set).await?;

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use apalis::prelude::Codec;
-use guildex_types::{JobClass, JobId};
+use guildex_types::{JobId, JobQueue};
 use redis::AsyncCommands;
 
 use crate::delivery::JobIdCodec;
@@ -21,7 +21,7 @@ impl Queues {
     ///
     /// # Errors
     /// If Redis fails.
-    pub async fn known(&self, class: JobClass) -> Result<HashSet<JobId>, QueueError> {
+    pub async fn known(&self, class: JobQueue) -> Result<HashSet<JobId>, QueueError> {
         let (queue, mut redis) = (self.config.queue(class), self.redis.clone());
         let consumers: Vec<String> = redis.zrange(queue.workers_set(), 0, -1).await?;
         let mut places = redis::pipe();

@@ -2,7 +2,7 @@
 //!
 //! Redis only wakes and feeds workers with the *ids* of jobs. What a job is, how often it was tried and who
 //! holds it is the ledger's to know, in Postgres; so Redis may lose everything at any time, and a delivery may
-//! come twice or for a job that is long done. There is one queue a [`JobClass`](guildex_types::JobClass).
+//! come twice or for a job that is long done. There is one queue a [`JobQueue`](guildex_types::JobQueue).
 //!
 //! - [`Queues`]: push, consume, count, and keep tidy.
 //! - [`Delivery`]: what a handler gets.
@@ -10,15 +10,15 @@
 //!
 //! ```no_run
 //! # use guildex_queue::{Config, Delivery, Queues};
-//! # use guildex_types::{JobClass, JobId};
+//! # use guildex_types::{JobQueue, JobId};
 //! # use tokio_util::sync::CancellationToken;
 //! # async fn example() -> Result<(), guildex_queue::QueueError> {
 //! let queues = Queues::connect(&Config::default()).await?;
-//! queues.push(JobClass::Live, &[JobId::new()]).await?;
+//! queues.push(JobQueue::Live, &[JobId::new()]).await?;
 //!
 //! let stop = CancellationToken::new();
 //! let handler = |delivery: Delivery| async move { tracing::info!(?delivery, "at work") };
-//! queues.consume(JobClass::Live, 4, "worker", handler, stop).await;
+//! queues.consume(JobQueue::Live, 4, "worker", handler, stop).await;
 //! # Ok(())
 //! # }
 //! ```

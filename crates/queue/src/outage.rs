@@ -6,14 +6,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use guildex_types::JobClass;
+use guildex_types::JobQueue;
 use tracing::{info, warn};
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_millis(2_500);
 
 pub(crate) struct Outage {
-    class: JobClass,
+    class: JobQueue,
     state: Mutex<State>,
 }
 
@@ -26,7 +26,7 @@ struct State {
 
 impl Outage {
     /// Nothing is known yet.
-    pub(crate) fn new(class: JobClass) -> Self {
+    pub(crate) fn new(class: JobQueue) -> Self {
         Self { class, state: Mutex::default() }
     }
 
@@ -80,12 +80,12 @@ mod tests {
 
     #[test]
     fn the_first_try_does_not_wait() {
-        assert_eq!(Outage::new(JobClass::Live).pause(), Duration::ZERO);
+        assert_eq!(Outage::new(JobQueue::Live).pause(), Duration::ZERO);
     }
 
     #[test]
     fn pauses_grow_and_are_bounded() {
-        let outage = Outage::new(JobClass::Live);
+        let outage = Outage::new(JobQueue::Live);
         let pauses: Vec<_> = std::iter::repeat_with(|| {
             outage.begins(&"gone");
             outage.pause()
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_dies_as_soon_as_it_is_back_waits_longer_still() {
-        let outage = Outage::new(JobClass::Live);
+        let outage = Outage::new(JobQueue::Live);
         for _ in 0..8 {
             outage.begins(&"gone");
             outage.pause();

@@ -3,7 +3,7 @@
 use apalis::prelude::{Codec, TaskBuilder};
 use apalis_redis::RedisTask;
 use apalis_redis::queries::push_tasks;
-use guildex_types::{JobClass, JobId};
+use guildex_types::{JobId, JobQueue};
 use redis::Client;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 
@@ -57,7 +57,7 @@ impl Queues {
     ///
     /// # Errors
     /// If Redis fails. Some of the ids may be in the queue then.
-    pub async fn push(&self, class: JobClass, ids: &[JobId]) -> Result<usize, QueueError> {
+    pub async fn push(&self, class: JobQueue, ids: &[JobId]) -> Result<usize, QueueError> {
         let room = WINDOW.saturating_sub(self.depth(class).await?);
         let (taken, _) = ids.split_at(room.min(ids.len()));
         let queue = self.config.queue(class);
@@ -73,7 +73,7 @@ impl Queues {
     ///
     /// # Errors
     /// If Redis fails.
-    pub async fn depth(&self, class: JobClass) -> Result<usize, QueueError> {
+    pub async fn depth(&self, class: JobQueue) -> Result<usize, QueueError> {
         let queue = self.config.queue(class);
         let (scheduled, active): (usize, usize) = redis::pipe()
             .atomic()

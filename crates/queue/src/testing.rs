@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::time::Duration;
 
 use futures::FutureExt;
-use guildex_types::JobClass;
+use guildex_types::JobQueue;
 use redis::aio::ConnectionManager;
 use uuid::Uuid;
 
@@ -46,7 +46,7 @@ pub fn connection(queues: &Queues) -> ConnectionManager {
 }
 
 /// The names of the keys of a queue, as apalis has them.
-pub fn layout(queues: &Queues, class: JobClass) -> apalis_redis::Config {
+pub fn layout(queues: &Queues, class: JobQueue) -> apalis_redis::Config {
     queues.config.queue(class)
 }
 
@@ -65,7 +65,7 @@ pub async fn keys(queues: &Queues) -> Result<Vec<String>, QueueError> {
 /// If Redis fails.
 pub async fn purge(queues: &Queues) -> Result<(), QueueError> {
     let mut pipe = redis::pipe();
-    for class in JobClass::ALL {
+    for class in JobQueue::ALL {
         // The one key that apalis shares between all queues of a server.
         pipe.zrem("core:apalis:queues:list", queues.config.queue(class).workers_set());
     }

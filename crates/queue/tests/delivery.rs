@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use apalis_redis::RedisTask;
 use guildex_queue::testing::{config, connection, layout, with_queues};
 use guildex_queue::{Config, Delivery, Queues, WINDOW};
-use guildex_types::JobClass;
+use guildex_types::JobQueue;
 use redis::AsyncCommands;
 use support::{Consumer, assert_same, new_ids};
 use tokio::sync::{Notify, oneshot};
@@ -20,17 +20,17 @@ use tokio::sync::{Notify, oneshot};
 async fn every_pushed_id_is_delivered_once() {
     with_queues(|queues| async move {
         let ids = new_ids(200);
-        assert_eq!(queues.push(JobClass::Live, &ids).await.unwrap(), 200);
-        let mut consumer = Consumer::start(&queues, JobClass::Live, 8);
+        assert_eq!(queues.push(JobQueue::Live, &ids).await.unwrap(), 200);
+        let mut consumer = Consumer::start(&queues, JobQueue::Live, 8);
         let mut got = consumer.next_jobs(100).await;
 
         let more = new_ids(50);
-        queues.push(JobClass::Live, &more).await.unwrap();
+        queues.push(JobQueue::Live, &more).await.unwrap();
         got.extend(consumer.next_jobs(150).await);
 
         assert_eq!(consumer.stop().await, []);
         assert_same(&got, &[ids, more].concat());
-        assert_eq!(queues.depth(JobClass::Live).await.unwrap(), 0);
+        assert_eq!(queues.depth(JobQueue::Live).await.unwrap(), 0);
     })
     .await;
 }
@@ -39,10 +39,10 @@ async fn every_pushed_id_is_delivered_once() {
 async fn two_consumers_share_a_full_window_and_no_id_comes_twice() {
     with_queues(|queues| async move {
         let ids = new_ids(WINDOW);
-        assert_eq!(queues.push(JobClass::Backfill, &ids).await.unwrap(), WINDOW);
+        assert_eq!(queues.push(JobQueue::Backfill, &ids).await.unwrap(), WINDOW);
 
-        let mut one = Consumer::start(&queues, JobClass::Backfill, 4);
-        let mut two = Consumer::start(&queues, JobClass::Backfill, 4);
+        let mut one = Consumer::start(&queues, JobQueue::Backfill, 4);
+        let mut two = Consumer::start(&queues, JobQueue::Backfill, 4);
         let mut got = Vec::new();
         while got.len() < WINDOW {
             tokio::select! {
@@ -61,9 +61,9 @@ async fn two_consumers_share_a_full_window_and_no_id_comes_twice() {
 async fn an_id_can_be_pushed_again_and_comes_again() {
     with_queues(|queues| async move {
         let ids = new_ids(1);
-        let mut consumer = Consumer::start(&queues, JobClass::Live, 1);
+        let mut consumer = Consumer::start(&queues, JobQueue::Live, 1);
         for _ in 0..3 {
-            queues.push(JobClass::Live, &ids).await.unwrap();
+            queues.push(JobQueue::Live, &ids).await.unwrap();
             assert_eq!(consumer.next_job().await, ids[0]);
         }
         assert_eq!(consumer.stop().await, []);
@@ -75,12 +75,12 @@ async fn an_id_can_be_pushed_again_and_comes_again() {
 async fn what_a_dead_consumer_held_comes_to_another() {
     with_queues(|queues| async move {
         let ids = new_ids(6);
-        queues.push(JobClass::Live, &ids).await.unwrap();
-        let mut dying = Consumer::start_with(&queues, JobClass::Live, 3, |_| pending());
+        queues.push(JobQueue::Live, &ids).await.unwrap();
+        let mut dying = Consumer::start_with(&queues, JobQueue::Live, 3, |_| pending());
         dying.next_jobs(3).await;
         dying.kill().await;
 
-        let mut other = Consumer::start(&queues, JobClass::Live, 3);
+        let mut other = Consumer::start(&queues, JobQueue::Live, 3);
         assert_same(&other.next_jobs(6).await, &ids);
         assert_eq!(other.stop().await, []);
     })
@@ -90,10 +90,10 @@ async fn what_a_dead_consumer_held_comes_to_another() {
 #[tokio::test]
 async fn dropping_the_consumer_drops_its_handlers() {
     with_queues(|queues| async move {
-        queues.push(JobClass::Live, &new_ids(1)).await.unwrap();
+        queues.push(JobQueue::Live, &new_ids(1)).await.unwrap();
         let (held, dropped) = oneshot::channel::<()>();
         let held = std::sync::Mutex::new(Some(held));
-        let mut consumer = Consumer::start_with(&queues, JobClass::Live, 1, move |_| {
+        let mut consumer = Consumer::start_with(&queues, JobQueue::Live, 1, move |_| {
             let held = held.lock().unwrap().take();
             async move {
                 let _held = held;
@@ -112,13 +112,13 @@ async fn an_undecodable_payload_reaches_the_handler_and_hurts_nobody() {
     with_queues(|queues| async move {
         let ids = new_ids(2);
         let junk = [&b"{\"kind\":\"nonsense\"}"[..], b"", b"\xff\xfe", b"\"no uuid\""];
-        queues.push(JobClass::Live, &ids[..1]).await.unwrap();
+        queues.push(JobQueue::Live, &ids[..1]).await.unwrap();
         let tasks: Vec<_> = junk.iter().map(|bytes| RedisTask::new(bytes.to_vec())).collect();
-        let layout = layout(&queues, JobClass::Live);
+        let layout = layout(&queues, JobQueue::Live);
         apalis_redis::queries::push_tasks(&mut connection(&queues), &layout, &tasks).await.unwrap();
-        queues.push(JobClass::Live, &ids[1..]).await.unwrap();
+        queues.push(JobQueue::Live, &ids[1..]).await.unwrap();
 
-        let mut consumer = Consumer::start(&queues, JobClass::Live, 1);
+        let mut consumer = Consumer::start(&queues, JobQueue::Live, 1);
         let (mut jobs, mut undecodable) = (Vec::new(), Vec::new());
         for _ in 0..6 {
             match consumer.next().await {
@@ -140,16 +140,16 @@ async fn an_undecodable_payload_reaches_the_handler_and_hurts_nobody() {
 async fn a_panicking_handler_loses_no_other_delivery_and_does_not_come_again() {
     with_queues(|queues| async move {
         let ids = new_ids(20);
-        queues.push(JobClass::Live, &ids).await.unwrap();
+        queues.push(JobQueue::Live, &ids).await.unwrap();
         let bad = ids[3];
-        let mut consumer = Consumer::start_with(&queues, JobClass::Live, 2, move |delivery| async move {
+        let mut consumer = Consumer::start_with(&queues, JobQueue::Live, 2, move |delivery| async move {
             assert_ne!(delivery, Delivery::Job(bad), "the handler panics, as it should");
         });
         let got = consumer.next_jobs(20).await;
         assert_eq!(consumer.stop().await, []);
         assert_same(&got, &ids);
         let done: usize =
-            connection(&queues).scard(layout(&queues, JobClass::Live).done_jobs_set()).await.unwrap();
+            connection(&queues).scard(layout(&queues, JobQueue::Live).done_jobs_set()).await.unwrap();
         assert_eq!(done, 20);
     })
     .await;
@@ -159,11 +159,11 @@ async fn a_panicking_handler_loses_no_other_delivery_and_does_not_come_again() {
 async fn stopping_waits_for_running_handlers_and_takes_no_more() {
     with_queues(|queues| async move {
         let ids = new_ids(3);
-        queues.push(JobClass::Live, &ids).await.unwrap();
+        queues.push(JobQueue::Live, &ids).await.unwrap();
         let release = Arc::new(Notify::new());
         let finished = Arc::new(AtomicUsize::new(0));
         let (gate, count) = (release.clone(), finished.clone());
-        let mut consumer = Consumer::start_with(&queues, JobClass::Live, 1, move |_| {
+        let mut consumer = Consumer::start_with(&queues, JobQueue::Live, 1, move |_| {
             let (gate, count) = (gate.clone(), count.clone());
             async move {
                 gate.notified().await;
@@ -180,7 +180,7 @@ async fn stopping_waits_for_running_handlers_and_takes_no_more() {
         release.notify_one();
         assert_eq!(consumer.stop().await, []);
         assert_eq!(finished.load(Ordering::SeqCst), 1);
-        assert_eq!(queues.depth(JobClass::Live).await.unwrap(), 2);
+        assert_eq!(queues.depth(JobQueue::Live).await.unwrap(), 2);
     })
     .await;
 }
@@ -191,12 +191,12 @@ async fn a_handler_that_outlasts_the_grace_is_dropped_and_its_job_comes_again() 
         let hasty = Config { stop_grace: std::time::Duration::from_millis(50), ..config() };
         let queues = Queues::connect(&hasty).await.unwrap();
         let ids = new_ids(1);
-        queues.push(JobClass::Live, &ids).await.unwrap();
-        let mut stubborn = Consumer::start_with(&queues, JobClass::Live, 1, |_| pending());
+        queues.push(JobQueue::Live, &ids).await.unwrap();
+        let mut stubborn = Consumer::start_with(&queues, JobQueue::Live, 1, |_| pending());
         assert_eq!(stubborn.next_job().await, ids[0]);
         assert_eq!(stubborn.stop().await, []);
 
-        let mut other = Consumer::start(&queues, JobClass::Live, 1);
+        let mut other = Consumer::start(&queues, JobQueue::Live, 1);
         assert_eq!(other.next_job().await, ids[0]);
         other.stop().await;
         guildex_queue::testing::purge(&queues).await.unwrap();
@@ -207,11 +207,11 @@ async fn a_handler_that_outlasts_the_grace_is_dropped_and_its_job_comes_again() 
 #[tokio::test]
 async fn no_more_handlers_run_at_once_than_asked_for() {
     with_queues(|queues| async move {
-        queues.push(JobClass::Live, &new_ids(60)).await.unwrap();
+        queues.push(JobQueue::Live, &new_ids(60)).await.unwrap();
         let running = Arc::new(AtomicUsize::new(0));
         let most = Arc::new(AtomicUsize::new(0));
         let (now, peak) = (running.clone(), most.clone());
-        let mut consumer = Consumer::start_with(&queues, JobClass::Live, 3, move |_| {
+        let mut consumer = Consumer::start_with(&queues, JobQueue::Live, 3, move |_| {
             let (now, peak) = (now.clone(), peak.clone());
             async move {
                 peak.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
@@ -231,16 +231,16 @@ async fn no_more_handlers_run_at_once_than_asked_for() {
 #[tokio::test]
 async fn depth_counts_what_waits_and_not_what_is_held() {
     with_queues(|queues| async move {
-        assert_eq!(queues.depth(JobClass::Live).await.unwrap(), 0);
-        queues.push(JobClass::Live, &new_ids(3)).await.unwrap();
-        queues.push(JobClass::Delete, &new_ids(1)).await.unwrap();
-        assert_eq!(queues.depth(JobClass::Live).await.unwrap(), 3);
-        assert_eq!(queues.depth(JobClass::Delete).await.unwrap(), 1);
-        assert_eq!(queues.depth(JobClass::Backfill).await.unwrap(), 0);
+        assert_eq!(queues.depth(JobQueue::Live).await.unwrap(), 0);
+        queues.push(JobQueue::Live, &new_ids(3)).await.unwrap();
+        queues.push(JobQueue::Delete, &new_ids(1)).await.unwrap();
+        assert_eq!(queues.depth(JobQueue::Live).await.unwrap(), 3);
+        assert_eq!(queues.depth(JobQueue::Delete).await.unwrap(), 1);
+        assert_eq!(queues.depth(JobQueue::Backfill).await.unwrap(), 0);
 
-        let mut consumer = Consumer::start_with(&queues, JobClass::Live, 1, |_| pending());
+        let mut consumer = Consumer::start_with(&queues, JobQueue::Live, 1, |_| pending());
         consumer.next_job().await;
-        assert_eq!(queues.depth(JobClass::Live).await.unwrap(), 2);
+        assert_eq!(queues.depth(JobQueue::Live).await.unwrap(), 2);
         consumer.kill().await;
     })
     .await;
@@ -250,10 +250,10 @@ async fn depth_counts_what_waits_and_not_what_is_held() {
 async fn a_queue_takes_its_window_and_no_more() {
     with_queues(|queues| async move {
         let ids = new_ids(WINDOW + 5);
-        assert_eq!(queues.push(JobClass::Backfill, &ids[..10]).await.unwrap(), 10);
-        assert_eq!(queues.push(JobClass::Backfill, &ids[10..]).await.unwrap(), WINDOW - 10);
-        assert_eq!(queues.push(JobClass::Backfill, &ids[WINDOW..]).await.unwrap(), 0);
-        assert_eq!(queues.depth(JobClass::Backfill).await.unwrap(), WINDOW);
+        assert_eq!(queues.push(JobQueue::Backfill, &ids[..10]).await.unwrap(), 10);
+        assert_eq!(queues.push(JobQueue::Backfill, &ids[10..]).await.unwrap(), WINDOW - 10);
+        assert_eq!(queues.push(JobQueue::Backfill, &ids[WINDOW..]).await.unwrap(), 0);
+        assert_eq!(queues.depth(JobQueue::Backfill).await.unwrap(), WINDOW);
     })
     .await;
 }
@@ -263,13 +263,13 @@ async fn two_prefixes_do_not_see_each_other() {
     with_queues(|ours| async move {
         with_queues(|theirs| async move {
             let (a, b) = (new_ids(1), new_ids(1));
-            ours.push(JobClass::Live, &a).await.unwrap();
-            theirs.push(JobClass::Live, &b).await.unwrap();
-            let mut consumer = Consumer::start(&theirs, JobClass::Live, 1);
+            ours.push(JobQueue::Live, &a).await.unwrap();
+            theirs.push(JobQueue::Live, &b).await.unwrap();
+            let mut consumer = Consumer::start(&theirs, JobQueue::Live, 1);
             assert_eq!(consumer.next_job().await, b[0]);
             theirs.trim().await.unwrap();
             assert_eq!(consumer.stop().await, []);
-            assert_eq!(ours.depth(JobClass::Live).await.unwrap(), 1);
+            assert_eq!(ours.depth(JobQueue::Live).await.unwrap(), 1);
         })
         .await;
     })
@@ -280,20 +280,20 @@ async fn two_prefixes_do_not_see_each_other() {
 async fn redis_knows_what_waits_and_what_is_in_somebodys_hands_and_nothing_else() {
     with_queues(|queues| async move {
         let (done, held, waiting) = (new_ids(3), new_ids(2), new_ids(700));
-        queues.push(JobClass::Live, &done).await.unwrap();
-        let mut quick = Consumer::start(&queues, JobClass::Live, 1);
+        queues.push(JobQueue::Live, &done).await.unwrap();
+        let mut quick = Consumer::start(&queues, JobQueue::Live, 1);
         quick.next_jobs(3).await;
         quick.stop().await;
 
-        queues.push(JobClass::Live, &held).await.unwrap();
-        let mut busy = Consumer::start_with(&queues, JobClass::Live, 2, |_| pending());
+        queues.push(JobQueue::Live, &held).await.unwrap();
+        let mut busy = Consumer::start_with(&queues, JobQueue::Live, 2, |_| pending());
         busy.next_jobs(2).await;
-        queues.push(JobClass::Live, &waiting).await.unwrap();
-        let mut known: Vec<_> = queues.known(JobClass::Live).await.unwrap().into_iter().collect();
+        queues.push(JobQueue::Live, &waiting).await.unwrap();
+        let mut known: Vec<_> = queues.known(JobQueue::Live).await.unwrap().into_iter().collect();
         // What was done may be on its way out still.
         known.retain(|id| !done.contains(id));
         assert_same(&known, &[held, waiting].concat());
-        assert!(queues.known(JobClass::Backfill).await.unwrap().is_empty());
+        assert!(queues.known(JobQueue::Backfill).await.unwrap().is_empty());
         busy.kill().await;
     })
     .await;

@@ -6,7 +6,7 @@ mod support;
 
 use guildex_queue::testing::{connection, keys, layout, with_queues};
 use guildex_queue::{Queues, Trimmed};
-use guildex_types::JobClass;
+use guildex_types::JobQueue;
 use redis::AsyncCommands;
 use support::{Consumer, assert_same, new_ids};
 
@@ -16,14 +16,14 @@ async fn redis_is_as_empty_after_many_jobs_as_after_few() {
         let of_the_queue_itself = [":live:workers", ":live:signal"];
         for round in 1..=3 {
             let ids = new_ids(round * 300);
-            queues.push(JobClass::Live, &ids).await.unwrap();
-            let mut consumer = Consumer::start(&queues, JobClass::Live, 8);
+            queues.push(JobQueue::Live, &ids).await.unwrap();
+            let mut consumer = Consumer::start(&queues, JobQueue::Live, 8);
             consumer.next_jobs(ids.len()).await;
             consumer.stop().await;
 
             assert_eq!(queues.trim().await.unwrap().finished, ids.len());
             assert_eq!(queues.trim().await.unwrap(), Trimmed::default());
-            assert_eq!(payloads(&queues, JobClass::Live).await, 0);
+            assert_eq!(payloads(&queues, JobQueue::Live).await, 0);
             for key in keys(&queues).await.unwrap() {
                 assert!(of_the_queue_itself.iter().any(|end| key.ends_with(end)), "{key} is left");
             }
@@ -36,14 +36,14 @@ async fn redis_is_as_empty_after_many_jobs_as_after_few() {
 async fn what_waits_or_is_held_survives_the_janitor() {
     with_queues(|queues| async move {
         let ids = new_ids(10);
-        queues.push(JobClass::Backfill, &ids).await.unwrap();
-        let mut consumer = Consumer::start_with(&queues, JobClass::Backfill, 2, |_| std::future::pending());
+        queues.push(JobQueue::Backfill, &ids).await.unwrap();
+        let mut consumer = Consumer::start_with(&queues, JobQueue::Backfill, 2, |_| std::future::pending());
         consumer.next_jobs(2).await;
         assert_eq!(queues.trim().await.unwrap(), Trimmed::default());
-        assert_eq!(queues.depth(JobClass::Backfill).await.unwrap(), 8);
+        assert_eq!(queues.depth(JobQueue::Backfill).await.unwrap(), 8);
         consumer.kill().await;
 
-        let mut other = Consumer::start(&queues, JobClass::Backfill, 2);
+        let mut other = Consumer::start(&queues, JobQueue::Backfill, 2);
         assert_same(&other.next_jobs(10).await, &ids);
         other.stop().await;
     })
@@ -53,11 +53,11 @@ async fn what_waits_or_is_held_survives_the_janitor() {
 #[tokio::test]
 async fn traces_of_gone_workers_are_taken_away_and_those_of_living_ones_stay() {
     with_queues(|queues| async move {
-        let mut consumer = Consumer::start(&queues, JobClass::Live, 1);
-        queues.push(JobClass::Live, &new_ids(1)).await.unwrap();
+        let mut consumer = Consumer::start(&queues, JobQueue::Live, 1);
+        queues.push(JobQueue::Live, &new_ids(1)).await.unwrap();
         consumer.next_job().await;
         let mut redis = connection(&queues);
-        let gone = format!("{}:metadata:gone", layout(&queues, JobClass::Live).workers_set());
+        let gone = format!("{}:metadata:gone", layout(&queues, JobQueue::Live).workers_set());
         let _: () = redis.hset(&gone, "service", "x").await.unwrap();
 
         assert_eq!(queues.trim().await.unwrap().workers, 1);
@@ -75,8 +75,8 @@ async fn traces_of_gone_workers_are_taken_away_and_those_of_living_ones_stay() {
 async fn ids_without_a_payload_are_taken_away_before_they_kill_every_worker() {
     with_queues(|queues| async move {
         let mut redis = connection(&queues);
-        let layout = layout(&queues, JobClass::Live);
-        queues.push(JobClass::Live, &new_ids(1)).await.unwrap();
+        let layout = layout(&queues, JobQueue::Live);
+        queues.push(JobQueue::Live, &new_ids(1)).await.unwrap();
         // As an eviction leaves it, in each of the three places where an id can be.
         let _: () = redis.del(layout.job_data_hash()).await.unwrap();
         let _: () = redis.rpush(layout.active_jobs_list(), "hollow").await.unwrap();
@@ -84,17 +84,17 @@ async fn ids_without_a_payload_are_taken_away_before_they_kill_every_worker() {
         let held = format!("{}:held-by", layout.inflight_jobs_set());
         let _: () = redis.sadd(held, "hollow too").await.unwrap();
         let whole = new_ids(3);
-        queues.push(JobClass::Live, &whole).await.unwrap();
+        queues.push(JobQueue::Live, &whole).await.unwrap();
 
         assert_eq!(queues.trim().await.unwrap(), Trimmed { hollow: 3, ..Trimmed::default() });
-        let mut consumer = Consumer::start(&queues, JobClass::Live, 1);
+        let mut consumer = Consumer::start(&queues, JobQueue::Live, 1);
         assert_same(&consumer.next_jobs(3).await, &whole);
         assert_eq!(consumer.stop().await, []);
     })
     .await;
 }
 
-async fn payloads(queues: &Queues, class: JobClass) -> usize {
+async fn payloads(queues: &Queues, class: JobQueue) -> usize {
     connection(queues).hlen(layout(queues, class).job_data_hash()).await.unwrap()
 }
 

@@ -7,7 +7,7 @@ mod support;
 use std::sync::Arc;
 
 use guildex_queue::{Config, QueueError, Queues};
-use guildex_types::JobClass;
+use guildex_types::JobQueue;
 use support::{Consumer, Redis, config_of, new_ids, push_in_the_end};
 use tokio::sync::Notify;
 
@@ -19,7 +19,7 @@ async fn a_flushed_redis_is_taken_up_again() {
 
     command(&queues, &["FLUSHALL"]).await;
     let ids = new_ids(1);
-    queues.push(JobClass::Live, &ids).await.unwrap();
+    queues.push(JobQueue::Live, &ids).await.unwrap();
     assert_eq!(consumer.next_job().await, ids[0]);
     assert_eq!(consumer.stop().await, []);
 }
@@ -32,7 +32,7 @@ async fn cut_connections_are_made_anew() {
 
     command(&Queues::connect(&config_of(&server)).await.unwrap(), &["CLIENT", "KILL", "SKIPME", "yes"]).await;
     let ids = new_ids(1);
-    push_in_the_end(&queues, JobClass::Live, &ids).await;
+    push_in_the_end(&queues, JobQueue::Live, &ids).await;
     assert_eq!(consumer.next_job().await, ids[0]);
     consumer.stop().await;
 }
@@ -48,7 +48,7 @@ async fn a_redis_that_died_and_came_back_empty_is_taken_up_again() {
         assert!(queues.ping().await.is_err());
         server.restart().await;
         let ids = new_ids(1);
-        push_in_the_end(&queues, JobClass::Live, &ids).await;
+        push_in_the_end(&queues, JobQueue::Live, &ids).await;
         assert_eq!(consumer.next_job().await, ids[0]);
     }
     consumer.stop().await;
@@ -58,12 +58,12 @@ async fn a_redis_that_died_and_came_back_empty_is_taken_up_again() {
 async fn a_consumer_that_starts_before_redis_waits_for_it() {
     let mut server = Redis::stopped();
     let queues = Queues::open(&config_of(&server)).unwrap();
-    let mut consumer = Consumer::start(&queues, JobClass::Live, 1);
+    let mut consumer = Consumer::start(&queues, JobQueue::Live, 1);
     assert!(queues.ping().await.is_err());
 
     server.restart().await;
     let ids = new_ids(1);
-    push_in_the_end(&queues, JobClass::Live, &ids).await;
+    push_in_the_end(&queues, JobQueue::Live, &ids).await;
     assert_eq!(consumer.next_job().await, ids[0]);
     consumer.stop().await;
 }
@@ -72,10 +72,10 @@ async fn a_consumer_that_starts_before_redis_waits_for_it() {
 async fn handlers_live_through_an_outage_and_are_waited_for_when_stopped_in_it() {
     let mut server = Redis::start().await;
     let queues = Queues::connect(&config_of(&server)).await.unwrap();
-    queues.push(JobClass::Live, &new_ids(1)).await.unwrap();
+    queues.push(JobQueue::Live, &new_ids(1)).await.unwrap();
     let (release, finished) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (gate, done) = (release.clone(), finished.clone());
-    let mut consumer = Consumer::start_with(&queues, JobClass::Live, 2, move |_| {
+    let mut consumer = Consumer::start_with(&queues, JobQueue::Live, 2, move |_| {
         let (gate, done) = (gate.clone(), done.clone());
         async move {
             gate.notified().await;
@@ -101,7 +101,7 @@ async fn handlers_live_through_an_outage_and_are_waited_for_when_stopped_in_it()
 #[tokio::test]
 async fn a_consumer_can_be_stopped_while_redis_is_away() {
     let queues = Queues::open(&config_of(&Redis::stopped())).unwrap();
-    let consumer = Consumer::start(&queues, JobClass::Live, 1);
+    let consumer = Consumer::start(&queues, JobQueue::Live, 1);
     assert!(queues.ping().await.is_err());
     assert_eq!(consumer.stop().await, []);
 }
@@ -127,9 +127,9 @@ async fn connecting_fails_clearly_and_keeps_the_password_to_itself() {
 
 /// A consumer that is known to have worked once.
 async fn working_consumer(queues: &Queues) -> Consumer {
-    let mut consumer = Consumer::start(queues, JobClass::Live, 1);
+    let mut consumer = Consumer::start(queues, JobQueue::Live, 1);
     let ids = new_ids(1);
-    queues.push(JobClass::Live, &ids).await.unwrap();
+    queues.push(JobQueue::Live, &ids).await.unwrap();
     assert_eq!(consumer.next_job().await, ids[0]);
     consumer
 }

@@ -51,12 +51,12 @@ impl Searcher {
 
     /// The model to search with, as Postgres has it now.
     async fn model(&self, ask: &Ask, clock: &Clock) -> Result<ModelSlug, SearchError> {
-        let kept = clock.within(Part::Postgres, models::kept(&self.pool)).await?;
+        let kept = clock.within(Part::Postgres, models::list(&self.pool)).await?;
         let Some(named) = &ask.model else {
             let active = kept.into_iter().find(|model| model.state == ModelState::Active);
             return Ok(active.ok_or(SearchError::NothingIndexed)?.slug);
         };
-        let in_step = kept.into_iter().filter(|model| model.state.is_kept_in_step());
+        let in_step = kept.into_iter().filter(|model| model.state.is_maintained());
         let slugs: Vec<String> = in_step.map(|model| model.slug.to_string()).collect();
         if slugs.iter().any(|slug| slug == named.as_str()) {
             return Ok(named.clone());
@@ -151,11 +151,11 @@ impl Searcher {
         }
         let keys: Vec<HitKey> = hits.iter().map(key).collect();
         let (guild, channels) = (ask.scope.tenant(), ask.scope.channels());
-        let admitted = search::admitted(&self.pool, guild, channels, &keys, model);
+        let admitted = search::visible(&self.pool, guild, channels, &keys, model);
         let admitted = clock.within(Part::Postgres, admitted).await?;
         // The books of a model that is dropped go before its collection: nothing of it counts then.
         if admitted.is_empty() {
-            let kept = clock.within(Part::Postgres, models::kept(&self.pool)).await?;
+            let kept = clock.within(Part::Postgres, models::list(&self.pool)).await?;
             if !kept.iter().any(|kept| kept.slug == *model) {
                 return Err(index::Error::NoCollection(collection.clone()).into());
             }

@@ -119,7 +119,7 @@ fn found(ask: &Ask, pick: &Pick, session: &Shown) -> Option<(Found, Span)> {
     };
     let span = Span {
         channel_id: session.channel_id,
-        session_first: session.first_message_id,
+        first_message_id: session.first_message_id,
         from: (from.sent_at, from.id),
         to: (to.sent_at, to.id),
     };

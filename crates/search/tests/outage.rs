@@ -75,11 +75,11 @@ async fn postgres_finds_all_words_in_a_message_and_if_nobody_said_them_any(pool:
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn where_any_word_will_do_those_of_very_many_messages_do_not(pool: PgPool) {
     // Its statistics tell which words these are.
-    guildex_store::search::index_words(&pool).await.unwrap();
+    guildex_store::search::ensure_word_index(&pool).await.unwrap();
     let world = World::new(pool).await.with_fallback();
     two_talks(&world).await;
     for statement in [
-        "INSERT INTO messages (guild_id, channel_id, id, author_id, author_name, sent_at, text, session_first)
+        "INSERT INTO messages (guild_id, channel_id, id, author_id, author_name, sent_at, text, first_message_id)
          SELECT 1, 9, 1000 + n, 1, 'a', '1970-02-01Z'::timestamptz + n * interval '1 minute', 'we like it and so on', 1001
          FROM generate_series(1, 6000) n",
         "INSERT INTO sessions (id, guild_id, channel_id, first_message_id, revision, message_count, word_count)

@@ -173,7 +173,7 @@ async fn neighbours_are_the_live_messages_on_either_side(pool: PgPool) {
     for statement in [
         "INSERT INTO messages (guild_id, channel_id, id, author_id, author_name, sent_at, text)
          VALUES (1, 9, 14, 1, 'a', '1970-01-01 00:14Z', 'unseen')",
-        "UPDATE messages SET skip = 'opted_out' WHERE id = 21",
+        "UPDATE messages SET excluded_reason = 'opted_out' WHERE id = 21",
     ] {
         sqlx::query(statement).execute(&world.pool).await.unwrap();
     }

@@ -113,7 +113,7 @@ pub async fn set_language(
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn of_guild(db: &mut PgConnection, guild: GuildId) -> Result<Vec<ChannelId>, StoreError> {
+pub async fn list(db: &mut PgConnection, guild: GuildId) -> Result<Vec<ChannelId>, StoreError> {
     let ids: Vec<i64> = sqlx::query_scalar("SELECT id FROM channels WHERE guild_id = $1 ORDER BY id")
         .bind(guild.get())
         .fetch_all(db)

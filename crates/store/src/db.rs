@@ -143,8 +143,8 @@ pub async fn schema_version(pool: &PgPool) -> Result<i64, StoreError> {
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn installation(pool: &PgPool) -> Result<Uuid, StoreError> {
-    Ok(sqlx::query_scalar("SELECT id FROM installation").fetch_one(pool).await?)
+pub async fn database_identity(pool: &PgPool) -> Result<Uuid, StoreError> {
+    Ok(sqlx::query_scalar("SELECT id FROM database_identity").fetch_one(pool).await?)
 }
 
 /// Takes the channel's lock until the transaction ends: whoever changes a channel's messages or sessions holds
@@ -178,7 +178,7 @@ pub async fn lock_channel(
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn expect_little(tx: &mut PgConnection) -> Result<(), StoreError> {
+pub async fn use_generic_plans(tx: &mut PgConnection) -> Result<(), StoreError> {
     tx.execute("SET LOCAL plan_cache_mode = force_generic_plan").await?;
     Ok(())
 }

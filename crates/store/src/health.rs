@@ -89,11 +89,11 @@ pub async fn backlog(pool: &PgPool, queued_lease: Duration) -> Result<Backlog, S
         "SELECT count(*) FILTER (WHERE due) AS due,
                 coalesce(extract(epoch FROM now() - min(run_at) FILTER (WHERE due)), 0)::float8 AS due_seconds,
                 count(*) FILTER (WHERE state = 'queued') AS queued,
-                coalesce(extract(epoch FROM now() - min(lease_until - $1) FILTER (WHERE state = 'queued')), 0)::float8
+                coalesce(extract(epoch FROM now() - min(lease_expires_at - $1) FILTER (WHERE state = 'queued')), 0)::float8
                     AS queued_seconds,
                 count(*) FILTER (WHERE state = 'running') AS running,
                 count(*) FILTER (WHERE state = 'dead') AS dead
-         FROM (SELECT state, run_at, lease_until, state = 'pending' AND run_at <= now() AS due
+         FROM (SELECT state, run_at, lease_expires_at, state = 'pending' AND run_at <= now() AS due
                FROM jobs WHERE state IN ('pending', 'queued', 'running', 'dead')) open",
     )
     .bind(lease)

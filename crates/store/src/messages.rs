@@ -4,11 +4,11 @@ mod write;
 
 use chrono::{DateTime, Utc};
 use guildex_types::{
-    Author, ChannelId, GuildId, Links, Message, MessageId, MessageKind, SearchText, Skip, UserId,
+    Author, ChannelId, ExcludedReason, GuildId, Links, Message, MessageId, MessageKind, SearchText, UserId,
 };
 use sqlx::{FromRow, PgConnection};
 
-pub use self::write::{Fresh, insert, revise, stored};
+pub use self::write::{NewMessage, apply_edits, insert, stored};
 use crate::StoreError;
 
 /// A message's words, as Postgres counts them.
@@ -19,7 +19,7 @@ fn words(message: &Message) -> i32 {
 /// A message as the sessionizer sees it: its links, and the session that it is in so far. Deleted ones are
 /// among them, since a deletion moves nobody.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Placed {
+pub struct AssignedMessage {
     /// The message.
     pub id: MessageId,
     /// Its author.
@@ -29,7 +29,7 @@ pub struct Placed {
     /// What it points at.
     pub links: Links,
     /// The first message of its session; `None` until it is placed.
-    pub session_first: Option<MessageId>,
+    pub first_message_id: Option<MessageId>,
 }
 
 /// A place in the order of a channel.
@@ -39,16 +39,16 @@ pub type Position = (DateTime<Utc>, MessageId);
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn placed_before(
+pub async fn assigned_before(
     db: &mut PgConnection,
     guild: GuildId,
     channel: ChannelId,
     since: DateTime<Utc>,
     before: Position,
-) -> Result<Vec<Placed>, StoreError> {
+) -> Result<Vec<AssignedMessage>, StoreError> {
     let rows: Vec<PlacedRow> = sqlx::query_as(
-        "SELECT id, author_id, sent_at, reply_to, mentions, session_first FROM messages
-         WHERE guild_id = $1 AND channel_id = $2 AND session_first IS NOT NULL
+        "SELECT id, author_id, sent_at, reply_to, mentions, first_message_id FROM messages
+         WHERE guild_id = $1 AND channel_id = $2 AND first_message_id IS NOT NULL
            AND sent_at >= $3 AND (sent_at, id) < ($4, $5)
          ORDER BY sent_at, id",
     )
@@ -66,16 +66,16 @@ pub async fn placed_before(
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn placed_after(
+pub async fn assigned_after(
     db: &mut PgConnection,
     guild: GuildId,
     channel: ChannelId,
     after: Position,
     limit: i64,
-) -> Result<Vec<Placed>, StoreError> {
+) -> Result<Vec<AssignedMessage>, StoreError> {
     let rows: Vec<PlacedRow> = sqlx::query_as(
-        "SELECT id, author_id, sent_at, reply_to, mentions, session_first FROM messages
-         WHERE guild_id = $1 AND channel_id = $2 AND session_first IS NOT NULL
+        "SELECT id, author_id, sent_at, reply_to, mentions, first_message_id FROM messages
+         WHERE guild_id = $1 AND channel_id = $2 AND first_message_id IS NOT NULL
            AND (sent_at, id) > ($3, $4)
          ORDER BY sent_at, id LIMIT $5",
     )
@@ -96,17 +96,17 @@ struct PlacedRow {
     sent_at: DateTime<Utc>,
     reply_to: Option<i64>,
     mentions: Vec<i64>,
-    session_first: Option<i64>,
+    first_message_id: Option<i64>,
 }
 
 impl PlacedRow {
-    fn read(self) -> Result<Placed, StoreError> {
-        Ok(Placed {
+    fn read(self) -> Result<AssignedMessage, StoreError> {
+        Ok(AssignedMessage {
             id: self.id.try_into()?,
             author: self.author_id.try_into()?,
             sent_at: self.sent_at,
             links: links(self.reply_to, self.mentions),
-            session_first: self.session_first.map(MessageId::try_from).transpose()?,
+            first_message_id: self.first_message_id.map(MessageId::try_from).transpose()?,
         })
     }
 }
@@ -123,7 +123,7 @@ fn links(reply_to: Option<i64>, mentions: Vec<i64>) -> Links {
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn place(
+pub async fn set_session(
     tx: &mut PgConnection,
     guild: GuildId,
     channel: ChannelId,
@@ -134,7 +134,7 @@ pub async fn place(
     }
     let (ids, firsts): (Vec<i64>, Vec<i64>) = moves.iter().map(|(m, first)| (m.get(), first.get())).unzip();
     sqlx::query(
-        "UPDATE messages m SET session_first = u.first, skip = NULL
+        "UPDATE messages m SET first_message_id = u.first, excluded_reason = NULL
          FROM UNNEST($3::bigint[], $4::bigint[]) AS u (id, first)
          WHERE m.guild_id = $1 AND m.channel_id = $2 AND m.id = u.id
            AND m.id BETWEEN (SELECT min(id) FROM UNNEST($3) AS id) AND (SELECT max(id) FROM UNNEST($3) AS id)",
@@ -153,20 +153,21 @@ pub async fn place(
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn annotate(
+pub async fn set_exclusions(
     tx: &mut PgConnection,
     guild: GuildId,
     channel: ChannelId,
-    notes: &[(&Message, Option<Skip>)],
+    notes: &[(&Message, Option<ExcludedReason>)],
 ) -> Result<(), StoreError> {
     let ids: Vec<i64> = notes.iter().map(|(m, _)| m.id.get()).collect();
     let words: Vec<i32> = notes.iter().map(|(m, _)| words(m)).collect();
-    let skips: Vec<Option<&str>> = notes.iter().map(|(_, skip)| skip.map(Skip::as_str)).collect();
+    let skips: Vec<Option<&str>> =
+        notes.iter().map(|(_, excluded_reason)| excluded_reason.map(ExcludedReason::as_str)).collect();
     sqlx::query(
-        "UPDATE messages m SET words = u.words, skip = u.skip
-         FROM UNNEST($3::bigint[], $4::int[], $5::text[]) AS u (id, words, skip)
+        "UPDATE messages m SET words = u.words, excluded_reason = u.excluded_reason
+         FROM UNNEST($3::bigint[], $4::int[], $5::text[]) AS u (id, words, excluded_reason)
          WHERE m.guild_id = $1 AND m.channel_id = $2 AND m.id = u.id
-           AND (m.words, m.skip) IS DISTINCT FROM (u.words, u.skip)",
+           AND (m.words, m.excluded_reason) IS DISTINCT FROM (u.words, u.excluded_reason)",
     )
     .bind(guild.get())
     .bind(channel.get())
@@ -183,7 +184,7 @@ pub async fn annotate(
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn unplaced(
+pub async fn unassigned(
     db: &mut PgConnection,
     guild: GuildId,
     channel: ChannelId,
@@ -193,8 +194,8 @@ pub async fn unplaced(
     let rows: Vec<MessageRow> = sqlx::query_as(
         "SELECT id, author_id, author_name, is_bot, is_system, sent_at, edited_at, reply_to, mentions, text
          FROM messages
-         WHERE guild_id = $1 AND channel_id = $2 AND session_first IS NULL AND deleted_at IS NULL
-           AND (skip IS NULL OR ($3 AND skip = 'bot'))
+         WHERE guild_id = $1 AND channel_id = $2 AND first_message_id IS NULL AND deleted_at IS NULL
+           AND (excluded_reason IS NULL OR ($3 AND excluded_reason = 'bot'))
          ORDER BY sent_at, id LIMIT $4",
     )
     .bind(guild.get())

@@ -12,9 +12,9 @@ use crate::StoreError;
 #[sqlx(type_name = "text", rename_all = "lowercase")]
 #[serde(rename_all = "lowercase")]
 pub enum ModelState {
-    /// Kept in step, and searched.
+    /// IndexModel in step, and searched.
     Active,
-    /// Kept in step, so that it can be searched one day, or be compared.
+    /// IndexModel in step, so that it can be searched one day, or be compared.
     Filling,
     /// Only shrinks: what changes is taken out of it.
     Retired,
@@ -24,14 +24,14 @@ pub enum ModelState {
 
 impl ModelState {
     /// Whether changed sessions are embedded for it.
-    pub fn is_kept_in_step(self) -> bool {
+    pub fn is_maintained(self) -> bool {
         matches!(self, Self::Active | Self::Filling)
     }
 }
 
 /// A model with a collection.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Kept {
+pub struct IndexModel {
     /// Its name.
     pub slug: ModelSlug,
     /// The length of its vectors.
@@ -46,7 +46,7 @@ pub struct Kept {
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn kept(db: impl PgExecutor<'_>) -> Result<Vec<Kept>, StoreError> {
+pub async fn list(db: impl PgExecutor<'_>) -> Result<Vec<IndexModel>, StoreError> {
     let rows: Vec<(String, i32, ModelState, Option<Uuid>)> =
         sqlx::query_as("SELECT slug, dimensions, state, index_id FROM models ORDER BY slug")
             .fetch_all(db)
@@ -54,7 +54,7 @@ pub async fn kept(db: impl PgExecutor<'_>) -> Result<Vec<Kept>, StoreError> {
     rows.into_iter()
         .map(|(slug, dimensions, state, index_id)| {
             let corrupt = |error: String| StoreError::Corrupt(error);
-            Ok(Kept {
+            Ok(IndexModel {
                 slug: slug.parse().map_err(|e: InvalidModelSlug| corrupt(e.to_string()))?,
                 dimensions: usize::try_from(dimensions).map_err(|e| corrupt(e.to_string()))?,
                 state,
@@ -69,14 +69,14 @@ pub async fn kept(db: impl PgExecutor<'_>) -> Result<Vec<Kept>, StoreError> {
 /// # Errors
 /// If Postgres fails.
 pub async fn active(db: impl PgExecutor<'_>) -> Result<Option<ModelSlug>, StoreError> {
-    Ok(kept(db).await?.into_iter().find(|model| model.state == ModelState::Active).map(|model| model.slug))
+    Ok(list(db).await?.into_iter().find(|model| model.state == ModelState::Active).map(|model| model.slug))
 }
 
 /// Makes `model` the active one if none is yet; returns the one that is.
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn begin_with(
+pub async fn ensure_active(
     pool: &PgPool,
     model: &ModelSlug,
     dimensions: usize,
@@ -101,7 +101,7 @@ pub async fn begin_with(
 /// # Errors
 /// [`StoreError::Model`] if its collection is being dropped at the moment or had other dimensions; if Postgres
 /// fails.
-pub async fn fill(pool: &PgPool, model: &ModelSlug, dimensions: usize) -> Result<(), StoreError> {
+pub async fn start_filling(pool: &PgPool, model: &ModelSlug, dimensions: usize) -> Result<(), StoreError> {
     let filled = sqlx::query(
         "INSERT INTO models AS m (slug, dimensions, state) VALUES ($1, $2, 'filling')
          ON CONFLICT (slug) DO UPDATE SET state = CASE m.state WHEN 'active' THEN 'active' ELSE 'filling' END
@@ -147,7 +147,7 @@ pub async fn switch(
 ) -> Result<Switched, StoreError> {
     let mut tx = pool.begin().await?;
     sqlx::query("SELECT FROM models ORDER BY slug FOR UPDATE").execute(&mut *tx).await?;
-    let states = kept(&mut *tx).await?;
+    let states = list(&mut *tx).await?;
     match states.iter().find(|kept| kept.slug == *model).map(|kept| kept.state) {
         Some(ModelState::Active) => return Ok(Switched::Yes),
         Some(ModelState::Filling) => {}
@@ -158,7 +158,7 @@ pub async fn switch(
          JOIN models m ON m.slug = a.model AND m.state = 'active'
          JOIN sessions s ON s.id = a.session_id AND s.deleted_at IS NULL
               AND is_eligible(s.message_count, s.word_count, $2, $3)
-              AND a.indexed_revision >= s.removed_revision
+              AND a.indexed_revision >= s.last_removal_revision
          LEFT JOIN indexed_sessions f ON f.session_id = a.session_id AND f.model = $1
               AND f.indexed_revision >= a.indexed_revision
          WHERE f.session_id IS NULL",
@@ -202,7 +202,7 @@ pub async fn lock(tx: &mut PgConnection) -> Result<(), StoreError> {
 /// If Postgres fails.
 pub async fn drop_unused(pool: &PgPool) -> Result<Vec<ModelSlug>, StoreError> {
     sqlx::query("UPDATE models SET state = 'dropping' WHERE state = 'retired'").execute(pool).await?;
-    let kept = kept(pool).await?;
+    let kept = list(pool).await?;
     Ok(kept.into_iter().filter(|model| model.state == ModelState::Dropping).map(|model| model.slug).collect())
 }
 
@@ -210,7 +210,7 @@ pub async fn drop_unused(pool: &PgPool) -> Result<Vec<ModelSlug>, StoreError> {
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn dropped(pool: &PgPool, model: &ModelSlug) -> Result<(), StoreError> {
+pub async fn delete(pool: &PgPool, model: &ModelSlug) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM models WHERE slug = $1 AND state = 'dropping'")
         .bind(model.as_str())
         .execute(pool)
@@ -239,7 +239,11 @@ pub async fn index_id(pool: &PgPool, model: &ModelSlug) -> Result<Option<Uuid>, 
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn move_to(tx: &mut PgConnection, model: &ModelSlug, index_id: Uuid) -> Result<u64, StoreError> {
+pub async fn replace_index(
+    tx: &mut PgConnection,
+    model: &ModelSlug,
+    index_id: Uuid,
+) -> Result<u64, StoreError> {
     sqlx::query("UPDATE models SET index_id = $2 WHERE slug = $1")
         .bind(model.as_str())
         .bind(index_id)

@@ -28,7 +28,7 @@ pub struct Process {
 
 /// A process as the others see it.
 #[derive(Debug, Clone, PartialEq, Serialize, FromRow)]
-pub struct Seen {
+pub struct ProcessStatus {
     /// Host and process id.
     pub name: String,
     /// Its subcommand.
@@ -51,7 +51,7 @@ pub struct Seen {
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn tell(pool: &PgPool, process: &Process, forgotten: Duration) -> Result<(), StoreError> {
+pub async fn upsert(pool: &PgPool, process: &Process, forgotten: Duration) -> Result<(), StoreError> {
     sqlx::query(
         "WITH gone AS (DELETE FROM processes WHERE seen_at < now() - $7 AND name <> $1)
          INSERT INTO processes (name, role, started_at, memory_bytes, peak_bytes, slots)
@@ -76,7 +76,7 @@ pub async fn tell(pool: &PgPool, process: &Process, forgotten: Duration) -> Resu
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn leave(pool: &PgPool, name: &str) -> Result<(), StoreError> {
+pub async fn remove(pool: &PgPool, name: &str) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM processes WHERE name = $1").bind(name).execute(pool).await?;
     Ok(())
 }
@@ -85,13 +85,13 @@ pub async fn leave(pool: &PgPool, name: &str) -> Result<(), StoreError> {
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn seen(pool: &PgPool, lately: Duration) -> Result<Vec<Seen>, StoreError> {
+pub async fn list_recent(pool: &PgPool, lately: Duration) -> Result<Vec<ProcessStatus>, StoreError> {
     Ok(sqlx::query_as(
         "SELECT p.name, p.role, extract(epoch FROM now() - p.started_at)::float8 AS up_seconds,
                 extract(epoch FROM now() - p.seen_at)::float8 AS seen_seconds,
                 p.memory_bytes, p.peak_bytes, coalesce(j.jobs, 0) AS jobs, p.slots
          FROM processes p
-         LEFT JOIN (SELECT worker, count(*) AS jobs FROM jobs WHERE state = 'running' GROUP BY 1) j ON j.worker = p.name
+         LEFT JOIN (SELECT claimed_by, count(*) AS jobs FROM jobs WHERE state = 'running' GROUP BY 1) j ON j.claimed_by = p.name
          WHERE p.seen_at >= now() - $1
          ORDER BY p.role, p.name",
     )

@@ -12,7 +12,7 @@ use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
 
 pub use neighbours::{Neighbour, Side, Span, neighbours};
-pub use word_index::index_words;
+pub use word_index::ensure_word_index;
 pub use words::{Match, Words, by_words};
 
 use crate::StoreError;
@@ -45,7 +45,7 @@ pub type HitKey = (SessionId, Revision);
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn admitted(
+pub async fn visible(
     pool: &PgPool,
     guild: GuildId,
     channels: Option<&[ChannelId]>,
@@ -59,7 +59,7 @@ pub async fn admitted(
          JOIN sessions s ON s.id = u.id AND s.guild_id = $1 AND s.deleted_at IS NULL
               AND ($4::bigint[] IS NULL OR s.channel_id = ANY($4))
          JOIN indexed_sessions i ON i.session_id = s.id AND i.model = $5
-              AND i.point_revision = u.revision AND i.indexed_revision >= s.removed_revision",
+              AND i.point_revision = u.revision AND i.indexed_revision >= s.last_removal_revision",
     )
     .bind(guild.get())
     .bind(ids)
@@ -71,7 +71,7 @@ pub async fn admitted(
     Ok(rows.into_iter().map(|(id, revision)| (id.into(), revision.into())).collect())
 }
 
-/// Joins hits with the truth: the sessions of those that are [`admitted`], each once, as they are now.
+/// Joins hits with the truth: the sessions of those that are [`visible`], each once, as they are now.
 ///
 /// # Errors
 /// If Postgres fails.
@@ -118,9 +118,9 @@ async fn read(
          JOIN channels c ON c.guild_id = s.guild_id AND c.id = s.channel_id
          LEFT JOIN indexed_sessions i ON i.session_id = s.id AND i.model = $5
          JOIN messages m ON m.guild_id = s.guild_id AND m.channel_id = s.channel_id
-              AND m.session_first = s.first_message_id AND m.deleted_at IS NULL AND m.text <> ''
+              AND m.first_message_id = s.first_message_id AND m.deleted_at IS NULL AND m.text <> ''
          WHERE u.revision IS NULL
-            OR (i.point_revision = u.revision AND i.indexed_revision >= s.removed_revision)
+            OR (i.point_revision = u.revision AND i.indexed_revision >= s.last_removal_revision)
          ORDER BY s.id, m.sent_at, m.id",
     )
     .bind(guild.get())

@@ -8,10 +8,10 @@ use sqlx::{FromRow, PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::StoreError;
-use crate::models::{Kept, ModelState, kept};
+use crate::models::{IndexModel, ModelState, list};
 
 /// Locks sessions of several channels until the transaction ends, in the order in which everybody does: for those
-/// who are going to [`touch`] them channel by channel.
+/// who are going to [`bump_revisions`] them channel by channel.
 ///
 /// # Errors
 /// If Postgres fails.
@@ -40,7 +40,7 @@ pub struct Changed {
 /// Up to so many sessions are looked up by name.
 const FEW: usize = 16;
 
-/// What [`touch`] does, with a further condition for the messages that it reads.
+/// What [`bump_revisions`] does, with a further condition for the messages that it reads.
 ///
 /// Sessions are read as one stretch of their channel: those of a page of an import stand side by side. Looked up by
 /// their names, all of a channel that Postgres' statistics do not know yet would be read, once or for each name.
@@ -53,14 +53,14 @@ macro_rules! touching {
                  SELECT id, message_count, word_count FROM sessions
                  WHERE guild_id = $1 AND id = ANY($3) ORDER BY id FOR UPDATE),
              live AS MATERIALIZED (
-                 SELECT session_first AS first, count(*)::int AS messages, sum(words)::int AS words,
+                 SELECT first_message_id AS first, count(*)::int AS messages, sum(words)::int AS words,
                         min(sent_at) AS started_at, max(sent_at) AS ended_at
                  FROM messages
-                 WHERE guild_id = $1 AND channel_id = $2 AND session_first BETWEEN $6 AND $7
+                 WHERE guild_id = $1 AND channel_id = $2 AND first_message_id BETWEEN $6 AND $7
                        AND deleted_at IS NULL AND text <> '' ",
             $condition,
             "
-                 GROUP BY session_first),
+                 GROUP BY first_message_id),
              counted AS (
                  SELECT u.id, u.first, u.removed, coalesce(live.messages, 0) AS messages,
                         coalesce(live.words, 0) AS words, live.started_at, live.ended_at,
@@ -70,14 +70,14 @@ macro_rules! touching {
                  LEFT JOIN old ON old.id = u.id
                  LEFT JOIN live ON live.first = u.first),
              written AS (
-                 INSERT INTO sessions AS s (id, guild_id, channel_id, first_message_id, revision, removed_revision,
+                 INSERT INTO sessions AS s (id, guild_id, channel_id, first_message_id, revision, last_removal_revision,
                                             message_count, word_count, started_at, ended_at, deleted_at)
                  SELECT id, $1, $2, first, revision, CASE WHEN removed THEN revision ELSE 0 END,
                         messages, words, started_at, ended_at, CASE WHEN messages = 0 THEN now() END
                  FROM counted
                  ON CONFLICT (id) DO UPDATE
                  SET revision = excluded.revision,
-                     removed_revision = greatest(s.removed_revision, excluded.removed_revision),
+                     last_removal_revision = greatest(s.last_removal_revision, excluded.last_removal_revision),
                      message_count = excluded.message_count, word_count = excluded.word_count,
                      started_at = excluded.started_at, ended_at = excluded.ended_at,
                      deleted_at = excluded.deleted_at
@@ -96,19 +96,19 @@ macro_rules! touching {
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn touch(
+pub async fn bump_revisions(
     tx: &mut PgConnection,
     guild: GuildId,
     channel: ChannelId,
     touched: &[(MessageId, bool)],
 ) -> Result<Vec<Changed>, StoreError> {
     let ids: Vec<Uuid> =
-        touched.iter().map(|(first, _)| SessionId::of(guild, channel, *first).get()).collect();
+        touched.iter().map(|(first, _)| SessionId::new(guild, channel, *first).get()).collect();
     let (firsts, removed): (Vec<i64>, Vec<bool>) = touched.iter().map(|(m, r)| (m.get(), *r)).unzip();
     let (lowest, highest) = (firsts.iter().min().copied(), firsts.iter().max().copied());
     let statement = match touched.len() {
         // They may lie far apart.
-        ..=FEW => touching!("AND session_first = ANY($4)"),
+        ..=FEW => touching!("AND first_message_id = ANY($4)"),
         _ => touching!(""),
     };
     let rows: Vec<ChangedRow> = sqlx::query_as(statement)
@@ -221,7 +221,7 @@ pub async fn load(
          JOIN guilds g ON g.id = s.guild_id
          LEFT JOIN indexed_sessions i ON i.session_id = s.id AND i.model = $3
          LEFT JOIN messages m ON m.guild_id = s.guild_id AND m.channel_id = s.channel_id
-              AND m.session_first = s.first_message_id AND m.deleted_at IS NULL AND m.text <> ''
+              AND m.first_message_id = s.first_message_id AND m.deleted_at IS NULL AND m.text <> ''
          ORDER BY s.id, m.sent_at, m.id",
     )
     .bind(guilds)
@@ -364,7 +364,7 @@ pub enum Recorded {
 /// that moved on but lost nothing, points that were written are recorded, too, without a hash: what they show is
 /// right as far as it goes, so a session that never rests is found all the same, and the job that follows writes it
 /// anew in any case. The others are left as they are. `models` are those that there were when the work began, as
-/// [`models::kept`](crate::models::kept) gives them.
+/// [`models::list`](crate::models::list) gives them.
 ///
 /// # Errors
 /// If Postgres fails.
@@ -372,7 +372,7 @@ pub async fn record(
     pool: &PgPool,
     records: &[Record],
     model: &ModelSlug,
-    models: &[Kept],
+    models: &[IndexModel],
 ) -> Result<Recorded, StoreError> {
     if records.is_empty() {
         return Ok(Recorded::Yes);
@@ -380,9 +380,9 @@ pub async fn record(
     let mut tx = pool.begin().await?;
     // Held until the end: a switch of models waits for this, or this for it.
     sqlx::query("SELECT FROM models ORDER BY slug FOR SHARE").execute(&mut *tx).await?;
-    let now = kept(&mut *tx).await?;
-    let known = |new: &Kept| models.iter().any(|old| old.slug == new.slug && old.state.is_kept_in_step());
-    let added = now.iter().any(|new| new.state.is_kept_in_step() && !known(new));
+    let now = list(&mut *tx).await?;
+    let known = |new: &IndexModel| models.iter().any(|old| old.slug == new.slug && old.state.is_maintained());
+    let added = now.iter().any(|new| new.state.is_maintained() && !known(new));
     let before = models.iter().find(|kept| kept.slug == *model);
     if before.is_some_and(|old| now.iter().any(|new| new.slug == *model && new.index_id != old.index_id)) {
         return Ok(Recorded::IndexReplaced);
@@ -403,7 +403,7 @@ pub async fn record(
                   AS u (guild_id, id, revision, point_revision, content_hash, points)
              JOIN sessions s ON s.id = u.id AND s.guild_id = u.guild_id AND s.deleted_at IS NULL
                   AND (s.revision = u.revision OR u.point_revision = u.revision
-                       AND u.revision BETWEEN s.removed_revision AND s.revision)
+                       AND u.revision BETWEEN s.last_removal_revision AND s.revision)
              ORDER BY s.id FOR SHARE OF s
              ON CONFLICT (session_id, model) DO UPDATE
              SET point_revision = excluded.point_revision, indexed_revision = excluded.indexed_revision,
@@ -443,7 +443,7 @@ pub async fn record(
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn outrun(
+pub async fn superseded(
     pool: &PgPool,
     read: &[(GuildId, SessionId, Revision)],
     model: &ModelSlug,

@@ -5,7 +5,7 @@ use serde::Serialize;
 use sqlx::{FromRow, PgPool};
 
 use crate::StoreError;
-use crate::models::{ModelState, kept};
+use crate::models::{ModelState, list};
 
 /// A guild's numbers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -125,7 +125,7 @@ pub async fn backlog(
     let (messages, sessions): (i64, i64) = sqlx::query_as(
         "SELECT (SELECT count(*) FROM messages
                  WHERE guild_id = $1 AND ($2::bigint IS NULL OR channel_id = $2)
-                   AND session_first IS NULL AND deleted_at IS NULL AND (skip IS NULL OR ($3 AND skip = 'bot'))),
+                   AND first_message_id IS NULL AND deleted_at IS NULL AND (excluded_reason IS NULL OR ($3 AND excluded_reason = 'bot'))),
                 (SELECT count(*) FROM sessions s
                  LEFT JOIN indexed_sessions i ON i.session_id = s.id AND i.model = $4
                  WHERE s.guild_id = $1 AND ($2::bigint IS NULL OR s.channel_id = $2) AND s.deleted_at IS NULL
@@ -166,8 +166,8 @@ pub struct ModelStatus {
 /// If Postgres fails.
 pub async fn models(pool: &PgPool, eligible: Eligibility) -> Result<Vec<ModelStatus>, StoreError> {
     let mut found = Vec::new();
-    for model in kept(pool).await? {
-        let (wanted, missing) = of_model(pool, &model.slug, eligible).await?;
+    for model in list(pool).await? {
+        let (wanted, missing) = coverage(pool, &model.slug, eligible).await?;
         let points: i64 = sqlx::query_scalar(
             "SELECT coalesce(sum(points), 0)::bigint FROM indexed_sessions WHERE model = $1",
         )
@@ -191,7 +191,7 @@ pub async fn models(pool: &PgPool, eligible: Eligibility) -> Result<Vec<ModelSta
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn of_model(
+pub async fn coverage(
     pool: &PgPool,
     model: &ModelSlug,
     eligible: Eligibility,

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
-use guildex_store::search::index_words;
+use guildex_store::search::ensure_word_index;
 use guildex_store::{MIGRATOR, migrate, statistics};
 use sqlx::PgPool;
 
@@ -31,7 +31,7 @@ async fn fill(pool: &PgPool) {
     run(
         pool,
         "INSERT INTO messages (guild_id, channel_id, id, author_id, author_name, is_bot, sent_at, edited_at, reply_to,
-                               mentions, text, words, skip, session_first, deleted_at)
+                               mentions, text, words, excluded_reason, first_message_id, deleted_at)
          SELECT g, 7, n, n % 5 + 1, 'ann', n % 10 = 0, '2024-01-01Z'::timestamptz + n * interval '1 minute',
                 CASE WHEN n % 7 = 0 THEN '2024-02-01Z'::timestamptz END, CASE WHEN n % 3 = 0 THEN n - 1 END,
                 CASE WHEN n % 4 = 0 THEN ARRAY[3, 4]::bigint[] ELSE '{}' END,
@@ -97,14 +97,14 @@ async fn the_index_of_words_is_made_for_all_partitions_and_goes_on_where_it_was_
     fill(&pool).await;
     let valid = "SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
                  WHERE c.relname ~ '^messages(_[0-9]+)?_words$' AND i.indisvalid";
-    index_words(&pool).await.unwrap();
-    index_words(&pool).await.unwrap();
+    ensure_word_index(&pool).await.unwrap();
+    ensure_word_index(&pool).await.unwrap();
     assert_eq!(sqlx::query_scalar::<_, i64>(valid).fetch_one(&pool).await.unwrap(), 17);
 
     // Broken off after the first half: the whole is not there, some parts are, and one is half made.
     run(&pool, "DROP INDEX messages_words").await.unwrap();
     run(&pool, "CREATE INDEX messages_3_words ON messages_3 (id)").await.unwrap();
-    index_words(&pool).await.unwrap();
+    ensure_word_index(&pool).await.unwrap();
     assert_eq!(sqlx::query_scalar::<_, i64>(valid).fetch_one(&pool).await.unwrap(), 17);
     let method = "SELECT amname::text FROM pg_class c JOIN pg_am a ON a.oid = c.relam WHERE relname = 'messages_3_words'";
     assert_eq!(sqlx::query_scalar::<_, String>(method).fetch_one(&pool).await.unwrap(), "gin");

@@ -10,7 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use guildex_store::channels::{self, Channel};
 use guildex_store::search::{self, Shown};
 use guildex_store::sessions::{self, Changed, Record, Recorded};
-use guildex_store::{MIGRATOR, StoreError, burials, messages, models};
+use guildex_store::{MIGRATOR, StoreError, messages, models, soft_delete};
 use guildex_types::{
     Author, ChannelId, Eligibility, GuildId, Links, Message, MessageId, MessageKind, ModelSlug, Revision,
     SearchText, SessionId,
@@ -45,7 +45,7 @@ impl Place {
     }
 
     async fn at(pool: &PgPool, guild: i64, channel: i64) -> Self {
-        models::begin_with(pool, &model(), 384).await.unwrap();
+        models::ensure_active(pool, &model(), 384).await.unwrap();
         let place = Self {
             pool: pool.clone(),
             guild: guild.try_into().unwrap(),
@@ -63,7 +63,7 @@ impl Place {
     }
 
     fn session(&self, first: i64) -> SessionId {
-        SessionId::of(self.guild, self.channel, id(first))
+        SessionId::new(self.guild, self.channel, id(first))
     }
 
     /// Writes a message, sent in the minute of its id, into the session that begins with `first`.
@@ -80,21 +80,26 @@ impl Place {
             text: SearchText::from_parts([text]),
         };
         let mut tx = self.pool.begin().await.unwrap();
-        let fresh = messages::Fresh { message: &message, skip: None, session_first: Some(id(first)) };
+        let fresh = messages::NewMessage {
+            message: &message,
+            excluded_reason: None,
+            first_message_id: Some(id(first)),
+        };
         messages::insert(&mut tx, self.guild, self.channel, &[fresh]).await.unwrap();
         tx.commit().await.unwrap();
     }
 
     async fn bury(&self, number: i64) {
         let mut tx = self.pool.begin().await.unwrap();
-        burials::bury(&mut tx, self.guild, self.channel, &[id(number)]).await.unwrap();
+        soft_delete::messages(&mut tx, self.guild, self.channel, &[id(number)]).await.unwrap();
         tx.commit().await.unwrap();
     }
 
     async fn touch(&self, touched: &[(i64, bool)]) -> Vec<Changed> {
         let touched: Vec<_> = touched.iter().map(|(first, removed)| (id(*first), *removed)).collect();
         let mut tx = self.pool.begin().await.unwrap();
-        let mut changed = sessions::touch(&mut tx, self.guild, self.channel, &touched).await.unwrap();
+        let mut changed =
+            sessions::bump_revisions(&mut tx, self.guild, self.channel, &touched).await.unwrap();
         tx.commit().await.unwrap();
         changed.sort_by_key(|change| touched.iter().position(|(m, _)| self.session(m.get()) == change.id));
         changed
@@ -161,7 +166,7 @@ async fn books(pool: &PgPool) -> Vec<(i64, i64)> {
 
 /// Records for the model, which there is.
 async fn record(pool: &PgPool, records: &[Record]) -> Result<Recorded, StoreError> {
-    sessions::record(pool, records, &model(), &models::kept(pool).await?).await
+    sessions::record(pool, records, &model(), &models::list(pool).await?).await
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
@@ -193,7 +198,8 @@ async fn revisions_rise_and_never_come_back(pool: PgPool) {
 
     // Not even if nothing came of a change,
     let mut tx = pool.begin().await.unwrap();
-    let undone = sessions::touch(&mut tx, place.guild, place.channel, &[(id(1), true)]).await.unwrap();
+    let undone =
+        sessions::bump_revisions(&mut tx, place.guild, place.channel, &[(id(1), true)]).await.unwrap();
     seen.push(undone[0].revision);
     tx.rollback().await.unwrap();
     assert_eq!(place.load(1).await.revision, seen[2]);
@@ -319,7 +325,7 @@ async fn a_record_waits_for_a_change_in_flight_and_gives_way_to_it(pool: PgPool)
     let place = Place::new(&pool).await;
     let read = place.conversation(1).await.revision;
     let mut change = pool.begin().await.unwrap();
-    sessions::touch(&mut change, place.guild, place.channel, &[(id(1), true)]).await.unwrap();
+    sessions::bump_revisions(&mut change, place.guild, place.channel, &[(id(1), true)]).await.unwrap();
     let recording = tokio::spawn({
         let (pool, old) = (pool.clone(), place.record_of(1, read));
         async move { record(&pool, &[old]).await }
@@ -334,9 +340,9 @@ async fn a_record_waits_for_a_change_in_flight_and_gives_way_to_it(pool: PgPool)
 async fn what_was_written_to_an_index_that_was_replaced_is_not_recorded(pool: PgPool) {
     let place = Place::new(&pool).await;
     let revision = place.conversation(1).await.revision;
-    let begun = models::kept(&pool).await.unwrap();
+    let begun = models::list(&pool).await.unwrap();
     let mut tx = pool.begin().await.unwrap();
-    models::move_to(&mut tx, &model(), uuid::Uuid::new_v4()).await.unwrap();
+    models::replace_index(&mut tx, &model(), uuid::Uuid::new_v4()).await.unwrap();
     tx.commit().await.unwrap();
     let records = [place.record_of(1, revision)];
     let outcome = sessions::record(&pool, &records, &model(), &begun).await.unwrap();

@@ -1,16 +1,18 @@
-//! Discord's ids: 64-bit snowflakes, one Rust type for each kind of thing.
+//! Discord ids: 64-bit snowflakes, one type per kind.
 //!
-//! An id is a positive number below 2^63, so it fits a Postgres `bigint`. It is written as a string wherever
-//! it leaves the program (JSON numbers lose snowflakes beyond 2^53), and read from one.
+//! An id is a positive number below 2^63, so it fits a Postgres `bigint`. JSON holds it as a string, since JSON
+//! numbers lose precision above 2^53.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A text or number that is not a snowflake.
+use crate::sql::sql_bigint;
+
+/// A string or number that is not a snowflake.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{given:?} is not an id: expected a whole number from 1 to 9223372036854775807")]
+#[error("invalid id {given:?}: expected an integer from 1 to 9223372036854775807")]
 pub struct InvalidId {
     given: String,
 }
@@ -41,7 +43,7 @@ macro_rules! snowflake {
 
             fn from_str(text: &str) -> Result<Self, InvalidId> {
                 let invalid = || InvalidId { given: text.chars().take(40).collect() };
-                // `parse` alone would take "+5", which is no id.
+                // `parse` would accept "+5".
                 if !text.bytes().all(|b| b.is_ascii_digit()) {
                     return Err(invalid());
                 }
@@ -67,23 +69,25 @@ macro_rules! snowflake {
                 text.parse().map_err(serde::de::Error::custom)
             }
         }
+
+        sql_bigint!($name);
     };
 }
 
 snowflake! {
-    /// A guild: the tenant. Nothing is read or deleted without one.
+    /// Guild id: the tenant. Every query that reads or deletes a tenant's data takes one.
     GuildId
 }
 snowflake! {
-    /// A text channel or a thread; Discord makes no difference between the two in a message.
+    /// Id of a text channel or a thread. Messages do not distinguish the two.
     ChannelId
 }
 snowflake! {
-    /// A message.
+    /// Message id.
     MessageId
 }
 snowflake! {
-    /// A member, a bot or a webhook.
+    /// Id of a member, bot or webhook.
     UserId
 }
 
@@ -92,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_beyond_the_floats_survives_json() {
+    fn ids_above_2_to_the_53_round_trip_through_json() {
         let id: MessageId = "1234567890123456789".parse().unwrap();
         let json = serde_json::to_string(&id).unwrap();
         assert_eq!(json, "\"1234567890123456789\"");
@@ -100,10 +104,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_positive_number_is_refused() {
+    fn only_positive_integers_in_strings_are_ids() {
         for text in ["", "0", "-1", "+5", "1.0", "12a", " 7", "9223372036854775808", "٣"] {
-            assert!(text.parse::<GuildId>().is_err(), "{text:?} was taken");
+            assert!(text.parse::<GuildId>().is_err(), "{text:?} was accepted");
         }
-        assert!(serde_json::from_str::<GuildId>("12").is_err(), "a JSON number was taken");
+        assert!(serde_json::from_str::<GuildId>("12").is_err(), "a JSON number was accepted");
     }
 }

@@ -1,155 +1,143 @@
-//! The work that the ledger keeps: jobs as typed, tagged, versioned payloads.
+//! Jobs of the queue: typed, tagged and versioned payloads.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::id::{ChannelId, GuildId, MessageId};
+use crate::id::{ChannelId, GuildId};
 use crate::session::{Revision, SessionId};
-
-/// The payload formats that this program reads, oldest first; what is of another is not guessed at. A task is
-/// written in the oldest that has it, so that while releases change, workers of the one before go on with all else.
-const VERSIONS: [u16; 2] = [1, 2];
 
 /// A unit of work for one guild.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
-    /// The tenant that it works for.
+    /// Tenant.
     pub guild_id: GuildId,
-    /// What is to be done.
+    /// Work to do.
     #[serde(flatten)]
     pub task: Task,
 }
 
-/// What is to be done. A task names things and carries no content: the worker reads them as they are when it
-/// runs.
+/// Work to do. A task holds ids and no content: the worker reads the current state when it runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Task {
-    /// Bring a session's points in step with its messages.
+    /// Update a session's points to match its messages.
     IndexSession {
-        /// The session.
+        /// Session.
         session_id: SessionId,
     },
-    /// Remove all points of a session that is no more.
+    /// Delete all points of a deleted session.
     DeleteSession {
-        /// The session.
+        /// Session.
         session_id: SessionId,
     },
-    /// Remove at once every point that holds one of these messages. This release asks for
-    /// [`RemovePoints`](Self::RemovePoints) instead, since the other points of a session keep a trace of a message
-    /// beside them; the release before did ask for this.
-    DeleteMessages {
-        /// Their channel.
-        channel_id: ChannelId,
-        /// The messages.
-        message_ids: Vec<MessageId>,
-    },
-    /// Put the messages of a channel that are in no session into one, and index what is missing.
+    /// Assign a channel's unassigned messages to sessions, and index what is missing.
     BackfillChannel {
-        /// The channel.
+        /// Channel or thread.
         channel_id: ChannelId,
     },
-    /// Remove at once, without a model, all points of sessions that lost something; what is left of each session
-    /// comes back with its own index job. Since version 2.
+    /// Delete the points of sessions that lost messages. Needs no model, so it is faster than the index jobs that
+    /// write the remaining messages again.
     RemovePoints {
-        /// At most [`MAX_REMOVALS`] of them.
-        sessions: Vec<Outdated>,
+        /// At most [`MAX_REMOVALS`] sessions.
+        sessions: Vec<OutdatedSession>,
     },
 }
 
-/// How many sessions one [`Task::RemovePoints`] names, at most.
+/// Maximum number of sessions in one [`Task::RemovePoints`].
 pub const MAX_REMOVALS: usize = 500;
 
-/// A session whose points below a revision are no longer true.
+/// A session whose points below a revision are outdated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Outdated {
-    /// The session.
+pub struct OutdatedSession {
+    /// Session.
     pub session_id: SessionId,
-    /// The revision that the loss gave it: points of lower ones go, those that were made since stay.
+    /// Revision of the removal: points of lower revisions are deleted, later ones stay.
     pub below: Revision,
 }
 
-/// The name of a task's kind, as stored and shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// Kind of a [`Task`].
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum JobKind {
-    /// See [`Task::IndexSession`].
+    /// [`Task::IndexSession`].
     IndexSession,
-    /// See [`Task::DeleteSession`].
+    /// [`Task::DeleteSession`].
     DeleteSession,
-    /// See [`Task::DeleteMessages`].
-    DeleteMessages,
-    /// See [`Task::BackfillChannel`].
+    /// [`Task::BackfillChannel`].
     BackfillChannel,
-    /// See [`Task::RemovePoints`].
+    /// [`Task::RemovePoints`].
     RemovePoints,
 }
 
-/// How urgent a job is. Each class has a Redis queue and a concurrency of its own, so that a deletion never
-/// waits behind a thousand embeddings. The order is the order of urgency.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum JobClass {
-    /// Removals: first, and they never die.
+impl JobKind {
+    /// Payload format that this release reads and writes, of all kinds.
+    pub const VERSION: u16 = 1;
+
+    /// The name as stored and displayed.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+
+    /// Whether failed jobs are retried without limit. Deletions are: they cannot become dead, and cannot be cancelled
+    /// or purged.
+    pub fn retries_forever(self) -> bool {
+        matches!(self, Self::DeleteSession | Self::RemovePoints)
+    }
+}
+
+/// A job queue. Each has a Redis queue and a concurrency of its own, so that a deletion never waits behind
+/// thousands of embeddings. Ordered by urgency, most urgent first.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[cfg_attr(feature = "sqlx", derive(sqlx::Type), sqlx(type_name = "job_queue", rename_all = "lowercase"))]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
+pub enum JobQueue {
+    /// Deletions.
     Delete,
-    /// What people are writing now.
+    /// Messages as they arrive.
     Live,
-    /// What they wrote long ago.
+    /// Message history.
     Backfill,
 }
 
-impl JobClass {
-    /// All classes, most urgent first.
+impl JobQueue {
+    /// All queues, most urgent first.
     pub const ALL: [Self; 3] = [Self::Delete, Self::Live, Self::Backfill];
 
-    /// The name as stored and shown.
+    /// The name as stored and displayed.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Delete => "delete",
-            Self::Live => "live",
-            Self::Backfill => "backfill",
-        }
-    }
-
-    /// The class as the ledger's `smallint`: lower is more urgent.
-    pub fn rank(self) -> i16 {
-        match self {
-            Self::Delete => 0,
-            Self::Live => 1,
-            Self::Backfill => 2,
-        }
-    }
-}
-
-impl fmt::Display for JobClass {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl JobKind {
-    /// The name as stored and shown.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::IndexSession => "index_session",
-            Self::DeleteSession => "delete_session",
-            Self::DeleteMessages => "delete_messages",
-            Self::BackfillChannel => "backfill_channel",
-            Self::RemovePoints => "remove_points",
-        }
-    }
-
-    /// Deletions are retried for ever: they cannot die, be cancelled or be purged.
-    pub fn never_dies(self) -> bool {
-        matches!(self, Self::DeleteSession | Self::DeleteMessages | Self::RemovePoints)
-    }
-}
-
-impl fmt::Display for JobKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        self.into()
     }
 }
 
@@ -159,20 +147,8 @@ impl Task {
         match self {
             Self::IndexSession { .. } => JobKind::IndexSession,
             Self::DeleteSession { .. } => JobKind::DeleteSession,
-            Self::DeleteMessages { .. } => JobKind::DeleteMessages,
             Self::BackfillChannel { .. } => JobKind::BackfillChannel,
             Self::RemovePoints { .. } => JobKind::RemovePoints,
-        }
-    }
-
-    /// The oldest payload format that has this task.
-    fn version(&self) -> u16 {
-        match self {
-            Self::IndexSession { .. }
-            | Self::DeleteSession { .. }
-            | Self::DeleteMessages { .. }
-            | Self::BackfillChannel { .. } => 1,
-            Self::RemovePoints { .. } => 2,
         }
     }
 }
@@ -183,38 +159,38 @@ impl Job {
         self.task.kind()
     }
 
-    /// The coalescing key: there is at most one unfinished job a key. `None` never coalesces.
-    pub fn key(&self) -> Option<String> {
+    /// Deduplication key: at most one unfinished job has it. `None` for jobs that are never merged.
+    pub fn dedup_key(&self) -> Option<String> {
         let guild = self.guild_id;
         match &self.task {
-            // One key for both: whoever runs reads the session as it is then, live or gone.
+            // Both kinds share a key: either job reads the session as it is when it runs, live or deleted.
             Task::IndexSession { session_id } | Task::DeleteSession { session_id } => {
                 Some(format!("session/{guild}/{session_id}"))
             }
-            Task::DeleteMessages { .. } | Task::RemovePoints { .. } => None,
+            Task::RemovePoints { .. } => None,
             Task::BackfillChannel { channel_id } => Some(format!("backfill/{guild}/{channel_id}")),
         }
     }
 
-    /// The payload as the ledger stores it: the job with the version of its format.
+    /// Encodes the job as the stored payload, with the version of its format.
     ///
     /// # Errors
-    /// Only if `serde_json` cannot write it, which no job of these types causes.
+    /// If `serde_json` fails, which no job of these types causes.
     pub fn encode(&self) -> Result<serde_json::Value, PayloadError> {
-        serde_json::to_value(Versioned { v: self.task.version(), job: self }).map_err(PayloadError::from)
+        serde_json::to_value(Versioned { v: JobKind::VERSION, job: self }).map_err(PayloadError::from)
     }
 
-    /// Reads what [`encode`](Self::encode) wrote.
+    /// Decodes a payload that [`encode`](Self::encode) wrote.
     ///
     /// # Errors
-    /// If the payload is of another version or is not a job.
+    /// If the payload has another version or is not a job.
     pub fn decode(payload: &serde_json::Value) -> Result<Self, PayloadError> {
         #[derive(Deserialize)]
         struct Version {
             v: u16,
         }
         let Version { v } = Version::deserialize(payload)?;
-        if !VERSIONS.contains(&v) {
+        if v != JobKind::VERSION {
             return Err(PayloadError::UnknownVersion(v));
         }
         Ok(Self::deserialize(payload)?)
@@ -228,31 +204,32 @@ struct Versioned<'a> {
     job: &'a Job,
 }
 
-/// A payload that is not a job this program can run.
+/// A payload that this release cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum PayloadError {
     /// Written by another release.
-    #[error("payload version {0} is not known to this release (it reads {VERSIONS:?})")]
+    #[error("unknown payload version {0} (this release reads version {VERSION})", VERSION = JobKind::VERSION)]
     UnknownVersion(u16),
-    /// Not a job at all.
+    /// Not a job.
     #[error("undecodable payload: {0}")]
     Undecodable(#[from] serde_json::Error),
 }
 
 impl PayloadError {
-    /// Whether a newer release can read it: in a rolling upgrade another worker may already.
+    /// Whether a newer release can read it: during a rolling upgrade another worker may run the job.
     pub fn needs_newer_release(&self) -> bool {
-        matches!(self, Self::UnknownVersion(version) if VERSIONS.iter().all(|known| version > known))
+        matches!(self, Self::UnknownVersion(version) if *version > JobKind::VERSION)
     }
 }
 
-/// A row of the ledger.
+/// Job id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "sqlx", derive(sqlx::Type), sqlx(transparent))]
 #[serde(transparent)]
 pub struct JobId(Uuid);
 
 impl JobId {
-    /// A new id; version 7, so that ids follow time and the ledger's index stays compact.
+    /// Generates an id. It is a UUID of version 7: ids ascend with time, which keeps the primary key's index compact.
     pub fn new() -> Self {
         Self(Uuid::now_v7())
     }
@@ -283,6 +260,8 @@ impl fmt::Display for JobId {
 
 #[cfg(test)]
 mod tests {
+    use strum::VariantArray;
+
     use super::*;
 
     fn job(task: Task) -> Job {
@@ -290,59 +269,46 @@ mod tests {
     }
 
     #[test]
-    fn every_task_survives_its_payload() {
+    fn payloads_round_trip() {
         let channel_id = 8.try_into().unwrap();
-        let session_id = SessionId::of(7.try_into().unwrap(), channel_id, 9.try_into().unwrap());
+        let session_id = SessionId::new(7.try_into().unwrap(), channel_id, 9.try_into().unwrap());
         for task in [
             Task::IndexSession { session_id },
             Task::DeleteSession { session_id },
-            Task::DeleteMessages { channel_id, message_ids: vec![9.try_into().unwrap()] },
             Task::BackfillChannel { channel_id },
-            Task::RemovePoints { sessions: vec![Outdated { session_id, below: Revision::from(i64::MAX) }] },
+            Task::RemovePoints {
+                sessions: vec![OutdatedSession { session_id, below: Revision::from(i64::MAX) }],
+            },
         ] {
             let job = job(task);
             let payload = job.encode().unwrap();
             assert_eq!(payload["kind"], job.kind().as_str());
+            assert_eq!(payload["v"], 1);
             assert_eq!(Job::decode(&payload).unwrap(), job);
         }
     }
 
     #[test]
-    fn only_a_task_that_the_release_before_did_not_have_is_of_the_new_version() {
-        let channel_id = 8.try_into().unwrap();
-        let session_id = SessionId::from(Uuid::nil());
-        let version = |task| job(task).encode().unwrap()["v"].clone();
-        for old in [
-            Task::IndexSession { session_id },
-            Task::DeleteSession { session_id },
-            Task::DeleteMessages { channel_id, message_ids: vec![] },
-            Task::BackfillChannel { channel_id },
-        ] {
-            assert_eq!(version(old), 1);
+    fn names_parse_to_what_they_were_displayed_from() {
+        for kind in JobKind::VARIANTS {
+            assert_eq!(kind.to_string().parse(), Ok(*kind));
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
         }
-        assert_eq!(version(Task::RemovePoints { sessions: vec![] }), 2);
+        for queue in JobQueue::VARIANTS {
+            assert_eq!(queue.to_string().parse(), Ok(*queue));
+            assert_eq!(serde_json::to_value(queue).unwrap(), queue.as_str());
+        }
+        assert_eq!(JobQueue::ALL, JobQueue::VARIANTS);
     }
 
     #[test]
-    fn a_removal_that_the_release_before_wrote_is_still_read() {
-        let payload = serde_json::json!(
-            {"v": 1, "guild_id": "7", "kind": "delete_messages", "channel_id": "8", "message_ids": ["9"]}
-        );
-        let task = Task::DeleteMessages {
-            channel_id: 8.try_into().unwrap(),
-            message_ids: vec![9.try_into().unwrap()],
-        };
-        assert_eq!(Job::decode(&payload).unwrap(), job(task));
-    }
-
-    #[test]
-    fn a_payload_of_another_version_is_refused_by_name() {
+    fn unknown_versions_are_rejected_with_the_version() {
         let mut payload = job(Task::BackfillChannel { channel_id: 8.try_into().unwrap() }).encode().unwrap();
         payload["v"] = 3.into();
-        let refused = Job::decode(&payload).unwrap_err();
-        assert!(matches!(refused, PayloadError::UnknownVersion(3)));
-        assert_eq!(refused.to_string(), "payload version 3 is not known to this release (it reads [1, 2])");
-        for (version, newer) in [(0, false), (3, true), (u16::MAX, true)] {
+        let error = Job::decode(&payload).unwrap_err();
+        assert!(matches!(error, PayloadError::UnknownVersion(3)));
+        assert_eq!(error.to_string(), "unknown payload version 3 (this release reads version 1)");
+        for (version, newer) in [(0, false), (2, true), (u16::MAX, true)] {
             payload["v"] = version.into();
             assert_eq!(Job::decode(&payload).unwrap_err().needs_newer_release(), newer, "{version}");
         }
@@ -354,10 +320,10 @@ mod tests {
     }
 
     #[test]
-    fn indexing_and_deleting_a_session_share_a_key() {
+    fn index_and_delete_jobs_of_a_session_share_a_dedup_key() {
         let session_id = SessionId::from(Uuid::nil());
         let index = job(Task::IndexSession { session_id });
         let delete = job(Task::DeleteSession { session_id });
-        assert_eq!(index.key(), delete.key());
+        assert_eq!(index.dedup_key(), delete.dedup_key());
     }
 }

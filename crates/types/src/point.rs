@@ -1,4 +1,4 @@
-//! Where a chunk of a session lives in the vector index.
+//! Ids of points in the vector index, and names of embedding models.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,25 +9,30 @@ use uuid::Uuid;
 use crate::id::{ChannelId, GuildId, MessageId};
 use crate::session::NAMESPACE;
 
-/// The name of an embedding model as it stands in collection names: precision included, since fp32 and int8
-/// vectors of one model do not mix.
+/// Name of an embedding model in collection names. Includes the precision, since fp32 and int8 vectors of one model
+/// are not comparable.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ModelSlug(String);
 
-/// A text that cannot name a model.
+/// A string that is not a valid model name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{given:?} cannot name a model: use 1 to 64 of a-z, 0-9, '-', '_' and '.', a letter or digit first")]
+#[error(
+    "invalid model name {given:?}: expected 1 to 64 characters of a-z, 0-9, '-', '_' and '.', starting with a letter or digit"
+)]
 pub struct InvalidModelSlug {
     given: String,
 }
 
 impl ModelSlug {
-    /// The slug.
+    /// The slug as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
+
+#[cfg(feature = "sqlx")]
+crate::sql_text!(ModelSlug);
 
 impl FromStr for ModelSlug {
     type Err = InvalidModelSlug;
@@ -63,15 +68,15 @@ impl fmt::Display for ModelSlug {
     }
 }
 
-/// The id of a point. The same chunk of the same session under the same model is the same point, so a job that
-/// runs twice overwrites its own work.
+/// Point id, derived from session, model and chunk number: a job that runs twice overwrites its own points.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "sqlx", derive(sqlx::Type), sqlx(transparent))]
 #[serde(transparent)]
 pub struct PointId(Uuid);
 
 impl PointId {
-    /// The point of chunk number `chunk` of the session that begins with `first`.
-    pub fn of(guild: GuildId, channel: ChannelId, first: MessageId, model: &ModelSlug, chunk: u32) -> Self {
+    /// Derives the id of chunk `chunk` of the session that starts with message `first`.
+    pub fn new(guild: GuildId, channel: ChannelId, first: MessageId, model: &ModelSlug, chunk: u32) -> Self {
         let name = format!("point/{guild}/{channel}/{first}/{model}/{chunk}");
         Self(Uuid::new_v5(&NAMESPACE, name.as_bytes()))
     }
@@ -99,10 +104,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_point_id_depends_on_every_part_of_its_name() {
+    fn point_ids_depend_on_guild_channel_message_model_and_chunk() {
         let id = |g: i64, c: i64, m: i64, model: &str, chunk| {
             let model = model.parse().unwrap();
-            PointId::of(g.try_into().unwrap(), c.try_into().unwrap(), m.try_into().unwrap(), &model, chunk)
+            PointId::new(g.try_into().unwrap(), c.try_into().unwrap(), m.try_into().unwrap(), &model, chunk)
         };
         let one = id(1, 2, 3, "minilm", 0);
         assert_eq!(one, id(1, 2, 3, "minilm", 0));
@@ -117,9 +122,9 @@ mod tests {
     }
 
     #[test]
-    fn a_slug_is_safe_in_a_file_name() {
+    fn slugs_are_safe_as_file_names() {
         for bad in ["", "../x", "A", "-a", "a b", "é", &"a".repeat(65)] {
-            assert!(bad.parse::<ModelSlug>().is_err(), "{bad:?} was taken");
+            assert!(bad.parse::<ModelSlug>().is_err(), "{bad:?} was accepted");
         }
         assert!("all-minilm-l6-v2-fp32".parse::<ModelSlug>().is_ok());
     }

@@ -1,4 +1,4 @@
-//! Conversation sessions: runs of messages of one channel that belong together.
+//! Conversation sessions: messages of one channel that belong together.
 
 use std::fmt;
 
@@ -7,18 +7,19 @@ use uuid::Uuid;
 
 use crate::id::{ChannelId, GuildId, MessageId};
 
-/// Fixed for ever: ids of sessions and points are derived under it.
+/// UUID namespace of session and point ids. Must never change.
 pub(crate) const NAMESPACE: Uuid = Uuid::from_u128(0x6775_696c_6465_7800_8000_7365_7373_696f);
 
-/// A session, named after its first message: however often a channel is imported, in whatever order, the same
-/// conversation gets the same id.
+/// Session id, derived from the session's first message: repeated imports of a channel, in any order, give the same
+/// conversation the same id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "sqlx", derive(sqlx::Type), sqlx(transparent))]
 #[serde(transparent)]
 pub struct SessionId(Uuid);
 
 impl SessionId {
-    /// The id of the session that begins with `first`.
-    pub fn of(guild: GuildId, channel: ChannelId, first: MessageId) -> Self {
+    /// Derives the id of the session that starts with message `first`.
+    pub fn new(guild: GuildId, channel: ChannelId, first: MessageId) -> Self {
         Self(Uuid::new_v5(&NAMESPACE, format!("session/{guild}/{channel}/{first}").as_bytes()))
     }
 
@@ -40,14 +41,15 @@ impl fmt::Display for SessionId {
     }
 }
 
-/// A state of a session. Each change takes the next number of one database sequence, so a revision never comes
-/// back, not even when a session is made anew under an old id.
+/// Revision of a session. Every change takes the next value of one database sequence, so revisions never repeat,
+/// even if a session is deleted and created again with the same id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "sqlx", derive(sqlx::Type), sqlx(transparent))]
 #[serde(transparent)]
 pub struct Revision(i64);
 
 impl Revision {
-    /// Below every revision that a session ever had.
+    /// Lower than every revision of a session.
     pub const NONE: Self = Self(0);
 
     /// The number as Postgres stores it.
@@ -68,12 +70,13 @@ impl fmt::Display for Revision {
     }
 }
 
-/// Which sessions are worth a place in the index.
+/// Rule for which sessions are indexed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Eligibility {
-    /// Sessions of fewer messages are left out, with one exception:
+    /// Minimum number of live messages.
     pub min_messages: u32,
-    /// a lone message of at least this many words (Unicode segmentation).
+    /// Minimum number of words (Unicode segmentation) for a session of a single message, which is exempt from
+    /// `min_messages`.
     pub lone_message_min_words: u32,
 }
 
@@ -84,7 +87,7 @@ impl Default for Eligibility {
 }
 
 impl Eligibility {
-    /// Whether a session of so many live messages, with so many words in all, is indexed.
+    /// Returns whether a session with these numbers of live messages and words is indexed.
     pub fn admits(&self, messages: u32, words: u32) -> bool {
         messages > 0
             && (messages >= self.min_messages || (messages == 1 && words >= self.lone_message_min_words))
@@ -98,7 +101,7 @@ mod tests {
     #[test]
     fn a_session_id_depends_on_guild_channel_and_first_message() {
         let id = |g: i64, c: i64, m: i64| {
-            SessionId::of(g.try_into().unwrap(), c.try_into().unwrap(), m.try_into().unwrap())
+            SessionId::new(g.try_into().unwrap(), c.try_into().unwrap(), m.try_into().unwrap())
         };
         assert_eq!(id(1, 2, 3), id(1, 2, 3));
         assert_eq!(id(1, 2, 3).to_string(), "3040474a-0a66-5b2a-b17b-bada375dfd67");
@@ -107,13 +110,13 @@ mod tests {
     }
 
     #[test]
-    fn lone_messages_need_words_and_empty_sessions_never_pass() {
+    fn single_messages_need_words_and_empty_sessions_are_never_indexed() {
         let rule = Eligibility::default();
         assert!(rule.admits(2, 2));
         assert!(rule.admits(1, 12));
         assert!(!rule.admits(1, 11));
         assert!(!rule.admits(0, 100));
         let strict = Eligibility { min_messages: 4, ..rule };
-        assert!(!strict.admits(3, 500), "three messages are neither enough nor alone");
+        assert!(!strict.admits(3, 500), "three messages are too few, and more than one");
     }
 }

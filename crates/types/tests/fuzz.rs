@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use guildex_types::{ChannelId, GuildId, Job, MessageId, SearchText, SessionId, Task};
+use guildex_types::{ChannelId, GuildId, Job, OutdatedSession, SearchText, SessionId, Task};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -13,9 +13,14 @@ fn jobs() -> impl Strategy<Value = Job> {
             .prop_map(|id| Task::IndexSession { session_id: SessionId::from(uuid::Uuid::from_u128(id)) }),
         any::<u128>()
             .prop_map(|id| Task::DeleteSession { session_id: SessionId::from(uuid::Uuid::from_u128(id)) }),
-        (ids(), prop::collection::vec(ids(), 0..4)).prop_map(|(channel, messages)| Task::DeleteMessages {
-            channel_id: ChannelId::try_from(channel).unwrap(),
-            message_ids: messages.into_iter().map(|id| MessageId::try_from(id).unwrap()).collect(),
+        prop::collection::vec((any::<u128>(), any::<i64>()), 0..4).prop_map(|sessions| Task::RemovePoints {
+            sessions: sessions
+                .into_iter()
+                .map(|(id, below)| OutdatedSession {
+                    session_id: SessionId::from(uuid::Uuid::from_u128(id)),
+                    below: below.into(),
+                })
+                .collect(),
         }),
         ids().prop_map(|channel| Task::BackfillChannel { channel_id: ChannelId::try_from(channel).unwrap() }),
     ];
@@ -74,7 +79,7 @@ proptest! {
                 prop_assert!(id.get() > 0);
                 prop_assert_eq!(id.to_string(), text.trim_start_matches('0'));
             }
-            Err(error) => prop_assert!(error.to_string().contains("is not an id")),
+            Err(error) => prop_assert!(error.to_string().contains("invalid id")),
         }
     }
 }

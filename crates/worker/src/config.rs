@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use guildex_types::{Eligibility, JobClass};
+use guildex_types::{Eligibility, JobQueue};
 
 use crate::limits::Limits;
 
@@ -72,16 +72,16 @@ impl Default for Concurrency {
 }
 
 impl Concurrency {
-    pub(crate) fn of(self, class: JobClass) -> usize {
+    pub(crate) fn of(self, class: JobQueue) -> usize {
         match class {
-            JobClass::Delete => self.delete,
-            JobClass::Live => self.live,
-            JobClass::Backfill => self.backfill,
+            JobQueue::Delete => self.delete,
+            JobQueue::Live => self.live,
+            JobQueue::Backfill => self.backfill,
         }
         .max(1)
     }
 
     pub(crate) fn total(self) -> usize {
-        JobClass::ALL.into_iter().map(|class| self.of(class)).sum()
+        JobQueue::ALL.into_iter().map(|class| self.of(class)).sum()
     }
 }

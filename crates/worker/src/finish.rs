@@ -112,9 +112,10 @@ async fn write(pool: &PgPool, batch: &[Ended], pauses: Pauses) {
             Outcome::Done(revision) => done.push((ended.id, ended.token, *revision)),
             Outcome::LetGo => let_go.push((ended.id, ended.token)),
             Outcome::Failed(error) => fail(pool, ended, error, &Failure::Retry { after: pause() }).await,
-            Outcome::Overdue(error) => fail(pool, ended, error, &Failure::Lapse { after: pause() }).await,
+            Outcome::Overdue(error) => fail(pool, ended, error, &Failure::Crashed { after: pause() }).await,
             Outcome::Panicked => {
-                fail(pool, ended, "it panicked, or its batch did", &Failure::Lapse { after: pause() }).await;
+                fail(pool, ended, "it panicked, or its batch did", &Failure::Crashed { after: pause() })
+                    .await;
             }
         }
     }
@@ -122,7 +123,7 @@ async fn write(pool: &PgPool, batch: &[Ended], pauses: Pauses) {
         let _ = until_stored("completing jobs", || jobs::complete(pool, &done, pauses.second_look)).await;
     }
     if !let_go.is_empty() {
-        let _ = until_stored("giving jobs back", || jobs::give_back(pool, &let_go, PAUSE)).await;
+        let _ = until_stored("giving jobs back", || jobs::release(pool, &let_go, PAUSE)).await;
     }
 }
 

@@ -62,7 +62,7 @@ impl Intake {
 
     async fn refuse(&self, batch: &[Arrived]) {
         let ids: Vec<JobId> = batch.iter().map(|(id, _)| *id).collect();
-        if let Err(error) = jobs::take_back(&self.pool, &ids).await {
+        if let Err(error) = jobs::requeue(&self.pool, &ids).await {
             tracing::warn!(%error, "could not give deliveries back; they return when their lease is over");
         }
     }
@@ -96,7 +96,7 @@ impl Intake {
         let Some(Ok(slots)) = self.stop.run_until_cancelled(free).await else {
             return self.refuse(&[(id, delivery)]).await;
         };
-        let claim = || jobs::claim_alone(&self.pool, id, &self.worker, self.config.lease);
+        let claim = || jobs::claim_isolated(&self.pool, id, &self.worker, self.config.lease);
         let claimed = until_stored("claiming a job", claim).await.ok().flatten();
         let Some(claimed) = claimed else { return };
         self.claims.add(claimed.id, claimed.token);
@@ -113,7 +113,7 @@ impl Intake {
         delivery: oneshot::Sender<()>,
         slots: OwnedSemaphorePermit,
     ) -> Held {
-        let Claimed { id, token, wanted, attempt, .. } = claimed;
+        let Claimed { id, token, target_revision: wanted, attempt, .. } = claimed;
         let receipt = Some(Receipt { _delivery: delivery, _slots: slots });
         Held { id, token, job, wanted, attempt, finisher: self.finisher.clone(), receipt }
     }
@@ -164,7 +164,7 @@ impl Intake {
             return rest;
         }
         let ids: Vec<JobId> = rest.iter().map(|(id, _)| *id).collect();
-        let suspects = until_stored("looking for suspects", || jobs::suspects(&self.pool, &ids)).await;
+        let suspects = until_stored("looking for suspects", || jobs::quarantined(&self.pool, &ids)).await;
         let mut deliveries: HashMap<_, _> = rest.into_iter().collect();
         let found = suspects.unwrap_or_default().into_iter();
         found.filter_map(|id| Some((id, deliveries.remove(&id)?))).collect()

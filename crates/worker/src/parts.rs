@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use guildex_store::models::Kept;
+use guildex_store::models::IndexModel;
 use guildex_types::{Job, JobId, Revision};
 
 use crate::claims::Held;
@@ -19,13 +19,13 @@ struct Whole {
     id: JobId,
     job: Job,
     wanted: Revision,
-    models: Arc<[Kept]>,
+    models: Arc<[IndexModel]>,
     worst: Mutex<Option<Outcome>>,
 }
 
 impl Part {
     /// As many parts as there are models to be written. `models` are all that there are.
-    pub fn of(held: Held, models: Arc<[Kept]>, parts: usize) -> Vec<Self> {
+    pub fn of(held: Held, models: Arc<[IndexModel]>, parts: usize) -> Vec<Self> {
         let (id, job, wanted) = (held.id, held.job.clone(), held.wanted);
         let (held, worst) = (Mutex::new(Some(held)), Mutex::new(None));
         let whole = Arc::new(Whole { held, id, job, wanted, models, worst });
@@ -48,7 +48,7 @@ impl Part {
     }
 
     /// The models that there were when the job was begun.
-    pub fn models(&self) -> &[Kept] {
+    pub fn models(&self) -> &[IndexModel] {
         &self.whole.models
     }
 

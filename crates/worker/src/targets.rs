@@ -8,7 +8,7 @@ use guildex_consistency::adopt::{AdoptError, adopt};
 use guildex_index::{CollectionName, VectorIndex};
 use guildex_producer::ingest::Ingest;
 use guildex_store::StoreError;
-use guildex_store::models::{self, Kept, ModelState};
+use guildex_store::models::{self, IndexModel, ModelState};
 use guildex_types::ModelSlug;
 use tokio::sync::Mutex;
 use uuid::Uuid;
@@ -28,7 +28,7 @@ pub(crate) struct Target {
 #[derive(Debug, Clone)]
 pub(crate) struct Current {
     /// All models, as the database has them.
-    pub kept: Arc<[Kept]>,
+    pub kept: Arc<[IndexModel]>,
     /// The collections to write.
     pub targets: Arc<[Target]>,
 }
@@ -76,7 +76,7 @@ impl Targets {
             return Ok(current.clone());
         }
         let read = Instant::now();
-        let mut kept = models::kept(self.ingest.pool()).await?;
+        let mut kept = models::list(self.ingest.pool()).await?;
         let mut targets = Vec::with_capacity(kept.len());
         for model in &mut kept {
             if model.state == ModelState::Dropping {
@@ -96,7 +96,7 @@ impl Targets {
         Ok(current)
     }
 
-    async fn adopted(&self, seen: &mut Seen, model: &Kept) -> Result<CollectionName, AdoptError> {
+    async fn adopted(&self, seen: &mut Seen, model: &IndexModel) -> Result<CollectionName, AdoptError> {
         if let Some((index_id, name)) = seen.adopted.get(&model.slug)
             && model.index_id.is_some()
             && *index_id == model.index_id
@@ -109,17 +109,17 @@ impl Targets {
         Ok(name)
     }
 
-    async fn drop_collection(&self, seen: &mut Seen, model: &Kept) -> Result<(), AdoptError> {
+    async fn drop_collection(&self, seen: &mut Seen, model: &IndexModel) -> Result<(), AdoptError> {
         let name = CollectionName::new(&self.base, &model.slug)?;
         self.index.collections().drop_collection(&name).await?;
-        models::dropped(self.ingest.pool(), &model.slug).await?;
+        models::delete(self.ingest.pool(), &model.slug).await?;
         seen.adopted.remove(&model.slug);
         tracing::info!(model = %model.slug, "dropped the model's collection");
         Ok(())
     }
 
     /// Other readers follow the alias. Searches of ours do not, so a failure stops nobody.
-    async fn name(&self, seen: &mut Seen, model: &Kept, collection: &CollectionName) {
+    async fn name(&self, seen: &mut Seen, model: &IndexModel, collection: &CollectionName) {
         if seen.alias.as_ref() == Some(&model.slug) {
             return;
         }
@@ -135,6 +135,6 @@ impl Targets {
 /// # Errors
 /// If Postgres fails.
 pub(crate) async fn kept_in_step(ingest: &Ingest) -> Result<Vec<ModelSlug>, StoreError> {
-    let kept = models::kept(ingest.pool()).await?;
-    Ok(kept.into_iter().filter(|model| model.state.is_kept_in_step()).map(|model| model.slug).collect())
+    let kept = models::list(ingest.pool()).await?;
+    Ok(kept.into_iter().filter(|model| model.state.is_maintained()).map(|model| model.slug).collect())
 }

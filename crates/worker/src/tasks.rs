@@ -8,9 +8,7 @@ use guildex_embed::Models;
 use guildex_index::{CollectionName, Error, VectorIndex};
 use guildex_producer::backfill;
 use guildex_producer::ingest::{Ingest, IngestError};
-use guildex_types::{
-    ChannelId, Eligibility, JobId, MessageId, ModelSlug, Outdated, Revision, SessionId, Task,
-};
+use guildex_types::{ChannelId, Eligibility, JobId, ModelSlug, OutdatedSession, Revision, SessionId, Task};
 use tokio_util::sync::CancellationToken;
 
 use crate::breaker::{Breaker, Stopped};
@@ -106,12 +104,6 @@ impl Tasks {
 
     async fn run(&self, held: Held, targets: &[Target]) {
         let outcome = match &held.job.task {
-            Task::DeleteMessages { message_ids, .. } => {
-                match self.delete_messages(&held, message_ids, targets).await {
-                    Ok(outcome) => outcome.map_err(|error| error.to_string()),
-                    Err(Stopped) => return,
-                }
-            }
             Task::RemovePoints { sessions } => match self.remove_points(&held, sessions, targets).await {
                 Ok(outcome) => outcome.map_err(|error| error.to_string()),
                 Err(Stopped) => return,
@@ -146,27 +138,11 @@ impl Tasks {
         }
     }
 
-    /// What is wanted is the highest revision that the removal gave to a session: points below it may show what was
-    /// removed, later ones do not.
-    async fn delete_messages(
-        &self,
-        held: &Held,
-        messages: &[MessageId],
-        targets: &[Target],
-    ) -> Result<Result<(), SyncError>, Stopped> {
-        let (guild, below) = (held.job.guild_id, held.wanted);
-        self.remove(held, targets, |index, collection| {
-            let messages = messages.to_vec();
-            async move { index.delete_messages(&collection, guild, &messages, below).await }
-        })
-        .await
-    }
-
     /// Whole sessions, and not only the points that held what is gone: a chunk is embedded with what stands beside it.
     async fn remove_points(
         &self,
         held: &Held,
-        sessions: &[Outdated],
+        sessions: &[OutdatedSession],
         targets: &[Target],
     ) -> Result<Result<(), SyncError>, Stopped> {
         let guild = held.job.guild_id;

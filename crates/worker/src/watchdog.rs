@@ -162,7 +162,7 @@ impl Watch {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let giving = async {
             let mut connection = self.database.connect().await.map_err(StoreError::from)?;
-            jobs::give_back(&mut connection, claims, Duration::ZERO).await
+            jobs::release(&mut connection, claims, Duration::ZERO).await
         };
         runtime
             .map_err(|error| error.to_string())?

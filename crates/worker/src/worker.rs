@@ -9,7 +9,7 @@ use guildex_index::VectorIndex;
 use guildex_producer::ingest::Ingest;
 use guildex_queue::{Delivery, Queues};
 use guildex_store::jobs;
-use guildex_types::JobClass;
+use guildex_types::JobQueue;
 use sqlx::PgPool;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -66,7 +66,7 @@ impl Worker {
         let watch = async move { targets.watch().await };
 
         let mut intakes = JoinSet::new();
-        let consumers = join_all(JobClass::ALL.map(|class| {
+        let consumers = join_all(JobQueue::ALL.map(|class| {
             let (arrived, arrivals) = mpsc::channel(self.config.batch_size.max(1));
             let batches = start_route(tasks.clone());
             let intake = self.intake(&claims, &slots, &finisher, &tasks);
@@ -131,7 +131,7 @@ impl Worker {
     }
 
     /// A delivery is acknowledged when its job's outcome is in the ledger.
-    async fn consume(&self, class: JobClass, arrived: mpsc::Sender<Arrived>, stop: CancellationToken) {
+    async fn consume(&self, class: JobQueue, arrived: mpsc::Sender<Arrived>, stop: CancellationToken) {
         let pool = self.ingest.pool().clone();
         let handler = move |delivery: Delivery| {
             let (arrived, pool) = (arrived.clone(), pool.clone());
@@ -156,7 +156,7 @@ impl Worker {
             return;
         }
         tracing::info!(jobs = left.len(), "giving unfinished jobs back");
-        if let Err(error) = jobs::give_back(pool, &left, Duration::ZERO).await {
+        if let Err(error) = jobs::release(pool, &left, Duration::ZERO).await {
             tracing::warn!(%error, "could not give jobs back; they return when their lease is over");
         }
     }
@@ -173,9 +173,9 @@ fn start_route(tasks: Tasks) -> mpsc::Sender<Vec<Held>> {
     batches
 }
 
-async fn bury(pool: &PgPool, class: JobClass, raw: &[u8]) {
+async fn bury(pool: &PgPool, class: JobQueue, raw: &[u8]) {
     tracing::error!(%class, bytes = raw.len(), "redis delivered what is no job id; kept among the dead jobs");
-    if let Err(error) = jobs::bury_undecodable(pool, class, &String::from_utf8_lossy(raw)).await {
+    if let Err(error) = jobs::dead_letter(pool, class, &String::from_utf8_lossy(raw)).await {
         tracing::warn!(%error, "an undecodable delivery could not be kept");
     }
 }

@@ -9,7 +9,7 @@
 mod support;
 
 use guildex_store::channels::Channel;
-use guildex_types::{Author, JobClass, Message};
+use guildex_types::{Author, JobQueue, Message};
 use sqlx::PgPool;
 use support::*;
 
@@ -45,23 +45,23 @@ async fn live_work_of_a_hundred_guilds_goes_past_the_backlog_of_one(pool: PgPool
         let days: Vec<i64> = (1..=backlog()).collect();
         for days in days.chunks(500) {
             let talk: Vec<_> = days.iter().flat_map(|day| exchange(*day, "does the glue hold")).collect();
-            world.ingest_as(JobClass::Backfill, &talk).await;
+            world.ingest_as(JobQueue::Backfill, &talk).await;
         }
         let worker = world.start_worker();
-        let backfilled = "class = 2 AND state = 'done'";
+        let backfilled = "queue = 'backfill' AND state = 'completed'";
         world.until("the backfill to be well under way", async || world.count(backfilled).await > 100).await;
         for guild in 2..2 + SMALL {
             let (channel, talk) = elsewhere(guild);
-            world.ingest.messages(&channel, &talk, JobClass::Live).await.unwrap();
+            world.ingest.messages(&channel, &talk, JobQueue::Live).await.unwrap();
         }
-        let live = "class = 1 AND state <> 'done'";
+        let live = "queue = 'live' AND state <> 'completed'";
         world.until("the end of the live work", async || world.count(live).await == 0).await;
-        assert!(world.count("class = 2 AND state <> 'done'").await > 0, "the backlog was too short");
+        assert!(world.count("queue = 'backfill' AND state <> 'completed'").await > 0, "the backlog was too short");
 
         let overtaken: i64 = sqlx::query_scalar(
-            "SELECT max((SELECT count(*) FROM jobs b WHERE b.class = 2
+            "SELECT max((SELECT count(*) FROM jobs b WHERE b.queue = 'backfill'
                          AND b.finished_at BETWEEN l.created_at AND l.finished_at))
-             FROM jobs l WHERE l.class = 1",
+             FROM jobs l WHERE l.queue = 'live'",
         )
         .fetch_one(&world.pool)
         .await
@@ -70,7 +70,7 @@ async fn live_work_of_a_hundred_guilds_goes_past_the_backlog_of_one(pool: PgPool
         assert!(overtaken <= 4 * 256, "{overtaken} sessions of the backlog went before a live one");
         let waits: Vec<f64> = sqlx::query_scalar(
             "SELECT extract(epoch FROM percentile_cont(p) WITHIN GROUP (ORDER BY finished_at - created_at))::float8
-             FROM jobs, UNNEST(ARRAY[0.5, 0.99, 1.0]) AS p WHERE class = 1 GROUP BY p ORDER BY p",
+             FROM jobs, UNNEST(ARRAY[0.5, 0.99, 1.0]) AS p WHERE queue = 'live' GROUP BY p ORDER BY p",
         )
         .fetch_all(&world.pool)
         .await

@@ -165,7 +165,7 @@ async fn a_hung_model_ends_the_process_with_its_own_exit_code_and_only_the_culpr
         let ends = supervise(world).await;
         assert!(!ends.is_empty(), "nothing hung for long enough");
         assert!(ends.iter().all(|end| end.code() == Some(i32::from(EXIT_HUNG))), "{ends:?}");
-        assert_eq!(world.count("state = 'done'").await, 4);
+        assert_eq!(world.count("state = 'completed'").await, 4);
         assert_eq!(world.count("state = 'dead' AND attempts = 4").await, 1);
         let history = world.dead_history().await;
         assert!(history.iter().any(|error| error.contains("soft limit")), "{history:?}");
@@ -180,7 +180,7 @@ async fn a_job_that_kills_its_process_each_time_is_dead_in_the_end_and_alone(poo
         let ends = supervise(world).await;
         assert_eq!(ends.len(), 4, "one end for each attempt: {ends:?}");
         assert!(ends.iter().all(|end| end.code().is_none()), "{ends:?}");
-        assert_eq!(world.count("state = 'done'").await, 4);
+        assert_eq!(world.count("state = 'completed'").await, 4);
         let history = world.dead_history().await;
         assert_eq!(history.len(), 4);
         assert!(history.iter().all(|error| error.contains("lease")), "{history:?}");

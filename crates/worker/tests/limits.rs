@@ -28,7 +28,7 @@ async fn a_session_that_hangs_the_model_is_dead_in_the_end_and_the_others_go_on(
         world.model.hold("mandrake");
         let worker = world.start(impatient(world, Duration::from_secs(1)));
         world.settle().await;
-        assert_eq!(world.count("state = 'done'").await, 4);
+        assert_eq!(world.count("state = 'completed'").await, 4);
         let history = world.dead_history().await;
         assert_eq!(history.len(), 5);
         assert!(history.iter().all(|error| error.contains("soft limit")), "{history:?}");
@@ -75,7 +75,7 @@ async fn a_job_that_waits_for_its_turn_is_not_given_up(pool: PgPool) {
         world.view.upserts.open();
         world.settle().await;
         assert_eq!(world.in_step().await, 9);
-        assert_eq!(world.count("attempts > 1 OR jsonb_array_length(history) > 0").await, 0);
+        assert_eq!(world.count("attempts > 1 OR jsonb_array_length(attempts_log) > 0").await, 0);
         worker.stop().await;
     })
     .await;

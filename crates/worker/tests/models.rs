@@ -94,7 +94,7 @@ async fn the_switch_waits_until_nothing_that_is_found_is_missing(pool: PgPool) {
         world.ingest(&exchange(1, "does the glue hold")).await;
         let worker = world.start_worker();
         world.settle().await;
-        models::fill(&world.pool, world.next.slug(), world.next.dimensions()).await.unwrap();
+        models::start_filling(&world.pool, world.next.slug(), world.next.dimensions()).await.unwrap();
         assert_eq!(switch(world, false).await, Switched::Missing(1));
         assert_eq!(models::active(&world.pool).await.unwrap().as_ref(), Some(world.model.slug()));
 
@@ -116,7 +116,7 @@ async fn what_is_indexed_while_a_model_is_added_reaches_it_too(pool: PgPool) {
         let worker = world.start_worker();
         world.view.upserts.until_waiting(1).await;
         // The worker believes that there is one model.
-        models::fill(&world.pool, world.next.slug(), world.next.dimensions()).await.unwrap();
+        models::start_filling(&world.pool, world.next.slug(), world.next.dimensions()).await.unwrap();
         world.view.upserts.open();
         world.settle().await;
         assert_eq!(world.points_of_next().await.len(), 1);
@@ -207,7 +207,7 @@ async fn a_dropped_model_leaves_no_collection_and_no_books(pool: PgPool) {
         assert_eq!(models::drop_unused(&world.pool).await.unwrap(), [world.model.slug().clone()]);
 
         // No job is there to make a worker look.
-        let gone = async || models::kept(&world.pool).await.unwrap().len() == 1;
+        let gone = async || models::list(&world.pool).await.unwrap().len() == 1;
         until("the end of the old model", gone).await;
         let books: i64 = sqlx::query_scalar("SELECT count(*) FROM indexed_sessions WHERE model = $1")
             .bind(world.model.slug().as_str())

@@ -29,7 +29,7 @@ async fn an_index_that_is_away_costs_no_attempts_and_pauses_claiming(pool: PgPoo
         world.view.away.store(false, Ordering::SeqCst);
         world.settle().await;
         assert_eq!(world.in_step().await, 4);
-        assert_eq!(world.count("state = 'done' AND attempts = 1").await, 4);
+        assert_eq!(world.count("state = 'completed' AND attempts = 1").await, 4);
         assert_eq!(world.model.texts().len(), 4, "something was embedded again");
         worker.stop().await;
     })

@@ -38,7 +38,7 @@ async fn a_deletion_at_any_moment_of_an_index_job_leaves_nothing(pool: PgPool) {
             world.delete(day, &[1, 2]).await;
             nothing_is_shown_during(world, async {
                 // The points that it finds go before the index job is through.
-                let done = "kind = 'remove_points' AND state = 'done'";
+                let done = "kind = 'remove_points' AND state = 'completed'";
                 world.until("the removal", async || world.count(done).await == day).await;
                 world.view.moments.release();
                 world.settle().await;
@@ -68,7 +68,7 @@ async fn an_edit_at_any_moment_of_an_index_job_is_what_is_found_in_the_end(pool:
             let previews = world.previews().await;
             assert!(previews.iter().all(|preview| !preview.contains("secret")), "stale after {moment:?}");
         }
-        assert_eq!(world.count("attempts > 1 OR state <> 'done'").await, 0);
+        assert_eq!(world.count("attempts > 1 OR state <> 'completed'").await, 0);
         worker.stop().await;
     })
     .await;
@@ -117,13 +117,13 @@ async fn a_worker_that_wakes_when_another_has_done_its_job_does_no_harm(pool: Pg
                 world
                     .until("the end of the lease", async || {
                         sqlx::query(
-                            "UPDATE jobs SET lease_until = now() - interval '1 second'
-                             WHERE state = 'running' AND worker = 'frozen'",
+                            "UPDATE jobs SET lease_expires_at = now() - interval '1 second'
+                             WHERE state = 'running' AND claimed_by = 'frozen'",
                         )
                         .execute(&world.pool)
                         .await
                         .unwrap();
-                        world.count("state = 'running' AND worker = 'frozen'").await == 0
+                        world.count("state = 'running' AND claimed_by = 'frozen'").await == 0
                     })
                     .await;
                 world.settle().await;
@@ -135,7 +135,7 @@ async fn a_worker_that_wakes_when_another_has_done_its_job_does_no_harm(pool: Pg
                 other.stop().await;
                 world.until_nobody_works().await;
                 assert_eq!(world.in_step().await, expected, "harm after {meanwhile:?} at {moment:?}");
-                assert_eq!(world.count("state <> 'done'").await, 0);
+                assert_eq!(world.count("state <> 'completed'").await, 0);
             }
         }
         let previews = world.previews().await;
@@ -162,7 +162,7 @@ async fn deletions_that_race_against_index_jobs_leave_no_ghost(pool: PgPool) {
                 .iter()
                 .map(|day| {
                     let first = exchange(*day, "?")[0].id;
-                    (SessionId::of(world.guild(), 9.try_into().unwrap(), first), *day)
+                    (SessionId::new(world.guild(), 9.try_into().unwrap(), first), *day)
                 })
                 .collect();
             let talk: Vec<_> = days.iter().flat_map(|day| exchange(*day, &format!("secret {day}"))).collect();

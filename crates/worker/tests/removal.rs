@@ -7,7 +7,7 @@ mod support;
 use std::collections::BTreeSet;
 
 use guildex_store::erasures;
-use guildex_types::{Job, JobClass, JobId, Task};
+use guildex_types::JobQueue;
 use sqlx::PgPool;
 use support::{World, edited, exchange, reply, say, world};
 
@@ -24,7 +24,7 @@ async fn long_talk(world: &World) {
 async fn until_removed(world: &World) {
     world
         .until("the removal to be done", async || {
-            world.count("kind = 'remove_points' AND state = 'done'").await >= 1
+            world.count("kind = 'remove_points' AND state = 'completed'").await >= 1
         })
         .await;
 }
@@ -102,51 +102,6 @@ async fn removing_what_says_nothing_leaves_its_session_findable(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "guildex_store::MIGRATOR")]
-async fn removals_of_this_release_and_of_the_one_before_are_done_side_by_side(pool: PgPool) {
-    world(pool, async |world| {
-        world.ingest(&exchange(1, "my address is a secret")).await;
-        world.ingest(&exchange(2, "my number is a secret")).await;
-        world.ingest(&exchange(3, "does the glue hold")).await;
-        let worker = world.start_worker();
-        world.settle().await;
-        worker.stop().await;
-        world.until_nobody_works().await;
-
-        world.delete(1, &[1]).await;
-        let old = serde_json::json!({
-            "v": 1, "guild_id": "1", "kind": "delete_messages", "channel_id": "9", "message_ids": ["201"],
-        });
-        let Task::DeleteMessages { .. } = Job::decode(&old).unwrap().task else { panic!("another task") };
-        sqlx::query(
-            "INSERT INTO jobs (id, guild_id, kind, class, payload, wanted_revision)
-             VALUES ($1, 1, 'delete_messages', 0, $2, 1000)",
-        )
-        .bind(JobId::new().get())
-        .bind(&old)
-        .execute(&world.pool)
-        .await
-        .unwrap();
-        let versions: Vec<(String, String)> = sqlx::query_as(
-            "SELECT DISTINCT kind, payload->>'v' FROM jobs WHERE state IN ('pending', 'queued') ORDER BY kind",
-        )
-        .fetch_all(&world.pool)
-        .await
-        .unwrap();
-        let versions: Vec<_> = versions.iter().map(|(kind, v)| (kind.as_str(), v.as_str())).collect();
-        assert_eq!(versions, [("delete_messages", "1"), ("delete_session", "1"), ("remove_points", "2")]);
-
-        let worker = world.start_worker();
-        world.settle().await;
-        assert_eq!(world.count("state = 'done'").await, world.count("true").await);
-        let left: Vec<i64> =
-            world.points().await.iter().map(|point| point.payload.message_ids[0].get()).collect();
-        assert_eq!(left, [301]);
-        worker.stop().await;
-    })
-    .await;
-}
-
-#[sqlx::test(migrator = "guildex_store::MIGRATOR")]
 async fn removals_overtake_all_that_is_queued(pool: PgPool) {
     world(pool, async |world| {
         world.ingest(&exchange(1, "my address is a secret")).await;
@@ -159,25 +114,25 @@ async fn removals_overtake_all_that_is_queued(pool: PgPool) {
         world.model.calls.close();
         let many: Vec<_> = (2..=2_001).flat_map(|day| exchange(day, "does the glue hold")).collect();
         for page in many.chunks(1_000) {
-            world.ingest_as(JobClass::Backfill, page).await;
+            world.ingest_as(JobQueue::Backfill, page).await;
         }
-        world.until("a full window", async || world.count("class = 2 AND state = 'queued'").await > 200).await;
+        world.until("a full window", async || world.count("queue = 'backfill' AND state = 'queued'").await > 200).await;
         world.model.calls.until_waiting(1).await;
 
         // A session that is indexed, and one whose job is queued already: that goes back, to be queued as a removal.
         world.delete(1, &[1]).await;
         let queued: i64 = sqlx::query_scalar(
-            "SELECT max(s.first_message_id) FROM jobs j JOIN sessions s ON j.key LIKE '%/' || s.id WHERE j.state = 'queued'",
+            "SELECT max(s.first_message_id) FROM jobs j JOIN sessions s ON j.dedup_key LIKE '%/' || s.id WHERE j.state = 'queued'",
         )
         .fetch_one(&world.pool)
         .await
         .unwrap();
         world.delete(queued / 100, &[1, 2]).await;
         world
-            .until("three removals", async || world.count("class = 0 AND state = 'done'").await == 3)
+            .until("three removals", async || world.count("queue = 'delete' AND state = 'completed'").await == 3)
             .await;
-        assert_eq!(world.count("class = 2 AND state = 'done'").await, 0);
-        assert_eq!(world.count("class = 2").await, 1_999, "the job that was queued is a removal now");
+        assert_eq!(world.count("queue = 'backfill' AND state = 'completed'").await, 0);
+        assert_eq!(world.count("queue = 'backfill'").await, 1_999, "the job that was queued is a removal now");
         assert!(world.points().await.is_empty());
         worker.stop.cancel();
         world.model.calls.open();

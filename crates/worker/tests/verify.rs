@@ -66,7 +66,7 @@ async fn change_book(world: &World, change: &'static str, session: SessionId) {
 
 fn id_of(guild: GuildId, point: &Point, world: &World, chunk: u32) -> PointId {
     let Point { payload, .. } = point;
-    PointId::of(guild, payload.channel_id, payload.message_ids[0], world.model_slug(), chunk)
+    PointId::new(guild, payload.channel_id, payload.message_ids[0], world.model_slug(), chunk)
 }
 
 #[sqlx::test(migrator = "guildex_store::MIGRATOR")]
@@ -77,7 +77,7 @@ async fn what_agrees_is_left_as_it_is(pool: PgPool) {
         let report = run(world, true).await;
         assert_eq!((report.differences, report.in_progress, report.repairs), (0, 0, 0));
         assert_eq!((only_guild(&report).points, only_guild(&report).in_step), (3, 3));
-        assert_eq!(world.count("state <> 'done'").await, 0);
+        assert_eq!(world.count("state <> 'completed'").await, 0);
         assert_eq!(world.points().await, before);
         worker.stop().await;
     })
@@ -246,7 +246,7 @@ async fn what_no_job_will_bring_is_missing(pool: PgPool) {
         world.ingest(&exchange(1, "does the glue hold")).await;
         assert_eq!(run(world, false).await.in_progress, 1);
         sqlx::query(
-            "UPDATE jobs SET state = 'dead', finished_at = now(), lease_until = NULL, claim_token = NULL",
+            "UPDATE jobs SET state = 'dead', finished_at = now(), lease_expires_at = NULL, claim_token = NULL",
         )
         .execute(&world.pool)
         .await
@@ -294,8 +294,8 @@ async fn points_of_a_later_database_are_outdone(pool: PgPool) {
             world,
             ahead(2, &|point| {
                 let (channel, first) = (point.payload.channel_id, MessageId::try_from(5).unwrap());
-                point.payload.session_id = SessionId::of(point.payload.guild_id, channel, first);
-                point.id = PointId::of(point.payload.guild_id, channel, first, world.model_slug(), 0);
+                point.payload.session_id = SessionId::new(point.payload.guild_id, channel, first);
+                point.id = PointId::new(point.payload.guild_id, channel, first, world.model_slug(), 0);
             }),
         )
         .await;

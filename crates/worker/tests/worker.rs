@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use guildex_queue::testing::{connection, layout};
-use guildex_types::JobClass;
+use guildex_types::JobQueue;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use support::{Fault, edited, exchange, reply, say, world};
@@ -24,7 +24,7 @@ async fn every_session_is_indexed_and_recorded(pool: PgPool) {
         let worker = world.start_worker();
         world.settle().await;
         assert_eq!(world.in_step().await, 12);
-        assert!(world.jobs().await.iter().all(|job| job.state == "done" && job.attempts == 1));
+        assert!(world.jobs().await.iter().all(|job| job.state == "completed" && job.attempts == 1));
         worker.stop().await;
     })
     .await;
@@ -132,7 +132,7 @@ async fn a_session_that_is_deleted_while_it_is_indexed_leaves_no_points(pool: Pg
         world.delete(1, &[1, 2]).await;
         world
             .until("the removal to be done", async || {
-                world.count("kind = 'remove_points' AND state = 'done'").await == 1
+                world.count("kind = 'remove_points' AND state = 'completed'").await == 1
             })
             .await;
         world.view.upserts.open();
@@ -158,7 +158,7 @@ async fn what_was_deleted_is_out_of_the_index_before_the_rest_is_embedded_anew(p
         world.delete(1, &[1]).await;
         world
             .until("the removal to be done", async || {
-                world.count("kind = 'remove_points' AND state = 'done'").await == 1
+                world.count("kind = 'remove_points' AND state = 'completed'").await == 1
             })
             .await;
         assert!(world.points().await.is_empty());
@@ -215,8 +215,8 @@ async fn a_job_that_this_release_does_not_know_is_dead_and_the_others_go_on(pool
         world.ingest(&exchange(1, "does the glue hold")).await;
         for payload in [r#"{"v": 0, "guild_id": "1"}"#, r#"{"v": 1, "guild_id": "1", "kind": "fly"}"#, "[]"] {
             sqlx::query(
-                "INSERT INTO jobs (id, guild_id, kind, class, payload, max_attempts)
-                 VALUES (gen_random_uuid(), 1, 'unknown', 1, $1::jsonb, 5)",
+                "INSERT INTO jobs (id, guild_id, kind, queue, payload, max_attempts)
+                 VALUES (gen_random_uuid(), 1, 'unknown', 'live', $1::jsonb, 5)",
             )
             .bind(payload)
             .execute(&world.pool)
@@ -238,8 +238,8 @@ async fn a_job_that_this_release_does_not_know_is_dead_and_the_others_go_on(pool
 async fn a_job_of_a_newer_release_waits_for_a_worker_that_can_read_it(pool: PgPool) {
     world(pool, async |world| {
         sqlx::query(
-            r#"INSERT INTO jobs (id, guild_id, kind, class, payload, max_attempts)
-               VALUES (gen_random_uuid(), 1, 'unknown', 1, '{"v": 9999, "guild_id": "1"}', 2)"#,
+            r#"INSERT INTO jobs (id, guild_id, kind, queue, payload, max_attempts)
+               VALUES (gen_random_uuid(), 1, 'unknown', 'live', '{"v": 9999, "guild_id": "1"}', 2)"#,
         )
         .execute(&world.pool)
         .await
@@ -253,7 +253,8 @@ async fn a_job_of_a_newer_release_waits_for_a_worker_that_can_read_it(pool: PgPo
 
         // Nobody came in time.
         sqlx::query("UPDATE jobs SET run_at = now()").execute(&world.pool).await.unwrap();
-        let dead = format!("state = 'dead' AND attempts = 2 AND jsonb_array_length(history) = 2 AND {told}");
+        let dead =
+            format!("state = 'dead' AND attempts = 2 AND jsonb_array_length(attempts_log) = 2 AND {told}");
         world.until("its death", async || world.count(&dead).await == 1).await;
         worker.stop().await;
     })
@@ -270,7 +271,7 @@ async fn a_session_that_makes_the_model_panic_is_dead_with_its_history_and_the_o
         world.model.explode("mandrake");
         let worker = world.start_worker();
         world.settle().await;
-        assert_eq!(world.count("state = 'done'").await, 4);
+        assert_eq!(world.count("state = 'completed'").await, 4);
         let history = world.dead_history().await;
         assert_eq!(history.len(), support::MAX_ATTEMPTS as usize);
         assert!(history.iter().all(|error| error.contains("panicked")), "{history:?}");
@@ -284,7 +285,7 @@ async fn what_comes_out_of_redis_and_is_no_job_is_kept_among_the_dead(pool: PgPo
     world(pool, async |world| {
         let junk = [&b"{\"kind\":\"nonsense\"}"[..], b"", b"\xff\xfe", b"\"no uuid\""];
         let tasks: Vec<_> = junk.iter().map(|bytes| apalis_redis::RedisTask::new(bytes.to_vec())).collect();
-        let keys = layout(&world.queues, JobClass::Live);
+        let keys = layout(&world.queues, JobQueue::Live);
         apalis_redis::queries::push_tasks(&mut connection(&world.queues), &keys, &tasks).await.unwrap();
         world.ingest(&exchange(1, "does the glue hold")).await;
         let worker = world.start_worker();
@@ -314,7 +315,7 @@ async fn a_session_that_cannot_be_embedded_fails_alone_and_is_dead_in_the_end(po
         assert_eq!(dead[0].attempts, support::MAX_ATTEMPTS);
         assert!(!dead[0].error.as_ref().unwrap().contains("mandrake"), "an error does not quote");
         assert_eq!(done.len(), 4);
-        assert!(done.iter().all(|job| job.state == "done" && job.attempts == 1), "{done:?}");
+        assert!(done.iter().all(|job| job.state == "completed" && job.attempts == 1), "{done:?}");
         worker.stop().await;
     })
     .await;
@@ -349,7 +350,7 @@ async fn a_removal_that_the_index_refuses_goes_on_until_it_is_done(pool: PgPool)
         world.settle().await;
         assert_eq!(world.view.refused.load(Ordering::Relaxed), often);
         assert!(world.points().await.is_empty());
-        assert!(world.jobs().await.iter().all(|job| job.state == "done"));
+        assert!(world.jobs().await.iter().all(|job| job.state == "completed"));
         worker.stop().await;
     })
     .await;
@@ -363,7 +364,7 @@ async fn a_suspect_runs_alone(pool: PgPool) {
             world.ingest(&exchange(day, text)).await;
         }
         sqlx::query(
-            "UPDATE jobs SET lapses = 2 WHERE key LIKE '%/' || (SELECT id FROM sessions WHERE first_message_id = 301)",
+            "UPDATE jobs SET crash_count = 2 WHERE dedup_key LIKE '%/' || (SELECT id FROM sessions WHERE first_message_id = 301)",
         )
         .execute(&world.pool)
         .await
@@ -407,7 +408,7 @@ async fn a_worker_that_is_told_to_stop_ends_what_it_has_begun(pool: PgPool) {
         worker.stop().await;
         // The claims may have come in several batches: what was not begun is given back, with its attempt.
         let (ended, given_back) = (
-            world.count("state = 'done' AND attempts = 1").await,
+            world.count("state = 'completed' AND attempts = 1").await,
             world.count("state = 'pending' AND attempts = 0").await,
         );
         assert!(ended >= 1, "what waited for the index was not ended");
@@ -417,7 +418,7 @@ async fn a_worker_that_is_told_to_stop_ends_what_it_has_begun(pool: PgPool) {
         let another = world.start_worker();
         world.settle().await;
         assert_eq!(world.in_step().await, 5);
-        assert_eq!(world.count("state = 'done' AND attempts = 1").await, 5);
+        assert_eq!(world.count("state = 'completed' AND attempts = 1").await, 5);
         another.stop().await;
     })
     .await;
@@ -479,7 +480,7 @@ async fn what_a_worker_that_died_had_begun_is_finished_by_another(pool: PgPool) 
         let another = world.start_worker();
         world.settle().await;
         assert_eq!(world.in_step().await, 5);
-        assert_eq!(world.count("state = 'done' AND jsonb_array_length(history) = 1").await, 5);
+        assert_eq!(world.count("state = 'completed' AND jsonb_array_length(attempts_log) = 1").await, 5);
         another.stop().await;
     })
     .await;
@@ -495,13 +496,13 @@ async fn a_claim_is_renewed_for_as_long_as_the_work_takes(pool: PgPool) {
         let worker = world.start(worker);
         world.view.upserts.until_waiting(1).await;
         let lease = async || -> Option<chrono::DateTime<chrono::Utc>> {
-            sqlx::query_scalar("SELECT lease_until FROM jobs").fetch_one(&world.pool).await.unwrap()
+            sqlx::query_scalar("SELECT lease_expires_at FROM jobs").fetch_one(&world.pool).await.unwrap()
         };
         let first = lease().await;
         world.until("a renewal", async || lease().await > first).await;
         world.view.upserts.open();
         world.settle().await;
-        assert_eq!(world.count("state = 'done' AND attempts = 1").await, 1);
+        assert_eq!(world.count("state = 'completed' AND attempts = 1").await, 1);
         worker.stop().await;
     })
     .await;

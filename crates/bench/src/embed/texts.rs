@@ -42,7 +42,7 @@ fn channel(path: &Path) -> Result<Option<Channel>, BenchError> {
     let mut messages = BTreeMap::new();
     guildex_discord_export::read_export(path, PAGE, &mut |page| {
         header = Some(page.header);
-        let taken = page.messages.into_iter().filter(|message| message.skip(false).is_none());
+        let taken = page.messages.into_iter().filter(|message| message.excluded_reason(false).is_none());
         messages.extend(taken.map(|message| (message.id, message)));
         ControlFlow::Continue(())
     })?;

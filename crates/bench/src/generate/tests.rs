@@ -68,7 +68,8 @@ fn the_same_seed_makes_the_same_bytes_and_another_makes_others() {
 
 /// Of messages: words a message, links and replies a hundred messages, minutes between messages (the median).
 fn shape(channels: &[Vec<Message>]) -> [f64; 4] {
-    let all: Vec<&Message> = channels.iter().flatten().filter(|m| m.skip(true).is_none()).collect();
+    let all: Vec<&Message> =
+        channels.iter().flatten().filter(|m| m.excluded_reason(true).is_none()).collect();
     let per = |count: usize| count as f64 / all.len() as f64;
     let mut gaps: Vec<i64> = channels
         .iter()

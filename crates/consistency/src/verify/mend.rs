@@ -8,8 +8,8 @@
 use std::collections::BTreeSet;
 
 use guildex_store::jobs::{self, NewJob};
-use guildex_store::{StoreError, books, sessions};
-use guildex_types::{JobClass, Revision, SessionId, Task};
+use guildex_store::{StoreError, indexed_sessions, sessions};
+use guildex_types::{JobQueue, Revision, SessionId, Task};
 
 use super::VerifyError;
 use super::guild::Walk;
@@ -34,14 +34,14 @@ impl Walk<'_> {
         let mut unknown: BTreeSet<SessionId> = findings.iter().map(|finding| finding.session_id).collect();
         let ids: Vec<SessionId> = unknown.iter().copied().collect();
         let mut wanted: Vec<NewJob> = Vec::with_capacity(ids.len());
-        for struck in books::strike(&mut tx, self.guild, self.of.model, &ids).await? {
+        for struck in indexed_sessions::invalidate(&mut tx, self.guild, self.of.model, &ids).await? {
             let session_id = struck.session_id;
             unknown.remove(&session_id);
             wanted.push(match struck.is_live {
                 true => {
                     self.report.to_index += 1;
                     let task = Task::IndexSession { session_id };
-                    ingest.job(self.guild, task, JobClass::Backfill, struck.revision)
+                    ingest.job(self.guild, task, JobQueue::Backfill, struck.revision)
                 }
                 false => self.removal(session_id, struck.revision),
             });
@@ -56,6 +56,6 @@ impl Walk<'_> {
 
     fn removal(&mut self, session_id: SessionId, below: Revision) -> NewJob {
         self.report.to_remove += 1;
-        self.of.ingest.job(self.guild, Task::DeleteSession { session_id }, JobClass::Delete, below)
+        self.of.ingest.job(self.guild, Task::DeleteSession { session_id }, JobQueue::Delete, below)
     }
 }

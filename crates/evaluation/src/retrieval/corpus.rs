@@ -96,7 +96,7 @@ fn withhold(channel: &mut AnnotatedChannel) -> Vec<Question> {
             questions.push(Question { text: message.text.as_str().to_owned(), rest });
             false
         }
-        None => message.skip(true).is_none(),
+        None => message.excluded_reason(true).is_none(),
     });
     questions.retain(|question| !question.text.is_empty());
     questions

@@ -33,7 +33,7 @@ impl AnnotatedChannel {
             let index = *indexes.entry(first).or_insert(sessions.len());
             if index == sessions.len() {
                 sessions.push(Session {
-                    id: SessionId::of(guild, self.channel_id, first),
+                    id: SessionId::new(guild, self.channel_id, first),
                     guild_id: guild,
                     channel_id: self.channel_id,
                     channel_name: self.channel_name.clone(),

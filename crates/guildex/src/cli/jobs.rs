@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
-use guildex_store::jobs::desk::{Filter, JobState, Tenants};
-use guildex_types::{GuildId, JobClass, JobId, JobKind, SessionId};
+use guildex_store::jobs::admin::{Filter, JobState, Tenants};
+use guildex_types::{GuildId, JobId, JobKind, JobQueue, SessionId};
 use jiff::fmt::friendly::SpanParser;
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
@@ -85,8 +85,8 @@ pub struct Which {
     #[arg(long = "kind", value_name = "KIND", value_parser = kind)]
     pub kinds: Vec<String>,
     /// Of this urgency
-    #[arg(long, value_name = "CLASS", value_parser = classes())]
-    pub class: Option<JobClass>,
+    #[arg(long, value_name = "CLASS", value_parser = queues())]
+    pub queue: Option<JobQueue>,
     /// About this session
     #[arg(long, value_name = "ID", value_parser = session_id)]
     pub session: Option<SessionId>,
@@ -101,16 +101,16 @@ pub struct Which {
 impl Which {
     /// Whether it says anything.
     pub fn says_something(&self) -> bool {
-        let Self { guild, states, kinds, class, session, error, older_than } = self;
+        let Self { guild, states, kinds, queue, session, error, older_than } = self;
         let lists = !states.is_empty() || !kinds.is_empty();
         let ids = guild.is_some() || session.is_some();
-        lists || ids || class.is_some() || error.is_some() || older_than.is_some()
+        lists || ids || queue.is_some() || error.is_some() || older_than.is_some()
     }
 
     /// The same for the ledger.
     pub fn filter(self, ids: Vec<JobId>) -> Filter {
-        let Self { guild, states, kinds, class, session, error, older_than } = self;
-        Filter { tenants: tenants(guild), ids, states, kinds, class, session, error, older: older_than }
+        let Self { guild, states, kinds, queue, session, error, older_than } = self;
+        Filter { tenants: tenants(guild), ids, states, kinds, queue, session, error, older: older_than }
     }
 }
 
@@ -121,14 +121,14 @@ pub fn tenants(guild: Option<GuildId>) -> Tenants {
 
 fn states() -> impl TypedValueParser<Value = JobState> {
     const ALL: [JobState; 5] =
-        [JobState::Pending, JobState::Queued, JobState::Running, JobState::Done, JobState::Dead];
+        [JobState::Pending, JobState::Queued, JobState::Running, JobState::Completed, JobState::Dead];
     PossibleValuesParser::new(ALL.map(JobState::as_str))
         .try_map(|name| ALL.into_iter().find(|state| state.as_str() == name).ok_or("no such state"))
 }
 
-fn classes() -> impl TypedValueParser<Value = JobClass> {
-    PossibleValuesParser::new(JobClass::ALL.map(JobClass::as_str))
-        .try_map(|name| JobClass::ALL.into_iter().find(|class| class.as_str() == name).ok_or("no such class"))
+fn queues() -> impl TypedValueParser<Value = JobQueue> {
+    PossibleValuesParser::new(JobQueue::ALL.map(JobQueue::as_str))
+        .try_map(|name| JobQueue::ALL.into_iter().find(|queue| queue.as_str() == name).ok_or("no such queue"))
 }
 
 fn kind(text: &str) -> Result<String, String> {

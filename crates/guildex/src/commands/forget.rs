@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use chrono::{DateTime, SecondsFormat, Utc};
 use guildex_store::erasures::{self, Erasure, Target};
-use guildex_store::limits::Party;
+use guildex_store::suppressions::Subject;
 use guildex_types::{ChannelId, GuildId, UserId};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -62,10 +62,10 @@ pub async fn opt_in(app: &App, args: OptIn) -> anyhow::Result<()> {
     print(&format!("{} of guild {guild}: {note}\n", name(&target)))
 }
 
-fn party(user: Option<UserId>, channel: Option<ChannelId>) -> anyhow::Result<(Party, Target)> {
+fn party(user: Option<UserId>, channel: Option<ChannelId>) -> anyhow::Result<(Subject, Target)> {
     match (user, channel) {
-        (Some(member), _) => Ok((Party::Member(member), Target::Member { member })),
-        (None, Some(channel)) => Ok((Party::Channel(channel), Target::Channel { channel })),
+        (Some(member), _) => Ok((Subject::Member(member), Target::Member { member })),
+        (None, Some(channel)) => Ok((Subject::Channel(channel), Target::Channel { channel })),
         (None, None) => bail!("name --user or --channel"),
     }
 }

@@ -3,7 +3,7 @@ use std::process::ExitCode;
 use guildex_consistency::adopt::{adopt, collection_of, recreate};
 use guildex_index::VectorIndex;
 use guildex_producer::ingest::Ingest;
-use guildex_store::models::{self, Kept, ModelState};
+use guildex_store::models::{self, IndexModel, ModelState};
 
 use super::print;
 use crate::app::App;
@@ -22,7 +22,7 @@ pub async fn run(app: &App, args: Init) -> anyhow::Result<ExitCode> {
     startup::active_model(app, &pool).await?;
     let ingest = app.ingest(pool.clone());
     let mut sound = true;
-    for model in models::kept(&pool).await? {
+    for model in models::list(&pool).await? {
         if model.state != ModelState::Dropping {
             sound &= one(app, &args, &ingest, index.as_ref(), &model).await?;
         }
@@ -36,7 +36,7 @@ async fn one(
     args: &Init,
     ingest: &Ingest,
     index: &dyn VectorIndex,
-    model: &Kept,
+    model: &IndexModel,
 ) -> anyhow::Result<bool> {
     let base = &app.config().index.collection_prefix;
     let collection = collection_of(base, model)?;

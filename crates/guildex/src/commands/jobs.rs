@@ -7,7 +7,7 @@ use anyhow::{Context, bail, ensure};
 use chrono::{DateTime, Utc};
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
-use guildex_store::jobs::desk::{self, Act, Done, Entry, JobState, Picked, Tenants};
+use guildex_store::jobs::admin::{self, ActionResult, AdminAction, JobRow, JobState, JobSummary, Tenants};
 use guildex_types::JobId;
 use serde::Serialize;
 use sqlx::PgPool;
@@ -27,16 +27,16 @@ pub async fn run(app: &App, args: Jobs) -> anyhow::Result<ExitCode> {
     match args {
         Jobs::List(args) => list(&pool, args).await,
         Jobs::Show(args) => show(&pool, args).await,
-        Jobs::Retry(args) => act(&pool, Act::Retry, args).await,
-        Jobs::Cancel(args) => act(&pool, Act::Cancel, args).await,
-        Jobs::Purge(args) => act(&pool, Act::Purge, args).await,
+        Jobs::Retry(args) => act(&pool, AdminAction::Retry, args).await,
+        Jobs::Cancel(args) => act(&pool, AdminAction::Cancel, args).await,
+        Jobs::Purge(args) => act(&pool, AdminAction::Purge, args).await,
     }
 }
 
 /// The whole answer, as `--json` prints it.
 #[derive(Serialize)]
 struct Report {
-    jobs: Vec<Entry>,
+    jobs: Vec<JobRow>,
     /// How many fit, shown or not.
     total: u64,
 }
@@ -46,7 +46,7 @@ async fn list(pool: &PgPool, args: List) -> anyhow::Result<ExitCode> {
     if filter.states.is_empty() {
         filter.states = JobState::UNFINISHED.into_iter().chain([JobState::Dead]).collect();
     }
-    let (jobs, total) = desk::list(pool, &filter, args.limit).await?;
+    let (jobs, total) = admin::list(pool, &filter, args.limit).await?;
     if args.json {
         print(&format!("{}\n", serde_json::to_string_pretty(&Report { jobs, total })?))?;
     } else if jobs.is_empty() {
@@ -61,11 +61,11 @@ async fn list(pool: &PgPool, args: List) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn table(jobs: &[Entry]) -> String {
+fn table(jobs: &[JobRow]) -> String {
     let mut table = Table::new();
     table
         .load_style(NOTHING)
-        .set_header(["id", "guild", "kind", "class", "state", "attempts", "age", "error"]);
+        .set_header(["id", "guild", "kind", "queue", "state", "attempts", "age", "error"]);
     let now = Utc::now();
     for job in jobs {
         let error = job.error.as_deref().unwrap_or_default();
@@ -73,7 +73,7 @@ fn table(jobs: &[Entry]) -> String {
             job.id.to_string(),
             job.guild_id.map_or_else(|| "-".to_owned(), |guild| guild.to_string()),
             job.kind.clone(),
-            job.class.to_string(),
+            job.queue.to_string(),
             job.state.as_str().to_owned(),
             attempts(job),
             age(now, job.finished_at.unwrap_or(job.created_at)),
@@ -83,7 +83,7 @@ fn table(jobs: &[Entry]) -> String {
     table.trim_fmt()
 }
 
-fn attempts(job: &Entry) -> String {
+fn attempts(job: &JobRow) -> String {
     match job.max_attempts {
         Some(most) => format!("{}/{most}", job.attempts),
         None => job.attempts.to_string(),
@@ -109,7 +109,7 @@ fn age(now: DateTime<Utc>, then: DateTime<Utc>) -> String {
 }
 
 async fn show(pool: &PgPool, Show { id, guild, json }: Show) -> anyhow::Result<ExitCode> {
-    let found = desk::show(pool, tenants(guild), id).await?;
+    let found = admin::show(pool, tenants(guild), id).await?;
     let job = found.with_context(|| match guild {
         Some(guild) => format!("guild {guild} has no job {id}"),
         None => format!("there is no job {id}; done ones are kept for dispatcher.completed_retention"),
@@ -120,20 +120,20 @@ async fn show(pool: &PgPool, Show { id, guild, json }: Show) -> anyhow::Result<E
 }
 
 /// All that is known of a job.
-fn sheet(job: &Entry) -> anyhow::Result<String> {
+fn sheet(job: &JobRow) -> anyhow::Result<String> {
     let time =
         |time: Option<DateTime<Utc>>| time.map(|time| time.format("%Y-%m-%d %H:%M:%S UTC").to_string());
     let mut table = Table::new();
     table.load_style(NOTHING);
-    let lapses = match job.lapses {
-        0..2 => job.lapses.to_string(),
-        lapses => format!("{lapses}: it may be what ends its worker, and runs alone"),
+    let crash_count = match job.crash_count {
+        0..2 => job.crash_count.to_string(),
+        crash_count => format!("{crash_count}: it may be what ends its worker, and runs alone"),
     };
     let lines = [
         ("id", Some(job.id.to_string())),
         ("guild", job.guild_id.map(|guild| guild.to_string())),
         ("kind", Some(job.kind.clone())),
-        ("class", Some(job.class.to_string())),
+        ("queue", Some(job.queue.to_string())),
         ("state", Some(job.state.as_str().to_owned())),
         (
             "attempts",
@@ -142,19 +142,22 @@ fn sheet(job: &Entry) -> anyhow::Result<String> {
                     .map_or_else(|| format!("{}; it never dies", job.attempts), |_| attempts(job)),
             ),
         ),
-        ("lapses", Some(lapses)),
+        ("crash_count", Some(crash_count)),
         ("error", job.error.clone()),
-        ("worker", job.worker.clone()),
+        ("worker", job.claimed_by.clone()),
         ("asked for", time(Some(job.created_at))),
         ("due", time(Some(job.run_at))),
         ("claimed", time(job.claimed_at)),
-        ("lease until", time(job.lease_until)),
+        ("lease until", time(job.lease_expires_at)),
         ("finished", time(job.finished_at)),
         (
             "revision",
-            Some(format!("{} wanted, {} when last claimed", job.wanted_revision, job.claimed_revision)),
+            Some(format!(
+                "{} wanted, {} when last claimed",
+                job.target_revision, job.target_revision_at_claim
+            )),
         ),
-        ("key", job.key.clone()),
+        ("key", job.dedup_key.clone()),
         ("payload", Some(serde_json::to_string(&job.payload)?)),
     ];
     for (name, value) in lines {
@@ -163,14 +166,14 @@ fn sheet(job: &Entry) -> anyhow::Result<String> {
         }
     }
     let mut told = table.trim_fmt();
-    if !job.history.is_empty() {
+    if !job.attempts_log.is_empty() {
         let mut history = Table::new();
         history.load_style(NOTHING).set_header(["attempt", "ended", "worker", "error"]);
-        for attempt in &job.history {
+        for attempt in &job.attempts_log {
             history.add_row([
                 attempt.attempt.to_string(),
-                time(Some(attempt.ended)).unwrap_or_default(),
-                attempt.worker.clone().unwrap_or_else(|| "-".to_owned()),
+                time(Some(attempt.ended_at)).unwrap_or_default(),
+                attempt.claimed_by.clone().unwrap_or_else(|| "-".to_owned()),
                 attempt.error.clone(),
             ]);
         }
@@ -180,7 +183,11 @@ fn sheet(job: &Entry) -> anyhow::Result<String> {
 }
 
 /// `retry`, `cancel` and `purge`: by ids, or by options after a question.
-async fn act(pool: &PgPool, act: Act, Selection { ids, which, yes }: Selection) -> anyhow::Result<ExitCode> {
+async fn act(
+    pool: &PgPool,
+    act: AdminAction,
+    Selection { ids, which, yes }: Selection,
+) -> anyhow::Result<ExitCode> {
     let by_ids = !ids.is_empty();
     ensure!(
         by_ids || which.says_something(),
@@ -190,8 +197,8 @@ async fn act(pool: &PgPool, act: Act, Selection { ids, which, yes }: Selection) 
     if !by_ids && filter.states.is_empty() {
         filter.states = act.states();
     }
-    let picked = desk::pick(pool, &filter).await?;
-    let (refused, meant): (Vec<Picked>, Vec<Picked>) =
+    let picked = admin::pick(pool, &filter).await?;
+    let (refused, meant): (Vec<JobSummary>, Vec<JobSummary>) =
         picked.into_iter().partition(|job| act.refuses(job).is_some());
     tell_refusals(act, &refused, by_ids);
     let missing: Vec<JobId> =
@@ -201,14 +208,14 @@ async fn act(pool: &PgPool, act: Act, Selection { ids, which, yes }: Selection) 
     if !by_ids && meant.len() > 1 && !yes && !agreed(act, meant.len())? {
         return Ok(ExitCode::FAILURE);
     }
-    let meant: Vec<JobId> = meant.iter().map(Picked::id).collect();
+    let meant: Vec<JobId> = meant.iter().map(JobSummary::id).collect();
     carry_out(pool, act, filter.tenants, &meant).await?;
     let failed = by_ids && !(refused.is_empty() && missing.is_empty());
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// Each job that was named, or how many of those that options fit.
-fn tell_refusals(act: Act, refused: &[Picked], one_by_one: bool) {
+fn tell_refusals(act: AdminAction, refused: &[JobSummary], one_by_one: bool) {
     if one_by_one {
         for job in refused {
             eprintln!("{}: {}", job.id(), act.refuses(job).unwrap_or_default());
@@ -222,7 +229,7 @@ fn tell_refusals(act: Act, refused: &[Picked], one_by_one: bool) {
     }
 }
 
-fn agreed(act: Act, jobs: usize) -> anyhow::Result<bool> {
+fn agreed(act: AdminAction, jobs: usize) -> anyhow::Result<bool> {
     let (verb, _) = words(act);
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
         bail!("{} fit; say --yes to {verb} all of them", counted(jobs));
@@ -233,14 +240,14 @@ fn agreed(act: Act, jobs: usize) -> anyhow::Result<bool> {
     Ok(answer.trim().eq_ignore_ascii_case("y"))
 }
 
-async fn carry_out(pool: &PgPool, act: Act, tenants: Tenants, ids: &[JobId]) -> anyhow::Result<()> {
+async fn carry_out(pool: &PgPool, act: AdminAction, tenants: Tenants, ids: &[JobId]) -> anyhow::Result<()> {
     let (mut done, mut merged, mut changed) = (0, 0, 0);
     for chunk in ids.chunks(CHUNK) {
         for (_, outcome) in act.run(pool, tenants, chunk).await? {
             match outcome {
-                Done::Yes => done += 1,
-                Done::Merged(_) => merged += 1,
-                Done::No => changed += 1,
+                ActionResult::Yes => done += 1,
+                ActionResult::Merged(_) => merged += 1,
+                ActionResult::No => changed += 1,
             }
         }
     }
@@ -259,11 +266,11 @@ fn counted(jobs: usize) -> String {
     if jobs == 1 { "1 job".to_owned() } else { format!("{jobs} jobs") }
 }
 
-fn words(act: Act) -> (&'static str, &'static str) {
+fn words(act: AdminAction) -> (&'static str, &'static str) {
     match act {
-        Act::Retry => ("retry", "retried"),
-        Act::Cancel => ("cancel", "cancelled"),
-        Act::Purge => ("purge", "purged"),
+        AdminAction::Retry => ("retry", "retried"),
+        AdminAction::Cancel => ("cancel", "cancelled"),
+        AdminAction::Purge => ("purge", "purged"),
     }
 }
 

@@ -29,7 +29,7 @@ pub async fn migrate(app: &App) -> anyhow::Result<()> {
     let pool = app.connect().await?;
     guildex_store::migrate(&pool).await?;
     if app.config().search.fallback == Fallback::Postgres {
-        guildex_store::search::index_words(&pool).await.context("cannot make the index of words")?;
+        guildex_store::search::ensure_word_index(&pool).await.context("cannot make the index of words")?;
     }
     tracing::info!("the database's schema is up to date");
     Ok(())
@@ -37,7 +37,7 @@ pub async fn migrate(app: &App) -> anyhow::Result<()> {
 
 /// Makes the index of the words beside everything else; searches that fall back on Postgres are slower until then.
 async fn index_words(pool: PgPool) {
-    if let Err(error) = guildex_store::search::index_words(&pool).await {
+    if let Err(error) = guildex_store::search::ensure_word_index(&pool).await {
         tracing::warn!(%error, "cannot make the index of words for searches that fall back on Postgres");
     }
 }

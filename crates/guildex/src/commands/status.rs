@@ -6,7 +6,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use guildex_consistency::presence::LATELY;
 use guildex_store::models::{self, ModelState};
-use guildex_store::processes::{self, Seen};
+use guildex_store::processes::{self, ProcessStatus};
 use guildex_store::status::{self, GuildStatus, ModelStatus};
 use serde::Serialize;
 
@@ -22,7 +22,7 @@ struct Report<'a> {
     model: &'a str,
     models: Vec<ModelStatus>,
     guilds: Vec<GuildStatus>,
-    processes: Vec<Seen>,
+    processes: Vec<ProcessStatus>,
 }
 
 pub async fn run(app: &App, args: Status) -> anyhow::Result<()> {
@@ -33,7 +33,7 @@ pub async fn run(app: &App, args: Status) -> anyhow::Result<()> {
         let model = models::active(&pool).await?.unwrap_or_else(|| app.first_model().0.clone());
         let guilds = status::guilds(&pool, args.guild, &model, eligible).await?;
         let models = status::models(&pool, eligible).await?;
-        let processes = processes::seen(&pool, LATELY).await?;
+        let processes = processes::list_recent(&pool, LATELY).await?;
         if let (Some(guild), true) = (args.guild, guilds.is_empty() && !args.json) {
             bail!("guild {guild} is not known: import something of it first, or check the id");
         }
@@ -127,7 +127,7 @@ fn models_table(models: &[ModelStatus]) -> String {
     table.trim_fmt()
 }
 
-fn processes_table(processes: &[Seen]) -> String {
+fn processes_table(processes: &[ProcessStatus]) -> String {
     if processes.is_empty() {
         return "no process is there: `guildex up` starts one".to_owned();
     }

@@ -223,8 +223,8 @@ fn values_out_of_range_are_refused_with_the_range() {
     insta::assert_snapshot!(error(file, &env, &[("redis.prefix", "a b"), ("data_dir", "")]), @r#"
     the configuration cannot be used:
       log.format (guildex.toml line 15): unknown variant `xml`, expected `text` or `json`
-      model.name (guildex.toml line 3): "Nice Model" cannot name a model: use 1 to 64 of a-z, 0-9, '-', '_' and '.', a letter or digit first
-      optout.users (guildex.toml line 7): "0x7" is not an id: expected a whole number from 1 to 9223372036854775807
+      model.name (guildex.toml line 3): invalid model name "Nice Model": expected 1 to 64 characters of a-z, 0-9, '-', '_' and '.', starting with a letter or digit
+      optout.users (guildex.toml line 7): invalid id "0x7": expected an integer from 1 to 9223372036854775807
       worker.debounce (variable GUILDEX_WORKER_DEBOUNCE): "-3s" is not a duration: write a number and a unit, as in 300ms, 60s or 24h
       worker.lease (guildex.toml line 11): "soon" is not a duration: write a number and a unit, as in 300ms, 60s or 24h
       worker.max_attempts (guildex.toml line 10): -1 is not allowed; use 1 to 100

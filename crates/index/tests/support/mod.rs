@@ -52,12 +52,12 @@ impl Default for Chunk<'_> {
 impl Chunk<'_> {
     pub fn id(&self) -> PointId {
         let (guild, channel, first) = self.names();
-        PointId::of(guild, channel, first, &model(), self.chunk)
+        PointId::new(guild, channel, first, &model(), self.chunk)
     }
 
     pub fn session(&self) -> SessionId {
         let (guild, channel, first) = self.names();
-        SessionId::of(guild, channel, first)
+        SessionId::new(guild, channel, first)
     }
 
     pub fn end(&self) -> DateTime<Utc> {

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use guildex_store::jobs::{self, NewJob};
 use guildex_store::sessions::{self, Changed};
-use guildex_store::{StoreError, books};
+use guildex_store::{StoreError, indexed_sessions};
 use guildex_types::{
-    ChannelId, GuildId, Job, JobClass, JobId, MAX_REMOVALS, MessageId, Outdated, Revision, SessionId, Task,
+    ChannelId, GuildId, Job, JobId, JobQueue, MAX_REMOVALS, MessageId, OutdatedSession, Revision, SessionId,
+    Task,
 };
 use sqlx::PgConnection;
 
@@ -25,7 +26,11 @@ impl Ingest {
         touched: Touched,
     ) -> Result<Vec<Changed>, StoreError> {
         let touched: Vec<(MessageId, bool)> = touched.0.into_iter().collect();
-        if touched.is_empty() { Ok(Vec::new()) } else { sessions::touch(tx, guild, channel, &touched).await }
+        if touched.is_empty() {
+            Ok(Vec::new())
+        } else {
+            sessions::bump_revisions(tx, guild, channel, &touched).await
+        }
     }
 
     /// Asks for the jobs that follow from changes to sessions.
@@ -34,16 +39,16 @@ impl Ingest {
         tx: &mut PgConnection,
         guild: GuildId,
         changed: &[Changed],
-        class: JobClass,
+        queue: JobQueue,
     ) -> Result<Vec<JobId>, StoreError> {
         let jobs: Vec<NewJob> =
-            changed.iter().filter_map(|change| self.job_for(guild, change, class)).collect();
+            changed.iter().filter_map(|change| self.job_for(guild, change, queue)).collect();
         if jobs.len() < changed.len() {
             // A session that stays too small needs no job. The one that removes its points may have read it
             // already, though, and is to read it again. All at once: rows are locked in the order of their keys.
             let of = |session_id| Job { guild_id: guild, task: Task::IndexSession { session_id } };
             let raised: Vec<_> = changed.iter().map(|change| (of(change.id), change.revision)).collect();
-            jobs::raise(tx, &raised).await?;
+            jobs::raise_target_revision(tx, &raised).await?;
         }
         self.enqueue(tx, jobs).await
     }
@@ -57,7 +62,7 @@ impl Ingest {
         sessions: &[(SessionId, Revision)],
     ) -> Result<Vec<JobId>, StoreError> {
         let deletions = sessions.iter().map(|&(session_id, revision)| {
-            self.job(guild, Task::DeleteSession { session_id }, JobClass::Delete, revision)
+            self.job(guild, Task::DeleteSession { session_id }, JobQueue::Delete, revision)
         });
         self.enqueue(tx, deletions.collect()).await
     }
@@ -68,13 +73,13 @@ impl Ingest {
         &self,
         tx: &mut PgConnection,
         guild: GuildId,
-        outdated: &[Outdated],
+        outdated: &[OutdatedSession],
     ) -> Result<(u64, Vec<JobId>), StoreError> {
         let ids: Vec<SessionId> = outdated.iter().map(|outdated| outdated.session_id).collect();
-        let points = books::void(tx, guild, &ids).await?;
+        let points = indexed_sessions::clear_content_hashes(tx, guild, &ids).await?;
         let removals = outdated.chunks(MAX_REMOVALS).map(|sessions| {
             let latest = sessions.iter().map(|outdated| outdated.below).max().unwrap_or(Revision::NONE);
-            self.job(guild, Task::RemovePoints { sessions: sessions.to_vec() }, JobClass::Delete, latest)
+            self.job(guild, Task::RemovePoints { sessions: sessions.to_vec() }, JobQueue::Delete, latest)
         });
         Ok((points, self.enqueue(tx, removals.collect()).await?))
     }
@@ -82,7 +87,7 @@ impl Ingest {
     /// Jobs of one transaction are written in the order of their keys, as all who lock several do: these differ in
     /// the session alone.
     async fn enqueue(&self, tx: &mut PgConnection, mut jobs: Vec<NewJob>) -> Result<Vec<JobId>, StoreError> {
-        jobs.sort_by_cached_key(|new| new.job.key());
+        jobs.sort_by_cached_key(|new| new.job.dedup_key());
         let mut ids = Vec::with_capacity(jobs.len());
         for batch in jobs.chunks(BATCH) {
             ids.extend(jobs::enqueue(tx, batch, self.config.max_attempts).await?);
@@ -90,13 +95,13 @@ impl Ingest {
         Ok(ids)
     }
 
-    fn job_for(&self, guild: GuildId, change: &Changed, class: JobClass) -> Option<NewJob> {
+    fn job_for(&self, guild: GuildId, change: &Changed, queue: JobQueue) -> Option<NewJob> {
         let admits = |(messages, words)| self.config.eligible.admits(messages, words);
         let session_id = change.id;
         if admits(change.now) {
-            Some(self.job(guild, Task::IndexSession { session_id }, class, change.revision))
+            Some(self.job(guild, Task::IndexSession { session_id }, queue, change.revision))
         } else if admits(change.before) {
-            Some(self.job(guild, Task::DeleteSession { session_id }, JobClass::Delete, change.revision))
+            Some(self.job(guild, Task::DeleteSession { session_id }, JobQueue::Delete, change.revision))
         } else {
             None
         }
@@ -121,6 +126,9 @@ impl Touched {
 }
 
 /// What these sessions are by now, for those who remove points.
-pub(crate) fn outdated<'a>(changed: impl IntoIterator<Item = &'a Changed>) -> Vec<Outdated> {
-    changed.into_iter().map(|change| Outdated { session_id: change.id, below: change.revision }).collect()
+pub(crate) fn outdated<'a>(changed: impl IntoIterator<Item = &'a Changed>) -> Vec<OutdatedSession> {
+    changed
+        .into_iter()
+        .map(|change| OutdatedSession { session_id: change.id, below: change.revision })
+        .collect()
 }

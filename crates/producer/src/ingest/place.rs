@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use chrono::SubsecRound;
 use guildex_store::StoreError;
-use guildex_store::messages::{self, Placed, Position};
+use guildex_store::messages::{self, AssignedMessage, Position};
 use guildex_types::{ChannelId, GuildId, Message, MessageId};
 use sqlx::PgConnection;
 
@@ -23,16 +23,16 @@ impl Ingest {
         tx: &mut PgConnection,
         guild: GuildId,
         channel: ChannelId,
-        mut arrivals: Vec<Placed>,
+        mut arrivals: Vec<AssignedMessage>,
         touched: &mut Touched,
     ) -> Result<HashMap<MessageId, MessageId>, StoreError> {
         arrivals.sort_unstable_by_key(position);
         let Some(start) = arrivals.first().map(position) else { return Ok(HashMap::new()) };
         let since = start.0 - self.config.rules.horizon();
-        let before = messages::placed_before(tx, guild, channel, since, start).await?;
+        let before = messages::assigned_before(tx, guild, channel, since, start).await?;
         let mut partition = Repartition::new(self.config.rules.clone());
         for placed in before {
-            if let Some(first) = placed.session_first {
+            if let Some(first) = placed.first_message_id {
                 partition.replay(&turn(&placed), first);
             }
         }
@@ -42,7 +42,7 @@ impl Ingest {
         let mut arrivals = arrivals.into_iter().peekable();
         let mut cursor = start;
         loop {
-            let stored = messages::placed_after(tx, guild, channel, cursor, PAGE).await?;
+            let stored = messages::assigned_after(tx, guild, channel, cursor, PAGE).await?;
             let last_page = stored.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
             let end = if last_page { None } else { stored.last().map(position) };
             for placed in merge(stored, &mut arrivals, end) {
@@ -50,11 +50,11 @@ impl Ingest {
                     return Ok(moves);
                 }
                 cursor = position(&placed);
-                unsettled -= usize::from(placed.session_first.is_none());
-                let first = partition.push(&turn(&placed), placed.session_first);
-                if placed.session_first != Some(first) {
+                unsettled -= usize::from(placed.first_message_id.is_none());
+                let first = partition.push(&turn(&placed), placed.first_message_id);
+                if placed.first_message_id != Some(first) {
                     moves.insert(placed.id, first);
-                    touched.moved(placed.session_first, first);
+                    touched.moved(placed.first_message_id, first);
                 }
             }
             if last_page {
@@ -65,22 +65,22 @@ impl Ingest {
 }
 
 /// A message that takes its place now.
-pub(super) fn arrival(message: &Message) -> Placed {
-    Placed {
+pub(super) fn arrival(message: &Message) -> AssignedMessage {
+    AssignedMessage {
         id: message.id,
         author: message.author.id,
         // As Postgres will have it: what is stored is in this order.
         sent_at: message.sent_at.trunc_subsecs(6),
         links: message.links.clone(),
-        session_first: None,
+        first_message_id: None,
     }
 }
 
-fn position(placed: &Placed) -> Position {
+fn position(placed: &AssignedMessage) -> Position {
     (placed.sent_at, placed.id)
 }
 
-fn turn(placed: &Placed) -> Turn<'_> {
+fn turn(placed: &AssignedMessage) -> Turn<'_> {
     Turn {
         id: placed.id,
         author: placed.author,
@@ -92,10 +92,10 @@ fn turn(placed: &Placed) -> Turn<'_> {
 
 /// Merges a page of stored messages with the arrivals that stand up to `end` (all of them without one), in order.
 fn merge(
-    stored: Vec<Placed>,
-    arrivals: &mut std::iter::Peekable<std::vec::IntoIter<Placed>>,
+    stored: Vec<AssignedMessage>,
+    arrivals: &mut std::iter::Peekable<std::vec::IntoIter<AssignedMessage>>,
     end: Option<Position>,
-) -> Vec<Placed> {
+) -> Vec<AssignedMessage> {
     let mut merged = stored;
     while let Some(next) = arrivals.next_if(|a| end.is_none_or(|end| position(a) <= end)) {
         merged.push(next);

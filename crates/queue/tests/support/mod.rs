@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use guildex_queue::{Config, Delivery, Queues};
-use guildex_types::{JobClass, JobId};
+use guildex_types::{JobId, JobQueue};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -27,14 +27,14 @@ pub struct Consumer {
 
 impl Consumer {
     /// Takes what comes and is done with it at once.
-    pub fn start(queues: &Queues, class: JobClass, concurrency: usize) -> Self {
+    pub fn start(queues: &Queues, class: JobQueue, concurrency: usize) -> Self {
         Self::start_with(queues, class, concurrency, |_| async {})
     }
 
     /// Tells what comes, then gives it to `handler`.
     pub fn start_with<F>(
         queues: &Queues,
-        class: JobClass,
+        class: JobQueue,
         concurrency: usize,
         handler: impl Fn(Delivery) -> F + Send + Sync + 'static,
     ) -> Self
@@ -103,7 +103,7 @@ pub fn config_of(redis: &Redis) -> Config {
 }
 
 /// Pushes as the dispatcher does: again, until it works.
-pub async fn push_in_the_end(queues: &Queues, class: JobClass, ids: &[JobId]) {
+pub async fn push_in_the_end(queues: &Queues, class: JobQueue, ids: &[JobId]) {
     timeout(PATIENCE, async {
         while queues.push(class, ids).await.is_err() {
             tokio::task::yield_now().await;

@@ -15,7 +15,7 @@ use guildex_index::{Collection, CollectionName, Payload, Point, VectorIndex, bm2
 use guildex_search::{Fallback, Request, Results, SearchConfig, SearchError, Searcher};
 use guildex_store::channels::{self, Channel};
 use guildex_store::sessions::{self, Record};
-use guildex_store::{burials, messages, models};
+use guildex_store::{messages, models, soft_delete};
 use guildex_types::{
     Author, ChannelId, GuildId, Links, Message, MessageId, MessageKind, ModelSlug, PointId, Revision,
     SearchText, SessionId,
@@ -100,7 +100,7 @@ impl Place {
     }
 
     pub fn session(self, first: i64) -> SessionId {
-        SessionId::of(self.guild(), self.channel(), id(first))
+        SessionId::new(self.guild(), self.channel(), id(first))
     }
 }
 
@@ -144,7 +144,7 @@ impl World {
             let collection = Collection { name: world.collection(&model.slug), dims: DIMS };
             world.view.collections().ensure(&collection).await.unwrap();
         }
-        models::begin_with(&world.pool, &world.letters[0].slug, DIMS).await.unwrap();
+        models::ensure_active(&world.pool, &world.letters[0].slug, DIMS).await.unwrap();
         for slug in slugs.iter().skip(1) {
             world.set_state(slug, "filling").await;
         }
@@ -225,7 +225,11 @@ impl World {
         let messages: Vec<_> = said.iter().map(|said| message(place, *said)).collect();
         let all: Vec<_> = messages
             .iter()
-            .map(|message| messages::Fresh { message, skip: None, session_first: Some(id(first)) })
+            .map(|message| messages::NewMessage {
+                message,
+                excluded_reason: None,
+                first_message_id: Some(id(first)),
+            })
             .collect();
         let mut tx = self.pool.begin().await.unwrap();
         channels::upsert(&mut tx, &channel).await.unwrap();
@@ -243,8 +247,10 @@ impl World {
     pub async fn edit(&self, place: Place, first: i64, said: Said<'_>) {
         let edited = Message { edited_at: Some(minute(said.2 + 1)), ..message(place, said) };
         let mut tx = self.pool.begin().await.unwrap();
-        messages::revise(&mut tx, place.guild(), place.channel(), &[(&edited, None)]).await.unwrap();
-        sessions::touch(&mut tx, place.guild(), place.channel(), &[(id(first), true)]).await.unwrap();
+        messages::apply_edits(&mut tx, place.guild(), place.channel(), &[(&edited, None)]).await.unwrap();
+        sessions::bump_revisions(&mut tx, place.guild(), place.channel(), &[(id(first), true)])
+            .await
+            .unwrap();
         tx.commit().await.unwrap();
     }
 
@@ -252,15 +258,19 @@ impl World {
     pub async fn delete(&self, place: Place, first: i64, gone: &[i64]) {
         let gone: Vec<_> = gone.iter().map(|number| id(*number)).collect();
         let mut tx = self.pool.begin().await.unwrap();
-        burials::bury(&mut tx, place.guild(), place.channel(), &gone).await.unwrap();
-        sessions::touch(&mut tx, place.guild(), place.channel(), &[(id(first), true)]).await.unwrap();
+        soft_delete::messages(&mut tx, place.guild(), place.channel(), &gone).await.unwrap();
+        sessions::bump_revisions(&mut tx, place.guild(), place.channel(), &[(id(first), true)])
+            .await
+            .unwrap();
         tx.commit().await.unwrap();
     }
 
     async fn touch(&self, place: Place, first: i64, removed: bool) -> Revision {
         let mut tx = self.pool.begin().await.unwrap();
         let changed =
-            sessions::touch(&mut tx, place.guild(), place.channel(), &[(id(first), removed)]).await.unwrap();
+            sessions::bump_revisions(&mut tx, place.guild(), place.channel(), &[(id(first), removed)])
+                .await
+                .unwrap();
         tx.commit().await.unwrap();
         changed[0].revision
     }
@@ -274,7 +284,7 @@ impl World {
             let texts: Vec<_> = messages.iter().map(|message| message.text.as_str()).collect();
             let text = texts.join(" ");
             Point {
-                id: PointId::of(place.guild(), place.channel(), id(first), model, number),
+                id: PointId::new(place.guild(), place.channel(), id(first), model, number),
                 dense: Letters::vector(&text),
                 bm25: bm25::document(&text, bm25::Language::None),
                 payload: Payload {
@@ -324,7 +334,7 @@ impl World {
             all.extend(points);
         }
         self.view.upsert(&self.collection(model), all).await.unwrap();
-        sessions::record(&self.pool, &records, model, &models::kept(&self.pool).await.unwrap())
+        sessions::record(&self.pool, &records, model, &models::list(&self.pool).await.unwrap())
             .await
             .unwrap();
     }

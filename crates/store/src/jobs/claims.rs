@@ -23,15 +23,15 @@ pub struct Claimed {
     /// The payload, yet to be decoded.
     pub payload: serde_json::Value,
     /// The session revision that must be reached, as far as was known at the claim.
-    pub wanted: Revision,
+    pub target_revision: Revision,
     /// Which attempt this is, counting from 1.
     pub attempt: u32,
     /// How many attempts were cut off by the end of a lease.
-    pub lapses: u32,
+    pub crash_count: u32,
 }
 
 /// Takes queued jobs for `worker`, for the time of `lease`. What is not queued any more (a duplicate delivery) is
-/// left out, and so are suspects: see [`suspects`].
+/// left out, and so are quarantined: see [`quarantined`].
 ///
 /// # Errors
 /// If Postgres fails.
@@ -41,7 +41,7 @@ pub async fn claim(
     worker: &str,
     lease: Duration,
 ) -> Result<Vec<Claimed>, StoreError> {
-    take(pool, ids, worker, lease, SUSPICIOUS - 1).await
+    take(pool, ids, worker, lease, QUARANTINE_AFTER - 1).await
 }
 
 /// Takes a queued job that may be a suspect. To be called when nothing else runs: whoever is claimed and waits
@@ -49,7 +49,7 @@ pub async fn claim(
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn claim_alone(
+pub async fn claim_isolated(
     pool: &PgPool,
     id: JobId,
     worker: &str,
@@ -58,16 +58,16 @@ pub async fn claim_alone(
     Ok(take(pool, &[id], worker, lease, i32::MAX).await?.pop())
 }
 
-/// Those of queued jobs that are suspects: they are to be claimed one at a time.
+/// Those of queued jobs that are quarantined: they are to be claimed one at a time.
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn suspects(pool: &PgPool, ids: &[JobId]) -> Result<Vec<JobId>, StoreError> {
+pub async fn quarantined(pool: &PgPool, ids: &[JobId]) -> Result<Vec<JobId>, StoreError> {
     let found: Vec<Uuid> = sqlx::query_scalar(
-        "SELECT id FROM jobs WHERE id = ANY($1) AND state = 'queued' AND lapses >= $2 ORDER BY id",
+        "SELECT id FROM jobs WHERE id = ANY($1) AND state = 'queued' AND crash_count >= $2 ORDER BY id",
     )
     .bind(raw(ids))
-    .bind(SUSPICIOUS)
+    .bind(QUARANTINE_AFTER)
     .fetch_all(pool)
     .await?;
     Ok(found.into_iter().map(JobId::from).collect())
@@ -83,12 +83,12 @@ async fn take(
     let token = ClaimToken(Uuid::new_v4());
     let rows: Vec<ClaimedRow> = sqlx::query_as(
         "WITH taken AS (
-             SELECT id FROM jobs WHERE id = ANY($1) AND state = 'queued' AND lapses <= $5
-             ORDER BY key, id FOR UPDATE)
-         UPDATE jobs j SET state = 'running', attempts = attempts + 1, worker = $2, claim_token = $3,
-                           claimed_at = now(), claimed_revision = wanted_revision, lease_until = now() + $4
+             SELECT id FROM jobs WHERE id = ANY($1) AND state = 'queued' AND crash_count <= $5
+             ORDER BY dedup_key, id FOR UPDATE)
+         UPDATE jobs j SET state = 'running', attempts = attempts + 1, claimed_by = $2, claim_token = $3,
+                           claimed_at = now(), target_revision_at_claim = target_revision, lease_expires_at = now() + $4
          FROM taken WHERE j.id = taken.id
-         RETURNING j.id, j.payload, j.wanted_revision, j.attempts, j.lapses",
+         RETURNING j.id, j.payload, j.target_revision, j.attempts, j.crash_count",
     )
     .bind(raw(ids))
     .bind(worker)
@@ -102,22 +102,22 @@ async fn take(
 
 impl Claimed {
     /// Whether it must run alone.
-    pub fn is_suspect(&self) -> bool {
-        i32::try_from(self.lapses).is_ok_and(|lapses| lapses >= SUSPICIOUS)
+    pub fn is_quarantined(&self) -> bool {
+        i32::try_from(self.crash_count).is_ok_and(|crash_count| crash_count >= QUARANTINE_AFTER)
     }
 }
 
 /// Lapses that make a job a suspect: it must run alone, since it may be what kills its worker. A worker that dies
 /// takes the leases of many innocent jobs with it, so one lapse proves nothing.
-const SUSPICIOUS: i32 = 2;
+const QUARANTINE_AFTER: i32 = 2;
 
 #[derive(FromRow)]
 struct ClaimedRow {
     id: Uuid,
     payload: serde_json::Value,
-    wanted_revision: i64,
+    target_revision: i64,
     attempts: i32,
-    lapses: i32,
+    crash_count: i32,
 }
 
 impl ClaimedRow {
@@ -126,9 +126,9 @@ impl ClaimedRow {
             id: self.id.into(),
             token,
             payload: self.payload,
-            wanted: self.wanted_revision.into(),
+            target_revision: self.target_revision.into(),
             attempt: u32::try_from(self.attempts).unwrap_or(1),
-            lapses: u32::try_from(self.lapses).unwrap_or(0),
+            crash_count: u32::try_from(self.crash_count).unwrap_or(0),
         }
     }
 }
@@ -147,8 +147,8 @@ pub async fn renew(
         "WITH held AS (
              SELECT j.id FROM jobs j JOIN UNNEST($1::uuid[], $2::uuid[]) AS u (id, token)
                   ON j.id = u.id AND j.claim_token = u.token AND j.state = 'running'
-             ORDER BY j.key, j.id FOR UPDATE OF j)
-         UPDATE jobs j SET lease_until = now() + $3 FROM held WHERE j.id = held.id RETURNING j.id",
+             ORDER BY j.dedup_key, j.id FOR UPDATE OF j)
+         UPDATE jobs j SET lease_expires_at = now() + $3 FROM held WHERE j.id = held.id RETURNING j.id",
     )
     .bind(ids)
     .bind(tokens)
@@ -174,17 +174,17 @@ pub async fn complete(
     let revisions: Vec<i64> = finished.iter().map(|(.., revision)| revision.get()).collect();
     sqlx::query(
         "WITH held AS (
-             SELECT j.id, j.wanted_revision > u.revision AS newer, j.wanted_revision > u.revision OR j.lapses > 0 AS again
+             SELECT j.id, j.target_revision > u.revision AS newer, j.target_revision > u.revision OR j.crash_count > 0 AS again
              FROM jobs j JOIN UNNEST($1::uuid[], $2::uuid[], $3::bigint[]) AS u (id, token, revision)
                   ON j.id = u.id AND j.claim_token = u.token AND j.state = 'running'
-             ORDER BY j.key, j.id FOR UPDATE OF j)
-         UPDATE jobs j SET state = CASE WHEN again THEN 'pending' ELSE 'done' END,
+             ORDER BY j.dedup_key, j.id FOR UPDATE OF j)
+         UPDATE jobs j SET state = CASE WHEN again THEN 'pending' ELSE 'completed' END,
              finished_at = CASE WHEN again THEN NULL ELSE now() END,
              run_at = CASE WHEN newer THEN now() WHEN again THEN now() + $4 ELSE j.run_at END,
              attempts = CASE WHEN again THEN 0 ELSE j.attempts END,
              -- No suspect any more; a second look is due still.
-             lapses = CASE WHEN newer THEN least(j.lapses, 1) ELSE 0 END,
-             error = NULL, lease_until = NULL, claim_token = NULL
+             crash_count = CASE WHEN newer THEN least(j.crash_count, 1) ELSE 0 END,
+             error = NULL, lease_expires_at = NULL, claim_token = NULL
          FROM held WHERE j.id = held.id",
     )
     .bind(ids)
@@ -200,7 +200,7 @@ pub async fn complete(
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn give_back(
+pub async fn release(
     db: impl PgExecutor<'_>,
     claims: &[(JobId, ClaimToken)],
     after: Duration,
@@ -210,11 +210,11 @@ pub async fn give_back(
         "WITH held AS (
              SELECT j.id FROM jobs j JOIN UNNEST($1::uuid[], $2::uuid[]) AS u (id, token)
                   ON j.id = u.id AND j.claim_token = u.token AND j.state = 'running'
-             ORDER BY j.key, j.id FOR UPDATE OF j)
+             ORDER BY j.dedup_key, j.id FOR UPDATE OF j)
          UPDATE jobs j SET state = 'pending', attempts = greatest(attempts - 1, 0),
              -- Without a pause it keeps its place before those that were asked for later.
              run_at = CASE WHEN $3 > interval '0' THEN now() + $3 ELSE j.run_at END,
-             lease_until = NULL, claim_token = NULL
+             lease_expires_at = NULL, claim_token = NULL
          FROM held WHERE j.id = held.id",
     )
     .bind(ids)

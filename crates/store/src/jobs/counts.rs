@@ -12,10 +12,10 @@ use crate::StoreError;
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn forget_done(pool: &PgPool, keep: Duration, limit: i64) -> Result<u64, StoreError> {
+pub async fn delete_completed(pool: &PgPool, keep: Duration, limit: i64) -> Result<u64, StoreError> {
     let deleted = sqlx::query(
         "DELETE FROM jobs WHERE id IN (
-             SELECT id FROM jobs WHERE state = 'done' AND finished_at < now() - $1
+             SELECT id FROM jobs WHERE state = 'completed' AND finished_at < now() - $1
              ORDER BY finished_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
     )
     .bind(interval(keep))

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use guildex_types::{JobClass, JobId};
+use guildex_types::{JobId, JobQueue};
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -18,17 +18,17 @@ pub struct Dispatched {
     pub full: bool,
 }
 
-/// Moves due jobs of a class from pending to queued, as far as `window` has room for more than what is queued by
+/// Moves due jobs of a queue from pending to queued, as far as `window` has room for more than what is queued by
 /// the ledger or waits in Redis (`depth`); they are to be pushed once this has committed. Guilds take turns,
 /// oldest job first. Does nothing while another dispatcher is at it.
 ///
-/// The jobs carry a lease: if Redis loses them, [`sweep`](super::sweep) finds them.
+/// The jobs carry a lease: if Redis loses them, [`rescue_expired`](super::rescue_expired) finds them.
 ///
 /// # Errors
 /// If Postgres fails.
 pub async fn dispatch(
     pool: &PgPool,
-    class: JobClass,
+    queue: JobQueue,
     window: usize,
     depth: usize,
     lease: Duration,
@@ -39,11 +39,11 @@ pub async fn dispatch(
         "WITH RECURSIVE alone (ok) AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(hashtextextended($4, 0))),
          room (jobs) AS MATERIALIZED (
              SELECT CASE WHEN (SELECT ok FROM alone) THEN greatest($2 - greatest($5, count(*)), 0) ELSE 0 END
-             FROM jobs WHERE state = 'queued' AND class = $1),
+             FROM jobs WHERE state = 'queued' AND queue = $1),
          guild (id) AS (
-             (SELECT min(guild_id) FROM jobs WHERE state = 'pending' AND class = $1 AND (SELECT jobs FROM room) > 0)
+             (SELECT min(guild_id) FROM jobs WHERE state = 'pending' AND queue = $1 AND (SELECT jobs FROM room) > 0)
              UNION ALL
-             SELECT (SELECT min(guild_id) FROM jobs WHERE state = 'pending' AND class = $1 AND guild_id > guild.id)
+             SELECT (SELECT min(guild_id) FROM jobs WHERE state = 'pending' AND queue = $1 AND guild_id > guild.id)
              FROM guild WHERE guild.id IS NOT NULL),
          share (jobs) AS (
              SELECT ceil((SELECT jobs FROM room)::numeric / greatest(count(id), 1))::bigint FROM guild),
@@ -51,44 +51,44 @@ pub async fn dispatch(
              SELECT due.id, due.run_at, row_number() OVER (PARTITION BY guild.id ORDER BY due.run_at, due.id) AS number
              FROM guild CROSS JOIN LATERAL (
                  SELECT id, run_at FROM jobs
-                 WHERE state = 'pending' AND class = $1 AND guild_id = guild.id AND run_at <= now()
+                 WHERE state = 'pending' AND queue = $1 AND guild_id = guild.id AND run_at <= now()
                  ORDER BY run_at, id LIMIT (SELECT jobs FROM share)) AS due),
          picked AS (
              SELECT id, row_number() OVER (ORDER BY number, run_at, id) AS place
              FROM turn ORDER BY place LIMIT (SELECT jobs FROM room)),
          free AS (
              SELECT id FROM jobs WHERE id = ANY(ARRAY(SELECT id FROM picked)) AND state = 'pending'
-             ORDER BY key, id FOR UPDATE SKIP LOCKED),
+             ORDER BY dedup_key, id FOR UPDATE SKIP LOCKED),
          taken AS (
-             UPDATE jobs SET state = 'queued', lease_until = now() + $3
+             UPDATE jobs SET state = 'queued', lease_expires_at = now() + $3
              WHERE id = ANY(ARRAY(SELECT id FROM free)) RETURNING id)
          SELECT (SELECT ok FROM alone), (SELECT jobs FROM room),
                 coalesce((SELECT array_agg(id ORDER BY place) FROM picked JOIN taken USING (id)), '{}')",
     )
-    .bind(class.rank())
+    .bind(queue)
     .bind(i64::try_from(window).unwrap_or(i64::MAX))
     .bind(interval(lease))
-    .bind(format!("guildex/dispatch/{class}"))
+    .bind(format!("guildex/dispatch/{queue}"))
     .bind(i64::try_from(depth).unwrap_or(i64::MAX))
     .fetch_one(pool)
     .await?;
     Ok(Dispatched { full: alone && room == 0, ids: ids.into_iter().map(JobId::from).collect() })
 }
 
-/// The jobs of a class that have been queued for longer than `age`, if they were dispatched with this `lease`.
+/// The jobs of a queue that have been queued for longer than `age`, if they were dispatched with this `lease`.
 ///
 /// # Errors
 /// If Postgres fails.
 pub async fn queued_for(
     pool: &PgPool,
-    class: JobClass,
+    queue: JobQueue,
     age: Duration,
     lease: Duration,
 ) -> Result<Vec<JobId>, StoreError> {
     let ids: Vec<Uuid> = sqlx::query_scalar(
-        "SELECT id FROM jobs WHERE state = 'queued' AND class = $1 AND lease_until < now() + $3 - $2",
+        "SELECT id FROM jobs WHERE state = 'queued' AND queue = $1 AND lease_expires_at < now() + $3 - $2",
     )
-    .bind(class.rank())
+    .bind(queue)
     .bind(interval(age))
     .bind(interval(lease))
     .fetch_all(pool)
@@ -100,11 +100,11 @@ pub async fn queued_for(
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn take_back(pool: &PgPool, ids: &[JobId]) -> Result<(), StoreError> {
+pub async fn requeue(pool: &PgPool, ids: &[JobId]) -> Result<(), StoreError> {
     sqlx::query(
         "WITH waiting AS (
-             SELECT id FROM jobs WHERE id = ANY($1) AND state = 'queued' ORDER BY key, id FOR UPDATE)
-         UPDATE jobs j SET state = 'pending', lease_until = NULL FROM waiting WHERE j.id = waiting.id",
+             SELECT id FROM jobs WHERE id = ANY($1) AND state = 'queued' ORDER BY dedup_key, id FOR UPDATE)
+         UPDATE jobs j SET state = 'pending', lease_expires_at = NULL FROM waiting WHERE j.id = waiting.id",
     )
     .bind(raw(ids))
     .execute(pool)

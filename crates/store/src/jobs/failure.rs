@@ -1,8 +1,8 @@
-//! Attempts that came to nothing, each noted in its job's history.
+//! Attempts that came to nothing, each noted in its job's log of attempts.
 
 use std::time::Duration;
 
-use guildex_types::{JobClass, JobId};
+use guildex_types::{JobId, JobQueue};
 use sqlx::PgPool;
 
 use super::{ClaimToken, interval};
@@ -23,7 +23,7 @@ pub enum Failure {
         after: Duration,
     },
     /// It took others with it, or they it: try again after this long, and alone the second time.
-    Lapse {
+    Crashed {
         /// The backoff.
         after: Duration,
     },
@@ -34,7 +34,7 @@ pub enum Failure {
 /// Notes a failed attempt: pending again after the backoff, or dead with its error if it cannot succeed or its
 /// attempts are spent. Deletions do not die: they go on. Nor does a job of which more is wanted than when it was
 /// claimed: its attempts are counted anew. The error, which must hold neither text of messages nor secrets, goes
-/// into the job's history, too. Returns whether the job is dead now.
+/// into the job's attempts_log, too. Returns whether the job is dead now.
 ///
 /// # Errors
 /// If Postgres fails.
@@ -46,20 +46,20 @@ pub async fn fail(
 ) -> Result<bool, StoreError> {
     let (permanent, lapsed, after) = match failure {
         Failure::Retry { after } => (false, false, *after),
-        Failure::Lapse { after } => (false, true, *after),
+        Failure::Crashed { after } => (false, true, *after),
         Failure::Permanent => (true, false, Duration::from_secs(60)),
     };
     let dead: Option<bool> = sqlx::query_scalar(
         "WITH held AS (
              SELECT id, spent AND NOT newer AS dies, spent AND newer AS anew
              FROM jobs, LATERAL (SELECT max_attempts IS NOT NULL AND ($4 OR attempts >= max_attempts) AS spent,
-                                        wanted_revision > claimed_revision AS newer) AS judged
+                                        target_revision > target_revision_at_claim AS newer) AS judged
              WHERE id = $1 AND claim_token = $2 AND state = 'running' FOR UPDATE OF jobs)
          UPDATE jobs j SET state = CASE WHEN dies THEN 'dead' ELSE 'pending' END,
              attempts = CASE WHEN anew THEN 0 ELSE attempts END,
              finished_at = CASE WHEN dies THEN now() END, run_at = now() + $5,
-             lapses = lapses + $6::int, error = $3, lease_until = NULL, claim_token = NULL,
-             history = with_attempt(history, attempts, worker, claimed_at, $3)
+             crash_count = crash_count + $6::int, error = $3, lease_expires_at = NULL, claim_token = NULL,
+             attempts_log = append_attempt(attempts_log, attempts, claimed_by, claimed_at, $3)
          FROM held WHERE j.id = held.id RETURNING dies",
     )
     .bind(id.get())
@@ -78,13 +78,13 @@ fn bounded(error: &str) -> String {
     error.chars().filter(|c| *c != '\0').take(MAX_ERROR).collect()
 }
 
-/// What a sweep found.
+/// What a rescue_expired found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Swept {
+pub struct Rescued {
     /// Jobs that are pending again.
-    pub returned: u64,
+    pub requeued: u64,
     /// Jobs whose last attempt did not come back.
-    pub died: u64,
+    pub dead: u64,
 }
 
 /// Returns the jobs whose lease is over. One that was running may run again after a pause that doubles with each
@@ -92,25 +92,25 @@ pub struct Swept {
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn sweep(pool: &PgPool) -> Result<Swept, StoreError> {
+pub async fn rescue_expired(pool: &PgPool) -> Result<Rescued, StoreError> {
     let states: Vec<(String,)> = sqlx::query_as(
         "WITH lapsed AS (
              SELECT id, state = 'running' AS ran,
-                    CASE WHEN lapses = 0 OR state = 'queued' THEN 0
-                         ELSE least(power(2, lapses), 300) END AS pause,
+                    CASE WHEN crash_count = 0 OR state = 'queued' THEN 0
+                         ELSE least(power(2, crash_count), 300) END AS pause,
                     state = 'running' AND max_attempts IS NOT NULL AND attempts >= max_attempts AS spent,
-                    wanted_revision > claimed_revision AS newer
-             FROM jobs WHERE state IN ('queued', 'running') AND lease_until < now()
+                    target_revision > target_revision_at_claim AS newer
+             FROM jobs WHERE state IN ('queued', 'running') AND lease_expires_at < now()
              ORDER BY id LIMIT 1000 FOR UPDATE SKIP LOCKED)
          UPDATE jobs j SET state = CASE WHEN spent AND NOT newer THEN 'dead' ELSE 'pending' END,
              attempts = CASE WHEN spent AND newer THEN 0 ELSE attempts END,
              -- Without a pause it keeps its place before those that were asked for later.
-             lapses = lapses + ran::int, run_at = CASE WHEN pause > 0 THEN now() + interval '1 second' * pause
+             crash_count = crash_count + ran::int, run_at = CASE WHEN pause > 0 THEN now() + interval '1 second' * pause
                                                        ELSE j.run_at END,
-             lease_until = NULL, claim_token = NULL,
+             lease_expires_at = NULL, claim_token = NULL,
              finished_at = CASE WHEN spent AND NOT newer THEN now() END,
              error = CASE WHEN ran THEN $1 ELSE error END,
-             history = CASE WHEN ran THEN with_attempt(history, attempts, worker, claimed_at, $1) ELSE history END
+             attempts_log = CASE WHEN ran THEN append_attempt(attempts_log, attempts, claimed_by, claimed_at, $1) ELSE attempts_log END
          FROM lapsed WHERE j.id = lapsed.id
          RETURNING j.state",
     )
@@ -118,9 +118,9 @@ pub async fn sweep(pool: &PgPool) -> Result<Swept, StoreError> {
     .fetch_all(pool)
     .await?;
     let died = states.iter().filter(|(state,)| state == "dead").count();
-    Ok(Swept {
-        returned: u64::try_from(states.len() - died).unwrap_or(u64::MAX),
-        died: u64::try_from(died).unwrap_or(u64::MAX),
+    Ok(Rescued {
+        requeued: u64::try_from(states.len() - died).unwrap_or(u64::MAX),
+        dead: u64::try_from(died).unwrap_or(u64::MAX),
     })
 }
 
@@ -128,17 +128,17 @@ pub async fn sweep(pool: &PgPool) -> Result<Swept, StoreError> {
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn bury_undecodable(pool: &PgPool, class: JobClass, raw: &str) -> Result<(), StoreError> {
+pub async fn dead_letter(pool: &PgPool, queue: JobQueue, raw: &str) -> Result<(), StoreError> {
     let raw: String = raw.chars().filter(|c| *c != '\0').take(4_000).collect();
     sqlx::query(
-        "INSERT INTO jobs (id, kind, class, payload, state, finished_at, error)
+        "INSERT INTO jobs (id, kind, queue, payload, state, finished_at, error)
          SELECT $1, 'undecodable', $2, jsonb_build_object('raw', $3::text), 'dead', now(),
                 'not a job id: came out of Redis'
          WHERE NOT EXISTS (SELECT FROM jobs WHERE state = 'dead' AND guild_id IS NULL
                            AND payload = jsonb_build_object('raw', $3::text))",
     )
     .bind(JobId::new().get())
-    .bind(class.rank())
+    .bind(queue)
     .bind(raw)
     .execute(pool)
     .await?;

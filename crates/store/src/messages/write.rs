@@ -3,22 +3,22 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, SubsecRound, Utc};
-use guildex_types::{ChannelId, GuildId, Message, MessageId, MessageKind, Skip};
+use guildex_types::{ChannelId, ExcludedReason, GuildId, Message, MessageId, MessageKind};
 use sqlx::PgConnection;
 
-use super::{Placed, PlacedRow, words};
+use super::{AssignedMessage, PlacedRow, words};
 use crate::StoreError;
 use crate::copy::Rows;
 
 /// A message that is not stored yet, and its place.
 #[derive(Debug, Clone, Copy)]
-pub struct Fresh<'a> {
+pub struct NewMessage<'a> {
     /// The message.
     pub message: &'a Message,
     /// Why it takes no part in sessions, if it does not.
-    pub skip: Option<Skip>,
+    pub excluded_reason: Option<ExcludedReason>,
     /// The first message of its session; `None` for one that takes no part.
-    pub session_first: Option<MessageId>,
+    pub first_message_id: Option<MessageId>,
 }
 
 /// Which of these messages of one channel have rows, be they tombstones.
@@ -64,7 +64,7 @@ pub async fn insert(
     tx: &mut PgConnection,
     guild: GuildId,
     channel: ChannelId,
-    fresh: &[Fresh<'_>],
+    fresh: &[NewMessage<'_>],
 ) -> Result<(), StoreError> {
     match fresh.len() {
         0 => Ok(()),
@@ -77,7 +77,7 @@ async fn state(
     tx: &mut PgConnection,
     guild: GuildId,
     channel: ChannelId,
-    fresh: &[Fresh<'_>],
+    fresh: &[NewMessage<'_>],
 ) -> Result<(), StoreError> {
     // Mentions are a list a message, and UNNEST flattens lists: they travel as array literals.
     let mentions = |message: &Message| {
@@ -86,13 +86,13 @@ async fn state(
     };
     sqlx::query(
         "INSERT INTO messages (guild_id, channel_id, id, author_id, author_name, is_bot, is_system, sent_at,
-                               edited_at, reply_to, mentions, text, words, skip, session_first)
+                               edited_at, reply_to, mentions, text, words, excluded_reason, first_message_id)
          SELECT $1, $2, u.id, u.author_id, u.author_name, u.is_bot, u.is_system, u.sent_at, u.edited_at, u.reply_to,
-                u.mentions::bigint[], u.text, u.words, u.skip, u.session_first
+                u.mentions::bigint[], u.text, u.words, u.excluded_reason, u.first_message_id
          FROM UNNEST($3::bigint[], $4::bigint[], $5::text[], $6::bool[], $7::bool[], $8::timestamptz[],
                      $9::timestamptz[], $10::bigint[], $11::text[], $12::text[], $13::int[], $14::text[], $15::bigint[])
               AS u (id, author_id, author_name, is_bot, is_system, sent_at,
-                    edited_at, reply_to, mentions, text, words, skip, session_first)",
+                    edited_at, reply_to, mentions, text, words, excluded_reason, first_message_id)",
     )
     .bind(guild.get())
     .bind(channel.get())
@@ -107,8 +107,8 @@ async fn state(
     .bind(fresh.iter().map(|new| mentions(new.message)).collect::<Vec<_>>())
     .bind(fresh.iter().map(|new| new.message.text.as_str()).collect::<Vec<_>>())
     .bind(fresh.iter().map(|new| words(new.message)).collect::<Vec<_>>())
-    .bind(fresh.iter().map(|new| new.skip.map(Skip::as_str)).collect::<Vec<_>>())
-    .bind(fresh.iter().map(|new| new.session_first.map(MessageId::get)).collect::<Vec<_>>())
+    .bind(fresh.iter().map(|new| new.excluded_reason.map(ExcludedReason::as_str)).collect::<Vec<_>>())
+    .bind(fresh.iter().map(|new| new.first_message_id.map(MessageId::get)).collect::<Vec<_>>())
     .execute(tx)
     .await?;
     Ok(())
@@ -118,10 +118,10 @@ async fn copy(
     tx: &mut PgConnection,
     guild: GuildId,
     channel: ChannelId,
-    fresh: &[Fresh<'_>],
+    fresh: &[NewMessage<'_>],
 ) -> Result<(), StoreError> {
     let mut rows = Rows::new(15);
-    for Fresh { message, skip, session_first } in fresh {
+    for NewMessage { message, excluded_reason, first_message_id } in fresh {
         rows.begin()
             .bigint(guild.get())
             .bigint(channel.get())
@@ -136,13 +136,13 @@ async fn copy(
             .bigints(message.links.mentions.iter().map(|id| id.get()))
             .text(message.text.as_str())
             .integer(words(message))
-            .text(skip.map(Skip::as_str))
-            .bigint(session_first.map(MessageId::get));
+            .text(excluded_reason.map(ExcludedReason::as_str))
+            .bigint(first_message_id.map(MessageId::get));
     }
     rows.copy(
         tx,
         "COPY messages (guild_id, channel_id, id, author_id, author_name, is_bot, is_system, sent_at, edited_at,
-                        reply_to, mentions, text, words, skip, session_first)
+                        reply_to, mentions, text, words, excluded_reason, first_message_id)
          FROM STDIN (FORMAT BINARY)",
     )
     .await
@@ -156,25 +156,25 @@ async fn copy(
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn revise(
+pub async fn apply_edits(
     tx: &mut PgConnection,
     guild: GuildId,
     channel: ChannelId,
-    messages: &[(&Message, Option<Skip>)],
-) -> Result<Vec<Placed>, StoreError> {
+    messages: &[(&Message, Option<ExcludedReason>)],
+) -> Result<Vec<AssignedMessage>, StoreError> {
     if messages.is_empty() {
         return Ok(Vec::new());
     }
     let rows: Vec<PlacedRow> = sqlx::query_as(
         "UPDATE messages m
          SET edited_at = u.edited_at, author_name = u.author_name, text = u.text, words = u.words,
-             skip = CASE WHEN m.session_first IS NULL THEN u.skip END
+             excluded_reason = CASE WHEN m.first_message_id IS NULL THEN u.excluded_reason END
          FROM UNNEST($3::bigint[], $4::text[], $5::timestamptz[], $6::text[], $7::int[], $8::text[])
-              AS u (id, author_name, edited_at, text, words, skip)
+              AS u (id, author_name, edited_at, text, words, excluded_reason)
          WHERE m.guild_id = $1 AND m.channel_id = $2 AND m.id = u.id AND m.deleted_at IS NULL
            AND m.id BETWEEN (SELECT min(id) FROM UNNEST($3) AS id) AND (SELECT max(id) FROM UNNEST($3) AS id)
            AND coalesce(u.edited_at, '-infinity') > coalesce(m.edited_at, '-infinity')
-         RETURNING m.id, m.author_id, m.sent_at, m.reply_to, m.mentions, m.session_first",
+         RETURNING m.id, m.author_id, m.sent_at, m.reply_to, m.mentions, m.first_message_id",
     )
     .bind(guild.get())
     .bind(channel.get())
@@ -183,7 +183,12 @@ pub async fn revise(
     .bind(messages.iter().map(|(m, _)| m.edited_at).collect::<Vec<Option<DateTime<Utc>>>>())
     .bind(messages.iter().map(|(m, _)| m.text.as_str()).collect::<Vec<_>>())
     .bind(messages.iter().map(|(m, _)| words(m)).collect::<Vec<_>>())
-    .bind(messages.iter().map(|(_, skip)| skip.map(Skip::as_str)).collect::<Vec<_>>())
+    .bind(
+        messages
+            .iter()
+            .map(|(_, excluded_reason)| excluded_reason.map(ExcludedReason::as_str))
+            .collect::<Vec<_>>(),
+    )
     .fetch_all(tx)
     .await?;
     rows.into_iter().map(PlacedRow::read).collect()

@@ -13,7 +13,7 @@ pub struct Span {
     /// The channel or thread.
     pub channel_id: ChannelId,
     /// The first message of the session that the part is of.
-    pub session_first: MessageId,
+    pub first_message_id: MessageId,
     /// Its first message.
     pub from: (DateTime<Utc>, MessageId),
     /// Its last message.
@@ -66,22 +66,22 @@ pub async fn neighbours(
 ) -> Result<Vec<Neighbour>, StoreError> {
     let rows: Vec<NeighbourRow> = sqlx::query_as(
         "SELECT u.place, n.earlier, n.id, n.author_id, n.author_name, n.sent_at, n.text,
-                n.session_first = u.session_first AS in_session
+                n.first_message_id = u.first_message_id AS in_session
          FROM UNNEST($2::bigint[], $3::bigint[], $4::timestamptz[], $5::bigint[], $6::timestamptz[], $7::bigint[])
-              WITH ORDINALITY AS u (channel_id, session_first, from_time, from_id, to_time, to_id, place)
+              WITH ORDINALITY AS u (channel_id, first_message_id, from_time, from_id, to_time, to_id, place)
          CROSS JOIN LATERAL (
              (SELECT true AS earlier, m.id, m.author_id, m.author_name, m.sent_at, left(m.text, $9) AS text,
-                     m.session_first
+                     m.first_message_id
               FROM messages m
-              WHERE m.guild_id = $1 AND m.channel_id = u.channel_id AND m.session_first IS NOT NULL
-                AND m.skip IS NULL AND m.deleted_at IS NULL AND m.text <> ''
+              WHERE m.guild_id = $1 AND m.channel_id = u.channel_id AND m.first_message_id IS NOT NULL
+                AND m.excluded_reason IS NULL AND m.deleted_at IS NULL AND m.text <> ''
                 AND (m.sent_at, m.id) < (u.from_time, u.from_id)
               ORDER BY m.sent_at DESC, m.id DESC LIMIT $8)
              UNION ALL
-             (SELECT false, m.id, m.author_id, m.author_name, m.sent_at, left(m.text, $9), m.session_first
+             (SELECT false, m.id, m.author_id, m.author_name, m.sent_at, left(m.text, $9), m.first_message_id
               FROM messages m
-              WHERE m.guild_id = $1 AND m.channel_id = u.channel_id AND m.session_first IS NOT NULL
-                AND m.skip IS NULL AND m.deleted_at IS NULL AND m.text <> ''
+              WHERE m.guild_id = $1 AND m.channel_id = u.channel_id AND m.first_message_id IS NOT NULL
+                AND m.excluded_reason IS NULL AND m.deleted_at IS NULL AND m.text <> ''
                 AND (m.sent_at, m.id) > (u.to_time, u.to_id)
               ORDER BY m.sent_at, m.id LIMIT $8)) n
          WHERE $10::bigint[] IS NULL OR u.channel_id = ANY($10)
@@ -89,7 +89,7 @@ pub async fn neighbours(
     )
     .bind(guild.get())
     .bind(spans.iter().map(|span| span.channel_id.get()).collect::<Vec<_>>())
-    .bind(spans.iter().map(|span| span.session_first.get()).collect::<Vec<_>>())
+    .bind(spans.iter().map(|span| span.first_message_id.get()).collect::<Vec<_>>())
     .bind(spans.iter().map(|span| span.from.0).collect::<Vec<_>>())
     .bind(spans.iter().map(|span| span.from.1.get()).collect::<Vec<_>>())
     .bind(spans.iter().map(|span| span.to.0).collect::<Vec<_>>())

@@ -9,7 +9,7 @@ use crate::StoreError;
 /// can say or ask for. What is in no session has no entry.
 const WORDS: &str =
     "USING gin ((to_tsvector('simple', text) || array_to_tsvector(ARRAY['guild ' || guild_id::text])))
-    WHERE session_first IS NOT NULL AND deleted_at IS NULL";
+    WHERE first_message_id IS NOT NULL AND deleted_at IS NULL";
 
 /// Sees to it that there is an index of the words of all messages, [`by_words`](super::by_words) being slow without.
 /// Nobody waits while it is made, partition by partition; one that was broken off goes on where it was. While another
@@ -17,7 +17,7 @@ const WORDS: &str =
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn index_words(pool: &PgPool) -> Result<(), StoreError> {
+pub async fn ensure_word_index(pool: &PgPool) -> Result<(), StoreError> {
     let complete: Option<bool> = sqlx::query_scalar(
         "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('messages_words')",
     )

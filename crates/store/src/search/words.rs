@@ -125,15 +125,15 @@ async fn matches(
                  SELECT s.id, s.ended_at, m.id AS message_id, m.sent_at, m.text
                  FROM messages m
                  JOIN sessions s ON s.guild_id = m.guild_id AND s.channel_id = m.channel_id
-                      AND s.first_message_id = m.session_first AND s.deleted_at IS NULL
-                 WHERE m.guild_id = $1 AND m.session_first IS NOT NULL AND m.deleted_at IS NULL AND m.skip IS NULL
+                      AND s.first_message_id = m.first_message_id AND s.deleted_at IS NULL
+                 WHERE m.guild_id = $1 AND m.first_message_id IS NOT NULL AND m.deleted_at IS NULL AND m.excluded_reason IS NULL
                    AND to_tsvector('simple', m.text) || array_to_tsvector(ARRAY['guild ' || m.guild_id::text])
                        @@ (quote_literal('guild ' || $1::text)::tsquery && $2::text::tsquery)
                    AND ($3::bigint[] IS NULL OR m.channel_id = ANY($3))
                    AND ($4::bigint[] IS NULL OR EXISTS (
                        SELECT FROM messages a
                        WHERE a.guild_id = s.guild_id AND a.channel_id = s.channel_id
-                         AND a.session_first = s.first_message_id AND a.deleted_at IS NULL AND a.text <> ''
+                         AND a.first_message_id = s.first_message_id AND a.deleted_at IS NULL AND a.text <> ''
                          AND a.author_id = ANY($4)))
                    AND ($5::timestamptz IS NULL OR s.ended_at >= $5)
                    AND ($6::timestamptz IS NULL OR s.started_at < $6)

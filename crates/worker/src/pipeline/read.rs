@@ -92,7 +92,7 @@ async fn begin_rewrite(parts: &Parts, drafted: Drafted) -> Drafted {
 fn session_of(part: &Part) -> Option<SessionId> {
     match part.job().task {
         Task::IndexSession { session_id } | Task::DeleteSession { session_id } => Some(session_id),
-        Task::DeleteMessages { .. } | Task::BackfillChannel { .. } | Task::RemovePoints { .. } => None,
+        Task::BackfillChannel { .. } | Task::RemovePoints { .. } => None,
     }
 }
 
@@ -100,7 +100,7 @@ type Planned = Result<(Session, Plan<PointDraft>), Outcome>;
 
 /// Tokenising takes a core for a while, so it does not happen on the runtime's threads.
 async fn plan_all(parts: Arc<Parts>, found: Vec<(Part, Session)>) -> Vec<(Part, Planned)> {
-    let embedder = match parts.target.state.is_kept_in_step() {
+    let embedder = match parts.target.state.is_maintained() {
         true => parts.models.get(&parts.target.model).await.map(Some),
         false => Ok(None),
     };

@@ -133,7 +133,7 @@ async fn write_points(parts: Arc<Parts>, changes: Changes) -> Result<(), Error> 
 async fn sweep(parts: &Parts, batch: &[Work<Point>]) -> Result<(), Stopped> {
     let written = batch.iter().filter(|work| matches!(work.plan, Plan::Write { .. }));
     let read: Vec<_> = written.map(|w| (w.session.guild_id, w.session.id, w.session.revision)).collect();
-    let outrun = || sessions::outrun(&parts.pool, &read, &parts.target.model);
+    let outrun = || sessions::superseded(&parts.pool, &read, &parts.target.model);
     let Ok(outrun) = until_stored("looking for newer revisions", outrun).await else { return Ok(()) };
     let mut older = Older::new();
     for (guild, session, revision) in outrun {

@@ -24,7 +24,7 @@ use guildex_store::channels::Channel;
 use guildex_store::status::ModelStatus;
 use guildex_store::{models, search, status};
 use guildex_types::{
-    Author, ChannelId, GuildId, JobClass, Links, Message, MessageId, MessageKind, ModelSlug, PointId,
+    Author, ChannelId, GuildId, JobQueue, Links, Message, MessageId, MessageKind, ModelSlug, PointId,
     Revision, SearchText, SessionId,
 };
 use guildex_worker::{Worker, WorkerConfig};
@@ -548,7 +548,7 @@ impl World {
         let collection = CollectionName::new(BASE, model.slug()).unwrap();
         let ready = [model.clone() as Arc<dyn Embedder>, next.clone()];
         let models = Arc::new(Models::ready(ready));
-        models::begin_with(&pool, model.slug(), model.dimensions()).await.unwrap();
+        models::ensure_active(&pool, model.slug(), model.dimensions()).await.unwrap();
         let channel = Channel {
             guild_id: 1.try_into().unwrap(),
             guild_name: "Makers".to_owned(),
@@ -575,10 +575,10 @@ impl World {
     }
 
     pub async fn ingest(&self, messages: &[Message]) {
-        self.ingest_as(JobClass::Live, messages).await;
+        self.ingest_as(JobQueue::Live, messages).await;
     }
 
-    pub async fn ingest_as(&self, class: JobClass, messages: &[Message]) {
+    pub async fn ingest_as(&self, class: JobQueue, messages: &[Message]) {
         self.ingest.messages(&self.channel, messages, class).await.unwrap();
     }
 
@@ -608,7 +608,7 @@ impl World {
 
     /// The same queues for a worker that does not wait when it is told to stop.
     pub async fn impatient_queues(&self) -> Queues {
-        let queue = testing::layout(&self.queues, JobClass::Live).active_jobs_list();
+        let queue = testing::layout(&self.queues, JobQueue::Live).active_jobs_list();
         let prefix = queue.split_once(":live").unwrap().0.to_owned();
         let config = guildex_queue::Config { prefix, stop_grace: Duration::ZERO, ..testing::config() };
         Queues::connect(&config).await.unwrap()
@@ -646,7 +646,7 @@ impl World {
     /// All leases are over.
     pub async fn lapse(&self) {
         sqlx::query(
-            "UPDATE jobs SET lease_until = now() - interval '1 second' WHERE lease_until IS NOT NULL",
+            "UPDATE jobs SET lease_expires_at = now() - interval '1 second' WHERE lease_expires_at IS NOT NULL",
         )
         .execute(&self.pool)
         .await
@@ -669,7 +669,7 @@ impl World {
     /// The errors of the one dead job's attempts.
     pub async fn dead_history(&self) -> Vec<String> {
         sqlx::query_scalar(
-            "SELECT attempt->>'error' FROM jobs, jsonb_array_elements(history) AS attempt WHERE state = 'dead'",
+            "SELECT attempt->>'error' FROM jobs, jsonb_array_elements(attempts_log) AS attempt WHERE state = 'dead'",
         )
         .fetch_all(&self.pool)
         .await
@@ -683,7 +683,7 @@ impl World {
 
     /// The database and the corner of Redis, for another process.
     pub fn addresses(&self) -> (String, String) {
-        let queue = testing::layout(&self.queues, JobClass::Live).active_jobs_list();
+        let queue = testing::layout(&self.queues, JobQueue::Live).active_jobs_list();
         let prefix = queue.split_once(":live").unwrap().0.to_owned();
         let mut url = url::Url::parse(&std::env::var("DATABASE_URL").unwrap()).unwrap();
         url.set_path(self.pool.connect_options().get_database().unwrap());
@@ -776,7 +776,7 @@ impl World {
         assert_eq!(counts, noted, "the points are not those of the books");
         for ((session, _), (_, messages)) in &stored {
             let live: Vec<i64> = sqlx::query_scalar(
-                "SELECT m.id FROM messages m JOIN sessions s ON m.session_first = s.first_message_id
+                "SELECT m.id FROM messages m JOIN sessions s ON m.first_message_id = s.first_message_id
                  WHERE s.id = $1 AND m.deleted_at IS NULL",
             )
             .bind(session)

@@ -4,7 +4,7 @@ use anyhow::Context;
 use guildex_consistency::adopt::{collection_of, verify};
 use guildex_consistency::verify::Request;
 use guildex_index::{VectorIndex, Which};
-use guildex_store::models::{self, Kept, ModelState};
+use guildex_store::models::{self, IndexModel, ModelState};
 use guildex_types::GuildId;
 use sqlx::PgPool;
 
@@ -70,7 +70,7 @@ async fn server(app: &App, pool: Option<&PgPool>) -> Vec<Check> {
 
 async fn collections(app: &App, pool: Option<&PgPool>, index: Arc<dyn VectorIndex>) -> Vec<Check> {
     let kept = match pool {
-        Some(pool) => models::kept(pool).await.ok(),
+        Some(pool) => models::list(pool).await.ok(),
         None => None,
     };
     let (Some(pool), Some(kept)) = (pool, kept) else {
@@ -84,7 +84,7 @@ async fn collections(app: &App, pool: Option<&PgPool>, index: Arc<dyn VectorInde
 }
 
 /// Whether it is there, this database's and as it ought to be, and can be read.
-async fn collection(app: &App, pool: &PgPool, index: &dyn VectorIndex, model: &Kept) -> Check {
+async fn collection(app: &App, pool: &PgPool, index: &dyn VectorIndex, model: &IndexModel) -> Check {
     let base = &app.config().index.collection_prefix;
     let advice = "`guildex init` makes what is missing; `guildex init --recreate` takes the place of what is another's \
                   or does not fit, and all is indexed again";

@@ -1,5 +1,5 @@
 use anyhow::{Context, ensure};
-use guildex_store::models::{self, Kept};
+use guildex_store::models::{self, IndexModel};
 use sqlx::PgPool;
 
 use super::check::{Check, Finding, PATIENCE};
@@ -8,15 +8,15 @@ use crate::config::models::Provider;
 
 /// Every model whose collection is kept in step; the configured one where the database cannot be asked.
 pub async fn check(app: &App, pool: Option<&PgPool>) -> Vec<Check> {
-    let mut wanted: Vec<Kept> = Vec::new();
+    let mut wanted: Vec<IndexModel> = Vec::new();
     if let Some(pool) = pool {
-        wanted = models::kept(pool).await.unwrap_or_default();
-        wanted.retain(|model| model.state.is_kept_in_step());
+        wanted = models::list(pool).await.unwrap_or_default();
+        wanted.retain(|model| model.state.is_maintained());
     }
     if wanted.is_empty() {
         let (slug, dimensions) = app.first_model();
         let state = models::ModelState::Active;
-        wanted.push(Kept { slug: slug.clone(), dimensions, state, index_id: None });
+        wanted.push(IndexModel { slug: slug.clone(), dimensions, state, index_id: None });
     }
     let mut checks = Vec::with_capacity(wanted.len());
     for model in wanted {
@@ -25,7 +25,7 @@ pub async fn check(app: &App, pool: Option<&PgPool>) -> Vec<Check> {
     checks
 }
 
-async fn one(app: &App, model: &Kept) -> Check {
+async fn one(app: &App, model: &IndexModel) -> Check {
     let advice = "`scripts/model` brings ONNX Runtime and the default model; model.dir, model.onnxruntime or \
                   [models.NAME] say where others are";
     Check::run(format!("model {}", model.slug), PATIENCE, advice, async {

@@ -26,7 +26,7 @@ fn point(first: i64, revision: i64) -> Point {
     let model: ModelSlug = "model-fp32".parse().unwrap();
     let time = chrono::DateTime::from_timestamp_nanos(1_700_000_000_000_000_000);
     Point {
-        id: PointId::of(guild(), channel, message, &model, 0),
+        id: PointId::new(guild(), channel, message, &model, 0),
         dense: dense(first),
         bm25: bm25::document(&format!("hello {first}"), Language::None),
         payload: Payload {
@@ -36,7 +36,7 @@ fn point(first: i64, revision: i64) -> Point {
             message_ids: vec![message],
             start_time: time,
             end_time: time,
-            session_id: SessionId::of(guild(), channel, message),
+            session_id: SessionId::new(guild(), channel, message),
             chunk: 0,
             revision: revision.into(),
             message_count: 1,

@@ -11,11 +11,11 @@ use crate::StoreError;
 
 /// Messages of one session that were buried together, or those of one channel that were in none.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Buried {
+pub struct SoftDeleted {
     /// Their channel or thread.
     pub channel_id: ChannelId,
     /// The first message of their session, if they were in one.
-    pub session_first: Option<MessageId>,
+    pub first_message_id: Option<MessageId>,
     /// How many there were.
     pub messages: u64,
     /// When the last of them was sent.
@@ -27,20 +27,20 @@ pub struct Buried {
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn bury(
+pub async fn messages(
     tx: &mut PgConnection,
     guild: GuildId,
     channel: ChannelId,
     ids: &[MessageId],
-) -> Result<Vec<Buried>, StoreError> {
+) -> Result<Vec<SoftDeleted>, StoreError> {
     let rows: Vec<BuriedRow> = sqlx::query_as(
         "WITH buried AS (
              UPDATE messages m SET deleted_at = now(), text = '', words = 0, author_name = ''
              FROM UNNEST($3::bigint[]) AS u (id)
              WHERE m.guild_id = $1 AND m.channel_id = $2 AND m.id = u.id AND m.deleted_at IS NULL
                AND m.id BETWEEN (SELECT min(id) FROM UNNEST($3) AS id) AND (SELECT max(id) FROM UNNEST($3) AS id)
-             RETURNING m.channel_id, m.session_first, m.sent_at)
-         SELECT channel_id, session_first, count(*) AS messages, max(sent_at) AS latest FROM buried GROUP BY 1, 2",
+             RETURNING m.channel_id, m.first_message_id, m.sent_at)
+         SELECT channel_id, first_message_id, count(*) AS messages, max(sent_at) AS latest FROM buried GROUP BY 1, 2",
     )
     .bind(guild.get())
     .bind(channel.get())
@@ -54,19 +54,19 @@ pub async fn bury(
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn bury_anywhere(
+pub async fn messages_in_any_channel(
     tx: &mut PgConnection,
     guild: GuildId,
     ids: &[MessageId],
-) -> Result<Vec<Buried>, StoreError> {
+) -> Result<Vec<SoftDeleted>, StoreError> {
     let rows: Vec<BuriedRow> = sqlx::query_as(
         "WITH buried AS (
              UPDATE messages m SET deleted_at = now(), text = '', words = 0, author_name = ''
              FROM channels c
              WHERE c.guild_id = $1 AND m.guild_id = c.guild_id AND m.channel_id = c.id AND m.id = ANY($2)
                AND m.deleted_at IS NULL
-             RETURNING m.channel_id, m.session_first, m.sent_at)
-         SELECT channel_id, session_first, count(*) AS messages, max(sent_at) AS latest FROM buried GROUP BY 1, 2",
+             RETURNING m.channel_id, m.first_message_id, m.sent_at)
+         SELECT channel_id, first_message_id, count(*) AS messages, max(sent_at) AS latest FROM buried GROUP BY 1, 2",
     )
     .bind(guild.get())
     .bind(raw(ids))
@@ -79,17 +79,17 @@ pub async fn bury_anywhere(
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn bury_member(
+pub async fn messages_of_member(
     tx: &mut PgConnection,
     guild: GuildId,
     member: UserId,
-) -> Result<Vec<Buried>, StoreError> {
+) -> Result<Vec<SoftDeleted>, StoreError> {
     let rows: Vec<BuriedRow> = sqlx::query_as(
         "WITH buried AS (
              UPDATE messages SET deleted_at = now(), text = '', words = 0, author_name = ''
              WHERE guild_id = $1 AND author_id = $2 AND deleted_at IS NULL
-             RETURNING channel_id, session_first, sent_at)
-         SELECT channel_id, session_first, count(*) AS messages, max(sent_at) AS latest FROM buried GROUP BY 1, 2",
+             RETURNING channel_id, first_message_id, sent_at)
+         SELECT channel_id, first_message_id, count(*) AS messages, max(sent_at) AS latest FROM buried GROUP BY 1, 2",
     )
     .bind(guild.get())
     .bind(member.get())
@@ -102,13 +102,13 @@ pub async fn bury_member(
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn bury_overdue(
+pub async fn messages_sent_before(
     tx: &mut PgConnection,
     guild: GuildId,
     channel: ChannelId,
     overdue: DateTime<Utc>,
     limit: i64,
-) -> Result<Vec<Buried>, StoreError> {
+) -> Result<Vec<SoftDeleted>, StoreError> {
     let rows: Vec<BuriedRow> = sqlx::query_as(
         "WITH buried AS (
              UPDATE messages SET deleted_at = now(), text = '', words = 0, author_name = ''
@@ -116,8 +116,8 @@ pub async fn bury_overdue(
                  SELECT id FROM messages
                  WHERE guild_id = $1 AND channel_id = $2 AND deleted_at IS NULL AND sent_at <= $3
                  ORDER BY sent_at, id LIMIT $4)
-             RETURNING channel_id, session_first, sent_at)
-         SELECT channel_id, session_first, count(*) AS messages, max(sent_at) AS latest FROM buried GROUP BY 1, 2",
+             RETURNING channel_id, first_message_id, sent_at)
+         SELECT channel_id, first_message_id, count(*) AS messages, max(sent_at) AS latest FROM buried GROUP BY 1, 2",
     )
     .bind(guild.get())
     .bind(channel.get())
@@ -132,7 +132,7 @@ pub async fn bury_overdue(
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn overdue_channels(
+pub async fn channels_with_messages_before(
     db: &mut PgConnection,
     guild: GuildId,
     overdue: DateTime<Utc>,
@@ -156,17 +156,17 @@ pub async fn overdue_channels(
 #[derive(FromRow)]
 struct BuriedRow {
     channel_id: i64,
-    session_first: Option<i64>,
+    first_message_id: Option<i64>,
     messages: i64,
     latest: DateTime<Utc>,
 }
 
-fn read(rows: Vec<BuriedRow>) -> Result<Vec<Buried>, StoreError> {
+fn read(rows: Vec<BuriedRow>) -> Result<Vec<SoftDeleted>, StoreError> {
     rows.into_iter()
         .map(|row| {
-            Ok(Buried {
+            Ok(SoftDeleted {
                 channel_id: row.channel_id.try_into()?,
-                session_first: row.session_first.map(MessageId::try_from).transpose()?,
+                first_message_id: row.first_message_id.map(MessageId::try_from).transpose()?,
                 messages: u64::try_from(row.messages).unwrap_or(0),
                 latest: row.latest,
             })
@@ -178,9 +178,9 @@ fn raw(ids: &[MessageId]) -> Vec<i64> {
     ids.iter().map(|id| id.get()).collect()
 }
 
-/// What [`raze`] took away.
+/// What [`delete_channels`] took away.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Razed {
+pub struct DeletedChannels {
     /// Live messages.
     pub messages: u64,
     /// When the last message was sent, tombstones included.
@@ -196,12 +196,12 @@ pub struct Razed {
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn raze(
+pub async fn delete_channels(
     tx: &mut PgConnection,
     guild: GuildId,
     channels: &[ChannelId],
     eligible: Eligibility,
-) -> Result<Razed, StoreError> {
+) -> Result<DeletedChannels, StoreError> {
     let ids: Vec<i64> = channels.iter().map(|channel| channel.get()).collect();
     let buried: Vec<(Uuid, i64, bool)> = sqlx::query_as(
         "WITH living AS (
@@ -209,13 +209,13 @@ pub async fn raze(
              WHERE guild_id = $1 AND channel_id = ANY($2) AND deleted_at IS NULL ORDER BY id FOR UPDATE),
          fresh AS MATERIALIZED (SELECT *, nextval('session_revisions') AS revision FROM living)
          UPDATE sessions s
-         SET revision = f.revision, removed_revision = f.revision, message_count = 0, word_count = 0,
+         SET revision = f.revision, last_removal_revision = f.revision, message_count = 0, word_count = 0,
              started_at = NULL, ended_at = NULL, deleted_at = now()
          FROM fresh f WHERE s.id = f.id
          RETURNING s.id, s.revision,
                    f.was_eligible
                    OR EXISTS (SELECT FROM indexed_sessions i WHERE i.session_id = s.id)
-                   OR EXISTS (SELECT FROM jobs j WHERE j.key = 'session/' || s.guild_id || '/' || s.id
+                   OR EXISTS (SELECT FROM jobs j WHERE j.dedup_key = 'session/' || s.guild_id || '/' || s.id
                               AND j.state IN ('pending', 'queued', 'running'))",
     )
     .bind(guild.get())
@@ -245,5 +245,5 @@ pub async fn raze(
         .map(|(id, revision, _)| (id.into(), revision.into()))
         .collect();
     indexed.sort_unstable();
-    Ok(Razed { messages: u64::try_from(messages).unwrap_or(0), latest, sessions, indexed })
+    Ok(DeletedChannels { messages: u64::try_from(messages).unwrap_or(0), latest, sessions, indexed })
 }

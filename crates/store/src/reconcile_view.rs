@@ -5,33 +5,33 @@ use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
 
 use crate::StoreError;
-use crate::books::Book;
+use crate::indexed_sessions::IndexedSession;
 
 /// A session id, and what the guild knows of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
+pub struct SessionState {
     /// The session.
     pub session_id: SessionId,
     /// Where it is.
-    pub place: Place,
+    pub lookup: Lookup,
     /// Whether a job for it is not finished: what is not in step may be on its way.
     pub is_busy: bool,
 }
 
 /// Where a session is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum Lookup {
     /// In the guild, live or as a tombstone.
-    Here(Here),
+    Found(FoundSession),
     /// In another guild.
-    Elsewhere,
+    OtherGuild,
     /// Nowhere.
-    Nowhere,
+    NotFound,
 }
 
 /// A session of the guild.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Here {
+pub struct FoundSession {
     /// Its channel or thread.
     pub channel_id: ChannelId,
     /// The message that names it.
@@ -43,22 +43,24 @@ pub struct Here {
     /// Whether it is live and worth a place in the index.
     pub is_eligible: bool,
     /// What the model's collection holds of it, as far as the books know.
-    pub book: Option<Book>,
+    pub indexed: Option<IndexedSession>,
 }
 
 /// How sessions stand with a guild and a model's collection, in the order in which they are named, each at one moment.
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn of_sessions(
+pub async fn lookup(
     pool: &PgPool,
     guild: GuildId,
     model: &ModelSlug,
     eligible: Eligibility,
     sessions: &[SessionId],
-) -> Result<Vec<Standing>, StoreError> {
+) -> Result<Vec<SessionState>, StoreError> {
     let key = |session: &SessionId| {
-        Job { guild_id: guild, task: Task::IndexSession { session_id: *session } }.key().unwrap_or_default()
+        Job { guild_id: guild, task: Task::IndexSession { session_id: *session } }
+            .dedup_key()
+            .unwrap_or_default()
     };
     let rows: Vec<Row> = sqlx::query_as(
         // A backfill asks for what the books lack, once it gets there.
@@ -66,9 +68,9 @@ pub async fn of_sessions(
                 s.deleted_at IS NULL AND is_eligible(s.message_count, s.word_count, $5, $6) AS is_eligible,
                 i.point_revision, i.indexed_revision, i.content_hash, i.points,
                 s.id IS NULL AND EXISTS (SELECT FROM sessions o WHERE o.id = u.id) AS is_elsewhere,
-                EXISTS (SELECT FROM jobs j WHERE j.key = u.key AND j.state IN ('pending', 'queued', 'running'))
+                EXISTS (SELECT FROM jobs j WHERE j.dedup_key = u.key AND j.state IN ('pending', 'queued', 'running'))
                 OR (i.indexed_revision IS DISTINCT FROM s.revision AND EXISTS (
-                    SELECT FROM jobs j WHERE j.key = 'backfill/' || s.guild_id || '/' || s.channel_id
+                    SELECT FROM jobs j WHERE j.dedup_key = 'backfill/' || s.guild_id || '/' || s.channel_id
                     AND j.state IN ('pending', 'queued', 'running'))) AS is_busy
          FROM UNNEST($3::uuid[], $4::text[]) WITH ORDINALITY AS u (id, key, number)
          LEFT JOIN sessions s ON s.id = u.id AND s.guild_id = $1
@@ -103,25 +105,25 @@ struct Row {
 }
 
 impl Row {
-    fn read(self) -> Result<Standing, StoreError> {
+    fn read(self) -> Result<SessionState, StoreError> {
         let session_id = self.id.into();
-        let place = match (self.channel_id, self.first_message_id, self.revision) {
-            (Some(channel), Some(first), Some(revision)) => Place::Here(Here {
+        let lookup = match (self.channel_id, self.first_message_id, self.revision) {
+            (Some(channel), Some(first), Some(revision)) => Lookup::Found(FoundSession {
                 channel_id: channel.try_into()?,
                 first_message_id: first.try_into()?,
                 revision: revision.into(),
                 is_live: self.is_live,
                 is_eligible: self.is_eligible.unwrap_or(false),
-                book: self.book(session_id),
+                indexed: self.book(session_id),
             }),
-            _ if self.is_elsewhere => Place::Elsewhere,
-            _ => Place::Nowhere,
+            _ if self.is_elsewhere => Lookup::OtherGuild,
+            _ => Lookup::NotFound,
         };
-        Ok(Standing { session_id, place, is_busy: self.is_busy })
+        Ok(SessionState { session_id, lookup, is_busy: self.is_busy })
     }
 
-    fn book(&self, session_id: SessionId) -> Option<Book> {
-        Some(Book {
+    fn book(&self, session_id: SessionId) -> Option<IndexedSession> {
+        Some(IndexedSession {
             session_id,
             point_revision: self.point_revision?.into(),
             indexed_revision: self.indexed_revision?.into(),
@@ -186,7 +188,7 @@ pub async fn unfinished_before(
 ) -> Result<u64, StoreError> {
     let count: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM jobs WHERE state IN ('pending', 'queued', 'running')
-         AND kind IN ('index_session', 'delete_session') AND wanted_revision < $2
+         AND kind IN ('index_session', 'delete_session') AND target_revision < $2
          AND ($1::bigint IS NULL OR guild_id = $1)",
     )
     .bind(guild.map(GuildId::get))

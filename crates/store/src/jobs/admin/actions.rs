@@ -18,7 +18,7 @@ const TRIES: u32 = 10;
 
 /// Something to be done to jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Act {
+pub enum AdminAction {
     /// A dead job, or one that waits for its time, may run at once, its attempts counted from nought. It stays a
     /// suspect if it was one. If the same has been asked for since, the dead job is merged into that one.
     Retry,
@@ -30,7 +30,7 @@ pub enum Act {
 
 /// A job that an act may be meant for.
 #[derive(Debug, Clone, FromRow)]
-pub struct Picked {
+pub struct JobSummary {
     id: Uuid,
     /// Where it stands.
     pub state: JobState,
@@ -40,7 +40,7 @@ pub struct Picked {
 
 /// What became of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Done {
+pub enum ActionResult {
     /// What was asked for.
     Yes,
     /// It was merged into this one, which does the same and is not finished.
@@ -49,7 +49,7 @@ pub enum Done {
     No,
 }
 
-impl Picked {
+impl JobSummary {
     /// The job's id.
     pub fn id(&self) -> JobId {
         self.id.into()
@@ -60,7 +60,7 @@ impl Picked {
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn pick(pool: &PgPool, filter: &Filter) -> Result<Vec<Picked>, StoreError> {
+pub async fn pick(pool: &PgPool, filter: &Filter) -> Result<Vec<JobSummary>, StoreError> {
     let mut query = filter.narrow(
         "SELECT id, state, guild_id IS NOT NULL AS is_job, max_attempts IS NOT NULL AS mortal FROM jobs WHERE",
     );
@@ -68,25 +68,27 @@ pub async fn pick(pool: &PgPool, filter: &Filter) -> Result<Vec<Picked>, StoreEr
     Ok(query.build_query_as().fetch_all(pool).await?)
 }
 
-impl Act {
+impl AdminAction {
     /// The states of jobs that it is meant for where nobody says so.
     pub fn states(self) -> Vec<JobState> {
         match self {
             Self::Retry => vec![JobState::Dead],
             Self::Cancel => JobState::UNFINISHED.to_vec(),
-            Self::Purge => vec![JobState::Dead, JobState::Done],
+            Self::Purge => vec![JobState::Dead, JobState::Completed],
         }
     }
 
     /// Why it does not take a job, if so.
-    pub fn refuses(self, job: &Picked) -> Option<&'static str> {
+    pub fn refuses(self, job: &JobSummary) -> Option<&'static str> {
         match self {
             Self::Retry if !job.is_job => Some("it came out of Redis and is no job"),
             Self::Retry => match job.state {
                 JobState::Dead | JobState::Pending => None,
                 JobState::Queued => Some("it is about to run"),
                 JobState::Running => Some("it is running"),
-                JobState::Done => Some("it is done; `guildex backfill` asks again for what is not in step"),
+                JobState::Completed => {
+                    Some("it is done; `guildex backfill` asks again for what is not in step")
+                }
             },
             Self::Cancel if job.state.is_finished() => Some("it is over"),
             Self::Cancel if !job.mortal => {
@@ -107,7 +109,7 @@ impl Act {
         pool: &PgPool,
         tenants: Tenants,
         ids: &[JobId],
-    ) -> Result<Vec<(JobId, Done)>, StoreError> {
+    ) -> Result<Vec<(JobId, ActionResult)>, StoreError> {
         match self {
             Self::Retry => retry(pool, tenants, ids).await,
             Self::Cancel => Ok(told(ids, &cancel(pool, tenants, ids).await?)),
@@ -116,8 +118,8 @@ impl Act {
     }
 }
 
-fn told(ids: &[JobId], changed: &HashSet<Uuid>) -> Vec<(JobId, Done)> {
-    let done = |id: &JobId| if changed.contains(&id.get()) { Done::Yes } else { Done::No };
+fn told(ids: &[JobId], changed: &HashSet<Uuid>) -> Vec<(JobId, ActionResult)> {
+    let done = |id: &JobId| if changed.contains(&id.get()) { ActionResult::Yes } else { ActionResult::No };
     ids.iter().map(|id| (*id, done(id))).collect()
 }
 
@@ -127,9 +129,9 @@ async fn cancel(pool: &PgPool, tenants: Tenants, ids: &[JobId]) -> Result<HashSe
              SELECT id, state = 'running' AS ran FROM jobs
              WHERE id = ANY($1) AND ($2::bigint IS NULL OR guild_id = $2)
                AND state IN ('pending', 'queued', 'running') AND max_attempts IS NOT NULL
-             ORDER BY key, id FOR UPDATE)
-         UPDATE jobs j SET state = 'dead', finished_at = now(), error = $3, lease_until = NULL, claim_token = NULL,
-             history = with_attempt(history, attempts, CASE WHEN ran THEN worker END,
+             ORDER BY dedup_key, id FOR UPDATE)
+         UPDATE jobs j SET state = 'dead', finished_at = now(), error = $3, lease_expires_at = NULL, claim_token = NULL,
+             attempts_log = append_attempt(attempts_log, attempts, CASE WHEN ran THEN claimed_by END,
                                     CASE WHEN ran THEN claimed_at END, $3)
          FROM held WHERE j.id = held.id RETURNING j.id",
     )
@@ -145,7 +147,7 @@ async fn purge(pool: &PgPool, tenants: Tenants, ids: &[JobId]) -> Result<HashSet
     let purged: Vec<Uuid> = sqlx::query_scalar(
         "DELETE FROM jobs
          WHERE id = ANY($1) AND ($2::bigint IS NULL OR guild_id = $2)
-           AND state IN ('done', 'dead') AND (guild_id IS NULL OR max_attempts IS NOT NULL)
+           AND state IN ('completed', 'dead') AND (guild_id IS NULL OR max_attempts IS NOT NULL)
          RETURNING id",
     )
     .bind(raw(ids))
@@ -156,7 +158,11 @@ async fn purge(pool: &PgPool, tenants: Tenants, ids: &[JobId]) -> Result<HashSet
 }
 
 /// One job a statement, so that nobody holds one key while waiting for another.
-async fn retry(pool: &PgPool, tenants: Tenants, ids: &[JobId]) -> Result<Vec<(JobId, Done)>, StoreError> {
+async fn retry(
+    pool: &PgPool,
+    tenants: Tenants,
+    ids: &[JobId],
+) -> Result<Vec<(JobId, ActionResult)>, StoreError> {
     let mut told = Vec::with_capacity(ids.len());
     for id in ids {
         told.push((*id, retry_one(pool, tenants, *id).await?));
@@ -165,7 +171,7 @@ async fn retry(pool: &PgPool, tenants: Tenants, ids: &[JobId]) -> Result<Vec<(Jo
     Ok(told)
 }
 
-async fn retry_one(pool: &PgPool, tenants: Tenants, id: JobId) -> Result<Done, StoreError> {
+async fn retry_one(pool: &PgPool, tenants: Tenants, id: JobId) -> Result<ActionResult, StoreError> {
     for _ in 0..TRIES {
         match try_retry(pool, tenants, id).await {
             // Somebody has asked for the same since the statement looked: next time it sees that job.
@@ -173,39 +179,39 @@ async fn retry_one(pool: &PgPool, tenants: Tenants, id: JobId) -> Result<Done, S
             outcome => return Ok(outcome?),
         }
     }
-    Ok(Done::No)
+    Ok(ActionResult::No)
 }
 
-async fn try_retry(pool: &PgPool, tenants: Tenants, id: JobId) -> sqlx::Result<Done> {
+async fn try_retry(pool: &PgPool, tenants: Tenants, id: JobId) -> sqlx::Result<ActionResult> {
     let outcome: Option<Option<Uuid>> = sqlx::query_scalar(
         "WITH chosen AS (
-             SELECT id, key, state, wanted_revision FROM jobs
+             SELECT id, dedup_key, state, target_revision FROM jobs
              WHERE id = $1 AND ($2::bigint IS NULL OR guild_id = $2) AND guild_id IS NOT NULL
                AND state IN ('dead', 'pending')
              FOR UPDATE),
-         heir AS (
-             UPDATE jobs j SET wanted_revision = greatest(j.wanted_revision, chosen.wanted_revision),
+         survivor AS (
+             UPDATE jobs j SET target_revision = greatest(j.target_revision, chosen.target_revision),
                  attempts = CASE WHEN j.state = 'pending' THEN 0 ELSE j.attempts END,
                  run_at = CASE WHEN j.state = 'pending' THEN least(j.run_at, now()) ELSE j.run_at END
              FROM chosen
-             WHERE chosen.state = 'dead' AND j.key = chosen.key AND j.id <> chosen.id
+             WHERE chosen.state = 'dead' AND j.dedup_key = chosen.dedup_key AND j.id <> chosen.id
                AND j.state IN ('pending', 'queued', 'running')
              RETURNING j.id),
-         gone AS (DELETE FROM jobs j USING chosen, heir WHERE j.id = chosen.id RETURNING j.id),
-         again AS (
+         merged AS (DELETE FROM jobs j USING chosen, survivor WHERE j.id = chosen.id RETURNING j.id),
+         retried AS (
              UPDATE jobs j SET state = 'pending', attempts = 0, run_at = now(), finished_at = NULL
-             FROM chosen WHERE j.id = chosen.id AND NOT EXISTS (SELECT FROM heir)
+             FROM chosen WHERE j.id = chosen.id AND NOT EXISTS (SELECT FROM survivor)
              RETURNING j.id)
-         SELECT (SELECT id FROM heir) FROM chosen
-         WHERE EXISTS (SELECT FROM gone) OR EXISTS (SELECT FROM again)",
+         SELECT (SELECT id FROM survivor) FROM chosen
+         WHERE EXISTS (SELECT FROM merged) OR EXISTS (SELECT FROM retried)",
     )
     .bind(id.get())
     .bind(tenants.only())
     .fetch_optional(pool)
     .await?;
     Ok(match outcome {
-        None => Done::No,
-        Some(None) => Done::Yes,
-        Some(Some(heir)) => Done::Merged(heir.into()),
+        None => ActionResult::No,
+        Some(None) => ActionResult::Yes,
+        Some(Some(survivor)) => ActionResult::Merged(survivor.into()),
     })
 }

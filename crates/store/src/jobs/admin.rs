@@ -3,18 +3,18 @@
 //! What is done to a job is decided by its state at that moment, under its lock: a job that a worker has finished
 //! or claimed in the meantime is left as it is.
 
-mod acts;
+mod actions;
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use guildex_types::{GuildId, JobClass, JobId, SessionId};
+use guildex_types::{GuildId, JobId, JobQueue, SessionId};
 use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
 use sqlx::{FromRow, PgPool, Postgres, QueryBuilder};
 use uuid::Uuid;
 
-pub use self::acts::{Act, Done, Picked, pick};
+pub use self::actions::{ActionResult, AdminAction, JobSummary, pick};
 use super::{interval, raw};
 use crate::StoreError;
 
@@ -48,7 +48,7 @@ pub enum JobState {
     /// A worker has it.
     Running,
     /// It is over.
-    Done,
+    Completed,
     /// It cannot succeed.
     Dead,
 }
@@ -63,14 +63,14 @@ impl JobState {
             Self::Pending => "pending",
             Self::Queued => "queued",
             Self::Running => "running",
-            Self::Done => "done",
+            Self::Completed => "completed",
             Self::Dead => "dead",
         }
     }
 
     /// Whether there is nothing left to do.
     pub fn is_finished(self) -> bool {
-        matches!(self, Self::Done | Self::Dead)
+        matches!(self, Self::Completed | Self::Dead)
     }
 }
 
@@ -86,7 +86,7 @@ pub struct Filter {
     /// Of one of these kinds, as the ledger names them.
     pub kinds: Vec<String>,
     /// Of this urgency.
-    pub class: Option<JobClass>,
+    pub queue: Option<JobQueue>,
     /// About this session.
     pub session: Option<SessionId>,
     /// With this in the error, in capitals or not.
@@ -97,13 +97,13 @@ pub struct Filter {
 
 impl Filter {
     /// All jobs of these tenants.
-    pub fn of(tenants: Tenants) -> Self {
+    pub fn new(tenants: Tenants) -> Self {
         Self {
             tenants,
             ids: Vec::new(),
             states: Vec::new(),
             kinds: Vec::new(),
-            class: None,
+            queue: None,
             session: None,
             error: None,
             older: None,
@@ -117,18 +117,18 @@ pub struct Attempt {
     /// Which it was, counting from 1.
     pub attempt: u32,
     /// Who had the job.
-    pub worker: Option<String>,
+    pub claimed_by: Option<String>,
     /// When it was claimed.
-    pub began: Option<DateTime<Utc>>,
+    pub claimed_at: Option<DateTime<Utc>>,
     /// When that was over.
-    pub ended: DateTime<Utc>,
+    pub ended_at: DateTime<Utc>,
     /// Why.
     pub error: String,
 }
 
 /// A job with all that the ledger knows of it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Entry {
+pub struct JobRow {
     /// Its id.
     pub id: Uuid,
     /// Its tenant; none for what came out of Redis and is no job.
@@ -136,7 +136,7 @@ pub struct Entry {
     /// What it does; a later release may name what this one does not know.
     pub kind: String,
     /// How urgent it is.
-    pub class: JobClass,
+    pub queue: JobQueue,
     /// Where it stands.
     pub state: JobState,
     /// Attempts since it last succeeded, was changed or was retried.
@@ -144,21 +144,21 @@ pub struct Entry {
     /// How many it has; none if it never dies.
     pub max_attempts: Option<u32>,
     /// Attempts that did not come back. After the second it runs alone.
-    pub lapses: u32,
+    pub crash_count: u32,
     /// What went wrong last.
     pub error: Option<String>,
     /// The last attempts that came to nothing, oldest first.
-    pub history: Vec<Attempt>,
+    pub attempts_log: Vec<Attempt>,
     /// Names what is to be worked on.
     pub payload: serde_json::Value,
     /// Jobs of one key become one while they are unfinished.
-    pub key: Option<String>,
+    pub dedup_key: Option<String>,
     /// What it must reach.
-    pub wanted_revision: i64,
+    pub target_revision: i64,
     /// What was wanted when it was last claimed.
-    pub claimed_revision: i64,
+    pub target_revision_at_claim: i64,
     /// Who has it, or had it last.
-    pub worker: Option<String>,
+    pub claimed_by: Option<String>,
     /// When it was first asked for.
     pub created_at: DateTime<Utc>,
     /// When it may run, or might.
@@ -166,7 +166,7 @@ pub struct Entry {
     /// When it was last claimed.
     pub claimed_at: Option<DateTime<Utc>>,
     /// How long the queue or the worker holds it.
-    pub lease_until: Option<DateTime<Utc>>,
+    pub lease_expires_at: Option<DateTime<Utc>>,
     /// When it was over.
     pub finished_at: Option<DateTime<Utc>>,
 }
@@ -176,7 +176,7 @@ pub struct Entry {
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn list(pool: &PgPool, filter: &Filter, limit: u32) -> Result<(Vec<Entry>, u64), StoreError> {
+pub async fn list(pool: &PgPool, filter: &Filter, limit: u32) -> Result<(Vec<JobRow>, u64), StoreError> {
     let all: i64 =
         filter.narrow("SELECT count(*) FROM jobs WHERE").build_query_scalar().fetch_one(pool).await?;
     let mut page = filter.narrow("SELECT * FROM jobs WHERE");
@@ -196,8 +196,8 @@ pub async fn list(pool: &PgPool, filter: &Filter, limit: u32) -> Result<(Vec<Ent
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn show(pool: &PgPool, tenants: Tenants, id: JobId) -> Result<Option<Entry>, StoreError> {
-    let filter = Filter { ids: vec![id], ..Filter::of(tenants) };
+pub async fn show(pool: &PgPool, tenants: Tenants, id: JobId) -> Result<Option<JobRow>, StoreError> {
+    let filter = Filter { ids: vec![id], ..Filter::new(tenants) };
     Ok(list(pool, &filter, 1).await?.0.pop())
 }
 
@@ -219,8 +219,8 @@ impl Filter {
         if !self.kinds.is_empty() {
             query.push(" AND kind = ANY(").push_bind(self.kinds.clone()).push(")");
         }
-        if let Some(class) = self.class {
-            query.push(" AND class = ").push_bind(class.rank());
+        if let Some(queue) = self.queue {
+            query.push(" AND queue = ").push_bind(queue);
         }
         if let Some(session) = self.session {
             query.push(" AND payload->>'session_id' = ").push_bind(session.to_string());
@@ -240,49 +240,48 @@ struct Row {
     id: Uuid,
     guild_id: Option<i64>,
     kind: String,
-    class: i16,
+    queue: JobQueue,
     state: JobState,
     attempts: i32,
     max_attempts: Option<i32>,
-    lapses: i32,
+    crash_count: i32,
     error: Option<String>,
-    history: Json<Vec<Attempt>>,
+    attempts_log: Json<Vec<Attempt>>,
     payload: serde_json::Value,
-    key: Option<String>,
-    wanted_revision: i64,
-    claimed_revision: i64,
-    worker: Option<String>,
+    dedup_key: Option<String>,
+    target_revision: i64,
+    target_revision_at_claim: i64,
+    claimed_by: Option<String>,
     created_at: DateTime<Utc>,
     run_at: DateTime<Utc>,
     claimed_at: Option<DateTime<Utc>>,
-    lease_until: Option<DateTime<Utc>>,
+    lease_expires_at: Option<DateTime<Utc>>,
     finished_at: Option<DateTime<Utc>>,
 }
 
 impl Row {
-    fn read(self) -> Result<Entry, StoreError> {
-        let class = JobClass::ALL.into_iter().find(|class| class.rank() == self.class);
+    fn read(self) -> Result<JobRow, StoreError> {
         let count = |number| u32::try_from(number).unwrap_or(0);
-        Ok(Entry {
+        Ok(JobRow {
             id: self.id,
             guild_id: self.guild_id.map(GuildId::try_from).transpose()?,
             kind: self.kind,
-            class: class.ok_or_else(|| StoreError::Corrupt(format!("no class has rank {}", self.class)))?,
+            queue: self.queue,
             state: self.state,
             attempts: count(self.attempts),
             max_attempts: self.max_attempts.map(count),
-            lapses: count(self.lapses),
+            crash_count: count(self.crash_count),
             error: self.error,
-            history: self.history.0,
+            attempts_log: self.attempts_log.0,
             payload: self.payload,
-            key: self.key,
-            wanted_revision: self.wanted_revision,
-            claimed_revision: self.claimed_revision,
-            worker: self.worker,
+            dedup_key: self.dedup_key,
+            target_revision: self.target_revision,
+            target_revision_at_claim: self.target_revision_at_claim,
+            claimed_by: self.claimed_by,
             created_at: self.created_at,
             run_at: self.run_at,
             claimed_at: self.claimed_at,
-            lease_until: self.lease_until,
+            lease_expires_at: self.lease_expires_at,
             finished_at: self.finished_at,
         })
     }

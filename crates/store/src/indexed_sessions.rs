@@ -9,7 +9,7 @@ use crate::StoreError;
 
 /// What a collection holds of one session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Book {
+pub struct IndexedSession {
     /// The session.
     pub session_id: SessionId,
     /// The revision that its points carry.
@@ -26,13 +26,13 @@ pub struct Book {
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn of_guild(
+pub async fn list(
     db: impl PgExecutor<'_>,
     guild: GuildId,
     model: &ModelSlug,
     after: Option<SessionId>,
     limit: i64,
-) -> Result<Vec<Book>, StoreError> {
+) -> Result<Vec<IndexedSession>, StoreError> {
     let rows: Vec<Row> = sqlx::query_as(
         "SELECT i.session_id, i.point_revision, i.indexed_revision, i.content_hash, i.points
          FROM indexed_sessions i JOIN sessions s ON s.id = i.session_id
@@ -58,8 +58,8 @@ struct Row {
 }
 
 impl Row {
-    fn read(self) -> Book {
-        Book {
+    fn read(self) -> IndexedSession {
+        IndexedSession {
             session_id: self.session_id.into(),
             point_revision: self.point_revision.into(),
             indexed_revision: self.indexed_revision.into(),
@@ -73,14 +73,19 @@ impl Row {
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn put(pool: &PgPool, guild: GuildId, model: &ModelSlug, books: &[Book]) -> Result<(), StoreError> {
+pub async fn restore(
+    pool: &PgPool,
+    guild: GuildId,
+    model: &ModelSlug,
+    books: &[IndexedSession],
+) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO indexed_sessions (session_id, model, point_revision, indexed_revision, content_hash, points)
          SELECT s.id, $2, u.point_revision, u.indexed_revision, u.content_hash, u.points
          FROM UNNEST($3::uuid[], $4::bigint[], $5::bigint[], $6::bytea[], $7::int[])
               AS u (id, point_revision, indexed_revision, content_hash, points)
          JOIN sessions s ON s.id = u.id AND s.guild_id = $1 AND s.deleted_at IS NULL
-              AND u.indexed_revision BETWEEN s.removed_revision AND s.revision
+              AND u.indexed_revision BETWEEN s.last_removal_revision AND s.revision
          ORDER BY s.id FOR SHARE OF s
          ON CONFLICT DO NOTHING",
     )
@@ -98,7 +103,7 @@ pub async fn put(pool: &PgPool, guild: GuildId, model: &ModelSlug, books: &[Book
 
 /// A session that was taken out of the books.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Struck {
+pub struct Invalidated {
     /// The session.
     pub session_id: SessionId,
     /// The revision that it was given.
@@ -113,12 +118,12 @@ pub struct Struck {
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn strike(
+pub async fn invalidate(
     tx: &mut PgConnection,
     guild: GuildId,
     model: &ModelSlug,
     sessions: &[SessionId],
-) -> Result<Vec<Struck>, StoreError> {
+) -> Result<Vec<Invalidated>, StoreError> {
     let ids: Vec<Uuid> = sessions.iter().map(|session| session.get()).collect();
     let struck: Vec<(Uuid, i64, bool)> = sqlx::query_as(
         "WITH ours AS (
@@ -139,7 +144,7 @@ pub async fn strike(
     .bind(model.as_str())
     .execute(tx)
     .await?;
-    let read = |(id, revision, is_live): (Uuid, i64, bool)| Struck {
+    let read = |(id, revision, is_live): (Uuid, i64, bool)| Invalidated {
         session_id: id.into(),
         revision: revision.into(),
         is_live,
@@ -153,7 +158,11 @@ pub async fn strike(
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn void(tx: &mut PgConnection, guild: GuildId, sessions: &[SessionId]) -> Result<u64, StoreError> {
+pub async fn clear_content_hashes(
+    tx: &mut PgConnection,
+    guild: GuildId,
+    sessions: &[SessionId],
+) -> Result<u64, StoreError> {
     let points: i64 = sqlx::query_scalar(
         "WITH voided AS (
              UPDATE indexed_sessions i SET content_hash = NULL FROM sessions s

@@ -1,7 +1,7 @@
 //! What may not be stored: messages deleted before they were seen, what was forgotten, and who opted out.
 //!
 //! Whoever changes these holds the guild's lock ([`lock_guild`](crate::lock_guild)), and whoever stores messages
-//! asks which are [`refused`] under it, so that it does not matter who comes first.
+//! asks which are [`suppressed`] under it, so that it does not matter who comes first.
 
 use std::collections::HashSet;
 
@@ -13,14 +13,14 @@ use crate::StoreError;
 
 /// A member or a channel, who can opt out and be forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Party {
+pub enum Subject {
     /// A member, in all of the guild's channels.
     Member(UserId),
     /// A channel and its threads, or a thread.
     Channel(ChannelId),
 }
 
-impl Party {
+impl Subject {
     fn columns(self) -> (&'static str, i64) {
         match self {
             Self::Member(id) => ("member", id.get()),
@@ -46,7 +46,7 @@ pub struct Candidate {
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn refused(
+pub async fn suppressed(
     tx: &mut PgConnection,
     guild: GuildId,
     (channel, parent): (ChannelId, Option<ChannelId>),
@@ -60,13 +60,13 @@ pub async fn refused(
              VALUES ($2), (coalesce($3, (SELECT parent_id FROM channels WHERE guild_id = $1 AND id = $2))))
          SELECT u.id FROM UNNEST($4::bigint[], $5::bigint[], $6::timestamptz[]) AS u (id, author_id, sent_at)
          WHERE u.sent_at <= $7
-            OR u.sent_at <= (SELECT max(until) FROM cutoffs WHERE guild_id = $1 AND (
+            OR u.sent_at <= (SELECT max(sent_before) FROM ingest_cutoffs WHERE guild_id = $1 AND (
                    scope = 'guild' OR (scope = 'channel' AND target_id IN (SELECT id FROM place))))
             OR EXISTS (SELECT FROM opt_outs WHERE guild_id = $1 AND scope = 'channel'
                        AND target_id IN (SELECT id FROM place))
             OR u.author_id IN (SELECT target_id FROM opt_outs WHERE guild_id = $1 AND scope = 'member')
-            OR EXISTS (SELECT FROM cutoffs c WHERE c.guild_id = $1 AND c.scope = 'member'
-                       AND c.target_id = u.author_id AND c.until >= u.sent_at)
+            OR EXISTS (SELECT FROM ingest_cutoffs c WHERE c.guild_id = $1 AND c.scope = 'member'
+                       AND c.target_id = u.author_id AND c.sent_before >= u.sent_at)
             OR u.id IN (SELECT message_id FROM tombstones WHERE guild_id = $1 AND message_id BETWEEN $8 AND $9)",
     )
     .bind(guild.get())
@@ -88,7 +88,7 @@ pub async fn refused(
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn keep_out(
+pub async fn add_tombstones(
     tx: &mut PgConnection,
     guild: GuildId,
     channel: Option<ChannelId>,
@@ -115,10 +115,10 @@ pub async fn keep_out(
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn cut_off(
+pub async fn set_cutoff(
     tx: &mut PgConnection,
     guild: GuildId,
-    party: Party,
+    party: Subject,
     latest: Option<DateTime<Utc>>,
 ) -> Result<(), StoreError> {
     raise(tx, guild, party.columns(), latest).await
@@ -128,7 +128,7 @@ pub async fn cut_off(
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn cut_off_guild(
+pub async fn set_guild_cutoff(
     tx: &mut PgConnection,
     guild: GuildId,
     latest: Option<DateTime<Utc>>,
@@ -144,9 +144,9 @@ async fn raise(
 ) -> Result<(), StoreError> {
     // The statement's time: the transaction may have waited for its lock, and others stored messages meanwhile.
     sqlx::query(
-        "INSERT INTO cutoffs AS c (guild_id, scope, target_id, until)
+        "INSERT INTO ingest_cutoffs AS c (guild_id, scope, target_id, sent_before)
          VALUES ($1, $2, $3, greatest(statement_timestamp(), $4))
-         ON CONFLICT (guild_id, scope, target_id) DO UPDATE SET until = greatest(c.until, excluded.until)",
+         ON CONFLICT (guild_id, scope, target_id) DO UPDATE SET sent_before = greatest(c.sent_before, excluded.sent_before)",
     )
     .bind(guild.get())
     .bind(scope)
@@ -161,7 +161,7 @@ async fn raise(
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn opt_out(tx: &mut PgConnection, guild: GuildId, party: Party) -> Result<(), StoreError> {
+pub async fn opt_out(tx: &mut PgConnection, guild: GuildId, party: Subject) -> Result<(), StoreError> {
     let (scope, target) = party.columns();
     sqlx::query(
         "INSERT INTO opt_outs (guild_id, scope, target_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
@@ -178,7 +178,7 @@ pub async fn opt_out(tx: &mut PgConnection, guild: GuildId, party: Party) -> Res
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn opt_in(tx: &mut PgConnection, guild: GuildId, party: Party) -> Result<bool, StoreError> {
+pub async fn opt_in(tx: &mut PgConnection, guild: GuildId, party: Subject) -> Result<bool, StoreError> {
     let (scope, target) = party.columns();
     let ended = sqlx::query("DELETE FROM opt_outs WHERE guild_id = $1 AND scope = $2 AND target_id = $3")
         .bind(guild.get())
