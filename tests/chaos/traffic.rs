@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use guildex_api::Client;
 use guildex_index::Mode;
 use guildex_producer::ingest::{Ingest, IngestError};
-use guildex_search::Request;
+use guildex_search::SearchRequest;
 use guildex_store::channels::Channel;
 use guildex_types::{
     Author, ChannelId, GuildId, JobQueue, Links, Message, MessageId, MessageKind, SearchText, UserId,
@@ -230,7 +230,8 @@ impl Traffic {
     /// Asks for what a message no longer says.
     async fn look_for(&mut self, message: MessageId, channel: ChannelId, text: &str) {
         let word = text.split(' ').next_back().unwrap_or_default();
-        let request = Request { mode: Some(Mode::Sparse), ..Request::new(self.guild, word.to_owned()) };
+        let request =
+            SearchRequest { mode: Some(Mode::Sparse), ..SearchRequest::new(self.guild, word.to_owned()) };
         // During an outage nobody answers.
         let Ok(Some(client)) = Client::connect(&self.socket, SEARCH).await else { return };
         let Ok(found) = client.search(&request).await else { return };

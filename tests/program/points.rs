@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use guildex_index::{CollectionName, EdgeIndex, Point, VectorIndex};
+use guildex_index::{CollectionName, EmbeddedIndex, Point, VectorIndex};
 use guildex_types::{GuildId, PointId, Revision};
 use uuid::Uuid;
 
@@ -10,7 +10,7 @@ use crate::world::World;
 
 /// All points of a guild. No process may hold the index.
 pub async fn points(world: &World, guild: i64) -> BTreeMap<PointId, Point> {
-    let index = EdgeIndex::open(&world.path("d/index")).unwrap();
+    let index = EmbeddedIndex::open(&world.path("d/index")).unwrap();
     points_in(&index, &collection("guildex"), guild).await
 }
 

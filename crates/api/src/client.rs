@@ -2,7 +2,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use guildex_consistency::verify;
-use guildex_search::{Request, Results};
+use guildex_search::{SearchRequest, SearchResponse};
 use guildex_types::ModelSlug;
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
@@ -54,7 +54,7 @@ impl Client {
     ///
     /// # Errors
     /// If the other process refuses or does not answer.
-    pub async fn search(&self, request: &Request) -> Result<Results, ClientError> {
+    pub async fn search(&self, request: &SearchRequest) -> Result<SearchResponse, ClientError> {
         answer(self.0.post("http://guildex/search").json(request).send().await?).await
     }
 
@@ -89,7 +89,7 @@ async fn answer<T: DeserializeOwned>(response: Response) -> Result<T, ClientErro
     let Refusal { error } = response.json().await?;
     Err(match status {
         StatusCode::UNPROCESSABLE_ENTITY => ClientError::Request(error),
-        StatusCode::GATEWAY_TIMEOUT => ClientError::Deadline(error),
+        StatusCode::GATEWAY_TIMEOUT => ClientError::Timeout(error),
         _ => ClientError::Unavailable(error),
     })
 }

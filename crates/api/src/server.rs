@@ -11,7 +11,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use guildex_consistency::backup::{self, backup};
 use guildex_consistency::verify::{self, Verifier, VerifyError};
-use guildex_search::{Request, SearchError, Searcher};
+use guildex_search::{SearchError, SearchRequest, Searcher};
 use serde_json::json;
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
@@ -60,7 +60,10 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-async fn search(State(searcher): State<Searcher>, request: Result<Json<Request>, JsonRejection>) -> Response {
+async fn search(
+    State(searcher): State<Searcher>,
+    request: Result<Json<SearchRequest>, JsonRejection>,
+) -> Response {
     let Json(request) = match request {
         Ok(request) => request,
         Err(rejection) => return refuse(StatusCode::UNPROCESSABLE_ENTITY, rejection.body_text()),
@@ -105,7 +108,7 @@ async fn compare(
 fn status(error: &SearchError) -> StatusCode {
     match error {
         SearchError::Request(_) => StatusCode::UNPROCESSABLE_ENTITY,
-        SearchError::Deadline { .. } => StatusCode::GATEWAY_TIMEOUT,
+        SearchError::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     }
 }

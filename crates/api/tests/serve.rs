@@ -11,7 +11,7 @@ use std::time::Duration;
 use guildex_api::{Client, ClientError, serve, socket_path};
 use guildex_consistency::verify::Verifier;
 use guildex_producer::ingest::{Ingest, IngestConfig};
-use guildex_search::Request;
+use guildex_search::SearchRequest;
 use guildex_store::MIGRATOR;
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -59,7 +59,7 @@ async fn a_body_is_a_request_and_its_answer_the_searchers(pool: PgPool) {
         let body = json!({
             "guild_id": "1", "query": "walnut", "channels": ["9"], "authors": ["2"], "mode": "hybrid",
             "since": "1970-01-01T00:00:00Z", "until": "1970-01-02T00:00:00+02:00", "min_score": 0.001,
-            "limit": 3, "offset": 0, "neighbours": 2, "model": "letters",
+            "limit": 3, "offset": 0, "surrounding": 2, "model": "letters",
         });
         let (status, answer) = post(path, body.to_string()).await;
         assert_eq!((status, &answer["degraded"], &answer["model"]), (200, &json!(false), &json!("letters")));
@@ -67,7 +67,7 @@ async fn a_body_is_a_request_and_its_answer_the_searchers(pool: PgPool) {
         assert_eq!(found["session_id"], HERE.session(1).to_string());
         assert_eq!(found["chunk"]["number"], 0);
         assert_eq!(found["chunk"]["message_ids"], json!(["1", "2"]));
-        assert_eq!(found["neighbours"], json!({"before": [], "after": []}));
+        assert_eq!(found["surrounding"], json!({"before": [], "after": []}));
         assert_eq!(found["preview"], "author 1: walnut and oak\nauthor 2: both are fine");
     })
     .await;
@@ -77,10 +77,10 @@ async fn a_body_is_a_request_and_its_answer_the_searchers(pool: PgPool) {
 async fn what_cannot_be_answered_has_a_status_of_its_own_and_says_why(pool: PgPool) {
     let mut world = World::new(pool).await;
     world.talk(HERE, &[(1, 1, 1, "walnut and oak"), (2, 2, 2, "both are fine")]).await;
-    world.config.deadline = Duration::from_millis(300);
+    world.config.timeout = Duration::from_millis(300);
     let good = json!({"guild_id": "1", "query": "walnut"}).to_string();
     served(&world, async |path| {
-        let client = Client::connect(path, world.config.deadline).await.unwrap().unwrap();
+        let client = Client::connect(path, world.config.timeout).await.unwrap().unwrap();
         for (body, reason) in [
             (json!({"guild_id": "1", "query": " "}).to_string(), "the query is empty"),
             (json!({"guild_id": "1", "query": "x", "limit": 101}).to_string(), "use 1 to 100"),
@@ -96,7 +96,7 @@ async fn what_cannot_be_answered_has_a_status_of_its_own_and_says_why(pool: PgPo
             assert_eq!(status, 422, "{answer}");
             assert!(answer["error"].as_str().unwrap().contains(reason), "{answer}");
         }
-        let refused = client.search(&Request { limit: 0, ..ask(1, "x") }).await.unwrap_err();
+        let refused = client.search(&SearchRequest { limit: 0, ..ask(1, "x") }).await.unwrap_err();
         assert!(matches!(refused, ClientError::Request(_)), "{refused}");
 
         world.view.set(Mood::Away);
@@ -110,7 +110,7 @@ async fn what_cannot_be_answered_has_a_status_of_its_own_and_says_why(pool: PgPo
         let (status, answer) = post(path, good).await;
         assert_eq!(status, 504, "{answer}");
         let refused = client.search(&ask(1, "walnut")).await.unwrap_err();
-        assert!(matches!(&refused, ClientError::Deadline(why) if why.contains("the index")), "{refused}");
+        assert!(matches!(&refused, ClientError::Timeout(why) if why.contains("the index")), "{refused}");
 
         world.view.searches.open();
         world.view.set(Mood::Honest);
@@ -119,7 +119,7 @@ async fn what_cannot_be_answered_has_a_status_of_its_own_and_says_why(pool: PgPo
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_makeshift_is_told_to_the_client(pool: PgPool) {
+async fn the_client_is_told_that_a_response_is_degraded(pool: PgPool) {
     let world = World::new(pool).await.with_fallback();
     world.talk(HERE, &[(1, 1, 1, "walnut and oak"), (2, 2, 2, "both are fine")]).await;
     world.view.set(Mood::Away);

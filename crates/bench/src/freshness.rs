@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use guildex_api::Client;
 use guildex_index::Mode;
 use guildex_producer::ingest::{Ingest, IngestConfig};
-use guildex_search::Request;
+use guildex_search::SearchRequest;
 use guildex_store::channels::Channel;
 use guildex_store::jobs;
 use guildex_types::{Eligibility, JobQueue, Message, MessageId};
@@ -258,11 +258,11 @@ async fn probe(
 ) -> Result<f64, BenchError> {
     // If nobody is left to tell, the reason is told elsewhere, and patience runs out here.
     let _ = recorded.await;
-    let request = Request {
+    let request = SearchRequest {
         channels: Some(vec![message.channel_id]),
         mode: Some(Mode::Sparse),
         limit: 50,
-        ..Request::new(message.guild_id, message.text.as_str())
+        ..SearchRequest::new(message.guild_id, message.text.as_str())
     };
     loop {
         let results = client.search(&request).await?.results;

@@ -10,8 +10,8 @@ use chrono::DateTime;
 use futures::{StreamExt, TryStreamExt, stream};
 use guildex_embed::{Embedder, Models};
 use guildex_index::bm25::{self, Language};
-use guildex_index::{Bulk, Collection, CollectionName, Mode, Payload, Point, VectorIndex};
-use guildex_search::{Request, SearchConfig, Searcher};
+use guildex_index::{BulkLoad, Collection, CollectionName, Mode, Payload, Point, VectorIndex};
+use guildex_search::{SearchConfig, SearchRequest, Searcher};
 use guildex_store::models;
 use guildex_types::{ChannelId, GuildId, InvalidId, MessageId, ModelSlug, PointId, SessionId, UserId};
 use rand::rngs::StdRng;
@@ -90,10 +90,10 @@ async fn at_size(
     models::ensure_active(pool, &slug, embedder.dimensions()).await?;
     let name = CollectionName::new(BASE, &slug)?;
     index.collections().ensure(&Collection { name: name.clone(), dims: embedder.dimensions() }).await?;
-    index.collections().bulk(&name, Bulk::Begin).await?;
+    index.collections().bulk_load(&name, BulkLoad::Begin).await?;
     let begun = Instant::now();
     fill(pool, index.as_ref(), &name, embedder.as_ref(), count).await?;
-    index.collections().bulk(&name, Bulk::End).await?;
+    index.collections().bulk_load(&name, BulkLoad::End).await?;
     let made = count as f64 / begun.elapsed().as_secs_f64();
 
     let searcher = Searcher {
@@ -159,10 +159,10 @@ async fn at_once(searcher: &Searcher, mode: Mode, count: usize) -> Result<f64, B
     Ok(count as f64 / begun.elapsed().max(Duration::from_micros(1)).as_secs_f64())
 }
 
-fn request(mode: Mode, number: usize) -> Result<Request, BenchError> {
+fn request(mode: Mode, number: usize) -> Result<SearchRequest, BenchError> {
     let guild = GuildId::try_from(1 + number as i64 % GUILDS)?;
     let question = words(&mut StdRng::seed_from_u64(0x5eed ^ number as u64), 8);
-    Ok(Request { mode: Some(mode), limit: 10, ..Request::new(guild, question) })
+    Ok(SearchRequest { mode: Some(mode), limit: 10, ..SearchRequest::new(guild, question) })
 }
 
 /// Words as common as in a language: the nth about 1/n as often as the first (Zipf's law).

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use guildex_consistency::verify::{Request, Verifier};
 use guildex_document::content_hash;
 use guildex_index::bm25::{self, Language};
-use guildex_index::{Collection, CollectionName, EdgeIndex, Identity, Payload, Point, VectorIndex};
+use guildex_index::{Collection, CollectionName, EmbeddedIndex, Identity, Payload, Point, VectorIndex};
 use guildex_producer::ingest::{Ingest, IngestConfig};
 use guildex_store::{MIGRATOR, database_identity, models, sessions};
 use guildex_types::{ChannelId, GuildId, MessageId, ModelSlug, PointId, SessionId};
@@ -54,7 +54,7 @@ async fn on_server(options: &PgConnectOptions, sql: &str) {
 async fn compare(pool: &PgPool, folder: &Path, count: i64) {
     let verifier = Verifier {
         ingest: Ingest::new(pool.clone(), IngestConfig::default()),
-        index: Arc::new(EdgeIndex::open(folder).unwrap()),
+        index: Arc::new(EmbeddedIndex::open(folder).unwrap()),
         base: BASE.to_owned(),
     };
     // Opens the collection.
@@ -112,7 +112,7 @@ async fn fill(pool: &PgPool, folder: &Path, count: i64) {
     ] {
         sqlx::query(sql).execute(pool).await.unwrap();
     }
-    let index = EdgeIndex::open(folder).unwrap();
+    let index = EmbeddedIndex::open(folder).unwrap();
     let name = CollectionName::new(BASE, &model).unwrap();
     index.collections().ensure(&Collection { name: name.clone(), dims: DIMENSIONS }).await.unwrap();
     let identity = Identity { database: database_identity(pool).await.unwrap(), index: Uuid::new_v4() };

@@ -45,8 +45,8 @@ pub enum AdoptError {
 
 impl AdoptError {
     /// Whether only the index's being away is in the way.
-    pub fn is_away(&self) -> bool {
-        matches!(self, Self::Index(error) if error.is_away())
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Index(error) if error.is_unavailable())
     }
 }
 

@@ -38,7 +38,7 @@ pub trait Embedder: Send + Sync {
     /// # Errors
     /// If the model fails on any of the texts: the call then gives no vectors at all. Other calls are not
     /// affected, so a caller finds the culprit by trying its texts one by one, unless the error
-    /// [`is_away`](EmbedError::is_away): then no text is at fault.
+    /// [`is_unavailable`](EmbedError::is_unavailable): then no text is at fault.
     fn embed(&self, texts: Vec<String>) -> BoxFuture<'_, Result<Vec<Vec<f32>>, EmbedError>>;
 
     /// As [`embed`](Self::embed), for texts whose tokens are known already, but an error once the model has been at
@@ -111,7 +111,7 @@ pub enum EmbedError {
 
 impl EmbedError {
     /// Whether no text is at fault: whoever asked should wait and ask again, and count no attempt.
-    pub fn is_away(&self) -> bool {
+    pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
     }
 

@@ -14,7 +14,7 @@
 //!    processor's caches, so small even batches are several times as fast as large mixed ones.
 //! 3. Model sessions, each of one thread, take the batches from one bounded queue; or requests, a bounded number
 //!    at a time, take them to the service. A service that is busy or away is asked again within a bound, and told
-//!    apart ([`EmbedError::is_away`]) from a model that fails on a text.
+//!    apart ([`EmbedError::is_unavailable`]) from a model that fails on a text.
 
 mod approximate;
 mod batch;

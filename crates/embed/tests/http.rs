@@ -255,7 +255,7 @@ async fn a_pause_beyond_patience_is_told_at_once_to_whoever_asks() {
     let embedder = embedder(&service);
     for _ in 0..2 {
         let error = failure(&embedder).await;
-        assert!(error.is_away(), "{error}");
+        assert!(error.is_unavailable(), "{error}");
         let EmbedError::Unavailable { retry_after: Some(pause), .. } = error else { panic!("{error}") };
         assert!(pause <= Duration::from_secs(600) && pause > Duration::from_secs(500), "{pause:?}");
     }
@@ -277,7 +277,7 @@ async fn what_does_not_pass_is_away_after_so_many_tries() {
     let service = Service::start(async |asked| refusal(StatusCode::SERVICE_UNAVAILABLE, &asked)).await;
     let embedder = HttpEmbedder::new(HttpConfig { max_retries: 2, ..config(service.base_url()) }).unwrap();
     let error = failure(&embedder).await;
-    assert!(error.is_away() && reason(&error).contains("503 (some_error)"), "{error}");
+    assert!(error.is_unavailable() && reason(&error).contains("503 (some_error)"), "{error}");
     assert!(reason(&error).contains("/v1"), "it does not say which service: {error}");
     assert_eq!(service.asked().len(), 3);
 }
@@ -286,7 +286,7 @@ async fn what_does_not_pass_is_away_after_so_many_tries() {
 async fn patience_ends_the_tries_too() {
     let service = Service::start(async |_| StatusCode::BAD_GATEWAY).await;
     let config = HttpConfig { patience: Duration::from_millis(1), ..config(service.base_url()) };
-    assert!(failure(&HttpEmbedder::new(config).unwrap()).await.is_away());
+    assert!(failure(&HttpEmbedder::new(config).unwrap()).await.is_unavailable());
     assert_eq!(service.asked().len(), 1);
 }
 
@@ -297,7 +297,7 @@ async fn a_service_that_is_not_there_is_away() {
         let base_url = format!("{scheme}://{closed}/v1").parse().unwrap();
         let embedder = HttpEmbedder::new(HttpConfig { max_retries: 1, ..config(base_url) }).unwrap();
         let error = failure(&embedder).await;
-        assert!(error.is_away() && reason(&error).to_lowercase().contains("connect"), "{error}");
+        assert!(error.is_unavailable() && reason(&error).to_lowercase().contains("connect"), "{error}");
     }
 }
 
@@ -306,7 +306,7 @@ async fn a_service_without_tls_is_away_for_who_wants_it() {
     let service = Service::start(async |asked| vectors(&asked)).await;
     let base_url = service.base_url().to_string().replace("http://", "https://").parse().unwrap();
     let embedder = HttpEmbedder::new(HttpConfig { max_retries: 0, ..config(base_url) }).unwrap();
-    assert!(failure(&embedder).await.is_away());
+    assert!(failure(&embedder).await.is_unavailable());
     assert!(service.asked().is_empty());
 }
 
@@ -316,7 +316,7 @@ async fn a_service_that_is_too_slow_is_away() {
     let config =
         HttpConfig { timeout: Duration::from_millis(100), max_retries: 1, ..config(service.base_url()) };
     let error = failure(&HttpEmbedder::new(config).unwrap()).await;
-    assert!(error.is_away() && reason(&error).contains("no answer within 100ms"), "{error}");
+    assert!(error.is_unavailable() && reason(&error).contains("no answer within 100ms"), "{error}");
     assert_eq!(service.asked().len(), 2);
 }
 
@@ -360,7 +360,7 @@ async fn an_answer_that_breaks_off_is_asked_for_again() {
 
     let (base_url, _) = breaking_off(usize::MAX);
     let embedder = HttpEmbedder::new(HttpConfig { max_retries: 1, ..config(base_url) }).unwrap();
-    assert!(failure(&embedder).await.is_away());
+    assert!(failure(&embedder).await.is_unavailable());
 }
 
 // What does not.
@@ -373,7 +373,7 @@ async fn what_the_operator_has_to_mend_is_away_at_once_and_named() {
         let status = StatusCode::from_u16(status).unwrap();
         let service = Service::start(move |asked| ready(refusal(status, &asked))).await;
         let error = failure(&embedder(&service)).await;
-        assert!(error.is_away(), "{error}");
+        assert!(error.is_unavailable(), "{error}");
         assert!(reason(&error).contains(&format!("{} (some_error): check", status.as_u16())), "{error}");
         assert!(reason(&error).contains(setting), "{error}");
         assert_eq!(service.asked().len(), 1, "{status} was tried again");
@@ -390,7 +390,7 @@ async fn the_key_does_not_follow_a_redirection() {
     })
     .await;
     let error = failure(&embedder(&service)).await;
-    assert!(error.is_away() && reason(&error).contains("307: check base_url"), "{error}");
+    assert!(error.is_unavailable() && reason(&error).contains("307: check base_url"), "{error}");
     assert!(other.asked().is_empty());
 }
 
@@ -406,7 +406,7 @@ async fn a_text_that_is_refused_fails_alone() {
         let embedder =
             HttpEmbedder::new(HttpConfig { max_retries: 1, ..config(service.base_url()) }).unwrap();
         let error = failure(&embedder).await;
-        assert!(matches!(error, EmbedError::Model(_)) && !error.is_away(), "{error}");
+        assert!(matches!(error, EmbedError::Model(_)) && !error.is_unavailable(), "{error}");
         assert_eq!(reason(&error), format!("it answered {} (some_error)", status.as_u16()));
         assert_eq!(embedder.embed(texts(&["another"])).await.unwrap().len(), 1);
     }
@@ -419,7 +419,7 @@ async fn a_service_that_refuses_every_text_is_away() {
         let service = Service::start(move |asked| ready(refusal(status, &asked))).await;
         let embedder =
             HttpEmbedder::new(HttpConfig { max_retries: 1, ..config(service.base_url()) }).unwrap();
-        assert!(failure(&embedder).await.is_away());
+        assert!(failure(&embedder).await.is_unavailable());
         assert!(service.asked().last().unwrap().texts() != [TEXT], "no harmless text was tried");
     }
 }
@@ -457,12 +457,12 @@ async fn vectors_that_cannot_be_used_are_the_texts_fault() {
 async fn vectors_of_another_length_and_web_pages_are_the_operators_affair() {
     let service = Service::start(async |_| Json(answer([vec![1.0; 3]]))).await;
     let error = failure(&embedder(&service)).await;
-    assert!(error.is_away(), "{error}");
+    assert!(error.is_unavailable(), "{error}");
     assert!(reason(&error).contains("3 dimensions, not the configured 4"), "{error}");
 
     let service = Service::start(async |_| Html("<p>confidential</p>")).await;
     let error = failure(&embedder(&service)).await;
-    assert!(error.is_away() && reason(&error).contains("not JSON: check base_url"), "{error}");
+    assert!(error.is_unavailable() && reason(&error).contains("not JSON: check base_url"), "{error}");
 }
 
 #[tokio::test]
@@ -470,7 +470,7 @@ async fn an_answer_without_end_is_not_read_to_the_end() {
     let service = Service::start(async |_| "[1".repeat(1 << 20)).await;
     let embedder = HttpEmbedder::new(HttpConfig { max_retries: 0, ..config(service.base_url()) }).unwrap();
     let error = failure(&embedder).await;
-    assert!(error.is_away() && reason(&error).contains("longer than"), "{error}");
+    assert!(error.is_unavailable() && reason(&error).contains("longer than"), "{error}");
 }
 
 // Configuration.

@@ -9,7 +9,9 @@ mod support;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use guildex_index::{Bulk, Collection, EdgeIndex, Filter, Fusion, Mode, Query, Scope, VectorIndex, bm25};
+use guildex_index::{
+    BulkLoad, Collection, EmbeddedIndex, Filter, Fusion, Mode, Query, Scope, VectorIndex, bm25,
+};
 use qdrant_client::Qdrant;
 use qdrant_client::qdrant::{Condition, Filter as ServerFilter, QueryPointsBuilder};
 use support::server::Corner;
@@ -32,7 +34,7 @@ async fn main() {
         }
         None => {
             let dir = tempfile::tempdir().unwrap();
-            let index = EdgeIndex::open(dir.path()).unwrap();
+            let index = EmbeddedIndex::open(dir.path()).unwrap();
             load_and_search(&index, &collection, count).await;
             open_and_close(index, dir.path(), &collection).await;
         }
@@ -44,7 +46,7 @@ async fn load_and_search(index: &dyn VectorIndex, collection: &Collection, count
     let texts: Vec<String> = (0..count).map(text).collect();
     let mut points: Vec<_> = (0..count).map(|n| chunk(n, &texts[n]).point()).collect();
 
-    index.collections().bulk(&collection.name, Bulk::Begin).await.unwrap();
+    index.collections().bulk_load(&collection.name, BulkLoad::Begin).await.unwrap();
     let started = Instant::now();
     while !points.is_empty() {
         let batch = points.split_off(points.len().saturating_sub(BATCH));
@@ -54,7 +56,7 @@ async fn load_and_search(index: &dyn VectorIndex, collection: &Collection, count
     searches(index, collection, "before optimize").await;
 
     let started = Instant::now();
-    index.collections().bulk(&collection.name, Bulk::End).await.unwrap();
+    index.collections().bulk_load(&collection.name, BulkLoad::End).await.unwrap();
     println!("{:>10.0} ms to optimize", millis(started.elapsed()));
     searches(index, collection, "after optimize").await;
 
@@ -65,12 +67,12 @@ async fn load_and_search(index: &dyn VectorIndex, collection: &Collection, count
     rate("points/s written again by 16 at once", again.len(), started.elapsed());
 }
 
-async fn open_and_close(index: EdgeIndex, dir: &Path, collection: &Collection) {
+async fn open_and_close(index: EmbeddedIndex, dir: &Path, collection: &Collection) {
     let started = Instant::now();
     drop(index);
     println!("{:>10.1} ms to close", millis(started.elapsed()));
     let started = Instant::now();
-    let index = EdgeIndex::open(dir).unwrap();
+    let index = EmbeddedIndex::open(dir).unwrap();
     index.collections().ensure(collection).await.unwrap();
     println!("{:>10.1} ms to open", millis(started.elapsed()));
     drop(index);

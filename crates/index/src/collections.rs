@@ -29,7 +29,10 @@ pub trait Collections: Send + Sync {
     ///
     /// # Errors
     /// [`Error::NoCollection`] if it is not there.
-    fn amend<'a>(&'a self, collection: &'a Collection) -> BoxFuture<'a, Result<Vec<Difference>, Error>>;
+    fn update_in_place<'a>(
+        &'a self,
+        collection: &'a Collection,
+    ) -> BoxFuture<'a, Result<Vec<Difference>, Error>>;
 
     /// Whose collection it is, as [`set_identity`](Self::set_identity) wrote it; `None` if nobody did.
     ///
@@ -55,16 +58,20 @@ pub trait Collections: Send + Sync {
 
     /// Makes the alias name the collection, at once and in place of any other, for other readers of the index.
     /// The embedded engine has no other readers: nothing happens there.
-    fn point_alias<'a>(
+    fn set_alias<'a>(
         &'a self,
         alias: &'a str,
         collection: &'a CollectionName,
     ) -> BoxFuture<'a, Result<(), Error>>;
 
-    /// While much is written at once, building graphs for searches is wasted work: [`Bulk::Begin`] puts it off,
-    /// [`Bulk::End`] does it. Searches are right before, during and after. The embedded engine has no graphs,
+    /// While much is written at once, building graphs for searches is wasted work: [`BulkLoad::Begin`] puts it off,
+    /// [`BulkLoad::End`] does it. Searches are right before, during and after. The embedded engine has no graphs,
     /// and makes no difference.
-    fn bulk<'a>(&'a self, collection: &'a CollectionName, bulk: Bulk) -> BoxFuture<'a, Result<(), Error>>;
+    fn bulk_load<'a>(
+        &'a self,
+        collection: &'a CollectionName,
+        bulk: BulkLoad,
+    ) -> BoxFuture<'a, Result<(), Error>>;
 
     /// Reorganises the collection for fast searches. An index does so by itself when enough has changed; searches
     /// are right before, during and after, while writes may wait.
@@ -113,7 +120,7 @@ pub enum Ensured {
 
 /// Whether much is about to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bulk {
+pub enum BulkLoad {
     /// Much is.
     Begin,
     /// It has been.

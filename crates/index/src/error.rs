@@ -92,7 +92,7 @@ impl Error {
     /// Whether the index is away: whatever was asked of it is not at fault, and asking for something else now
     /// would end the same way. One without room takes no writes from anybody, so it counts as away, and nobody
     /// loses attempts to it.
-    pub fn is_away(&self) -> bool {
+    pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Full(_) | Self::Outdated { .. })
     }
 }

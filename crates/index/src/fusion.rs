@@ -1,7 +1,7 @@
 //! Rankings of points and their fusion.
 
 #![cfg_attr(
-    not(any(feature = "edge", feature = "server")),
+    not(any(feature = "embedded", feature = "server")),
     allow(dead_code, reason = "rankings come out of an engine")
 )]
 

@@ -1,7 +1,7 @@
 use futures::future::BoxFuture;
 use guildex_types::{GuildId, MessageId, PointId, Revision, SessionId};
 
-use crate::{CollectionName, Collections, Error, Hit, Mark, Page, Point, Query, Scope, Which};
+use crate::{CollectionName, Collections, Error, Hit, Page, Point, PointHeader, PointSelector, Query, Scope};
 
 /// A vector index. Whatever reads or deletes points names their guild.
 ///
@@ -63,12 +63,12 @@ pub trait VectorIndex: Send + Sync {
 
     /// Where some of the guild's points say that they belong, in the order of their ids. Those that are not there, or
     /// are another guild's, are left out; where fewer come than were asked for, there are no more.
-    fn marks<'a>(
+    fn headers<'a>(
         &'a self,
         collection: &'a CollectionName,
         guild: GuildId,
-        which: Which<'a>,
-    ) -> BoxFuture<'a, Result<Vec<Mark>, Error>>;
+        which: PointSelector<'a>,
+    ) -> BoxFuture<'a, Result<Vec<PointHeader>, Error>>;
 
     /// How many points the guild has.
     fn count<'a>(

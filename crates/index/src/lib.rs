@@ -5,14 +5,14 @@
 //! [`Payload`] that says where it belongs and which [`Revision`](guildex_types::Revision) of the session it
 //! shows. A search ranks by both vectors under the same tenant filter and fuses the two ranks.
 //!
-//! With the feature `edge` there is `EdgeIndex`, the engine embedded in the process; with the feature `server`
+//! With the feature `edge` there is `EmbeddedIndex`, the engine embedded in the process; with the feature `server`
 //! there is `QdrantServer`, one that any number of processes share.
 
 pub mod bm25;
 mod collection;
 mod collections;
-#[cfg(feature = "edge")]
-mod edge;
+#[cfg(feature = "embedded")]
+mod embedded;
 mod error;
 mod fusion;
 mod index;
@@ -24,8 +24,8 @@ mod sparse;
 
 pub use collection::{Collection, CollectionName, InvalidCollectionName};
 pub use collections::{Bulk, Collections, Difference, Ensured, Identity};
-#[cfg(feature = "edge")]
-pub use edge::EdgeIndex;
+#[cfg(feature = "embedded")]
+pub use embedded::EmbeddedIndex;
 pub use error::Error;
 pub use fusion::Fusion;
 pub use index::VectorIndex;

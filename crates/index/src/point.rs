@@ -50,7 +50,7 @@ pub struct Payload {
 
 /// Where a point says that it belongs, and what it shows: all that a comparison with the truth needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mark {
+pub struct PointHeader {
     /// The point.
     pub id: PointId,
     /// The channel or thread.
@@ -63,10 +63,10 @@ pub struct Mark {
     pub revision: Revision,
 }
 
-/// The part of a payload that a [`Mark`] is made from.
-#[cfg(any(feature = "edge", feature = "server"))]
+/// The part of a payload that a [`PointHeader`] is made from.
+#[cfg(any(feature = "embedded", feature = "server"))]
 #[derive(Deserialize)]
-pub(crate) struct Marked {
+pub(crate) struct StoredHeader {
     pub guild_id: GuildId,
     channel_id: ChannelId,
     session_id: SessionId,
@@ -74,13 +74,13 @@ pub(crate) struct Marked {
     revision: Revision,
 }
 
-#[cfg(any(feature = "edge", feature = "server"))]
-impl Marked {
+#[cfg(any(feature = "embedded", feature = "server"))]
+impl StoredHeader {
     pub const FIELDS: [&str; 5] = ["guild_id", "channel_id", "session_id", "chunk", "revision"];
 
-    pub fn of(self, id: PointId) -> Mark {
+    pub fn of(self, id: PointId) -> PointHeader {
         let Self { guild_id: _, channel_id, session_id, chunk, revision } = self;
-        Mark { id, channel_id, session_id, chunk, revision }
+        PointHeader { id, channel_id, session_id, chunk, revision }
     }
 }
 
@@ -117,14 +117,14 @@ mod tests {
     #[test]
     fn a_preview_is_cut_between_characters() {
         let long = "🦀é".repeat(600);
-        let preview = Preview::of(&long);
+        let preview = Preview::new(&long);
         assert_eq!(preview.as_str().chars().count(), 1_000);
         assert!(long.starts_with(preview.as_str()));
-        assert_eq!(Preview::of("short").as_str(), "short");
+        assert_eq!(Preview::new("short").as_str(), "short");
     }
 
     #[test]
     fn a_debug_print_does_not_show_the_preview() {
-        assert!(!format!("{:?}", Preview::of("my secret")).contains("secret"));
+        assert!(!format!("{:?}", Preview::new("my secret")).contains("secret"));
     }
 }

@@ -126,7 +126,7 @@ pub struct Page {
 
 /// Some of a guild's points.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Which<'a> {
+pub enum PointSelector<'a> {
     /// In the order of their ids from the one behind a point on: at most so many, and at most [`MAX_LIMIT`].
     After(Option<PointId>, usize),
     /// These, of which at most [`MAX_LIMIT`] are looked at.

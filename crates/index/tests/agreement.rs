@@ -1,6 +1,6 @@
 //! The embedded engine and a server give the same answers: the stand-in always, a real one where `QDRANT_URL`
 //! names it.
-#![cfg(all(feature = "edge", feature = "server"))]
+#![cfg(all(feature = "embedded", feature = "server"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests may panic")]
 
 mod support;
@@ -11,7 +11,8 @@ use std::panic::AssertUnwindSafe;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::FutureExt;
 use guildex_index::{
-    Collection, CollectionName, EdgeIndex, Filter, Fusion, Hit, Mode, Point, Query, Scope, VectorIndex, bm25,
+    Collection, CollectionName, EmbeddedIndex, Filter, Fusion, Hit, Mode, Point, Query, Scope, VectorIndex,
+    bm25,
 };
 use guildex_types::{PointId, Revision};
 use proptest::prelude::*;
@@ -122,7 +123,7 @@ fn agree(ours: &[Hit], theirs: &[Hit]) -> Result<(), TestCaseError> {
 
 async fn compare(other: &dyn VectorIndex) {
     let dir = tempfile::tempdir().unwrap();
-    let edge = EdgeIndex::open(dir.path()).unwrap();
+    let edge = EmbeddedIndex::open(dir.path()).unwrap();
     let collection = Collection { name: CollectionName::new("agree", &model()).unwrap(), dims: DIMS };
     let points = points(300);
     for index in [&edge as &dyn VectorIndex, other] {

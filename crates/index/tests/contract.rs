@@ -14,8 +14,8 @@ use std::collections::BTreeSet;
 use collections::*;
 use filters::*;
 use guildex_index::{
-    Collection, CollectionName, Ensured, Error, Fusion, Mark, Mode, Payload, Point, Query, Scope,
-    VectorIndex, Which,
+    Collection, CollectionName, Ensured, Error, Fusion, Mode, Payload, Point, PointHeader, PointSelector,
+    Query, Scope, VectorIndex,
 };
 use guildex_types::PointId;
 use proptest::prelude::*;
@@ -66,7 +66,7 @@ macro_rules! the_contract {
 }
 
 /// Runs each test by itself, with an implementation that it makes in a place that it makes.
-#[cfg(any(feature = "edge", feature = "server"))]
+#[cfg(any(feature = "embedded", feature = "server"))]
 macro_rules! each_on {
     ($implementation:ident, $home:expr; $($test:ident),* $(,)?) => {
         mod $implementation {
@@ -98,12 +98,12 @@ fn collection() -> Collection {
     Collection { name: CollectionName::new("test", &model()).unwrap(), dims: DIMS }
 }
 
-#[cfg(feature = "edge")]
+#[cfg(feature = "embedded")]
 the_contract!(each_on!(edge, tempfile::tempdir().unwrap()));
 
-#[cfg(feature = "edge")]
-fn edge(dir: &tempfile::TempDir) -> guildex_index::EdgeIndex {
-    guildex_index::EdgeIndex::open(dir.path()).unwrap()
+#[cfg(feature = "embedded")]
+fn edge(dir: &tempfile::TempDir) -> guildex_index::EmbeddedIndex {
+    guildex_index::EmbeddedIndex::open(dir.path()).unwrap()
 }
 
 #[cfg(feature = "server")]
@@ -353,15 +353,16 @@ async fn marks_say_where_points_belong_and_stay_in_their_guild(
     let mark = |chunk: &Chunk<'_>| {
         let Point { id, payload, .. } = chunk.point();
         let Payload { channel_id, session_id, chunk, revision, .. } = payload;
-        Mark { id, channel_id, session_id, chunk, revision }
+        PointHeader { id, channel_id, session_id, chunk, revision }
     };
     let mut expected: Vec<_> = chunks.iter().map(mark).collect();
     expected.sort_unstable_by_key(|mark| mark.id);
     for limit in [1, 4, 9, usize::MAX] {
-        let mut found: Vec<Mark> = vec![];
+        let mut found: Vec<PointHeader> = vec![];
         loop {
             let after = found.last().map(|mark| mark.id);
-            let page = index.marks(&collection.name, guild(7), Which::After(after, limit)).await.unwrap();
+            let page =
+                index.headers(&collection.name, guild(7), PointSelector::After(after, limit)).await.unwrap();
             if page.is_empty() {
                 break;
             }
@@ -371,9 +372,9 @@ async fn marks_say_where_points_belong_and_stay_in_their_guild(
     }
     let nowhere = PointId::from(uuid::Uuid::nil());
     let asked = [expected[3].id, nowhere, elsewhere.id(), expected[1].id];
-    let found = index.marks(&collection.name, guild(7), Which::Ids(&asked)).await.unwrap();
+    let found = index.headers(&collection.name, guild(7), PointSelector::Ids(&asked)).await.unwrap();
     assert_eq!(found, [expected[1].clone(), expected[3].clone()]);
-    assert_eq!(index.marks(&collection.name, guild(7), Which::Ids(&[])).await.unwrap(), []);
+    assert_eq!(index.headers(&collection.name, guild(7), PointSelector::Ids(&[])).await.unwrap(), []);
 }
 
 async fn nothing_is_found_where_nothing_is(index: &dyn VectorIndex, collection: &Collection) {

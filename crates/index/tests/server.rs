@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::{join_all, try_join_all};
 use guildex_index::{
-    Bulk, Collection, Collections, Difference, Ensured, Error, Mode, QdrantServer, Quantization, Scope,
+    BulkLoad, Collection, Collections, Difference, Ensured, Error, Mode, QdrantServer, Quantization, Scope,
     ServerConfig, VectorIndex,
 };
 use qdrant_client::qdrant::{
@@ -42,9 +42,9 @@ async fn write(index: &QdrantServer, collection: &Collection, chunks: &[Chunk<'_
     index.upsert(&collection.name, chunks.iter().map(Chunk::point).collect()).await
 }
 
-fn is_away(outcome: Result<(), Error>) {
+fn is_unavailable(outcome: Result<(), Error>) {
     let error = outcome.expect_err("it was not away");
-    assert!(error.is_away(), "{error:?}");
+    assert!(error.is_unavailable(), "{error:?}");
 }
 
 #[tokio::test]
@@ -60,7 +60,7 @@ async fn whatever_is_asked_of_a_server_that_is_not_there_says_so() {
     for outcome in [
         index.ping().await,
         index.ensure(&collection).await.map(drop),
-        index.amend(&collection).await.map(drop),
+        index.update_in_place(&collection).await.map(drop),
         index.drop_collection(name).await,
         index.snapshot(name, folder.path()).await,
         write(&index, &collection, &chunks(1)).await,
@@ -71,7 +71,7 @@ async fn whatever_is_asked_of_a_server_that_is_not_there_says_so() {
     ] {
         let error = outcome.as_ref().expect_err("it was not away");
         assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
-        is_away(outcome);
+        is_unavailable(outcome);
     }
 }
 
@@ -97,8 +97,8 @@ async fn a_server_that_went_away_is_found_again() {
         for method in ["upsert", "count"] {
             server.faults.always(method, fault);
         }
-        is_away(write(&index, &collection, &chunks(2)).await);
-        is_away(index.count(&collection.name, guild(7)).await.map(drop));
+        is_unavailable(write(&index, &collection, &chunks(2)).await);
+        is_unavailable(index.count(&collection.name, guild(7)).await.map(drop));
         for method in ["upsert", "count"] {
             server.faults.always(method, Fault::None);
         }
@@ -113,7 +113,7 @@ async fn what_breaks_inside_the_server_is_not_taken_for_its_absence() {
     let (index, collection) = ready(&server).await;
     server.faults.always("upsert", Fault::Broken);
     let broken = write(&index, &collection, &chunks(1)).await.unwrap_err();
-    assert!(matches!(broken, Error::Engine(_)) && !broken.is_away(), "{broken:?}");
+    assert!(matches!(broken, Error::Engine(_)) && !broken.is_unavailable(), "{broken:?}");
 }
 
 #[tokio::test]
@@ -123,9 +123,9 @@ async fn a_call_that_takes_too_long_is_ended() {
     let hasty = ServerConfig { timeout: Duration::from_millis(300), ..server.config() };
     let index = QdrantServer::connect(hasty).unwrap();
     server.faults.always("count", Fault::Slow);
-    is_away(index.count(&collection.name, guild(7)).await.map(drop));
+    is_unavailable(index.count(&collection.name, guild(7)).await.map(drop));
     server.faults.always("health_check", Fault::Slow);
-    is_away(index.ping().await);
+    is_unavailable(index.ping().await);
 }
 
 #[tokio::test]
@@ -141,14 +141,14 @@ async fn a_connection_that_breaks_while_a_call_waits_ends_it() {
         }
     };
     let (outcome, ()) = futures::join!(index.count(&collection.name, guild(7)), cut_twice);
-    is_away(outcome.map(drop));
+    is_unavailable(outcome.map(drop));
 }
 
 #[tokio::test]
 async fn no_more_removals_than_a_few_run_side_by_side() {
     let server = StandIn::start().await;
     let (_, collection) = ready(&server).await;
-    let index = QdrantServer::connect(ServerConfig { pool: 1, ..server.config() }).unwrap();
+    let index = QdrantServer::connect(ServerConfig { pool_size: 1, ..server.config() }).unwrap();
     server.faults.always("delete", Fault::Slow);
     let gone = [(chunks(1)[0].session(), revision(2))];
     let removals =
@@ -169,12 +169,12 @@ async fn no_more_removals_than_a_few_run_side_by_side() {
 async fn a_disk_that_fills_up_between_two_requests_loses_nothing() {
     let server = StandIn::start().await;
     let (_, collection) = ready(&server).await;
-    let small = ServerConfig { batch: 2, streams: 1, ..server.config() };
+    let small = ServerConfig { upsert_batch_size: 2, max_concurrent_upserts: 1, ..server.config() };
     let index = QdrantServer::connect(small).unwrap();
     // The first of three requests lands; the second does not, nor does its repetition.
     server.faults.next("upsert", [Fault::None, Fault::Full, Fault::Full]);
     let full = write(&index, &collection, &chunks(5)).await.unwrap_err();
-    assert!(matches!(full, Error::Full(_)) && full.is_away(), "{full:?}");
+    assert!(matches!(full, Error::Full(_)) && full.is_unavailable(), "{full:?}");
     assert!(full.to_string().contains("No space left on device"), "{full}");
     assert_eq!(index.count(&collection.name, guild(7)).await.unwrap(), 2);
 
@@ -204,11 +204,11 @@ async fn a_collection_that_was_made_before_the_connection_broke_is_finished() {
     let server = StandIn::start().await;
     let (index, collection) = (server.index(), collection());
     server.faults.next("create", [Fault::ResetAfter]);
-    is_away(index.ensure(&collection).await.map(drop));
+    is_unavailable(index.ensure(&collection).await.map(drop));
     server
         .faults
         .next("create_field_index", [Fault::None, Fault::None, Fault::Unavailable, Fault::Unavailable]);
-    is_away(index.ensure(&collection).await.map(drop));
+    is_unavailable(index.ensure(&collection).await.map(drop));
     assert_eq!(index.ensure(&collection).await.unwrap(), Ensured::Existing);
     assert_eq!(index.differences(&collection).await.unwrap(), []);
 }
@@ -286,7 +286,7 @@ async fn a_server_behind_tls_is_used_if_its_certificate_is_trusted() {
 async fn if_used(config: ServerConfig) -> &'static str {
     let (index, collection) = (QdrantServer::connect(config).unwrap(), collection());
     match index.ensure(&collection).await {
-        Err(error) if error.is_away() => return "away",
+        Err(error) if error.is_unavailable() => return "away",
         ensured => assert_eq!(ensured.unwrap(), Ensured::Created),
     }
     upsert(&index, &collection, &chunks(3)).await;
@@ -370,7 +370,8 @@ async fn of_many_that_write_the_highest_revision_stays() {
         };
         // Each point meets its revisions in another order.
         let writers = (0..9).map(|number| {
-            let index = QdrantServer::connect(ServerConfig { batch: 3, ..place.config.clone() }).unwrap();
+            let index =
+                QdrantServer::connect(ServerConfig { upsert_batch_size: 3, ..place.config.clone() }).unwrap();
             async move { write(&index, &place.collection, &at(number)).await.unwrap() }
         });
         let deleter = async {
@@ -480,9 +481,9 @@ async fn what_was_bent_is_named_and_mended() {
         let fatal: Vec<_> = found.iter().filter(|found| found.fatal).cloned().collect();
         assert_eq!(names(&fatal), BTreeSet::from(["payload index session_id", "payload index end_time"]));
 
-        assert_eq!(place.index.amend(&place.collection).await.unwrap(), []);
+        assert_eq!(place.index.update_in_place(&place.collection).await.unwrap(), []);
         assert_eq!(place.index.differences(&place.collection).await.unwrap(), []);
-        assert_eq!(place.index.amend(&place.collection).await.unwrap(), []);
+        assert_eq!(place.index.update_in_place(&place.collection).await.unwrap(), []);
         let gone = [(chunks(1)[0].session(), revision(2))];
         place.index.delete_below(&place.collection.name, guild(7), &gone).await.unwrap();
         assert_eq!(place.count().await, 4);
@@ -499,7 +500,7 @@ async fn what_cannot_be_mended_is_refused() {
         place.raw.create_collection(other).await.unwrap();
         let refused = place.index.ensure(&place.collection).await;
         assert!(matches!(&refused, Err(Error::Mismatch { .. })), "{refused:?}");
-        let left = place.index.amend(&place.collection).await.unwrap();
+        let left = place.index.update_in_place(&place.collection).await.unwrap();
         assert_eq!(names(&left), BTreeSet::from(["vectors dense", "modifier of vectors bm25"]));
         assert!(left.iter().all(|left| left.fatal));
     })
@@ -511,15 +512,15 @@ async fn a_bulk_load_that_died_is_seen_and_ended() {
     everywhere(async |place| {
         place.index.ensure(&place.collection).await.unwrap();
         let name = &place.collection.name;
-        place.index.bulk(name, Bulk::Begin).await.unwrap();
+        place.index.bulk_load(name, BulkLoad::Begin).await.unwrap();
         upsert(&place.index, &place.collection, &chunks(10)).await;
         let left_over = place.index.differences(&place.collection).await.unwrap();
         assert_eq!(names(&left_over), BTreeSet::from(["indexing threshold (KiB)"]));
-        assert_eq!(place.index.amend(&place.collection).await.unwrap(), []);
+        assert_eq!(place.index.update_in_place(&place.collection).await.unwrap(), []);
 
-        place.index.bulk(name, Bulk::Begin).await.unwrap();
+        place.index.bulk_load(name, BulkLoad::Begin).await.unwrap();
         for _ in 0..2 {
-            place.index.bulk(name, Bulk::End).await.unwrap();
+            place.index.bulk_load(name, BulkLoad::End).await.unwrap();
             assert_eq!(place.index.differences(&place.collection).await.unwrap(), []);
         }
         assert_eq!(place.count().await, 10);
@@ -541,10 +542,10 @@ async fn an_alias_moves_at_once_and_names_one_collection() {
         };
         assert!(seen().await.is_err());
         for (target, count) in [(&place.collection, 1), (&other, 0), (&other, 0), (&place.collection, 1)] {
-            place.index.point_alias(&alias, &target.name).await.unwrap();
+            place.index.set_alias(&alias, &target.name).await.unwrap();
             assert_eq!(seen().await.unwrap(), count);
         }
-        let nowhere = place.index.point_alias(&alias, &collection().name).await;
+        let nowhere = place.index.set_alias(&alias, &collection().name).await;
         assert!(matches!(nowhere, Err(Error::NoCollection(_))), "{nowhere:?}");
         assert_eq!(seen().await.unwrap(), 1);
         place.index.drop_collection(&other.name).await.unwrap();
@@ -576,7 +577,7 @@ async fn quantized_vectors_change_no_exact_answer() {
             let found = index.differences(&place.collection).await.unwrap();
             assert_eq!(names(&found), BTreeSet::from(["quantization"]), "{quantization:?}");
             assert_eq!(index.ensure(&place.collection).await.unwrap(), Ensured::Existing);
-            assert_eq!(index.amend(&place.collection).await.unwrap(), []);
+            assert_eq!(index.update_in_place(&place.collection).await.unwrap(), []);
             index.optimize(name).await.unwrap();
             assert_eq!(index.search(name, &scope, asked(true)).await.unwrap(), expected);
             // All candidates are compared anew by the vectors themselves.

@@ -13,7 +13,7 @@ pub struct SearchConfig {
     /// How the ranks of vectors and words are fused.
     pub fusion: Fusion,
     /// How long a search may take, all of it: then there is an answer or an error.
-    pub deadline: Duration,
+    pub timeout: Duration,
     /// Who answers while index or model is away.
     pub fallback: Fallback,
 }
@@ -34,7 +34,7 @@ impl Default for SearchConfig {
         Self {
             mode: Mode::default(),
             fusion: Fusion::default(),
-            deadline: Duration::from_secs(5),
+            timeout: Duration::from_secs(5),
             fallback: Fallback::default(),
         }
     }

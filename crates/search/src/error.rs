@@ -16,10 +16,12 @@ pub enum SearchError {
     #[error(transparent)]
     Request(#[from] InvalidRequest),
     /// It took too long.
-    #[error("the search was given up after {waited:?}, while {part} had not answered: try again in a moment")]
+    #[error(
+        "the search was given up after {waited:?}, while {dependency} had not answered: try again in a moment"
+    )]
     Deadline {
         /// Who was waited for.
-        part: Part,
+        dependency: Dependency,
         /// For how long the search ran.
         waited: Duration,
     },
@@ -48,9 +50,9 @@ pub enum SearchError {
 
 impl SearchError {
     /// Whether Postgres could still answer: index or model are at fault, and not the request.
-    pub(crate) fn spares_postgres(&self) -> bool {
+    pub(crate) fn allows_fallback(&self) -> bool {
         match self {
-            Self::Deadline { part, .. } => *part != Part::Postgres,
+            Self::Deadline { part, .. } => *dependency != Dependency::Postgres,
             Self::Unavailable(_)
             | Self::NothingIndexed
             | Self::Collection(_)
@@ -64,13 +66,13 @@ impl SearchError {
 
 impl From<guildex_index::Error> for SearchError {
     fn from(error: guildex_index::Error) -> Self {
-        if error.is_away() { Self::Unavailable(error) } else { Self::Index(error) }
+        if error.is_unavailable() { Self::Unavailable(error) } else { Self::Index(error) }
     }
 }
 
 /// What a search waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum Dependency {
     /// The embedding model.
     Model,
     /// The vector index.
@@ -79,7 +81,7 @@ pub enum Part {
     Postgres,
 }
 
-impl fmt::Display for Part {
+impl fmt::Display for Dependency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Model => "the embedding model",

@@ -6,22 +6,22 @@
 //!
 //! Each search reads from Postgres which model is the active one, so that the question is embedded by the model
 //! whose collection it is put to. If index or model is away, a search fails in time, or, where the configuration
-//! says so, is answered from Postgres by words alone ([`Results::degraded`]).
+//! says so, is answered from Postgres by words alone ([`SearchResponse::degraded`]).
 
-mod by_index;
-mod by_words;
 mod config;
 mod error;
 mod excerpt;
+mod fallback_search;
 mod phrase;
 mod request;
-mod results;
+mod response;
 mod searcher;
 mod show;
+mod vector_search;
 
 pub use config::{Fallback, SearchConfig};
-pub use error::{Part, SearchError};
+pub use error::{Dependency, SearchError};
 pub use excerpt::Excerpt;
-pub use request::{InvalidRequest, MAX_DEPTH, MAX_LIMIT, MAX_NEIGHBOURS, MAX_QUERY, Request};
-pub use results::{Chunk, Found, Neighbour, Neighbours, Results};
+pub use request::{InvalidRequest, MAX_DEPTH, MAX_LIMIT, MAX_QUERY, MAX_SURROUNDING, SearchRequest};
+pub use response::{Chunk, SearchHit, SearchResponse, Surrounding, SurroundingMessage};
 pub use searcher::Searcher;

@@ -10,7 +10,7 @@ pub const MAX_LIMIT: usize = 100;
 /// The most sessions that pages reach in all: whoever has not found it by then should ask otherwise.
 pub const MAX_DEPTH: usize = 200;
 /// The most messages shown on each side of a find.
-pub const MAX_NEIGHBOURS: usize = 20;
+pub const MAX_SURROUNDING: usize = 20;
 /// The longest query, in characters: as long as the longest message.
 pub const MAX_QUERY: usize = 4_000;
 
@@ -19,7 +19,7 @@ const DEFAULT_LIMIT: usize = 10;
 /// A question to one guild's memory.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Request {
+pub struct SearchRequest {
     /// The tenant. Nothing of another guild is ever found.
     pub guild_id: GuildId,
     /// The channels and threads to look in, such as those that the asker may see; `None` for all of the guild's,
@@ -40,7 +40,7 @@ pub struct Request {
     /// What ranks; `None` as the configuration says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
-    /// Leaves out what scores less. What a score means depends on the mode: see [`Found`](crate::Found).
+    /// Leaves out what scores less. What a score means depends on the mode: see [`SearchHit`](crate::SearchHit).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_score: Option<f32>,
     /// How many sessions to find, 1 to [`MAX_LIMIT`]. Default: 10.
@@ -50,9 +50,9 @@ pub struct Request {
     /// [`MAX_DEPTH`].
     #[serde(default)]
     pub offset: usize,
-    /// How many messages to show before and after each find, at most [`MAX_NEIGHBOURS`]. Default: none.
+    /// How many messages to show before and after each find, at most [`MAX_SURROUNDING`]. Default: none.
     #[serde(default)]
-    pub neighbours: usize,
+    pub surrounding: usize,
     /// A model whose collection is kept in step, to compare it with the active one; `None` for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelSlug>,
@@ -63,9 +63,9 @@ fn default_limit() -> usize {
 }
 
 /// Who asks what is private: a debug print leaves the question out.
-impl std::fmt::Debug for Request {
+impl std::fmt::Debug for SearchRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Request")
+        f.debug_struct("SearchRequest")
             .field("guild_id", &self.guild_id)
             .field("channels", &self.channels)
             .field("authors", &self.authors)
@@ -75,7 +75,7 @@ impl std::fmt::Debug for Request {
             .field("min_score", &self.min_score)
             .field("limit", &self.limit)
             .field("offset", &self.offset)
-            .field("neighbours", &self.neighbours)
+            .field("surrounding", &self.surrounding)
             .field("model", &self.model)
             .finish_non_exhaustive()
     }
@@ -103,9 +103,9 @@ pub enum InvalidRequest {
         /// As asked.
         limit: usize,
     },
-    /// Too many neighbours.
-    #[error("{0} neighbours are too many: use 0 to {MAX_NEIGHBOURS}")]
-    Neighbours(usize),
+    /// Too many surrounding.
+    #[error("{0} surrounding are too many: use 0 to {MAX_SURROUNDING}")]
+    Surrounding(usize),
     /// Infinity and NaN compare with no score.
     #[error("min_score has to be a finite number")]
     MinScore,
@@ -122,7 +122,7 @@ pub enum InvalidRequest {
     },
 }
 
-impl Request {
+impl SearchRequest {
     /// A question to all of a guild, for the ten best sessions.
     pub fn new(guild_id: GuildId, query: impl Into<String>) -> Self {
         Self {
@@ -136,14 +136,14 @@ impl Request {
             min_score: None,
             limit: DEFAULT_LIMIT,
             offset: 0,
-            neighbours: 0,
+            surrounding: 0,
             model: None,
         }
     }
 
     /// The request as a search goes by it.
-    pub(crate) fn check(&self, default_mode: Mode) -> Result<Ask, InvalidRequest> {
-        let Self { limit, offset, neighbours, .. } = *self;
+    pub(crate) fn check(&self, default_mode: Mode) -> Result<ValidatedRequest, InvalidRequest> {
+        let Self { limit, offset, surrounding, .. } = *self;
         if self.query.chars().count() > MAX_QUERY {
             return Err(InvalidRequest::LongQuery);
         }
@@ -157,8 +157,8 @@ impl Request {
         if offset.saturating_add(limit) > MAX_DEPTH {
             return Err(InvalidRequest::Depth { offset, limit });
         }
-        if neighbours > MAX_NEIGHBOURS {
-            return Err(InvalidRequest::Neighbours(neighbours));
+        if surrounding > MAX_SURROUNDING {
+            return Err(InvalidRequest::Surrounding(surrounding));
         }
         if self.min_score.is_some_and(|score| !score.is_finite()) {
             return Err(InvalidRequest::MinScore);
@@ -169,7 +169,7 @@ impl Request {
             return Err(InvalidRequest::Times);
         }
         let scope = Scope::guild(self.guild_id);
-        Ok(Ask {
+        Ok(ValidatedRequest {
             scope: match self.channels.clone() {
                 Some(channels) => scope.only(channels),
                 None => scope,
@@ -184,7 +184,7 @@ impl Request {
             min_score: self.min_score,
             limit,
             offset,
-            neighbours,
+            surrounding,
             model: self.model.clone(),
         })
     }
@@ -198,7 +198,7 @@ fn storable(time: DateTime<Utc>) -> DateTime<Utc> {
 }
 
 /// A request that can be answered. Its scope is made here, once, and bounds all that follows.
-pub(crate) struct Ask {
+pub(crate) struct ValidatedRequest {
     pub scope: Scope,
     pub filter: Filter,
     pub query: SearchText,
@@ -206,11 +206,11 @@ pub(crate) struct Ask {
     pub min_score: Option<f32>,
     pub limit: usize,
     pub offset: usize,
-    pub neighbours: usize,
+    pub surrounding: usize,
     pub model: Option<ModelSlug>,
 }
 
-impl Ask {
+impl ValidatedRequest {
     /// The page that was asked for, of all that was found, best first.
     pub fn page<T>(&self, found: Vec<T>) -> Vec<T> {
         found.into_iter().take(MAX_DEPTH).skip(self.offset).take(self.limit).collect()
@@ -223,8 +223,8 @@ mod tests {
 
     use super::*;
 
-    fn request() -> Request {
-        Request::new(1.try_into().unwrap(), "my secret question")
+    fn request() -> SearchRequest {
+        SearchRequest::new(1.try_into().unwrap(), "my secret question")
     }
 
     fn refusal(change: impl FnOnce(&mut Request)) -> InvalidRequest {
@@ -244,7 +244,7 @@ mod tests {
         assert_eq!(refusal(|r| r.limit = 101), Limit(101));
         assert_eq!(refusal(|r| r.offset = 191), Depth { offset: 191, limit: 10 });
         assert_eq!(refusal(|r| r.offset = usize::MAX), Depth { offset: usize::MAX, limit: 10 });
-        assert_eq!(refusal(|r| r.neighbours = 21), Neighbours(21));
+        assert_eq!(refusal(|r| r.surrounding = 21), Surrounding(21));
         assert_eq!(refusal(|r| r.min_score = Some(f32::NAN)), MinScore);
         let now = Utc::now();
         assert_eq!(refusal(|r| (r.since, r.until) = (Some(now), Some(now))), Times);
@@ -253,22 +253,23 @@ mod tests {
     #[test]
     fn the_ends_of_the_ranges_are_inside() {
         let mut widest = request();
-        (widest.limit, widest.offset, widest.neighbours) = (MAX_LIMIT, MAX_DEPTH - MAX_LIMIT, MAX_NEIGHBOURS);
+        (widest.limit, widest.offset, widest.surrounding) =
+            (MAX_LIMIT, MAX_DEPTH - MAX_LIMIT, MAX_SURROUNDING);
         widest.query = "é".repeat(MAX_QUERY);
         (widest.since, widest.until) = (Some(DateTime::<Utc>::MIN_UTC), Some(DateTime::<Utc>::MAX_UTC));
-        let ask = widest.check(Mode::Dense).ok().unwrap();
-        assert_eq!(ask.filter.since, Some(DateTime::UNIX_EPOCH));
-        assert_eq!(ask.filter.until.unwrap().to_rfc3339(), "2201-01-01T00:00:00+00:00");
-        assert_eq!(ask.mode, Mode::Dense);
+        let request = widest.check(Mode::Dense).ok().unwrap();
+        assert_eq!(request.filter.since, Some(DateTime::UNIX_EPOCH));
+        assert_eq!(request.filter.until.unwrap().to_rfc3339(), "2201-01-01T00:00:00+00:00");
+        assert_eq!(request.mode, Mode::Dense);
     }
 
     #[test]
     fn a_guild_and_a_query_are_enough_and_what_is_unknown_is_refused() {
-        let least: Request = serde_json::from_str(r#"{"guild_id": "1", "query": "x"}"#).unwrap();
-        assert_eq!((least.limit, least.offset, least.neighbours), (10, 0, 0));
+        let least: SearchRequest = serde_json::from_str(r#"{"guild_id": "1", "query": "x"}"#).unwrap();
+        assert_eq!((least.limit, least.offset, least.surrounding), (10, 0, 0));
         assert!(least.check(Mode::Hybrid).is_ok());
         let text = serde_json::to_string(&least).unwrap();
-        assert_eq!(serde_json::from_str::<Request>(&text).unwrap().limit, 10);
+        assert_eq!(serde_json::from_str::<SearchRequest>(&text).unwrap().limit, 10);
         for wrong in [
             r#"{"query": "x"}"#,
             r#"{"guild_id": "1", "query": "x", "channel": "2"}"#,
@@ -277,7 +278,7 @@ mod tests {
             r#"{"guild_id": "1", "query": "x", "model": "../x"}"#,
             r#"{"guild_id": "1", "query": "x", "limit": -1}"#,
         ] {
-            assert!(serde_json::from_str::<Request>(wrong).is_err(), "{wrong}");
+            assert!(serde_json::from_str::<SearchRequest>(wrong).is_err(), "{wrong}");
         }
     }
 
@@ -290,25 +291,29 @@ mod tests {
         serde_json::json!({
             "guild_id": guild.to_string(), "query": query, "channels": ["2"], "authors": ["3", "4"],
             "since": "2024-01-01T00:00:00Z", "until": "2025-01-01T00:00:00+02:00", "mode": "hybrid", "min_score": 0.5,
-            "limit": numbers.0, "offset": numbers.1, "neighbours": numbers.2, "model": "minilm-fp32",
+            "limit": numbers.0, "offset": numbers.1, "surrounding": numbers.2, "model": "minilm-fp32",
         })
     }
 
     fn any_asked() -> impl Strategy<Value = serde_json::Value> {
-        let numbers = (0..=MAX_LIMIT + 1, 0..=MAX_DEPTH, 0..=MAX_NEIGHBOURS + 1);
+        let numbers = (0..=MAX_LIMIT + 1, 0..=MAX_DEPTH, 0..=MAX_SURROUNDING + 1);
         (1..=i64::MAX, any::<String>(), numbers)
             .prop_map(|(guild, query, numbers)| asked(guild, &query, numbers))
     }
 
     /// What is taken keeps to all bounds, and is of the guild that was named.
-    fn check(request: Request) -> Result<(), TestCaseError> {
+    fn check(request: SearchRequest) -> Result<(), TestCaseError> {
         let guild = request.guild_id;
-        if let Ok(ask) = request.check(Mode::Hybrid) {
-            prop_assert_eq!(ask.scope.tenant(), guild);
-            let query = ask.query.as_str();
+        if let Ok(request) = request.check(Mode::Hybrid) {
+            prop_assert_eq!(request.scope.tenant(), guild);
+            let query = request.query.as_str();
             prop_assert!(!query.is_empty() && !query.contains('\0') && query.chars().count() <= MAX_QUERY);
-            prop_assert!((1..=MAX_LIMIT).contains(&ask.limit) && ask.offset + ask.limit <= MAX_DEPTH);
-            prop_assert!(ask.neighbours <= MAX_NEIGHBOURS && ask.min_score.is_none_or(f32::is_finite));
+            prop_assert!(
+                (1..=MAX_LIMIT).contains(&request.limit) && request.offset + request.limit <= MAX_DEPTH
+            );
+            prop_assert!(
+                request.surrounding <= MAX_SURROUNDING && request.min_score.is_none_or(f32::is_finite)
+            );
             let _ = crate::phrase::Phrase::of(query).is_some();
             for language in guildex_index::bm25::Language::ALL {
                 let _ = guildex_index::bm25::query(query, language);

@@ -9,9 +9,9 @@ use sqlx::PgPool;
 use tokio::time::{Instant, timeout};
 
 use crate::config::{Fallback, SearchConfig};
-use crate::error::{Part, SearchError};
+use crate::error::{Dependency, SearchError};
 use crate::request::Request;
-use crate::results::Results;
+use crate::response::Results;
 
 /// What part of the deadline model and index may use up where Postgres is to answer after them.
 const INDEX_SHARE: f64 = 0.6;
@@ -36,15 +36,15 @@ impl Searcher {
     /// deadline is over, whoever is away; nothing has to be started anew when they come back.
     ///
     /// # Errors
-    /// [`SearchError::Request`] if it cannot be answered as it was asked; [`SearchError::Deadline`] or
+    /// [`SearchError::Request`] if it cannot be answered as it was asked; [`SearchError::Timeout`] or
     /// [`SearchError::Unavailable`] if it may be repeated as it is; others if model, index or Postgres fail.
-    pub async fn search(&self, request: &Request) -> Result<Results, SearchError> {
-        let ask = request.check(self.config.mode)?;
-        let clock = Clock::start(&self.config);
-        match self.by_index(&ask, &clock).await {
-            Err(error) if self.config.fallback == Fallback::Postgres && error.spares_postgres() => {
-                tracing::warn!(guild = %ask.scope.tenant(), %error, "a search is left to Postgres");
-                self.by_words(&ask, &clock, error.to_string()).await
+    pub async fn search(&self, request: &SearchRequest) -> Result<SearchResponse, SearchError> {
+        let request = request.check(self.config.mode)?;
+        let deadline = Deadline::start(&self.config);
+        match self.vector_search(&request, &deadline).await {
+            Err(error) if self.config.fallback == Fallback::Postgres && error.allows_fallback() => {
+                tracing::warn!(guild = %request.scope.tenant(), %error, "a search is left to Postgres");
+                self.fallback_search(&request, &deadline, error.to_string()).await
             }
             outcome => outcome,
         }
@@ -52,7 +52,7 @@ impl Searcher {
 }
 
 /// How long a search may go on.
-pub(crate) struct Clock {
+pub(crate) struct Deadline {
     begun: Instant,
     /// For all of it.
     whole: Duration,
@@ -60,9 +60,9 @@ pub(crate) struct Clock {
     index: Duration,
 }
 
-impl Clock {
+impl Deadline {
     fn start(config: &SearchConfig) -> Self {
-        let whole = config.deadline;
+        let whole = config.timeout;
         let index = match config.fallback {
             Fallback::None => whole,
             Fallback::Postgres => whole.mul_f64(INDEX_SHARE),
@@ -73,25 +73,25 @@ impl Clock {
     /// Waits for a part as long as there is time.
     pub async fn within<T, E>(
         &self,
-        part: Part,
+        dependency: Dependency,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, SearchError>
     where
         SearchError: From<E>,
     {
-        match timeout(self.left(part), work).await {
+        match timeout(self.left(dependency), work).await {
             Ok(outcome) => Ok(outcome?),
             Err(_) => {
                 let waited =
                     Duration::from_millis(u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(0));
-                Err(SearchError::Deadline { part, waited })
+                Err(SearchError::Timeout { dependency, waited })
             }
         }
     }
 
     /// How long a part may still take.
-    pub fn left(&self, part: Part) -> Duration {
-        let share = if part == Part::Postgres { self.whole } else { self.index };
+    pub fn left(&self, dependency: Dependency) -> Duration {
+        let share = if dependency == Dependency::Postgres { self.whole } else { self.index };
         share.saturating_sub(self.begun.elapsed())
     }
 }

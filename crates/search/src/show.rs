@@ -7,11 +7,11 @@ use guildex_store::search::{self, Shown, Side, Span};
 use guildex_store::sessions::SessionMessage;
 use guildex_types::{ChannelId, GuildId, MessageId, SessionId};
 
-use crate::error::{Part, SearchError};
+use crate::error::{Dependency, SearchError};
 use crate::excerpt::Excerpt;
-use crate::request::Ask;
-use crate::results::{Chunk, Found, Neighbour, Neighbours};
-use crate::searcher::{Clock, Searcher};
+use crate::request::ValidatedRequest;
+use crate::response::{Chunk, SearchHit, Surrounding, SurroundingMessage};
+use crate::searcher::{Deadline, Searcher};
 
 /// The longest text of a neighbour, in characters.
 const NEIGHBOUR_CHARS: usize = 1_000;
@@ -31,47 +31,48 @@ impl Searcher {
     /// out.
     pub(crate) async fn present(
         &self,
-        ask: &Ask,
-        clock: &Clock,
+        request: &ValidatedRequest,
+        deadline: &Deadline,
         picks: Vec<Pick>,
         shown: &HashMap<SessionId, Shown>,
-    ) -> Result<Vec<Found>, SearchError> {
-        let (mut results, spans): (Vec<Found>, Vec<Span>) = picks
+    ) -> Result<Vec<SearchHit>, SearchError> {
+        let (mut results, spans): (Vec<SearchHit>, Vec<Span>) = picks
             .iter()
             .filter_map(|pick| {
                 let session = shown.get(&pick.session_id)?;
-                found(ask, pick, session).filter(|_| ask.scope.admits(session.guild_id, session.channel_id))
+                found(request, pick, session)
+                    .filter(|_| request.scope.admits(session.guild_id, session.channel_id))
             })
             .unzip();
-        if ask.neighbours > 0 {
-            self.add_neighbours(ask, clock, &mut results, &spans).await?;
+        if request.surrounding > 0 {
+            self.add_neighbours(request, deadline, &mut results, &spans).await?;
         }
         Ok(results)
     }
 
     async fn add_neighbours(
         &self,
-        ask: &Ask,
-        clock: &Clock,
-        results: &mut [Found],
+        request: &ValidatedRequest,
+        deadline: &Deadline,
+        results: &mut [SearchHit],
         spans: &[Span],
     ) -> Result<(), SearchError> {
-        let (guild, channels) = (ask.scope.tenant(), ask.scope.channels());
-        let count = u32::try_from(ask.neighbours).unwrap_or(0);
+        let (guild, channels) = (request.scope.tenant(), request.scope.channels());
+        let count = u32::try_from(request.surrounding).unwrap_or(0);
         // One character more tells that there are more.
         let chars = i32::try_from(NEIGHBOUR_CHARS + 1).unwrap_or(i32::MAX);
-        let read = search::neighbours(&self.pool, guild, channels, spans, count, chars);
+        let read = search::surrounding(&self.pool, guild, channels, spans, count, chars);
         for found in &mut *results {
-            found.neighbours = Some(Neighbours::default());
+            found.surrounding = Some(Surrounding::default());
         }
-        for message in clock.within(Part::Postgres, read).await? {
-            let found = results.get_mut(message.span).and_then(|found| found.neighbours.as_mut());
-            let Some(neighbours) = found else { continue };
+        for message in deadline.within(Dependency::Postgres, read).await? {
+            let found = results.get_mut(message.span).and_then(|found| found.surrounding.as_mut());
+            let Some(surrounding) = found else { continue };
             let side = match message.side {
-                Side::Before => &mut neighbours.before,
-                Side::After => &mut neighbours.after,
+                Side::Before => &mut surrounding.before,
+                Side::After => &mut surrounding.after,
             };
-            side.push(Neighbour {
+            side.push(SurroundingMessage {
                 message_id: message.id,
                 author_id: message.author_id,
                 author_name: message.author_name,
@@ -85,19 +86,19 @@ impl Searcher {
 }
 
 /// A session and where the part that was picked stands in its channel; `None` if nothing of the part still stands.
-fn found(ask: &Ask, pick: &Pick, session: &Shown) -> Option<(Found, Span)> {
+fn found(request: &ValidatedRequest, pick: &Pick, session: &Shown) -> Option<(SearchHit, Span)> {
     let first = session.messages.first()?;
     let part: Vec<&SessionMessage> =
         session.messages.iter().filter(|message| pick.message_ids.contains(&message.id)).collect();
     let (from, to) = (*part.first()?, *part.last()?);
-    let query = ask.query.as_str();
+    let query = request.query.as_str();
     let preview = match pick.chunk {
-        Some(_) if !fits(&ask.filter, &part) => return None,
+        Some(_) if !fits(&request.filter, &part) => return None,
         Some(_) => Excerpt::fitting(&part, query),
         None => Excerpt::lines(&session.messages.iter().skip_while(|m| m.id != from.id).collect::<Vec<_>>()),
     };
     let link = |message| link(session.guild_id, session.channel_id, message);
-    let found = Found {
+    let found = SearchHit {
         score: pick.score,
         session_id: session.id,
         guild_id: session.guild_id,
@@ -115,7 +116,7 @@ fn found(ask: &Ask, pick: &Pick, session: &Shown) -> Option<(Found, Span)> {
             message_ids: part.iter().map(|message| message.id).collect(),
         },
         preview,
-        neighbours: None,
+        surrounding: None,
     };
     let span = Span {
         channel_id: session.channel_id,

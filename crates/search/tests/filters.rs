@@ -7,7 +7,7 @@ mod support;
 use std::collections::BTreeSet;
 
 use guildex_index::{Mode, VectorIndex};
-use guildex_search::{MAX_DEPTH, Request};
+use guildex_search::{MAX_DEPTH, SearchRequest};
 use guildex_store::MIGRATOR;
 use guildex_types::SessionId;
 use proptest::prelude::*;
@@ -53,7 +53,7 @@ fn parts(talk: &[Said<'static>], chunk: usize) -> Vec<Vec<Said<'static>>> {
     talk.chunks(chunk).map(<[_]>::to_vec).collect()
 }
 
-fn fits(request: &Request, part: &[Said<'_>]) -> bool {
+fn fits(request: &SearchRequest, part: &[Said<'_>]) -> bool {
     let (first, last) = (minute(part[0].2), minute(part[part.len() - 1].2));
     let speaks = |id: &guildex_types::UserId| part.iter().any(|said| said.1 == id.get());
     request.authors.as_ref().is_none_or(|authors| authors.iter().any(speaks))
@@ -94,7 +94,7 @@ async fn filters_leave_what_a_look_at_every_session_would(pool: PgPool) {
             fitting.map(|(place, talk)| place.session(talk[0].0)).collect::<BTreeSet<SessionId>>()
         };
         let found = async |mode| {
-            let request = Request { mode: Some(mode), ..request.clone() };
+            let request = SearchRequest { mode: Some(mode), ..request.clone() };
             world.found(&request).await.into_iter().collect::<BTreeSet<_>>()
         };
         world.view.set(Mood::Honest);
@@ -115,9 +115,9 @@ async fn an_index_that_forgets_the_filter_is_corrected(pool: PgPool) {
     world.talk(HERE, &[(1, 1, 1, "oak"), (2, 2, 2, "oak")]).await;
     let late = world.talk(HERE, &[(11, 3, 11, "oak"), (12, 4, 12, "oak")]).await;
     world.view.set(Mood::Blabbing);
-    let since = Request { since: Some(minute(12)), ..ask(1, "oak") };
-    let until = Request { until: Some(minute(1)), ..ask(1, "oak") };
-    let by = Request { authors: Some(vec![4.try_into().unwrap()]), ..ask(1, "oak") };
+    let since = SearchRequest { since: Some(minute(12)), ..ask(1, "oak") };
+    let until = SearchRequest { until: Some(minute(1)), ..ask(1, "oak") };
+    let by = SearchRequest { authors: Some(vec![4.try_into().unwrap()]), ..ask(1, "oak") };
     assert_eq!(world.found(&since).await, [late]);
     assert_eq!(world.found(&until).await, []);
     assert_eq!(world.found(&by).await, [late]);
@@ -128,11 +128,11 @@ async fn a_least_score_leaves_out_what_is_below(pool: PgPool) {
     let world = World::new(pool).await;
     hold(&world, &talks()).await;
     for mode in [Mode::Hybrid, Mode::Dense, Mode::Sparse] {
-        let request = Request { mode: Some(mode), limit: 100, ..ask(1, "oak lathe") };
+        let request = SearchRequest { mode: Some(mode), limit: 100, ..ask(1, "oak lathe") };
         let scores: Vec<f32> = world.search(&request).await.results.iter().map(|found| found.score).collect();
         assert!(scores.is_sorted_by(|a, b| a >= b), "{mode:?}");
         let least = scores[scores.len() / 2];
-        let above = world.search(&Request { min_score: Some(least), ..request }).await.results;
+        let above = world.search(&SearchRequest { min_score: Some(least), ..request }).await.results;
         assert_eq!(above.len(), scores.iter().filter(|score| **score >= least).count(), "{mode:?}");
         assert!(above.len() < scores.len() || scores[0] == least, "{mode:?}");
     }
@@ -156,7 +156,8 @@ async fn pages_joined_are_one_list(pool: PgPool) {
     for first in (100..1_000).step_by(100) {
         world.edit(HERE, first, (first, 1, first, "something else altogether")).await;
     }
-    let request = |mode, offset, limit| Request { mode: Some(mode), offset, limit, ..ask(1, "oak or lathe") };
+    let request =
+        |mode, offset, limit| SearchRequest { mode: Some(mode), offset, limit, ..ask(1, "oak or lathe") };
     for (mood, mode) in [
         (Mood::Honest, Mode::Hybrid),
         (Mood::Honest, Mode::Dense),
@@ -185,6 +186,6 @@ async fn pages_joined_are_one_list(pool: PgPool) {
     }
     world.view.set(Mood::Honest);
     assert_eq!(world.view.count(&world.collection(&world.slug()), HERE.guild()).await.unwrap(), 345);
-    let beyond = Request { min_score: Some(0.9), ..request(Mode::Dense, 150, 10) };
+    let beyond = SearchRequest { min_score: Some(0.9), ..request(Mode::Dense, 150, 10) };
     assert!(world.found(&beyond).await.is_empty(), "behind the last page there is nothing");
 }

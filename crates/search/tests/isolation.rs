@@ -7,7 +7,7 @@ mod support;
 use std::collections::BTreeSet;
 
 use guildex_index::{Mode, Point, VectorIndex};
-use guildex_search::{Fallback, Request, Results};
+use guildex_search::{Fallback, SearchRequest, SearchResponse};
 use guildex_store::MIGRATOR;
 use guildex_types::{ModelSlug, PointId};
 use proptest::prelude::*;
@@ -15,7 +15,7 @@ use proptest::{collection::vec, option, sample::select};
 use sqlx::PgPool;
 use support::{Mood, Place, World, cases, id, minute};
 
-/// Ids that are prefixes of each other, neighbours where floats have a gap, and the last of all. They serve as guilds,
+/// Ids that are prefixes of each other, surrounding where floats have a gap, and the last of all. They serve as guilds,
 /// channels, authors and messages alike, so that all kinds have the same.
 const TRICKY: [i64; 6] = [1, 11, 111, 9_007_199_254_740_992, 9_007_199_254_740_993, i64::MAX];
 
@@ -90,14 +90,14 @@ fn requests() -> impl Strategy<Value = Request> {
             request.until = until.filter(|until| since.is_none_or(|since| since < *until)).map(minute);
             (request.mode, request.min_score) = (mode, min_score);
             request.model = model.map(|slug: &str| slug.parse::<ModelSlug>().unwrap());
-            (request.limit, request.offset, request.neighbours) = page;
+            (request.limit, request.offset, request.surrounding) = page;
             request
         },
     )
 }
 
 /// That nothing in the answer is of elsewhere; returns how many sessions it has.
-fn assert_within(request: &Request, results: &Results) -> usize {
+fn assert_within(request: &SearchRequest, results: &SearchResponse) -> usize {
     let told = serde_json::to_string(results).unwrap();
     let allowed = |place: Place| {
         request.guild_id == place.guild()
@@ -112,7 +112,7 @@ fn assert_within(request: &Request, results: &Results) -> usize {
         assert!([1, 9_007_199_254_740_992].map(|first| place.session(first)).contains(&found.session_id));
         assert!(found.preview.contains(&mark(place)), "an excerpt of elsewhere: {request:?}");
         assert_eq!(found.channel_name, format!("channel-{}", place.channel));
-        for neighbour in found.neighbours.iter().flat_map(|n| n.before.iter().chain(&n.after)) {
+        for neighbour in found.surrounding.iter().flat_map(|n| n.before.iter().chain(&n.after)) {
             assert!(neighbour.text.contains(&mark(place)), "a neighbour from elsewhere: {request:?}");
         }
     }
@@ -141,7 +141,7 @@ async fn postgres_stays_in_the_scope_as_well(pool: PgPool) {
     world.view.set(Mood::Away);
     let mut found = 0;
     for request in cases(150, requests()) {
-        let results = world.search(&Request { mode: Some(Mode::Hybrid), ..request.clone() }).await;
+        let results = world.search(&SearchRequest { mode: Some(Mode::Hybrid), ..request.clone() }).await;
         assert!(results.degraded);
         found += assert_within(&request, &results);
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use guildex_index::VectorIndex;
-use guildex_search::{InvalidRequest, Part, Request, SearchError};
+use guildex_search::{Dependency, InvalidRequest, SearchError, SearchRequest};
 use guildex_store::MIGRATOR;
 use guildex_types::ModelSlug;
 use sqlx::PgPool;
@@ -22,8 +22,8 @@ async fn two_talks(world: &World) {
     world.talk(HERE, &[(11, 1, 11, "iron and zinc"), (12, 2, 12, "both rust")]).await;
 }
 
-fn named(slug: &str) -> Request {
-    Request { model: Some(slug.parse().unwrap()), ..ask(1, "walnut") }
+fn named(slug: &str) -> SearchRequest {
+    SearchRequest { model: Some(slug.parse().unwrap()), ..ask(1, "walnut") }
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
@@ -97,10 +97,13 @@ async fn where_any_word_will_do_those_of_very_many_messages_do_not(pool: PgPool)
 async fn a_deadline_ends_the_wait_for_an_index_that_hangs(pool: PgPool) {
     let mut world = World::new(pool).await;
     two_talks(&world).await;
-    world.config.deadline = SHORT;
+    world.config.timeout = SHORT;
     world.view.searches.close();
     let late = world.try_search(&ask(1, "walnut")).await.unwrap_err();
-    assert!(matches!(late, SearchError::Deadline { part: Part::Index, waited } if waited >= SHORT), "{late}");
+    assert!(
+        matches!(late, SearchError::Timeout { dependency: Dependency::Index, waited } if waited >= SHORT),
+        "{late}"
+    );
     assert!(late.to_string().contains("the index had not answered"), "{late}");
 }
 
@@ -108,24 +111,24 @@ async fn a_deadline_ends_the_wait_for_an_index_that_hangs(pool: PgPool) {
 async fn a_deadline_ends_the_wait_for_a_model_that_hangs(pool: PgPool) {
     let mut world = World::new(pool).await;
     two_talks(&world).await;
-    world.config.deadline = SHORT;
+    world.config.timeout = SHORT;
     world.letters[0].questions.close();
     let late = world.try_search(&ask(1, "walnut")).await.unwrap_err();
-    assert!(matches!(late, SearchError::Deadline { part: Part::Model, .. }), "{late}");
+    assert!(matches!(late, SearchError::Timeout { dependency: Dependency::Model, .. }), "{late}");
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_deadline_ends_the_wait_for_postgres(pool: PgPool) {
     let mut world = World::new(pool).await.with_fallback();
     two_talks(&world).await;
-    world.config.deadline = SHORT;
+    world.config.timeout = SHORT;
     let mut tx = world.pool.begin().await.unwrap();
     sqlx::query("LOCK TABLE sessions").execute(&mut *tx).await.unwrap();
     let late = world.try_search(&ask(1, "walnut")).await.unwrap_err();
-    assert!(matches!(late, SearchError::Deadline { part: Part::Postgres, .. }), "{late}");
+    assert!(matches!(late, SearchError::Timeout { dependency: Dependency::Postgres, .. }), "{late}");
     world.view.set(Mood::Away);
     let late = world.try_search(&ask(1, "walnut")).await.unwrap_err();
-    assert!(matches!(late, SearchError::Deadline { part: Part::Postgres, .. }), "{late}");
+    assert!(matches!(late, SearchError::Timeout { dependency: Dependency::Postgres, .. }), "{late}");
     tx.rollback().await.unwrap();
 }
 
@@ -133,7 +136,7 @@ async fn a_deadline_ends_the_wait_for_postgres(pool: PgPool) {
 async fn postgres_has_time_left_when_index_or_model_hangs(pool: PgPool) {
     let mut world = World::new(pool).await.with_fallback();
     two_talks(&world).await;
-    world.config.deadline = Duration::from_secs(5);
+    world.config.timeout = Duration::from_secs(5);
     for gate in [&world.view.searches, &world.letters[0].questions] {
         gate.close();
         let results = world.search(&ask(1, "walnut")).await;
@@ -149,7 +152,7 @@ async fn words_alone_need_no_model(pool: PgPool) {
     let world = World::new(pool).await;
     two_talks(&world).await;
     world.letters[0].questions.close();
-    let sparse = Request { mode: Some(guildex_index::Mode::Sparse), ..ask(1, "walnut") };
+    let sparse = SearchRequest { mode: Some(guildex_index::Mode::Sparse), ..ask(1, "walnut") };
     assert_eq!(world.found(&sparse).await, [HERE.session(1)]);
 }
 
@@ -239,7 +242,7 @@ async fn a_named_model_is_searched_if_it_is_kept_in_step(pool: PgPool) {
     // Only the second model knows this.
     world.say(HERE, &[(21, 1, 21, "walnut shells"), (22, 2, 22, "make dye")]).await;
     world.index_with(&[(HERE, 21, 2)], &"two".parse().unwrap()).await;
-    let shells = |slug: &str| Request { query: "walnut shells".to_owned(), ..named(slug) };
+    let shells = |slug: &str| SearchRequest { query: "walnut shells".to_owned(), ..named(slug) };
     let results = world.search(&shells("two")).await;
     assert_eq!((results.model.unwrap().as_str(), results.results.len()), ("two", 3));
     assert_eq!(results.results[0].session_id, HERE.session(21));

@@ -5,24 +5,24 @@
 mod support;
 
 use guildex_index::Mode;
-use guildex_search::{Found, Request};
+use guildex_search::{SearchHit, SearchRequest};
 use guildex_store::MIGRATOR;
 use sqlx::PgPool;
 use support::{HERE, Mood, Place, World, ask, id};
 
 /// A request in each way that there is to search.
 fn ways(query: &str) -> Vec<Request> {
-    let mode = |mode| Request { mode: Some(mode), ..ask(1, query) };
+    let mode = |mode| SearchRequest { mode: Some(mode), ..ask(1, query) };
     vec![mode(Mode::Hybrid), mode(Mode::Dense), mode(Mode::Sparse)]
 }
 
 /// What is found in any of the ways, by the index and by Postgres.
-async fn shown(world: &World, query: &str) -> Vec<Found> {
+async fn shown(world: &World, query: &str) -> Vec<SearchHit> {
     let mut shown = vec![];
     for mood in [Mood::Honest, Mood::Lying, Mood::Away] {
         world.view.set(mood);
         for request in ways(query) {
-            shown.extend(world.search(&Request { neighbours: 20, ..request }).await.results);
+            shown.extend(world.search(&SearchRequest { surrounding: 20, ..request }).await.results);
         }
     }
     world.view.set(Mood::Honest);
@@ -51,7 +51,7 @@ async fn a_find_tells_its_session_and_its_best_chunk(pool: PgPool) {
         assert_eq!(found.chunk.message_ids, [id(12), id(13)]);
         assert_eq!(found.chunk.link, "https://discord.com/channels/1/9/12");
         assert_eq!(&*found.preview, "author 1: the glue oven smells\nauthor 2: open the window");
-        assert!(found.neighbours.is_none());
+        assert!(found.surrounding.is_none());
     }
 }
 
@@ -67,7 +67,7 @@ async fn whoever_said_exactly_that_comes_first_with_the_chunk_that_has_it(pool: 
     assert_eq!(results[0].chunk.first_message_id, id(11));
     assert_eq!(results[1].session_id, scrambled);
     assert!(results[0].score - results[1].score > 0.01, "no more than one first place apart");
-    let dense = Request { mode: Some(Mode::Dense), ..ask(1, "teeth of the saw") };
+    let dense = SearchRequest { mode: Some(Mode::Dense), ..ask(1, "teeth of the saw") };
     assert_eq!(world.found(&dense).await[0], scrambled, "vectors alone know no phrases");
 }
 
@@ -178,12 +178,12 @@ async fn neighbours_are_the_live_messages_on_either_side(pool: PgPool) {
         sqlx::query(statement).execute(&world.pool).await.unwrap();
     }
 
-    let around = async |neighbours| {
-        let request = Request { neighbours, ..ask(1, "needle") };
+    let around = async |surrounding| {
+        let request = SearchRequest { surrounding, ..ask(1, "needle") };
         let found = world.search(&request).await.results.remove(0);
         assert_eq!(found.chunk.first_message_id, id(11));
-        let sides = found.neighbours.unwrap();
-        let told = |side: &[guildex_search::Neighbour]| {
+        let sides = found.surrounding.unwrap();
+        let told = |side: &[guildex_search::SurroundingMessage]| {
             side.iter().map(|n| (n.message_id.get(), n.in_session)).collect::<Vec<_>>()
         };
         (told(&sides.before), told(&sides.after), sides.after.last().map(|n| n.text.chars().count()))

@@ -1,6 +1,6 @@
 //! What a search reads of the truth: which hits may be shown, and what is shown of them.
 
-mod neighbours;
+mod surrounding;
 mod word_index;
 mod words;
 
@@ -11,7 +11,7 @@ use guildex_types::{ChannelId, GuildId, MessageId, ModelSlug, Revision, SearchTe
 use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
 
-pub use neighbours::{Neighbour, Side, Span, neighbours};
+pub use surrounding::{Side, Span, SurroundingMessage, surrounding};
 pub use word_index::ensure_word_index;
 pub use words::{Match, Words, by_words};
 

@@ -72,7 +72,7 @@ impl Breaker {
         &self,
         service: &'static str,
         mut work: impl FnMut() -> F,
-        is_away: impl Fn(&E) -> bool,
+        is_unavailable: impl Fn(&E) -> bool,
     ) -> Result<Result<T, E>, Stopped>
     where
         E: std::fmt::Display,
@@ -81,7 +81,7 @@ impl Breaker {
         let (mut tries, mut waiting) = (0, None);
         loop {
             match work().await {
-                Err(error) if is_away(&error) => {
+                Err(error) if is_unavailable(&error) => {
                     waiting.get_or_insert_with(|| Waiting::begin(self));
                     if self.set(true) {
                         tracing::warn!(service, %error, "away: nothing is claimed until it is back");
@@ -123,7 +123,7 @@ mod tests {
         Wrong,
     }
 
-    fn is_away(fault: &Fault) -> bool {
+    fn is_unavailable(fault: &Fault) -> bool {
         *fault == Fault::Away
     }
 
@@ -135,7 +135,7 @@ mod tests {
             0..5 => Err(Fault::Away),
             tries => Ok(tries),
         };
-        assert_eq!(breaker.guard("it", work, is_away).await, Ok(Ok(5)));
+        assert_eq!(breaker.guard("it", work, is_unavailable).await, Ok(Ok(5)));
         breaker.closed().await;
     }
 
@@ -144,7 +144,7 @@ mod tests {
         let breaker = Breaker::new(CancellationToken::new());
         let there = watch::Sender::new(false);
         let work = async || if *there.borrow() { Ok(()) } else { Err(Fault::Away) };
-        let guarded = breaker.guard("it", work, is_away);
+        let guarded = breaker.guard("it", work, is_unavailable);
         let passing = breaker.closed();
         tokio::pin!(guarded, passing);
         assert!(futures::poll!(&mut guarded).is_pending());
@@ -157,9 +157,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_works_meanwhile_does_not_close_it_and_who_gives_up_does() {
         let breaker = Breaker::new(CancellationToken::new());
-        let mut waits = Box::pin(breaker.guard("it", async || Err::<(), _>(Fault::Away), is_away));
+        let mut waits = Box::pin(breaker.guard("it", async || Err::<(), _>(Fault::Away), is_unavailable));
         assert!(futures::poll!(&mut waits).is_pending());
-        assert_eq!(breaker.guard("it", async || Ok(()), is_away).await, Ok(Ok(())));
+        assert_eq!(breaker.guard("it", async || Ok(()), is_unavailable).await, Ok(Ok(())));
         let passing = breaker.closed();
         tokio::pin!(passing);
         assert!(futures::poll!(&mut passing).is_pending());
@@ -170,7 +170,7 @@ mod tests {
     #[tokio::test]
     async fn another_failure_is_handed_on_at_once() {
         let breaker = Breaker::new(CancellationToken::new());
-        let outcome = breaker.guard("it", async || Err::<(), _>(Fault::Wrong), is_away).await;
+        let outcome = breaker.guard("it", async || Err::<(), _>(Fault::Wrong), is_unavailable).await;
         assert_eq!(outcome, Ok(Err(Fault::Wrong)));
     }
 
@@ -184,7 +184,7 @@ mod tests {
                 stop.cancel();
                 Err::<(), _>(Fault::Away)
             },
-            is_away,
+            is_unavailable,
         );
         assert_eq!(outcome.await, Err(Stopped));
         breaker.closed().await;

@@ -123,7 +123,7 @@ impl Targets {
         if seen.alias.as_ref() == Some(&model.slug) {
             return;
         }
-        match self.index.collections().point_alias(&self.base, collection).await {
+        match self.index.collections().set_alias(&self.base, collection).await {
             Ok(()) => seen.alias = Some(model.slug.clone()),
             Err(error) => tracing::warn!(%error, alias = %self.base, "the alias could not be moved"),
         }

@@ -85,7 +85,7 @@ impl Route {
 
 impl Tasks {
     async fn current(&self) -> Result<Result<Current, AdoptError>, Stopped> {
-        self.breaker.guard("the index", || self.targets.current(), AdoptError::is_away).await
+        self.breaker.guard("the index", || self.targets.current(), AdoptError::is_unavailable).await
     }
 
     fn parts(&self, target: &Target) -> Parts {
@@ -170,7 +170,7 @@ impl Tasks {
                     self.clock.within("deleting from the index", limit, jobs, GivenUp::GoesOn, work);
                 Ok(deleted.await.map_err(SyncError::Overdue)??)
             };
-            if let Err(error) = self.breaker.guard("the index", attempt, SyncError::is_away).await? {
+            if let Err(error) = self.breaker.guard("the index", attempt, SyncError::is_unavailable).await? {
                 return Ok(Err(error));
             }
         }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use guildex_embed::{EmbedError, Embedder, LocalConfig, LocalEmbedder, Models, Passage, Tokenizer};
-use guildex_index::EdgeIndex;
+use guildex_index::EmbeddedIndex;
 use guildex_producer::ingest::{Ingest, IngestConfig};
 use guildex_queue::{Queues, testing};
 use guildex_types::ModelSlug;
@@ -104,7 +104,9 @@ async fn worker() {
         ingest: Ingest::new(pool, IngestConfig::default()),
         queues: Queues::connect(&config).await.unwrap(),
         models: Arc::new(Models::ready([model])),
-        index: Arc::new(EdgeIndex::open(PathBuf::from(std::env::var_os(FOLDER).unwrap()).as_path()).unwrap()),
+        index: Arc::new(
+            EmbeddedIndex::open(PathBuf::from(std::env::var_os(FOLDER).unwrap()).as_path()).unwrap(),
+        ),
         base: "test".to_owned(),
         config: WorkerConfig {
             lease: Duration::from_secs(3),

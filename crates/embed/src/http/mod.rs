@@ -41,7 +41,7 @@ const BYTES_BESIDES: usize = 64 * 1024;
 
 /// A model that a service runs, asked with `POST {base_url}/embeddings`.
 ///
-/// What the service cannot do now ([`EmbedError::is_away`]) is told apart from what it cannot do with these texts.
+/// What the service cannot do now ([`EmbedError::is_unavailable`]) is told apart from what it cannot do with these texts.
 /// Where its answer leaves that open (400, 413, 422, 424, 500), it is asked about a harmless text: if it embeds
 /// that, the texts are at fault.
 ///

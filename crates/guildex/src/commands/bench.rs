@@ -6,7 +6,7 @@ use guildex_bench::generate::{self, Generate};
 use guildex_bench::{Program, Report, Servers, embed, freshness, ingest, pipeline, queue, search};
 use guildex_consistency::presence;
 use guildex_embed::{Embedder, LocalConfig, LocalEmbedder, LocalSource, Pooling};
-use guildex_index::{EdgeIndex, QdrantServer, VectorIndex};
+use guildex_index::{EmbeddedIndex, QdrantServer, VectorIndex};
 use guildex_worker::exit_hung;
 
 use super::print;
@@ -164,7 +164,7 @@ fn open_in(
 ) -> Result<Arc<dyn VectorIndex>, guildex_index::Error> {
     match server {
         Some(server) => Ok(server.clone()),
-        None => Ok(Arc::new(EdgeIndex::open(folder)?)),
+        None => Ok(Arc::new(EmbeddedIndex::open(folder)?)),
     }
 }
 

@@ -48,7 +48,7 @@ async fn one(
     }
     if !args.check {
         adopt(ingest, index, base, model).await?;
-        index.collections().amend(&collection).await?;
+        index.collections().update_in_place(&collection).await?;
     }
     let differences = match index.collections().differences(&collection).await {
         Err(guildex_index::Error::NoCollection(_)) => {

@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(shared_in(Language::English, "数据库", "我们的数据库坏了"), 3);
     }
 
-    #[cfg(feature = "edge")]
+    #[cfg(feature = "embedded")]
     #[test]
     fn the_vectors_are_those_of_qdrants_model() {
         let none = serde_json::json!({"languages": null, "custom": []});

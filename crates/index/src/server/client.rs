@@ -11,7 +11,7 @@ use qdrant_client::{Qdrant, QdrantError};
 use tokio::sync::{OnceCell, Semaphore};
 use url::Url;
 
-use super::fault;
+use super::error;
 use super::schema::DENSE;
 use super::{InvalidServerConfig, ServerConfig};
 use crate::{CollectionName, Error};
@@ -31,8 +31,8 @@ pub(super) struct Client {
     pub(super) http_url: Url,
     /// Where the server is, for errors.
     place: String,
-    quick: Qdrant,
-    slow: Qdrant,
+    client: Qdrant,
+    slow_client: Qdrant,
     /// One for each removal that may be under way.
     removals: Semaphore,
     /// Filled once the server has said a version that will do.
@@ -56,7 +56,8 @@ impl Client {
             settings.set_pool_size(pool_size);
             settings.build().map_err(|error| InvalidServerConfig::Client(error.to_string()))
         };
-        let (quick, slow) = (client(config.timeout, config.pool)?, client(ServerConfig::LONG, 1)?);
+        let (client, slow_client) =
+            (client(config.timeout, config.pool_size)?, client(ServerConfig::LONG, 1)?);
         let place = format!(
             "{}{}",
             grpc.host_str().unwrap_or_default(),
@@ -64,7 +65,7 @@ impl Client {
         );
         let removals = Semaphore::new(MAX_REMOVALS);
         let (fits, dims) = (OnceCell::new(), RwLock::default());
-        Ok(Self { config, http_url, place, quick, slow, removals, fits, dims })
+        Ok(Self { config, http_url, place, client, slow_client, removals, fits, dims })
     }
 
     /// A call about a collection that ought to be answered at once.
@@ -77,9 +78,9 @@ impl Client {
         F: Future<Output = Result<T, QdrantError>>,
     {
         self.check_version().await?;
-        self.within(self.config.timeout, call(&self.quick))
+        self.within(self.config.timeout, call(&self.client))
             .await
-            .map_err(|fault| self.told(collection, fault))
+            .map_err(|error| self.map_error(collection, error))
     }
 
     /// A call that changes a whole collection: the server waits for what works on it.
@@ -116,7 +117,9 @@ impl Client {
         F: Future<Output = Result<T, QdrantError>>,
     {
         self.check_version().await?;
-        self.within(deadline, call(&self.slow)).await.map_err(|fault| self.told(collection, fault))
+        self.within(deadline, call(&self.slow_client))
+            .await
+            .map_err(|error| self.map_error(collection, error))
     }
 
     /// A removal. It waits until fewer than [`MAX_REMOVALS`] others are under way; its deadline begins then.
@@ -187,8 +190,8 @@ impl Client {
 
     /// Whether the server answers and is new enough.
     pub(super) async fn ping(&self) -> Result<(), Error> {
-        let health = self.within(self.config.timeout, self.quick.health_check()).await;
-        let version = health.map_err(|fault| fault::of(fault, &self.place))?.version;
+        let health = self.within(self.config.timeout, self.client.health_check()).await;
+        let version = health.map_err(|error| error::from_qdrant(error, &self.place))?.version;
         if is_older(&version, OLDEST) {
             return Err(Error::Outdated { found: version.chars().take(40).collect(), needed: OLDEST });
         }
@@ -210,8 +213,8 @@ impl Client {
         }
     }
 
-    fn told(&self, collection: &CollectionName, fault: Option<QdrantError>) -> Error {
-        let error = fault::about(collection, fault, &self.place);
+    fn map_error(&self, collection: &CollectionName, error: Option<QdrantError>) -> Error {
+        let error = error::for_collection(collection, error, &self.place);
         if matches!(error, Error::NoCollection(_) | Error::Vector { .. }) {
             self.forget(collection);
         }

@@ -13,8 +13,8 @@ use qdrant_client::qdrant::{
 use super::client::{Client, completed};
 use super::differences::Mend;
 use super::schema::{self, DENSE, INDEXED_FROM_KB, Index, NEVER_INDEXED};
-use super::{convert, differences, fault};
-use crate::{Bulk, Collection, CollectionName, Difference, Ensured, Error, Identity};
+use super::{convert, differences, error};
+use crate::{BulkLoad, Collection, CollectionName, Difference, Ensured, Error, Identity};
 
 /// Under which key of a collection's metadata its identity is.
 const IDENTITY: &str = "guildex";
@@ -35,7 +35,7 @@ pub(super) async fn ensure(client: &Client, wanted: &Collection) -> Result<Ensur
     let made = client
         .change(&wanted.name, |qdrant| async {
             match qdrant.create_collection(request).await {
-                Err(error) if fault::is_there_already(&error) => Ok(false),
+                Err(error) if error::already_exists(&error) => Ok(false),
                 outcome => outcome.map(|_| true),
             }
         })
@@ -74,7 +74,7 @@ pub(super) async fn differences(client: &Client, wanted: &Collection) -> Result<
     Ok(found.into_iter().map(|(difference, _)| difference).collect())
 }
 
-pub(super) async fn amend(client: &Client, wanted: &Collection) -> Result<Vec<Difference>, Error> {
+pub(super) async fn update_in_place(client: &Client, wanted: &Collection) -> Result<Vec<Difference>, Error> {
     let info = client.info(&wanted.name).await?;
     let quantization = client.config.quantization;
     let mut change = UpdateCollection::default();
@@ -158,7 +158,7 @@ pub(super) async fn drop_collection(client: &Client, collection: &CollectionName
     }
 }
 
-pub(super) async fn point_alias(
+pub(super) async fn set_alias(
     client: &Client,
     alias: &str,
     collection: &CollectionName,
@@ -168,12 +168,16 @@ pub(super) async fn point_alias(
     client.call(collection, |qdrant| qdrant.create_alias(request)).await.map(drop)
 }
 
-/// [`Bulk::Begin`] raises the threshold of graphs beyond reach. Whoever dies before [`Bulk::End`] leaves it there:
+/// [`BulkLoad::Begin`] raises the threshold of graphs beyond reach. Whoever dies before [`BulkLoad::End`] leaves it there:
 /// another end puts it back, and so does [`amend`], which every start calls.
-pub(super) async fn bulk(client: &Client, collection: &CollectionName, bulk: Bulk) -> Result<(), Error> {
+pub(super) async fn bulk_load(
+    client: &Client,
+    collection: &CollectionName,
+    bulk: BulkLoad,
+) -> Result<(), Error> {
     let threshold = match bulk {
-        Bulk::Begin => NEVER_INDEXED,
-        Bulk::End => INDEXED_FROM_KB,
+        BulkLoad::Begin => NEVER_INDEXED,
+        BulkLoad::End => INDEXED_FROM_KB,
     };
     let info = client.info(collection).await?;
     let found = info.config.and_then(|config| config.optimizer_config?.indexing_threshold);
@@ -183,8 +187,8 @@ pub(super) async fn bulk(client: &Client, collection: &CollectionName, bulk: Bul
             .await?;
     }
     match bulk {
-        Bulk::Begin => Ok(()),
-        Bulk::End => optimize(client, collection).await,
+        BulkLoad::Begin => Ok(()),
+        BulkLoad::End => optimize(client, collection).await,
     }
 }
 

@@ -20,11 +20,11 @@ pub struct ServerConfig {
     /// How long connecting may take.
     pub connect_timeout: Duration,
     /// How many connections there are at most.
-    pub pool: usize,
+    pub pool_size: usize,
     /// How many points one request carries.
-    pub batch: usize,
+    pub upsert_batch_size: usize,
     /// How many requests of one upsert run side by side.
-    pub streams: usize,
+    pub max_concurrent_upserts: usize,
     /// How dense vectors are kept in memory.
     pub quantization: Quantization,
 }
@@ -42,9 +42,9 @@ impl Default for ServerConfig {
             api_key: None,
             timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(3),
-            pool: 3,
-            batch: 128,
-            streams: 2,
+            pool_size: 3,
+            upsert_batch_size: 128,
+            max_concurrent_upserts: 2,
             quantization: Quantization::None,
         }
     }
@@ -113,9 +113,11 @@ const MAX_BATCH: usize = 1_000;
 impl ServerConfig {
     /// Checks what can be checked without the server; the addresses for gRPC and HTTP.
     pub(super) fn addresses(&self) -> Result<(Url, Url), InvalidServerConfig> {
-        for (name, value, most) in
-            [("batch", self.batch, MAX_BATCH), ("streams", self.streams, 64), ("pool", self.pool, 64)]
-        {
+        for (name, value, most) in [
+            ("upsert_batch_size", self.upsert_batch_size, MAX_BATCH),
+            ("max_concurrent_upserts", self.max_concurrent_upserts, 64),
+            ("pool_size", self.pool_size, 64),
+        ] {
             if !(1..=most).contains(&value) {
                 return Err(InvalidServerConfig::Number(name, most));
             }
@@ -177,9 +179,9 @@ mod tests {
         }
         assert!(matches!(config("http://me@a").addresses(), Err(InvalidServerConfig::Credentials)));
         for broken in [
-            ServerConfig { batch: 0, ..ServerConfig::default() },
-            ServerConfig { streams: 0, ..ServerConfig::default() },
-            ServerConfig { pool: 1_000, ..ServerConfig::default() },
+            ServerConfig { upsert_batch_size: 0, ..ServerConfig::default() },
+            ServerConfig { max_concurrent_upserts: 0, ..ServerConfig::default() },
+            ServerConfig { pool_size: 1_000, ..ServerConfig::default() },
         ] {
             assert!(matches!(broken.addresses(), Err(InvalidServerConfig::Number(..))), "{broken:?}");
         }

@@ -27,7 +27,7 @@ use tokio::io::AsyncReadExt;
 use url::Url;
 
 use super::client::Client;
-use super::{ServerConfig, fault};
+use super::{ServerConfig, error};
 use crate::{CollectionName, Error};
 
 /// How much of a file is held in memory.
@@ -142,7 +142,11 @@ impl<'a> Http<'a> {
             status => {
                 let refusal = Limited::new(body, REFUSAL).collect().await.map(|text| text.to_bytes());
                 let text = refusal.unwrap_or_default();
-                Err(fault::of_http(status.as_u16(), &String::from_utf8_lossy(&text), host(self.client)))
+                Err(error::from_http_status(
+                    status.as_u16(),
+                    &String::from_utf8_lossy(&text),
+                    host(self.client),
+                ))
             }
         }
     }

@@ -5,7 +5,7 @@ mod collections;
 mod config;
 mod convert;
 mod differences;
-mod fault;
+mod error;
 mod filter;
 mod http;
 mod points;
@@ -20,8 +20,8 @@ use futures::future::BoxFuture;
 use guildex_types::{GuildId, MessageId, PointId, Revision, SessionId};
 
 use crate::{
-    Bulk, Collection, CollectionName, Collections, Difference, Ensured, Error, Hit, Identity, Mark, Page,
-    Point, Query, Scope, VectorIndex, Which,
+    BulkLoad, Collection, CollectionName, Collections, Difference, Ensured, Error, Hit, Identity, Page,
+    Point, PointHeader, PointSelector, Query, Scope, VectorIndex,
 };
 use client::Client;
 pub use config::{ApiKey, InvalidServerConfig, Quantization, ServerConfig};
@@ -29,7 +29,7 @@ pub use config::{ApiKey, InvalidServerConfig, Quantization, ServerConfig};
 /// A [`VectorIndex`] on a Qdrant server, 1.16 or later.
 ///
 /// Every call has a deadline, and a call that fails because the server is not there, too slow or full says so by
-/// [`Error::is_away`]. Connections are made when they are needed and made anew when they break. Writes are done,
+/// [`Error::is_unavailable`]. Connections are made when they are needed and made anew when they break. Writes are done,
 /// and on disk in the server's log, when they return.
 pub struct QdrantServer {
     client: Client,
@@ -58,8 +58,11 @@ impl Collections for QdrantServer {
         collections::differences(&self.client, collection).boxed()
     }
 
-    fn amend<'a>(&'a self, collection: &'a Collection) -> BoxFuture<'a, Result<Vec<Difference>, Error>> {
-        collections::amend(&self.client, collection).boxed()
+    fn update_in_place<'a>(
+        &'a self,
+        collection: &'a Collection,
+    ) -> BoxFuture<'a, Result<Vec<Difference>, Error>> {
+        collections::update_in_place(&self.client, collection).boxed()
     }
 
     fn identity<'a>(
@@ -81,16 +84,20 @@ impl Collections for QdrantServer {
         collections::drop_collection(&self.client, collection).boxed()
     }
 
-    fn point_alias<'a>(
+    fn set_alias<'a>(
         &'a self,
         alias: &'a str,
         collection: &'a CollectionName,
     ) -> BoxFuture<'a, Result<(), Error>> {
-        collections::point_alias(&self.client, alias, collection).boxed()
+        collections::set_alias(&self.client, alias, collection).boxed()
     }
 
-    fn bulk<'a>(&'a self, collection: &'a CollectionName, bulk: Bulk) -> BoxFuture<'a, Result<(), Error>> {
-        collections::bulk(&self.client, collection, bulk).boxed()
+    fn bulk_load<'a>(
+        &'a self,
+        collection: &'a CollectionName,
+        bulk: BulkLoad,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        collections::bulk_load(&self.client, collection, bulk).boxed()
     }
 
     fn optimize<'a>(&'a self, collection: &'a CollectionName) -> BoxFuture<'a, Result<(), Error>> {
@@ -169,13 +176,13 @@ impl VectorIndex for QdrantServer {
         points::scroll(&self.client, collection, guild, after, limit).boxed()
     }
 
-    fn marks<'a>(
+    fn headers<'a>(
         &'a self,
         collection: &'a CollectionName,
         guild: GuildId,
-        which: Which<'a>,
-    ) -> BoxFuture<'a, Result<Vec<Mark>, Error>> {
-        points::marks(&self.client, collection, guild, which).boxed()
+        which: PointSelector<'a>,
+    ) -> BoxFuture<'a, Result<Vec<PointHeader>, Error>> {
+        points::headers(&self.client, collection, guild, which).boxed()
     }
 
     fn count<'a>(

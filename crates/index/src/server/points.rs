@@ -14,8 +14,8 @@ use qdrant_client::qdrant::{
 use super::client::Client;
 use super::schema::MAX_QUERY_LIMIT;
 use super::{convert, filter};
-use crate::point::Marked;
-use crate::{CollectionName, Error, MAX_LIMIT, Mark, Page, Point, Which};
+use crate::point::StoredHeader;
+use crate::{CollectionName, Error, MAX_LIMIT, Page, Point, PointHeader, PointSelector};
 
 /// How many sessions or messages one deletion names.
 const MAX_NAMED: usize = 1_000;
@@ -41,7 +41,7 @@ pub(super) async fn upsert(
     }
     let points: Vec<Point> = newest.into_values().collect();
     let requests = points
-        .chunks(client.config.batch)
+        .chunks(client.config.upsert_batch_size)
         .map(|points| {
             Ok(UpsertPoints {
                 collection_name: collection.to_string(),
@@ -55,7 +55,7 @@ pub(super) async fn upsert(
         .collect::<Result<Vec<_>, Error>>()?;
     stream::iter(requests)
         .map(|request| client.write(collection, |qdrant| qdrant.upsert_points(request)))
-        .buffer_unordered(client.config.streams)
+        .buffer_unordered(client.config.max_concurrent_upserts)
         .try_collect()
         .await
 }
@@ -118,15 +118,15 @@ pub(super) async fn scroll(
     Ok(Page { points, next })
 }
 
-pub(super) async fn marks(
+pub(super) async fn headers(
     client: &Client,
     collection: &CollectionName,
     guild: GuildId,
-    which: Which<'_>,
-) -> Result<Vec<Mark>, Error> {
+    which: PointSelector<'_>,
+) -> Result<Vec<PointHeader>, Error> {
     let page = match which {
-        Which::After(after, limit) => page(collection, guild, after, limit),
-        Which::Ids(ids) => {
+        PointSelector::After(after, limit) => page(collection, guild, after, limit),
+        PointSelector::Ids(ids) => {
             let ids: Vec<_> = ids.iter().take(MAX_LIMIT).map(|id| id.get().to_string()).collect();
             let count = ids.len();
             let filter = filter::these_in_guild(guild, ids);
@@ -135,14 +135,14 @@ pub(super) async fn marks(
     };
     let Some(page) = page else { return Ok(vec![]) };
     let request = ScrollPoints {
-        with_payload: Some(convert::fields(&Marked::FIELDS)),
+        with_payload: Some(convert::fields(&StoredHeader::FIELDS)),
         with_vectors: Some(false.into()),
         ..page
     };
     let found = client.call(collection, |qdrant| qdrant.scroll(request)).await?;
     let mark = |point: RetrievedPoint| {
         let id = convert::id_from_server(point.id)?;
-        Ok(convert::payload::<Marked>(id, point.payload)?.of(id))
+        Ok(convert::payload::<StoredHeader>(id, point.payload)?.of(id))
     };
     found.result.into_iter().map(mark).collect()
 }

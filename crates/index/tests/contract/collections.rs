@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use guildex_index::{Bulk, Collection, CollectionName, Ensured, Error, Identity, Mode, VectorIndex};
+use guildex_index::{BulkLoad, Collection, CollectionName, Ensured, Error, Identity, Mode, VectorIndex};
 use uuid::Uuid;
 
 use crate::support::*;
@@ -58,7 +58,7 @@ pub async fn an_identity_is_read_as_it_was_written(index: &dyn VectorIndex, coll
         collections.identity(&other).await.map(drop),
         collections.set_identity(&other, new_identity()).await,
         collections.differences(&Collection { name: other.clone(), dims: DIMS }).await.map(drop),
-        collections.amend(&Collection { name: other.clone(), dims: DIMS }).await.map(drop),
+        collections.update_in_place(&Collection { name: other.clone(), dims: DIMS }).await.map(drop),
     ] {
         assert!(matches!(&outcome, Err(Error::NoCollection(name)) if *name == other), "{outcome:?}");
     }
@@ -208,12 +208,12 @@ pub async fn bulk_changes_no_answer(index: &dyn VectorIndex, collection: &Collec
     let expected = answers(index, &other).await;
 
     // A begin may come twice, if whoever began died, and an end without one.
-    for bulk in [Bulk::End, Bulk::Begin, Bulk::Begin] {
-        index.collections().bulk(&collection.name, bulk).await.unwrap();
+    for bulk in [BulkLoad::End, BulkLoad::Begin, BulkLoad::Begin] {
+        index.collections().bulk_load(&collection.name, bulk).await.unwrap();
     }
     upsert(index, collection, &chunks).await;
     assert_eq!(answers(index, collection).await, expected);
-    index.collections().bulk(&collection.name, Bulk::End).await.unwrap();
+    index.collections().bulk_load(&collection.name, BulkLoad::End).await.unwrap();
     assert_eq!(answers(index, collection).await, expected);
     upsert(index, collection, &chunks[..3]).await;
     assert_eq!(answers(index, collection).await, expected);
@@ -226,12 +226,16 @@ pub async fn a_new_collection_differs_nowhere(index: &dyn VectorIndex, collectio
     collections.optimize(&collection.name).await.unwrap();
     assert_eq!(collections.differences(collection).await.unwrap(), []);
 
-    assert_eq!(collections.amend(collection).await.unwrap(), []);
+    assert_eq!(collections.update_in_place(collection).await.unwrap(), []);
 
     let wider = Collection { dims: DIMS + 1, ..collection.clone() };
     let differences = collections.differences(&wider).await.unwrap();
     assert!(matches!(&differences[..], [one] if one.fatal), "{differences:?}");
-    assert_eq!(collections.amend(&wider).await.unwrap(), differences, "dimensions cannot be mended");
+    assert_eq!(
+        collections.update_in_place(&wider).await.unwrap(),
+        differences,
+        "dimensions cannot be mended"
+    );
     assert_eq!(collections.differences(collection).await.unwrap(), []);
 }
 
@@ -241,7 +245,7 @@ pub async fn a_living_index_answers(index: &dyn VectorIndex, collection: &Collec
     let other = Collection { name: "test_other".parse().unwrap(), dims: DIMS };
     collections.ensure(&other).await.unwrap();
     for target in [collection, &other, &other] {
-        collections.point_alias("test", &target.name).await.unwrap();
+        collections.set_alias("test", &target.name).await.unwrap();
     }
     upsert(index, collection, &[Chunk::default()]).await;
     let asked = query(Mode::Hybrid, &USUAL, "hello");

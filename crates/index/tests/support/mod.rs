@@ -84,7 +84,7 @@ impl Chunk<'_> {
             chunk: self.chunk,
             revision: self.revision.into(),
             message_count: self.messages,
-            preview: Some(Preview::of(self.text)),
+            preview: Some(Preview::new(self.text)),
         };
         Point {
             id: self.id(),

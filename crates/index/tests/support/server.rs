@@ -9,8 +9,8 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use guildex_index::{
-    Bulk, Collection, CollectionName, Collections, Difference, Ensured, Error, Hit, Identity, Mark, Page,
-    Point, QdrantServer, Query, Scope, ServerConfig, VectorIndex, Which,
+    BulkLoad, Collection, CollectionName, Collections, Difference, Ensured, Error, Hit, Identity, Page,
+    Point, PointHeader, PointSelector, QdrantServer, Query, Scope, ServerConfig, VectorIndex,
 };
 use guildex_types::{GuildId, MessageId, PointId, Revision, SessionId};
 use qdrant_client::Qdrant;
@@ -136,8 +136,11 @@ impl Collections for Corner {
         async { outside(&collection.name, self.index.differences(&self.whole(collection)).await) }.boxed()
     }
 
-    fn amend<'a>(&'a self, collection: &'a Collection) -> BoxFuture<'a, Result<Vec<Difference>, Error>> {
-        async { outside(&collection.name, self.index.amend(&self.whole(collection)).await) }.boxed()
+    fn update_in_place<'a>(
+        &'a self,
+        collection: &'a Collection,
+    ) -> BoxFuture<'a, Result<Vec<Difference>, Error>> {
+        async { outside(&collection.name, self.index.update_in_place(&self.whole(collection)).await) }.boxed()
     }
 
     fn identity<'a>(&'a self, name: &'a CollectionName) -> BoxFuture<'a, Result<Option<Identity>, Error>> {
@@ -156,17 +159,13 @@ impl Collections for Corner {
         async { outside(name, self.index.drop_collection(&self.name(name)).await) }.boxed()
     }
 
-    fn point_alias<'a>(
-        &'a self,
-        alias: &'a str,
-        name: &'a CollectionName,
-    ) -> BoxFuture<'a, Result<(), Error>> {
+    fn set_alias<'a>(&'a self, alias: &'a str, name: &'a CollectionName) -> BoxFuture<'a, Result<(), Error>> {
         let alias = format!("{}alias-{alias}", self.prefix);
-        async move { outside(name, self.index.point_alias(&alias, &self.name(name)).await) }.boxed()
+        async move { outside(name, self.index.set_alias(&alias, &self.name(name)).await) }.boxed()
     }
 
-    fn bulk<'a>(&'a self, name: &'a CollectionName, bulk: Bulk) -> BoxFuture<'a, Result<(), Error>> {
-        async move { outside(name, self.index.bulk(&self.name(name), bulk).await) }.boxed()
+    fn bulk_load<'a>(&'a self, name: &'a CollectionName, bulk: BulkLoad) -> BoxFuture<'a, Result<(), Error>> {
+        async move { outside(name, self.index.bulk_load(&self.name(name), bulk).await) }.boxed()
     }
 
     fn optimize<'a>(&'a self, name: &'a CollectionName) -> BoxFuture<'a, Result<(), Error>> {
@@ -249,13 +248,13 @@ impl VectorIndex for Corner {
         async move { outside(name, self.index.scroll(&self.name(name), guild, after, limit).await) }.boxed()
     }
 
-    fn marks<'a>(
+    fn headers<'a>(
         &'a self,
         name: &'a CollectionName,
         guild: GuildId,
-        which: Which<'a>,
-    ) -> BoxFuture<'a, Result<Vec<Mark>, Error>> {
-        async move { outside(name, self.index.marks(&self.name(name), guild, which).await) }.boxed()
+        which: PointSelector<'a>,
+    ) -> BoxFuture<'a, Result<Vec<PointHeader>, Error>> {
+        async move { outside(name, self.index.headers(&self.name(name), guild, which).await) }.boxed()
     }
 
     fn count<'a>(&'a self, name: &'a CollectionName, guild: GuildId) -> BoxFuture<'a, Result<usize, Error>> {

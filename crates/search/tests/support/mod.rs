@@ -12,7 +12,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use guildex_embed::{EmbedError, Embedder, Models, Tokenizer};
 use guildex_index::{Collection, CollectionName, Payload, Point, VectorIndex, bm25};
-use guildex_search::{Fallback, Request, Results, SearchConfig, SearchError, Searcher};
+use guildex_search::{Fallback, SearchConfig, SearchError, SearchRequest, SearchResponse, Searcher};
 use guildex_store::channels::{self, Channel};
 use guildex_store::sessions::{self, Record};
 use guildex_store::{messages, models, soft_delete};
@@ -138,7 +138,7 @@ impl World {
             pool,
             view: Arc::new(View::open()),
             letters,
-            config: SearchConfig { deadline: PATIENCE, ..SearchConfig::default() },
+            config: SearchConfig { timeout: PATIENCE, ..SearchConfig::default() },
         };
         for model in &world.letters {
             let collection = Collection { name: world.collection(&model.slug), dims: DIMS };
@@ -193,16 +193,16 @@ impl World {
     }
 
     /// Searches, and waits no longer than a deadline may be.
-    pub async fn try_search(&self, request: &Request) -> Result<Results, SearchError> {
+    pub async fn try_search(&self, request: &SearchRequest) -> Result<SearchResponse, SearchError> {
         timeout(2 * PATIENCE, self.searcher().search(request)).await.expect("an answer in time")
     }
 
-    pub async fn search(&self, request: &Request) -> Results {
+    pub async fn search(&self, request: &SearchRequest) -> SearchResponse {
         self.try_search(request).await.unwrap()
     }
 
     /// The sessions found, best first.
-    pub async fn found(&self, request: &Request) -> Vec<SessionId> {
+    pub async fn found(&self, request: &SearchRequest) -> Vec<SessionId> {
         self.search(request).await.results.iter().map(|found| found.session_id).collect()
     }
 
@@ -369,8 +369,8 @@ fn message(place: Place, (number, author, at, text): Said<'_>) -> Message {
 }
 
 /// A question to a guild.
-pub fn ask(guild: i64, query: &str) -> Request {
-    Request::new(guild.try_into().unwrap(), query)
+pub fn ask(guild: i64, query: &str) -> SearchRequest {
+    SearchRequest::new(guild.try_into().unwrap(), query)
 }
 
 /// So many cases of a strategy, new ones in every run.

@@ -5,7 +5,8 @@ use std::sync::Mutex;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use guildex_index::{
-    CollectionName, Collections, EdgeIndex, Error, Hit, Mark, Page, Point, Query, Scope, VectorIndex, Which,
+    CollectionName, Collections, EmbeddedIndex, Error, Hit, Page, Point, PointHeader, PointSelector, Query,
+    Scope, VectorIndex,
 };
 use guildex_types::{GuildId, MessageId, PointId, Revision, SessionId};
 use tempfile::TempDir;
@@ -65,7 +66,7 @@ pub enum Mood {
 }
 
 pub struct View {
-    real: EdgeIndex,
+    real: EmbeddedIndex,
     /// Every search passes here.
     pub searches: Gate,
     mood: Mutex<Mood>,
@@ -77,7 +78,7 @@ impl View {
     pub fn open() -> Self {
         let folder = tempfile::tempdir().unwrap();
         Self {
-            real: EdgeIndex::open(folder.path()).unwrap(),
+            real: EmbeddedIndex::open(folder.path()).unwrap(),
             searches: Gate::default(),
             mood: Mutex::new(Mood::Honest),
             _folder: folder,
@@ -180,13 +181,13 @@ impl VectorIndex for View {
         self.real.scroll(collection, guild, after, limit)
     }
 
-    fn marks<'a>(
+    fn headers<'a>(
         &'a self,
         collection: &'a CollectionName,
         guild: GuildId,
-        which: Which<'a>,
-    ) -> BoxFuture<'a, Result<Vec<Mark>, Error>> {
-        self.real.marks(collection, guild, which)
+        which: PointSelector<'a>,
+    ) -> BoxFuture<'a, Result<Vec<PointHeader>, Error>> {
+        self.real.headers(collection, guild, which)
     }
 
     fn count<'a>(

@@ -44,7 +44,7 @@ async fn vectors(
 ) -> Result<Result<Vec<Vec<f32>>, EmbedError>, Stopped> {
     let (limit, _) = bounds(parts, batch.iter().map(|work| &work.part));
     let embed = || embedder.embed_within(passages.to_vec(), limit.soft);
-    parts.breaker.guard("the embedding model", embed, EmbedError::is_away).await
+    parts.breaker.guard("the embedding model", embed, EmbedError::is_unavailable).await
 }
 
 /// A model that hangs is not asked again for each session of the batch: it may lose a thread each time. The second

@@ -18,7 +18,8 @@ pub(super) async fn remove(parts: &Parts, strays: Vec<(Part, SessionId)>) {
         older.entry(part.job().guild_id).or_default().push((*session, part.wanted()));
     }
     // Where the worker stops, the parts are dropped, and so let go.
-    let Ok(removed) = parts.breaker.guard("the index", || parts.delete_below(&older), Error::is_away).await
+    let Ok(removed) =
+        parts.breaker.guard("the index", || parts.delete_below(&older), Error::is_unavailable).await
     else {
         return;
     };

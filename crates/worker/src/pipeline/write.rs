@@ -22,8 +22,8 @@ pub(crate) enum SyncError {
 }
 
 impl SyncError {
-    pub fn is_away(&self) -> bool {
-        matches!(self, Self::Index(error) if error.is_away())
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Index(error) if error.is_unavailable())
     }
 
     fn outcome(&self) -> Outcome {
@@ -88,7 +88,7 @@ async fn sync(parts: &Arc<Parts>, batch: &[Work<Point>]) -> Result<Result<(), Sy
             parts.clock.within("writing to the index", limit, jobs.clone(), GivenUp::GoesOn, work).await;
         Ok(written.map_err(SyncError::Overdue)??)
     };
-    parts.breaker.guard("the index", write, SyncError::is_away).await
+    parts.breaker.guard("the index", write, SyncError::is_unavailable).await
 }
 
 /// What a batch changes in the index.
@@ -141,7 +141,7 @@ async fn sweep(parts: &Parts, batch: &[Work<Point>]) -> Result<(), Stopped> {
     }
     for (guild, sessions) in &older {
         let delete = || parts.index.delete_below(&parts.target.collection, *guild, sessions);
-        if let Err(error) = parts.breaker.guard("the index", delete, Error::is_away).await? {
+        if let Err(error) = parts.breaker.guard("the index", delete, Error::is_unavailable).await? {
             tracing::warn!(%error, sessions = sessions.len(), "outdated points could not be removed");
         }
     }

@@ -14,7 +14,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use guildex_embed::{EmbedError, Embedder, LocalConfig, LocalEmbedder, Models, Tokenizer};
 use guildex_index::{
-    CollectionName, Collections, EdgeIndex, Error, Hit, Mark, Page, Point, Query, Scope, VectorIndex, Which,
+    CollectionName, Collections, EmbeddedIndex, Error, Hit, Page, Point, PointHeader, PointSelector, Query,
+    Scope, VectorIndex,
 };
 use guildex_producer::dispatcher::{Dispatcher, DispatcherConfig};
 use guildex_producer::ingest::{Ingest, IngestConfig};
@@ -268,7 +269,7 @@ pub enum Fault {
 
 /// The real index, watched.
 pub struct View {
-    real: EdgeIndex,
+    real: EmbeddedIndex,
     /// Every upsert passes here.
     pub upserts: Gate,
     pub moments: Arc<Moments>,
@@ -286,7 +287,7 @@ impl View {
     fn open(moments: Arc<Moments>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         Self {
-            real: EdgeIndex::open(folder.path()).unwrap(),
+            real: EmbeddedIndex::open(folder.path()).unwrap(),
             upserts: Gate::new(),
             moments,
             failing_upserts: AtomicUsize::new(0),
@@ -391,13 +392,13 @@ impl VectorIndex for View {
         self.real.scroll(collection, guild, after, limit)
     }
 
-    fn marks<'a>(
+    fn headers<'a>(
         &'a self,
         collection: &'a CollectionName,
         guild: GuildId,
-        which: Which<'a>,
-    ) -> BoxFuture<'a, Result<Vec<Mark>, Error>> {
-        self.real.marks(collection, guild, which)
+        which: PointSelector<'a>,
+    ) -> BoxFuture<'a, Result<Vec<PointHeader>, Error>> {
+        self.real.headers(collection, guild, which)
     }
 
     fn count<'a>(

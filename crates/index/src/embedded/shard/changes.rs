@@ -10,12 +10,12 @@ use qdrant_edge::{
 use serde::Deserialize;
 
 use super::Shard;
-use crate::edge::convert::{fields, payload, to_struct};
-use crate::edge::schema;
+use crate::embedded::convert::{fields, payload, to_struct};
+use crate::embedded::schema;
 use crate::{Error, MAX_LIMIT, Point};
 
 impl Shard {
-    pub(in crate::edge) fn upsert(&self, points: Vec<Point>) -> Result<(), Error> {
+    pub(in crate::embedded) fn upsert(&self, points: Vec<Point>) -> Result<(), Error> {
         points.iter().try_for_each(|point| self.check(&point.dense))?;
         let mut newest: HashMap<PointId, Point> = HashMap::with_capacity(points.len());
         for point in points {
@@ -35,7 +35,7 @@ impl Shard {
         self.change(points.len(), PointOperations::UpsertPoints(PointInsertOperations::PointsList(points)))
     }
 
-    pub(in crate::edge) fn delete_below(
+    pub(in crate::embedded) fn delete_below(
         &self,
         guild: GuildId,
         sessions: Vec<(SessionId, Revision)>,
@@ -51,7 +51,7 @@ impl Shard {
         })
     }
 
-    pub(in crate::edge) fn delete_messages(
+    pub(in crate::embedded) fn delete_messages(
         &self,
         guild: GuildId,
         messages: &[MessageId],

@@ -9,25 +9,25 @@ use crate::{CollectionName, Error};
 const MESSAGE_CHARS: usize = 300;
 
 /// A failed call about a collection; `None` if its time was up.
-pub(super) fn about(collection: &CollectionName, fault: Option<QdrantError>, place: &str) -> Error {
-    match &fault {
+pub(super) fn for_collection(collection: &CollectionName, error: Option<QdrantError>, place: &str) -> Error {
+    match &error {
         Some(QdrantError::ResponseError { status }) => match status.code() {
             Code::NotFound => Error::NoCollection(collection.clone()),
             Code::InvalidArgument => match wrong_dimensions(status.message()) {
                 Some((expected, given)) => Error::Vector { expected, given },
-                None => of(fault, place),
+                None => from_qdrant(error, place),
             },
-            _ => of(fault, place),
+            _ => from_qdrant(error, place),
         },
-        _ => of(fault, place),
+        _ => from_qdrant(error, place),
     }
 }
 
 /// A failed call; `None` if its time was up. `place` is where the server is.
-pub(super) fn of(fault: Option<QdrantError>, place: &str) -> Error {
-    match fault {
+pub(super) fn from_qdrant(error: Option<QdrantError>, place: &str) -> Error {
+    match error {
         None => Error::Unavailable(format!("{place} does not answer in time")),
-        Some(QdrantError::ResponseError { status }) => of_status(&status, place),
+        Some(QdrantError::ResponseError { status }) => from_grpc_status(&status, place),
         Some(QdrantError::ResourceExhaustedError { retry_after_seconds, .. }) => {
             Error::Unavailable(format!("{place} asks to wait for {retry_after_seconds} s"))
         }
@@ -36,7 +36,7 @@ pub(super) fn of(fault: Option<QdrantError>, place: &str) -> Error {
     }
 }
 
-fn of_status(status: &Status, place: &str) -> Error {
+fn from_grpc_status(status: &Status, place: &str) -> Error {
     let message = status.message();
     if is_full(message) {
         return Error::Full(cut(message));
@@ -61,7 +61,7 @@ fn of_status(status: &Status, place: &str) -> Error {
 }
 
 /// A refused request over HTTP.
-pub(super) fn of_http(status: u16, message: &str, place: &str) -> Error {
+pub(super) fn from_http_status(status: u16, message: &str, place: &str) -> Error {
     match status {
         _ if is_full(message) => Error::Full(cut(message)),
         401 => Error::Unavailable(format!("{place} does not accept the API key")),
@@ -79,7 +79,7 @@ fn is_full(message: &str) -> bool {
 }
 
 /// Whether the server refused to make what is there.
-pub(super) fn is_there_already(error: &QdrantError) -> bool {
+pub(super) fn already_exists(error: &QdrantError) -> bool {
     matches!(error, QdrantError::ResponseError { status }
         if status.code() == Code::AlreadyExists || status.message().contains("already exists"))
 }
@@ -100,7 +100,7 @@ fn cut(message: &str) -> String {
 mod tests {
     use super::*;
 
-    fn told(code: Code, message: &str) -> Error {
+    fn map_error(code: Code, message: &str) -> Error {
         let status = Status::new(code, message);
         about(&"c".parse().unwrap(), Some(QdrantError::ResponseError { status }), "host:6334")
     }
@@ -117,15 +117,17 @@ mod tests {
             Code::FailedPrecondition,
             Code::Unknown,
         ] {
-            assert!(told(code, "something").is_away(), "{code:?}");
+            assert!(map_error(code, "something").is_unavailable(), "{code:?}");
         }
-        assert!(told(Code::Internal, "Failed to connect to http://host:6334/: refused").is_away());
-        assert!(told(Code::Internal, "h2 protocol error: error reading a body").is_away());
-        assert!(matches!(told(Code::Internal, "Service internal error: it broke"), Error::Engine(_)));
-        assert!(matches!(told(Code::InvalidArgument, "Wrong input: no such field"), Error::Engine(_)));
-        assert!(matches!(told(Code::PermissionDenied, "Forbidden: not so"), Error::Engine(_)));
+        assert!(
+            map_error(Code::Internal, "Failed to connect to http://host:6334/: refused").is_unavailable()
+        );
+        assert!(map_error(Code::Internal, "h2 protocol error: error reading a body").is_unavailable());
+        assert!(matches!(map_error(Code::Internal, "Service internal error: it broke"), Error::Engine(_)));
+        assert!(matches!(map_error(Code::InvalidArgument, "Wrong input: no such field"), Error::Engine(_)));
+        assert!(matches!(map_error(Code::PermissionDenied, "Forbidden: not so"), Error::Engine(_)));
         assert!(matches!(
-            told(Code::NotFound, "Not found: Collection `c` doesn't exist!"),
+            map_error(Code::NotFound, "Not found: Collection `c` doesn't exist!"),
             Error::NoCollection(_)
         ));
     }
@@ -137,14 +139,14 @@ mod tests {
             "Service internal error: No space left on device (os error 28)",
             "Forbidden: Disk usage is at 97% of total capacity, exceeding the configured limit of 95%",
         ] {
-            let error = told(Code::Internal, message);
-            assert!(matches!(error, Error::Full(_)) && error.is_away(), "{error:?}");
+            let error = map_error(Code::Internal, message);
+            assert!(matches!(error, Error::Full(_)) && error.is_unavailable(), "{error:?}");
         }
     }
 
     #[test]
     fn wrong_dimensions_are_told_with_both_numbers() {
         let message = "Wrong input: Vector dimension error: expected dim: 4, got 3";
-        assert!(matches!(told(Code::InvalidArgument, message), Error::Vector { expected: 4, given: 3 }));
+        assert!(matches!(map_error(Code::InvalidArgument, message), Error::Vector { expected: 4, given: 3 }));
     }
 }

@@ -11,7 +11,7 @@ use super::shard::Shard;
 use super::{identity, snapshot};
 use crate::{Collection, CollectionName, Difference, Ensured, Error, Identity};
 
-pub(super) struct Shelf {
+pub(super) struct CollectionRegistry {
     folders: Folders,
     shards: Mutex<Shards>,
     /// Last, so that it outlives the shards.
@@ -20,7 +20,7 @@ pub(super) struct Shelf {
 
 type Shards = HashMap<CollectionName, Arc<Shard>>;
 
-impl Shelf {
+impl CollectionRegistry {
     pub(super) fn open(dir: &Path) -> Result<Self, Error> {
         fs::create_dir_all(dir).map_err(|source| Error::Io { path: dir.to_owned(), source })?;
         let lock = lock(dir)?;

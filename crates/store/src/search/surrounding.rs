@@ -31,7 +31,7 @@ pub enum Side {
 
 /// A message beside a span.
 #[derive(Debug, Clone)]
-pub struct Neighbour {
+pub struct SurroundingMessage {
     /// Which of the spans that were given, from 0.
     pub span: usize,
     /// Where it stands.
@@ -56,15 +56,15 @@ pub struct Neighbour {
 ///
 /// # Errors
 /// If Postgres fails.
-pub async fn neighbours(
+pub async fn surrounding(
     pool: &PgPool,
     guild: GuildId,
     channels: Option<&[ChannelId]>,
     spans: &[Span],
     count: u32,
     max_chars: i32,
-) -> Result<Vec<Neighbour>, StoreError> {
-    let rows: Vec<NeighbourRow> = sqlx::query_as(
+) -> Result<Vec<SurroundingMessage>, StoreError> {
+    let rows: Vec<SurroundingRow> = sqlx::query_as(
         "SELECT u.place, n.earlier, n.id, n.author_id, n.author_name, n.sent_at, n.text,
                 n.first_message_id = u.first_message_id AS in_session
          FROM UNNEST($2::bigint[], $3::bigint[], $4::timestamptz[], $5::bigint[], $6::timestamptz[], $7::bigint[])
@@ -99,11 +99,11 @@ pub async fn neighbours(
     .bind(numbers(channels))
     .fetch_all(pool)
     .await?;
-    rows.into_iter().map(NeighbourRow::read).collect()
+    rows.into_iter().map(SurroundingRow::read).collect()
 }
 
 #[derive(FromRow)]
-struct NeighbourRow {
+struct SurroundingRow {
     place: i64,
     earlier: bool,
     id: i64,
@@ -114,9 +114,9 @@ struct NeighbourRow {
     in_session: bool,
 }
 
-impl NeighbourRow {
-    fn read(self) -> Result<Neighbour, StoreError> {
-        Ok(Neighbour {
+impl SurroundingRow {
+    fn read(self) -> Result<SurroundingMessage, StoreError> {
+        Ok(SurroundingMessage {
             // Postgres counts from 1.
             span: usize::try_from(self.place - 1).map_err(|e| StoreError::Corrupt(e.to_string()))?,
             side: if self.earlier { Side::Before } else { Side::After },

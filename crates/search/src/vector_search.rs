@@ -11,11 +11,11 @@ use guildex_store::models::{self, ModelState};
 use guildex_store::search::{self, HitKey, Shown};
 use guildex_types::{MessageId, ModelSlug, SessionId};
 
-use crate::error::{Part, SearchError};
+use crate::error::{Dependency, SearchError};
 use crate::phrase::Phrase;
-use crate::request::{Ask, InvalidRequest, MAX_DEPTH};
-use crate::results::Results;
-use crate::searcher::{Clock, Searcher};
+use crate::request::{InvalidRequest, MAX_DEPTH, ValidatedRequest};
+use crate::response::Results;
+use crate::searcher::{Deadline, Searcher};
 use crate::show::Pick;
 
 /// How many points a search ranks, whatever page is asked for: ranks are fused, so another number would give another
@@ -36,23 +36,27 @@ struct Candidate {
 
 impl Searcher {
     /// Answers from the collection of the active model, or of the one that is named.
-    pub(crate) async fn by_index(&self, ask: &Ask, clock: &Clock) -> Result<Results, SearchError> {
-        let model = self.model(ask, clock).await?;
-        match self.in_collection(ask, clock, &model).await {
+    pub(crate) async fn vector_search(
+        &self,
+        request: &ValidatedRequest,
+        deadline: &Deadline,
+    ) -> Result<SearchResponse, SearchError> {
+        let model = self.model(request, deadline).await?;
+        match self.in_collection(request, deadline, &model).await {
             // Another model became the active one since, and this one's collection is gone. It is rare enough not to
             // happen twice.
             Err(SearchError::Index(index::Error::NoCollection(_))) => {
-                let model = self.model(ask, clock).await?;
-                self.in_collection(ask, clock, &model).await
+                let model = self.model(request, deadline).await?;
+                self.in_collection(request, deadline, &model).await
             }
             outcome => outcome,
         }
     }
 
     /// The model to search with, as Postgres has it now.
-    async fn model(&self, ask: &Ask, clock: &Clock) -> Result<ModelSlug, SearchError> {
-        let kept = clock.within(Part::Postgres, models::list(&self.pool)).await?;
-        let Some(named) = &ask.model else {
+    async fn model(&self, request: &ValidatedRequest, deadline: &Deadline) -> Result<ModelSlug, SearchError> {
+        let kept = deadline.within(Dependency::Postgres, models::list(&self.pool)).await?;
+        let Some(named) = &request.model else {
             let active = kept.into_iter().find(|model| model.state == ModelState::Active);
             return Ok(active.ok_or(SearchError::NothingIndexed)?.slug);
         };
@@ -67,55 +71,61 @@ impl Searcher {
 
     async fn in_collection(
         &self,
-        ask: &Ask,
-        clock: &Clock,
+        request: &ValidatedRequest,
+        deadline: &Deadline,
         model: &ModelSlug,
-    ) -> Result<Results, SearchError> {
+    ) -> Result<SearchResponse, SearchError> {
         let collection = CollectionName::new(&self.base, model)?;
-        let language =
-            clock.within(Part::Postgres, channels::language(&self.pool, ask.scope.tenant())).await?;
+        let language = deadline
+            .within(Dependency::Postgres, channels::language(&self.pool, request.scope.tenant()))
+            .await?;
         // A name that only a later release knows: words are what they are then.
         let language: Language = language.as_deref().unwrap_or_default().parse().unwrap_or_default();
         let query = Query {
-            dense: match ask.mode {
+            dense: match request.mode {
                 Mode::Sparse => Vec::new(),
-                Mode::Dense | Mode::Hybrid => self.embed(ask, clock, model).await?,
+                Mode::Dense | Mode::Hybrid => self.embed(request, deadline, model).await?,
             },
-            bm25: bm25::query(ask.query.as_str(), language),
-            mode: ask.mode,
+            bm25: bm25::query(request.query.as_str(), language),
+            mode: request.mode,
             fusion: self.config.fusion,
-            filter: ask.filter.clone(),
+            filter: request.filter.clone(),
             // A phrase may lift a fused score over it.
-            min_score: ask.min_score.filter(|_| ask.mode != Mode::Hybrid),
+            min_score: request.min_score.filter(|_| request.mode != Mode::Hybrid),
             limit: 0,
             exact: false,
         };
-        let mut candidates = self.candidates(ask, clock, model, &collection, query).await?;
-        self.hear_phrases(ask, clock, model, &mut candidates).await?;
-        candidates.retain(|candidate| ask.min_score.is_none_or(|least| candidate.score >= least));
+        let mut candidates = self.candidates(request, deadline, model, &collection, query).await?;
+        self.boost_exact_phrases(request, deadline, model, &mut candidates).await?;
+        candidates.retain(|candidate| request.min_score.is_none_or(|least| candidate.score >= least));
 
-        let page = ask.page(candidates);
+        let page = request.page(candidates);
         let keys: Vec<HitKey> = page.iter().map(|candidate| candidate.key).collect();
-        let shown = self.shown(ask, clock, model, &keys).await?;
+        let shown = self.shown(request, deadline, model, &keys).await?;
         let picks = page.into_iter().filter_map(Candidate::pick).collect();
-        let results = self.present(ask, clock, picks, &shown).await?;
-        Ok(Results { results, model: Some(model.clone()), degraded: false, reason: None })
+        let results = self.present(request, deadline, picks, &shown).await?;
+        Ok(SearchResponse { results, model: Some(model.clone()), degraded: false, reason: None })
     }
 
-    async fn embed(&self, ask: &Ask, clock: &Clock, model: &ModelSlug) -> Result<Vec<f32>, SearchError> {
+    async fn embed(
+        &self,
+        request: &ValidatedRequest,
+        deadline: &Deadline,
+        model: &ModelSlug,
+    ) -> Result<Vec<f32>, SearchError> {
         let (models, slug) = (Arc::clone(&self.models), model.clone());
         // A model that takes longer to load than a search may take goes on loading, for the searches after this.
         let loading = tokio::spawn(async move { models.get(&slug).await });
         let loaded = async { loading.await.unwrap_or_else(|_| Err(ModelError::Panicked(model.clone()))) };
-        let embedder: Arc<dyn Embedder> = clock.within(Part::Model, loaded).await?;
-        clock.within(Part::Model, embedder.embed_query(ask.query.as_str().to_owned())).await
+        let embedder: Arc<dyn Embedder> = deadline.within(Dependency::Model, loaded).await?;
+        deadline.within(Dependency::Model, embedder.embed_query(request.query.as_str().to_owned())).await
     }
 
     /// The sessions that were hit and may be shown, best first, ties by id: the same for all pages.
     async fn candidates(
         &self,
-        ask: &Ask,
-        clock: &Clock,
+        request: &ValidatedRequest,
+        deadline: &Deadline,
         model: &ModelSlug,
         collection: &CollectionName,
         mut query: Query,
@@ -123,10 +133,10 @@ impl Searcher {
         // Many may be out of date after much was deleted: then it takes more to fill all pages.
         for limit in [POOL, index::MAX_LIMIT] {
             query.limit = limit;
-            let search = self.index.search(collection, &ask.scope, query.clone());
-            let hits = clock.within(Part::Index, search).await?;
+            let search = self.index.search(collection, &request.scope, query.clone());
+            let hits = deadline.within(Dependency::Index, search).await?;
             let exhausted = hits.len() < limit;
-            let hits = self.admit(ask, clock, model, collection, hits).await?;
+            let hits = self.admit(request, deadline, model, collection, hits).await?;
             let candidates = by_session(hits);
             if exhausted || candidates.len() >= MAX_DEPTH || limit == index::MAX_LIMIT {
                 return Ok(candidates);
@@ -138,24 +148,24 @@ impl Searcher {
     /// Those of the hits that may be shown.
     async fn admit(
         &self,
-        ask: &Ask,
-        clock: &Clock,
+        request: &ValidatedRequest,
+        deadline: &Deadline,
         model: &ModelSlug,
         collection: &CollectionName,
         mut hits: Vec<Hit>,
     ) -> Result<Vec<Hit>, SearchError> {
         // The index filters by the scope; its word is checked all the same, here and by Postgres.
-        hits.retain(|hit| ask.scope.admits(hit.guild_id, hit.channel_id));
+        hits.retain(|hit| request.scope.admits(hit.guild_id, hit.channel_id));
         if hits.is_empty() {
             return Ok(hits);
         }
         let keys: Vec<HitKey> = hits.iter().map(key).collect();
-        let (guild, channels) = (ask.scope.tenant(), ask.scope.channels());
+        let (guild, channels) = (request.scope.tenant(), request.scope.channels());
         let admitted = search::visible(&self.pool, guild, channels, &keys, model);
-        let admitted = clock.within(Part::Postgres, admitted).await?;
+        let admitted = deadline.within(Dependency::Postgres, admitted).await?;
         // The books of a model that is dropped go before its collection: nothing of it counts then.
         if admitted.is_empty() {
-            let kept = clock.within(Part::Postgres, models::list(&self.pool)).await?;
+            let kept = deadline.within(Dependency::Postgres, models::list(&self.pool)).await?;
             if !kept.iter().any(|kept| kept.slug == *model) {
                 return Err(index::Error::NoCollection(collection.clone()).into());
             }
@@ -166,20 +176,20 @@ impl Searcher {
 
     /// Lets the best sessions say whether somebody in them said exactly what is asked: that is a third voice beside
     /// vectors and words, and gives its first place to each chunk that has it.
-    async fn hear_phrases(
+    async fn boost_exact_phrases(
         &self,
-        ask: &Ask,
-        clock: &Clock,
+        request: &ValidatedRequest,
+        deadline: &Deadline,
         model: &ModelSlug,
         candidates: &mut [Candidate],
     ) -> Result<(), SearchError> {
-        let phrase = Phrase::of(ask.query.as_str());
-        if ask.mode != Mode::Hybrid || !phrase.is_some() {
+        let phrase = Phrase::of(request.query.as_str());
+        if request.mode != Mode::Hybrid || !phrase.is_some() {
             return Ok(());
         }
         let first_place = 1.0 / (self.config.fusion.k + 1.0);
         let best: Vec<HitKey> = candidates.iter().take(PHRASE_DEPTH).map(|c| c.key).collect();
-        let shown = self.shown(ask, clock, model, &best).await?;
+        let shown = self.shown(request, deadline, model, &best).await?;
         for candidate in candidates.iter_mut().take(PHRASE_DEPTH) {
             let Some(session) = shown.get(&candidate.key.0) else { continue };
             let said = session.messages.iter().filter(|message| phrase.is_in(message));
@@ -193,16 +203,16 @@ impl Searcher {
     /// Sessions as the truth has them, those of them that may be shown.
     async fn shown(
         &self,
-        ask: &Ask,
-        clock: &Clock,
+        request: &ValidatedRequest,
+        deadline: &Deadline,
         model: &ModelSlug,
         keys: &[HitKey],
     ) -> Result<HashMap<SessionId, Shown>, SearchError> {
         if keys.is_empty() {
             return Ok(HashMap::new());
         }
-        let show = search::show(&self.pool, ask.scope.tenant(), ask.scope.channels(), keys, model);
-        let shown = clock.within(Part::Postgres, show).await?;
+        let show = search::show(&self.pool, request.scope.tenant(), request.scope.channels(), keys, model);
+        let shown = deadline.within(Dependency::Postgres, show).await?;
         Ok(shown.into_iter().map(|session| (session.id, session)).collect())
     }
 }

@@ -5,7 +5,7 @@ use guildex_types::{ChannelId, GuildId, MessageId, ModelSlug, PointId, Revision,
 
 use super::Shard;
 use crate::bm25::{self, Language};
-use crate::edge::schema::SEALED_FROM;
+use crate::embedded::schema::SEALED_FROM;
 use crate::{Filter, Fusion, Hit, Mode, Payload, Point, Query, Scope};
 
 /// So many that the engine, which measures in KiB, can tell small segments apart.
@@ -50,7 +50,7 @@ fn loaded(folder: &Path) -> Shard {
 }
 
 fn revisions(shard: &Shard) -> HashMap<PointId, Revision> {
-    let marks = shard.marks(guild(), None, 2_000).unwrap();
+    let marks = shard.headers(guild(), None, 2_000).unwrap();
     marks.into_iter().map(|mark| (mark.id, mark.revision)).collect()
 }
 

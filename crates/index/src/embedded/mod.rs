@@ -1,5 +1,6 @@
 //! The embedded engine: Qdrant's, in this process, on a folder of its own.
 
+mod collection_registry;
 mod convert;
 mod engine;
 mod files;
@@ -7,7 +8,6 @@ mod identity;
 mod lock;
 mod schema;
 mod shard;
-mod shelf;
 mod snapshot;
 mod writer;
 
@@ -21,41 +21,41 @@ use guildex_types::{GuildId, MessageId, PointId, Revision, SessionId};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    Bulk, Collection, CollectionName, Collections, Difference, Ensured, Error, Hit, Identity, MAX_LIMIT,
-    Mark, Page, Point, Query, Scope, VectorIndex, Which,
+    BulkLoad, Collection, CollectionName, Collections, Difference, Ensured, Error, Hit, Identity, MAX_LIMIT,
+    Page, Point, PointHeader, PointSelector, Query, Scope, VectorIndex,
 };
+use collection_registry::CollectionRegistry;
 use shard::Shard;
-use shelf::Shelf;
-use writer::{Change, Request, Whole};
+use writer::{Change, CollectionOp, Request};
 
 /// A [`VectorIndex`] in a folder that one process holds at a time.
 ///
 /// The engine is synchronous. Reads run on tokio's blocking threads, beside each other and beside the writes;
 /// writes run one after another on a thread of their own, which flushes once for all that wait and
 /// reorganises a collection whenever enough was written. Dropping the index finishes what was asked for and closes it.
-pub struct EdgeIndex {
-    shelf: Arc<Shelf>,
+pub struct EmbeddedIndex {
+    registry: Arc<CollectionRegistry>,
     requests: Option<mpsc::Sender<Request>>,
     writer: Option<JoinHandle<()>>,
 }
 
-impl EdgeIndex {
+impl EmbeddedIndex {
     /// Opens the index in a folder, which is made if it is missing.
     ///
     /// # Errors
     /// [`Error::InUse`] if another process (or this one) holds the folder; [`Error::Io`] if it cannot be
     /// written.
     pub fn open(dir: &Path) -> Result<Self, Error> {
-        let shelf = Arc::new(Shelf::open(dir)?);
+        let registry = Arc::new(CollectionRegistry::open(dir)?);
         let (requests, inbox) = mpsc::channel(writer::MAX_GROUP);
         let writer = std::thread::Builder::new()
             .name("index-writer".to_owned())
             .spawn({
-                let shelf = Arc::clone(&shelf);
-                move || writer::run(&shelf, inbox)
+                let registry = Arc::clone(&registry);
+                move || writer::run(&registry, inbox)
             })
             .map_err(|source| Error::Io { path: dir.to_owned(), source })?;
-        Ok(Self { shelf, requests: Some(requests), writer: Some(writer) })
+        Ok(Self { registry, requests: Some(requests), writer: Some(writer) })
     }
 
     fn write<'a>(&'a self, collection: &CollectionName, change: Change) -> BoxFuture<'a, Result<(), Error>> {
@@ -75,9 +75,9 @@ impl EdgeIndex {
         read: impl Fn(&Shard) -> Result<T, Error> + Send + 'static,
     ) -> BoxFuture<'a, Result<T, Error>> {
         let collection = collection.clone();
-        blocking(Arc::clone(&self.shelf), move |shelf| {
+        blocking(Arc::clone(&self.registry), move |registry| {
             loop {
-                let shard = shelf.shard(&collection)?;
+                let shard = registry.shard(&collection)?;
                 let outcome = read(&shard);
                 // Dropped or replaced under the read: what is there now has the answer.
                 if outcome.is_ok() || !shard.is_closed() {
@@ -89,18 +89,18 @@ impl EdgeIndex {
 }
 
 fn blocking<T: Send + 'static>(
-    shelf: Arc<Shelf>,
-    work: impl FnOnce(&Shelf) -> Result<T, Error> + Send + 'static,
+    registry: Arc<CollectionRegistry>,
+    work: impl FnOnce(&CollectionRegistry) -> Result<T, Error> + Send + 'static,
 ) -> BoxFuture<'static, Result<T, Error>> {
     async move {
-        tokio::task::spawn_blocking(move || work(&shelf))
+        tokio::task::spawn_blocking(move || work(&registry))
             .await
             .unwrap_or_else(|panic| Err(Error::Engine(panic.to_string())))
     }
     .boxed()
 }
 
-impl Drop for EdgeIndex {
+impl Drop for EmbeddedIndex {
     fn drop(&mut self) {
         self.requests = None;
         if let Some(writer) = self.writer.take()
@@ -111,10 +111,10 @@ impl Drop for EdgeIndex {
     }
 }
 
-impl Collections for EdgeIndex {
+impl Collections for EmbeddedIndex {
     fn ensure<'a>(&'a self, collection: &'a Collection) -> BoxFuture<'a, Result<Ensured, Error>> {
         let collection = collection.clone();
-        blocking(Arc::clone(&self.shelf), move |shelf| shelf.ensure(&collection))
+        blocking(Arc::clone(&self.registry), move |registry| registry.ensure(&collection))
     }
 
     fn differences<'a>(
@@ -125,10 +125,13 @@ impl Collections for EdgeIndex {
         self.read(&collection.name, move |shard| shard.differences(dims))
     }
 
-    fn amend<'a>(&'a self, collection: &'a Collection) -> BoxFuture<'a, Result<Vec<Difference>, Error>> {
+    fn update_in_place<'a>(
+        &'a self,
+        collection: &'a Collection,
+    ) -> BoxFuture<'a, Result<Vec<Difference>, Error>> {
         let dims = collection.dims;
         async move {
-            self.write(&collection.name, Change::Whole(Whole::Amend)).await?;
+            self.write(&collection.name, Change::Collection(CollectionOp::UpdateInPlace)).await?;
             self.read(&collection.name, move |shard| shard.differences(dims)).await
         }
         .boxed()
@@ -139,7 +142,7 @@ impl Collections for EdgeIndex {
         collection: &'a CollectionName,
     ) -> BoxFuture<'a, Result<Option<Identity>, Error>> {
         let collection = collection.clone();
-        blocking(Arc::clone(&self.shelf), move |shelf| shelf.identity(&collection))
+        blocking(Arc::clone(&self.registry), move |registry| registry.identity(&collection))
     }
 
     fn set_identity<'a>(
@@ -148,14 +151,14 @@ impl Collections for EdgeIndex {
         identity: Identity,
     ) -> BoxFuture<'a, Result<(), Error>> {
         let collection = collection.clone();
-        blocking(Arc::clone(&self.shelf), move |shelf| shelf.set_identity(&collection, identity))
+        blocking(Arc::clone(&self.registry), move |registry| registry.set_identity(&collection, identity))
     }
 
     fn drop_collection<'a>(&'a self, collection: &'a CollectionName) -> BoxFuture<'a, Result<(), Error>> {
-        self.write(collection, Change::Whole(Whole::Drop))
+        self.write(collection, Change::Collection(CollectionOp::Drop))
     }
 
-    fn point_alias<'a>(
+    fn set_alias<'a>(
         &'a self,
         _alias: &'a str,
         _collection: &'a CollectionName,
@@ -163,12 +166,16 @@ impl Collections for EdgeIndex {
         async { Ok(()) }.boxed()
     }
 
-    fn bulk<'a>(&'a self, _collection: &'a CollectionName, _bulk: Bulk) -> BoxFuture<'a, Result<(), Error>> {
+    fn bulk_load<'a>(
+        &'a self,
+        _collection: &'a CollectionName,
+        _bulk: BulkLoad,
+    ) -> BoxFuture<'a, Result<(), Error>> {
         async { Ok(()) }.boxed()
     }
 
     fn optimize<'a>(&'a self, collection: &'a CollectionName) -> BoxFuture<'a, Result<(), Error>> {
-        self.write(collection, Change::Whole(Whole::Optimize))
+        self.write(collection, Change::Collection(CollectionOp::Optimize))
     }
 
     fn snapshot<'a>(
@@ -176,7 +183,7 @@ impl Collections for EdgeIndex {
         collection: &'a CollectionName,
         folder: &'a Path,
     ) -> BoxFuture<'a, Result<(), Error>> {
-        self.write(collection, Change::Whole(Whole::Snapshot(folder.to_owned())))
+        self.write(collection, Change::Collection(CollectionOp::Snapshot(folder.to_owned())))
     }
 
     fn restore<'a>(
@@ -184,7 +191,10 @@ impl Collections for EdgeIndex {
         collection: &'a Collection,
         folder: &'a Path,
     ) -> BoxFuture<'a, Result<(), Error>> {
-        self.write(&collection.name, Change::Whole(Whole::Restore(collection.dims, folder.to_owned())))
+        self.write(
+            &collection.name,
+            Change::Collection(CollectionOp::Restore(collection.dims, folder.to_owned())),
+        )
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), Error>> {
@@ -192,7 +202,7 @@ impl Collections for EdgeIndex {
     }
 }
 
-impl VectorIndex for EdgeIndex {
+impl VectorIndex for EmbeddedIndex {
     fn collections(&self) -> &dyn Collections {
         self
     }
@@ -244,19 +254,19 @@ impl VectorIndex for EdgeIndex {
         self.read(collection, move |shard| shard.scroll(guild, after, limit.min(MAX_LIMIT)))
     }
 
-    fn marks<'a>(
+    fn headers<'a>(
         &'a self,
         collection: &'a CollectionName,
         guild: GuildId,
-        which: Which<'a>,
-    ) -> BoxFuture<'a, Result<Vec<Mark>, Error>> {
+        which: PointSelector<'a>,
+    ) -> BoxFuture<'a, Result<Vec<PointHeader>, Error>> {
         match which {
-            Which::After(after, limit) => {
-                self.read(collection, move |shard| shard.marks(guild, after, limit.min(MAX_LIMIT)))
+            PointSelector::After(after, limit) => {
+                self.read(collection, move |shard| shard.headers(guild, after, limit.min(MAX_LIMIT)))
             }
-            Which::Ids(ids) => {
+            PointSelector::Ids(ids) => {
                 let ids: Vec<PointId> = ids.iter().copied().take(MAX_LIMIT).collect();
-                self.read(collection, move |shard| shard.marks_of(guild, &ids))
+                self.read(collection, move |shard| shard.headers_by_id(guild, &ids))
             }
         }
     }

@@ -1,5 +1,5 @@
 //! What the embedded engine holds beyond the contract: durability, one holder a folder, damage.
-#![cfg(feature = "edge")]
+#![cfg(feature = "embedded")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests may panic")]
 
 mod support;
@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use guildex_index::{
-    Collection, CollectionName, Difference, EdgeIndex, Ensured, Error, Identity, Mode, Scope, VectorIndex,
+    Collection, CollectionName, Difference, EmbeddedIndex, Ensured, Error, Identity, Mode, Scope, VectorIndex,
 };
 use guildex_types::PointId;
 use support::*;
@@ -20,13 +20,13 @@ fn collection() -> Collection {
     Collection { name: CollectionName::new("test", &model()).unwrap(), dims: DIMS }
 }
 
-async fn opened(dir: &Path) -> EdgeIndex {
-    let index = EdgeIndex::open(dir).unwrap();
+async fn opened(dir: &Path) -> EmbeddedIndex {
+    let index = EmbeddedIndex::open(dir).unwrap();
     index.collections().ensure(&collection()).await.unwrap();
     index
 }
 
-async fn stored(index: &EdgeIndex) -> HashSet<PointId> {
+async fn stored(index: &EmbeddedIndex) -> HashSet<PointId> {
     all(index, &collection(), guild(7)).await.into_iter().map(|point| point.id).collect()
 }
 
@@ -41,7 +41,7 @@ async fn everything_is_there_after_reopening() {
     drop(index);
 
     // Without `ensure`: a reader of an existing folder need not know the dimensions.
-    let index = EdgeIndex::open(dir.path()).unwrap();
+    let index = EmbeddedIndex::open(dir.path()).unwrap();
     assert_eq!(stored(&index).await, HashSet::from([chunk(1).id(), chunk(3).id()]));
     assert_eq!(index.collections().ensure(&collection()).await.unwrap(), Ensured::Existing);
     let query = query(Mode::Hybrid, &chunk(1).dense, "hello");
@@ -75,7 +75,7 @@ async fn a_log_that_grew_is_cut_and_changes_still_apply() {
         let entries = std::fs::read_dir(&log).unwrap();
         entries.filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with("closed-")).count()
     };
-    let index = EdgeIndex::open(dir.path()).unwrap();
+    let index = EmbeddedIndex::open(dir.path()).unwrap();
     index.collections().ensure(&wide).await.unwrap();
     for number in 1..=64 {
         upsert(&index, &wide, &[at(number)]).await;
@@ -83,7 +83,7 @@ async fn a_log_that_grew_is_cut_and_changes_still_apply() {
     drop(index);
     assert!(closed() > 1, "the log did not grow; the test tests nothing");
 
-    let index = EdgeIndex::open(dir.path()).unwrap();
+    let index = EmbeddedIndex::open(dir.path()).unwrap();
     upsert(&index, &wide, &[at(65)]).await;
     assert_eq!(closed(), 1);
     let page = index.scroll(&wide.name, guild(7), None, 9).await.unwrap();
@@ -108,12 +108,12 @@ async fn many_writers_at_once_all_get_through() {
 async fn a_second_holder_is_refused_and_told_who_holds() {
     let dir = tempfile::tempdir().unwrap();
     let index = opened(dir.path()).await;
-    match EdgeIndex::open(dir.path()) {
+    match EmbeddedIndex::open(dir.path()) {
         Err(Error::InUse { holder, .. }) => assert_eq!(holder, std::process::id().to_string()),
         other => panic!("{:?}", other.err()),
     }
     drop(index);
-    EdgeIndex::open(dir.path()).unwrap();
+    EmbeddedIndex::open(dir.path()).unwrap();
 }
 
 #[tokio::test]
@@ -122,7 +122,7 @@ async fn a_collection_that_was_never_finished_is_made_anew() {
     let draft = dir.path().join(format!(".new-{}", collection().name)).join("segments");
     std::fs::create_dir_all(&draft).unwrap();
     std::fs::write(draft.join("half"), "written").unwrap();
-    let index = EdgeIndex::open(dir.path()).unwrap();
+    let index = EmbeddedIndex::open(dir.path()).unwrap();
     assert_eq!(index.collections().ensure(&collection()).await.unwrap(), Ensured::Created);
     upsert(&index, &collection(), &[Chunk::default()]).await;
 }
@@ -189,7 +189,7 @@ async fn a_crash_at_any_point_leaves_the_old_collection_or_the_new_one() {
         if let Some(like) = home {
             copy(like, &dir.path().join(name.as_str()));
         }
-        let index = EdgeIndex::open(dir.path()).unwrap();
+        let index = EmbeddedIndex::open(dir.path()).unwrap();
         let tidy: HashSet<_> =
             left.map(|_| name.to_string()).into_iter().chain(["lock".to_owned()]).collect();
         assert_eq!(names(dir.path()), tidy, "{what}");
@@ -229,7 +229,7 @@ async fn a_restored_collection_is_nobodys() {
 
     collections.set_identity(name, identity).await.unwrap();
     drop(index);
-    let index = EdgeIndex::open(dir.path()).unwrap();
+    let index = EmbeddedIndex::open(dir.path()).unwrap();
     assert_eq!(index.collections().identity(name).await.unwrap(), Some(identity));
 }
 
@@ -335,7 +335,7 @@ async fn reads_see_the_old_or_the_new_collection_while_one_is_restored() {
 }
 
 /// Counts until it is done: whatever happens to the collection, it is there.
-async fn read_again(index: &EdgeIndex, done: &AtomicBool) {
+async fn read_again(index: &EmbeddedIndex, done: &AtomicBool) {
     while !done.load(Ordering::Relaxed) {
         let count = index.count(&collection().name, guild(7)).await.unwrap();
         assert!((1..=2).contains(&count), "{count}");
@@ -351,7 +351,7 @@ async fn a_damaged_collection_is_replaced_by_a_snapshot() {
     drop(index);
     std::fs::remove_dir_all(dir.path().join(collection().name.as_str()).join("segments")).unwrap();
 
-    let index = EdgeIndex::open(dir.path()).unwrap();
+    let index = EmbeddedIndex::open(dir.path()).unwrap();
     let refused = index.collections().ensure(&collection()).await;
     assert!(matches!(&refused, Err(Error::Damaged { .. })), "{refused:?}");
     index.collections().restore(&collection(), folder.path()).await.unwrap();
@@ -369,7 +369,7 @@ async fn a_collection_of_another_make_says_where_it_differs() {
         dir
     };
     let differences = async |dir: &Path| {
-        let index = EdgeIndex::open(dir).unwrap();
+        let index = EmbeddedIndex::open(dir).unwrap();
         let ensured = index.collections().ensure(&collection()).await;
         (index.collections().differences(&collection()).await.unwrap(), ensured.is_ok())
     };
@@ -456,7 +456,7 @@ async fn a_damaged_collection_says_what_to_delete() {
                 }
             }
         }
-        let index = EdgeIndex::open(dir.path()).unwrap();
+        let index = EmbeddedIndex::open(dir.path()).unwrap();
         let refused = index.collections().ensure(&collection()).await.unwrap_err();
         assert!(matches!(&refused, Error::Damaged { .. }), "{damage}: {refused:?}");
         assert!(refused.to_string().contains(&folder.display().to_string()), "{refused}");

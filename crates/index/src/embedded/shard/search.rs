@@ -10,8 +10,8 @@ use qdrant_edge::{
 use serde::Deserialize;
 
 use super::Shard;
-use crate::edge::convert::{from_engine_id, payload, to_engine};
-use crate::edge::schema::{self, BM25, DENSE};
+use crate::embedded::convert::{from_engine_id, payload, to_engine};
+use crate::embedded::schema::{self, BM25, DENSE};
 use crate::fusion::{Scored, depth, rank};
 use crate::{Error, Hit, MAX_LIMIT, Mode, Query, Scope};
 
@@ -19,7 +19,7 @@ use crate::{Error, Hit, MAX_LIMIT, Mode, Query, Scope};
 const MAX_TIES: usize = 10_000;
 
 impl Shard {
-    pub(in crate::edge) fn search(&self, scope: &Scope, query: &Query) -> Result<Vec<Hit>, Error> {
+    pub(in crate::embedded) fn search(&self, scope: &Scope, query: &Query) -> Result<Vec<Hit>, Error> {
         if query.mode != Mode::Sparse {
             self.check(&query.dense)?;
         }

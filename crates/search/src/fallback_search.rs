@@ -5,10 +5,10 @@ use std::time::Duration;
 use guildex_store::search::{self, Words};
 use guildex_types::SessionId;
 
-use crate::error::{Part, SearchError};
-use crate::request::{Ask, MAX_DEPTH};
-use crate::results::Results;
-use crate::searcher::{Clock, Searcher};
+use crate::error::{Dependency, SearchError};
+use crate::request::{MAX_DEPTH, ValidatedRequest};
+use crate::response::Results;
+use crate::searcher::{Deadline, Searcher};
 use crate::show::Pick;
 
 /// How long after the deadline Postgres gives up a query that nobody waits for.
@@ -16,31 +16,31 @@ const GRACE: Duration = Duration::from_secs(1);
 
 impl Searcher {
     /// Answers from Postgres alone, in the same scope and under the same filters.
-    pub(crate) async fn by_words(
+    pub(crate) async fn fallback_search(
         &self,
-        ask: &Ask,
-        clock: &Clock,
+        request: &ValidatedRequest,
+        deadline: &Deadline,
         reason: String,
-    ) -> Result<Results, SearchError> {
-        let (guild, channels) = (ask.scope.tenant(), ask.scope.channels());
+    ) -> Result<SearchResponse, SearchError> {
+        let (guild, channels) = (request.scope.tenant(), request.scope.channels());
         let words = Words {
             guild,
             channels,
-            authors: ask.filter.authors.as_deref(),
-            since: ask.filter.since,
-            until: ask.filter.until,
-            text: ask.query.as_str(),
+            authors: request.filter.authors.as_deref(),
+            since: request.filter.since,
+            until: request.filter.until,
+            text: request.query.as_str(),
         };
         // All pages are cut from one list, as in the index.
         let depth = u32::try_from(MAX_DEPTH).unwrap_or(u32::MAX);
         // Postgres gives up after us, so that it is always the deadline that is told of.
-        let patience = clock.left(Part::Postgres) + GRACE;
+        let patience = deadline.left(Dependency::Postgres) + GRACE;
         let matches = search::by_words(&self.pool, words, depth, patience);
-        let page = ask.page(clock.within(Part::Postgres, matches).await?);
+        let page = request.page(deadline.within(Dependency::Postgres, matches).await?);
 
         let ids: Vec<SessionId> = page.iter().map(|found| found.session_id).collect();
         let live = search::live(&self.pool, guild, channels, &ids);
-        let live = clock.within(Part::Postgres, live).await?;
+        let live = deadline.within(Dependency::Postgres, live).await?;
         let shown = live.into_iter().map(|session| (session.id, session)).collect();
         let picks = page.into_iter().map(|found| Pick {
             session_id: found.session_id,
@@ -48,7 +48,7 @@ impl Searcher {
             chunk: None,
             message_ids: [found.message_id].into(),
         });
-        let results = self.present(ask, clock, picks.collect(), &shown).await?;
-        Ok(Results { results, model: None, degraded: true, reason: Some(reason) })
+        let results = self.present(request, deadline, picks.collect(), &shown).await?;
+        Ok(SearchResponse { results, model: None, degraded: true, reason: Some(reason) })
     }
 }

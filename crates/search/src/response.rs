@@ -8,9 +8,9 @@ use crate::excerpt::Excerpt;
 
 /// What was found.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Results {
+pub struct SearchResponse {
     /// The sessions, each once, best first.
-    pub results: Vec<Found>,
+    pub results: Vec<SearchHit>,
     /// The model whose collection was searched; `None` where Postgres answered by words alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelSlug>,
@@ -24,7 +24,7 @@ pub struct Results {
 
 /// A session that answers the question.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Found {
+pub struct SearchHit {
     /// How well its best chunk fits; comparable within one answer only, since each mode has its own scale:
     ///
     /// - hybrid: `weight / (k + rank)`, summed over the rankings by vectors and by words (reciprocal rank fusion),
@@ -58,7 +58,7 @@ pub struct Found {
     pub preview: Excerpt,
     /// What was said around the chunk, if that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub neighbours: Option<Neighbours>,
+    pub surrounding: Option<Surrounding>,
 }
 
 /// The part of a session that fits best. A long session is more than one.
@@ -76,17 +76,17 @@ pub struct Chunk {
 
 /// What was said in the channel around a chunk, of the same session or of others.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Neighbours {
+pub struct Surrounding {
     /// The last messages before its first, in order.
-    pub before: Vec<Neighbour>,
+    pub before: Vec<SurroundingMessage>,
     /// The first messages after its last, in order.
-    pub after: Vec<Neighbour>,
+    pub after: Vec<SurroundingMessage>,
 }
 
 /// A message near a chunk. Deleted ones, those of members who opted out, and those that are in no session (bots',
 /// the system's) are none.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Neighbour {
+pub struct SurroundingMessage {
     /// The message.
     pub message_id: MessageId,
     /// Who wrote it.

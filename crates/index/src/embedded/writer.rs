@@ -7,8 +7,8 @@ use std::sync::Arc;
 use guildex_types::{GuildId, MessageId, Revision, SessionId};
 use tokio::sync::{mpsc, oneshot};
 
+use super::collection_registry::CollectionRegistry;
 use super::shard::Shard;
-use super::shelf::Shelf;
 use crate::{Collection, CollectionName, Error, Point};
 
 /// How many requests may wait, and how many share a flush.
@@ -27,12 +27,12 @@ pub(super) enum Change {
     DeleteBelow(GuildId, Vec<(SessionId, Revision)>),
     DeleteMessages(GuildId, Vec<MessageId>, Revision),
     /// Of the collection as a whole.
-    Whole(Whole),
+    Collection(CollectionOp),
 }
 
-pub(super) enum Whole {
+pub(super) enum CollectionOp {
     Optimize,
-    Amend,
+    UpdateInPlace,
     Snapshot(PathBuf),
     /// A collection of so many dimensions, from a folder.
     Restore(usize, PathBuf),
@@ -40,11 +40,11 @@ pub(super) enum Whole {
 }
 
 /// Serves requests until no one can send any more.
-pub(super) fn run(shelf: &Shelf, mut requests: mpsc::Receiver<Request>) {
+pub(super) fn run(registry: &CollectionRegistry, mut requests: mpsc::Receiver<Request>) {
     let mut group = Vec::with_capacity(MAX_GROUP);
     while requests.blocking_recv_many(&mut group, MAX_GROUP) > 0 {
-        commit(shelf, group.drain(..));
-        let opened = shelf.opened();
+        commit(registry, group.drain(..));
+        let opened = registry.opened();
         opened.iter().for_each(|shard| shard.tend());
         if requests.is_empty() {
             opened.iter().for_each(|shard| shard.tend_log());
@@ -54,21 +54,21 @@ pub(super) fn run(shelf: &Shelf, mut requests: mpsc::Receiver<Request>) {
 
 /// Applies the group's changes in their order, flushes each collection once, and only then answers. Changes of
 /// a whole collection stand alone: those before them are flushed and answered first.
-fn commit(shelf: &Shelf, group: impl Iterator<Item = Request>) {
+fn commit(registry: &CollectionRegistry, group: impl Iterator<Item = Request>) {
     let mut applied: BTreeMap<CollectionName, (Arc<Shard>, Vec<oneshot::Sender<_>>)> = BTreeMap::new();
     for Request { collection, change, done } in group {
         let outcome = match change {
-            Change::Whole(change) => {
+            Change::Collection(change) => {
                 applied.remove(&collection).into_iter().for_each(|(shard, waiting)| flush(&shard, waiting));
-                answer(done, change_whole(shelf, collection, change));
+                answer(done, change_collection(registry, collection, change));
                 continue;
             }
-            Change::Upsert(points) => apply(shelf, &collection, |shard| shard.upsert(points)),
+            Change::Upsert(points) => apply(registry, &collection, |shard| shard.upsert(points)),
             Change::DeleteBelow(guild, sessions) => {
-                apply(shelf, &collection, |shard| shard.delete_below(guild, sessions))
+                apply(registry, &collection, |shard| shard.delete_below(guild, sessions))
             }
             Change::DeleteMessages(guild, messages, below) => {
-                apply(shelf, &collection, |shard| shard.delete_messages(guild, &messages, below))
+                apply(registry, &collection, |shard| shard.delete_messages(guild, &messages, below))
             }
         };
         match outcome {
@@ -87,21 +87,25 @@ fn flush(shard: &Shard, waiting: Vec<oneshot::Sender<Result<(), Error>>>) {
 }
 
 fn apply(
-    shelf: &Shelf,
+    registry: &CollectionRegistry,
     collection: &CollectionName,
     change: impl FnOnce(&Shard) -> Result<(), Error>,
 ) -> Result<Arc<Shard>, Error> {
-    let shard = shelf.shard(collection)?;
+    let shard = registry.shard(collection)?;
     change(&shard).map(|()| shard)
 }
 
-fn change_whole(shelf: &Shelf, name: CollectionName, change: Whole) -> Result<(), Error> {
+fn change_collection(
+    registry: &CollectionRegistry,
+    name: CollectionName,
+    change: CollectionOp,
+) -> Result<(), Error> {
     match change {
-        Whole::Optimize => shelf.shard(&name)?.optimize(),
-        Whole::Amend => shelf.shard(&name)?.amend(),
-        Whole::Snapshot(folder) => shelf.shard(&name)?.snapshot(&folder),
-        Whole::Restore(dims, folder) => shelf.restore(&Collection { name, dims }, &folder),
-        Whole::Drop => shelf.remove(&name),
+        CollectionOp::Optimize => registry.shard(&name)?.optimize(),
+        CollectionOp::UpdateInPlace => registry.shard(&name)?.update_in_place(),
+        CollectionOp::Snapshot(folder) => registry.shard(&name)?.snapshot(&folder),
+        CollectionOp::Restore(dims, folder) => registry.restore(&Collection { name, dims }, &folder),
+        CollectionOp::Drop => registry.remove(&name),
     }
 }
 

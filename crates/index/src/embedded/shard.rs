@@ -18,8 +18,8 @@ use super::convert::{fields, payload, to_point};
 use super::engine::Engine;
 use super::schema::{self, DENSE};
 use super::snapshot;
-use crate::point::Marked;
-use crate::{Difference, Error, Mark, Page};
+use crate::point::StoredHeader;
+use crate::{Difference, Error, Page, PointHeader};
 
 pub(super) struct Shard {
     engine: Engine,
@@ -91,25 +91,25 @@ impl Shard {
     }
 
     /// The marks of the points behind `after`, in the order of their ids.
-    pub(super) fn marks(
+    pub(super) fn headers(
         &self,
         guild: GuildId,
         after: Option<PointId>,
         limit: usize,
-    ) -> Result<Vec<Mark>, Error> {
-        let (filter, wanted) = (schema::in_guild(guild)?, fields(&Marked::FIELDS)?);
+    ) -> Result<Vec<PointHeader>, Error> {
+        let (filter, wanted) = (schema::in_guild(guild)?, fields(&StoredHeader::FIELDS)?);
         let (records, _) = self.page(&filter, after, limit, wanted, false)?;
         records
             .into_iter()
-            .map(|record| payload::<Marked>(record).map(|(id, marked)| marked.of(id)))
+            .map(|record| payload::<StoredHeader>(record).map(|(id, marked)| marked.of(id)))
             .collect()
     }
 
     /// The marks of those of the points that are the guild's.
-    pub(super) fn marks_of(&self, guild: GuildId, ids: &[PointId]) -> Result<Vec<Mark>, Error> {
+    pub(super) fn headers_by_id(&self, guild: GuildId, ids: &[PointId]) -> Result<Vec<PointHeader>, Error> {
         let mut marks = Vec::with_capacity(ids.len());
-        for record in self.retrieve(ids.iter().copied(), &Marked::FIELDS)? {
-            let (id, marked) = payload::<Marked>(record)?;
+        for record in self.retrieve(ids.iter().copied(), &StoredHeader::FIELDS)? {
+            let (id, marked) = payload::<StoredHeader>(record)?;
             if marked.guild_id == guild {
                 marks.push(marked.of(id));
             }
@@ -183,7 +183,7 @@ impl Shard {
     }
 
     /// Makes the payload indexes that are missing.
-    pub(super) fn amend(&self) -> Result<(), Error> {
+    pub(super) fn update_in_place(&self) -> Result<(), Error> {
         let indexes = schema::payload_indexes()?;
         self.engine.with(|engine| indexes.into_iter().try_for_each(|index| engine.update(index)))?;
         self.unflushed.store(true, Ordering::Relaxed);
