@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use guildex_index::{Collections, QdrantServer, ServerConfig};
+use guildex_index::{QdrantServer, ServerConfig};
 use uuid::Uuid;
 
 use crate::export::{GUILD, town};

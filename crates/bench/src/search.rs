@@ -89,11 +89,11 @@ async fn at_size(
     let slug = embedder.slug().clone();
     models::ensure_active(pool, &slug, embedder.dimensions()).await?;
     let name = CollectionName::new(BASE, &slug)?;
-    index.collections().ensure(&Collection { name: name.clone(), dims: embedder.dimensions() }).await?;
-    index.collections().bulk_load(&name, BulkLoad::Begin).await?;
+    index.ensure(&Collection { name: name.clone(), dims: embedder.dimensions() }).await?;
+    index.bulk_load(&name, BulkLoad::Begin).await?;
     let begun = Instant::now();
     fill(pool, index.as_ref(), &name, embedder.as_ref(), count).await?;
-    index.collections().bulk_load(&name, BulkLoad::End).await?;
+    index.bulk_load(&name, BulkLoad::End).await?;
     let made = count as f64 / begun.elapsed().as_secs_f64();
 
     let searcher = Searcher {
@@ -129,7 +129,7 @@ async fn at_size(
             round(peak, 0),
         ]);
     }
-    index.collections().drop_collection(&name).await?;
+    index.drop_collection(&name).await?;
     Ok(())
 }
 

@@ -73,9 +73,8 @@ pub async fn adopt(
     // One at a time: two would both find it new. The lock has a connection of its own.
     let mut lock = ingest.pool().begin().await.map_err(StoreError::from)?;
     models::lock(&mut lock).await?;
-    let collections = index.collections();
-    let is_new = collections.ensure(&collection).await? == Ensured::Created;
-    match collections.identity(&collection.name).await?.filter(|_| !is_new) {
+    let is_new = index.ensure(&collection).await? == Ensured::Created;
+    match index.identity(&collection.name).await?.filter(|_| !is_new) {
         Some(identity) => check(ingest, &collection.name, model, identity).await?,
         None => drop(start_over(ingest, index, &collection.name, model).await?),
     }
@@ -97,8 +96,8 @@ pub async fn recreate(
     let collection = collection_of(base, model)?;
     let mut lock = ingest.pool().begin().await.map_err(StoreError::from)?;
     models::lock(&mut lock).await?;
-    index.collections().drop_collection(&collection.name).await?;
-    index.collections().ensure(&collection).await?;
+    index.drop_collection(&collection.name).await?;
+    index.ensure(&collection).await?;
     let lost = start_over(ingest, index, &collection.name, model).await?;
     lock.commit().await.map_err(StoreError::from)?;
     Ok(lost)
@@ -116,7 +115,7 @@ pub async fn verify(
 ) -> Result<CollectionName, AdoptError> {
     let name = collection_of(base, model)?.name;
     let unfinished = || AdoptError::Unfinished(model.slug.clone());
-    let identity = match index.collections().identity(&name).await {
+    let identity = match index.identity(&name).await {
         Err(guildex_index::Error::NoCollection(_)) => return Err(unfinished()),
         identity => identity?.ok_or_else(unfinished)?,
     };
@@ -158,6 +157,6 @@ pub(crate) async fn start_over(
             "the collection is new, but the database knows of an older one: indexing all again"
         );
     }
-    index.collections().set_identity(name, identity).await?;
+    index.set_identity(name, identity).await?;
     Ok(lost)
 }

@@ -77,7 +77,7 @@ async fn save(
     let (points, books) = (manifest::points(folder, name.as_str()), manifest::books(folder, name.as_str()));
     fs::create_dir(&points).map_err(|source| BackupError::Io { path: points.clone(), source })?;
     write_books(pool, &model.slug, &books).await?;
-    index.collections().snapshot(&name, &points).await?;
+    index.snapshot(&name, &points).await?;
     Ok(Saved {
         model: model.slug.clone(),
         dimensions: model.dimensions,

@@ -42,11 +42,11 @@ async fn main() {
 }
 
 async fn load_and_search(index: &dyn VectorIndex, collection: &Collection, count: usize) {
-    index.collections().ensure(collection).await.unwrap();
+    index.ensure(collection).await.unwrap();
     let texts: Vec<String> = (0..count).map(text).collect();
     let mut points: Vec<_> = (0..count).map(|n| chunk(n, &texts[n]).point()).collect();
 
-    index.collections().bulk_load(&collection.name, BulkLoad::Begin).await.unwrap();
+    index.bulk_load(&collection.name, BulkLoad::Begin).await.unwrap();
     let started = Instant::now();
     while !points.is_empty() {
         let batch = points.split_off(points.len().saturating_sub(BATCH));
@@ -56,7 +56,7 @@ async fn load_and_search(index: &dyn VectorIndex, collection: &Collection, count
     searches(index, collection, "before optimize").await;
 
     let started = Instant::now();
-    index.collections().bulk_load(&collection.name, BulkLoad::End).await.unwrap();
+    index.bulk_load(&collection.name, BulkLoad::End).await.unwrap();
     println!("{:>10.0} ms to optimize", millis(started.elapsed()));
     searches(index, collection, "after optimize").await;
 
@@ -73,7 +73,7 @@ async fn open_and_close(index: EmbeddedIndex, dir: &Path, collection: &Collectio
     println!("{:>10.1} ms to close", millis(started.elapsed()));
     let started = Instant::now();
     let index = EmbeddedIndex::open(dir).unwrap();
-    index.collections().ensure(collection).await.unwrap();
+    index.ensure(collection).await.unwrap();
     println!("{:>10.1} ms to open", millis(started.elapsed()));
     drop(index);
     println!("{:>10.1} MiB on disk", size(dir) as f64 / 1024.0 / 1024.0);

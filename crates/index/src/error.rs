@@ -15,7 +15,7 @@ pub enum Error {
         /// The process id, or what is known of it.
         holder: String,
     },
-    /// No such collection: call [`ensure`](crate::Collections::ensure) first.
+    /// No such collection: call [`ensure`](crate::VectorIndex::ensure) first.
     #[error("there is no collection {0}")]
     NoCollection(CollectionName),
     /// The collection holds other vectors than wanted.

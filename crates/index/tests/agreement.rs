@@ -127,7 +127,7 @@ async fn compare(other: &dyn VectorIndex) {
     let collection = Collection { name: CollectionName::new("agree", &model()).unwrap(), dims: DIMS };
     let points = points(300);
     for index in [&edge as &dyn VectorIndex, other] {
-        index.collections().ensure(&collection).await.unwrap();
+        index.ensure(&collection).await.unwrap();
         index.upsert(&collection.name, points.clone()).await.unwrap();
     }
     let known: HashMap<PointId, &Point> = points.iter().map(|point| (point.id, point)).collect();

@@ -78,7 +78,7 @@ macro_rules! each_on {
                     let home = $home;
                     let index = super::$implementation(&home);
                     let collection = super::collection();
-                    index.collections().ensure(&collection).await.unwrap();
+                    index.ensure(&collection).await.unwrap();
                     super::$test(&index, &collection).await;
                 }
             )*
@@ -415,9 +415,9 @@ async fn vectors_that_do_not_fit_are_refused(index: &dyn VectorIndex, collection
 
 async fn a_collection_is_made_once_and_never_bent(index: &dyn VectorIndex, collection: &Collection) {
     upsert(index, collection, &[Chunk::default()]).await;
-    assert_eq!(index.collections().ensure(collection).await.unwrap(), Ensured::Existing);
+    assert_eq!(index.ensure(collection).await.unwrap(), Ensured::Existing);
     let bent = Collection { dims: DIMS + 1, ..collection.clone() };
-    let refused = index.collections().ensure(&bent).await;
+    let refused = index.ensure(&bent).await;
     assert!(matches!(&refused, Err(Error::Mismatch { .. })), "{refused:?}");
     assert_eq!(index.count(&collection.name, guild(7)).await.unwrap(), 1);
 
@@ -430,7 +430,7 @@ async fn a_collection_is_made_once_and_never_bent(index: &dyn VectorIndex, colle
         assert!(matches!(&outcome, Err(Error::NoCollection(name)) if *name == other), "{outcome:?}");
     }
     let other = Collection { name: other, dims: 2 };
-    assert_eq!(index.collections().ensure(&other).await.unwrap(), Ensured::Created);
+    assert_eq!(index.ensure(&other).await.unwrap(), Ensured::Created);
     assert_eq!(index.count(&other.name, guild(7)).await.unwrap(), 0);
 }
 
@@ -476,7 +476,7 @@ async fn an_exact_search_is_brute_force(index: &dyn VectorIndex, collection: &Co
 async fn optimizing_changes_no_answer(index: &dyn VectorIndex, collection: &Collection) {
     let mut chunks = scattered(60);
     upsert(index, collection, &chunks).await;
-    index.collections().optimize(&collection.name).await.unwrap();
+    index.optimize(&collection.name).await.unwrap();
     for chunk in &mut chunks[..20] {
         chunk.revision = 2;
         chunk.dense.reverse();
@@ -497,6 +497,6 @@ async fn optimizing_changes_no_answer(index: &dyn VectorIndex, collection: &Coll
             assert_eq!(index.count(&collection.name, guild(wanted)).await.unwrap(), 25);
         }
         assert_eq!(index.guilds(&collection.name).await.unwrap(), [guild(1), guild(2)]);
-        index.collections().optimize(&collection.name).await.unwrap();
+        index.optimize(&collection.name).await.unwrap();
     }
 }

@@ -22,7 +22,7 @@ fn collection() -> Collection {
 
 async fn opened(dir: &Path) -> EmbeddedIndex {
     let index = EmbeddedIndex::open(dir).unwrap();
-    index.collections().ensure(&collection()).await.unwrap();
+    index.ensure(&collection()).await.unwrap();
     index
 }
 
@@ -43,7 +43,7 @@ async fn everything_is_there_after_reopening() {
     // Without `ensure`: a reader of an existing folder need not know the dimensions.
     let index = EmbeddedIndex::open(dir.path()).unwrap();
     assert_eq!(stored(&index).await, HashSet::from([chunk(1).id(), chunk(3).id()]));
-    assert_eq!(index.collections().ensure(&collection()).await.unwrap(), Ensured::Existing);
+    assert_eq!(index.ensure(&collection()).await.unwrap(), Ensured::Existing);
     let query = query(Mode::Hybrid, &chunk(1).dense, "hello");
     let hits = index.search(&collection().name, &Scope::guild(guild(7)), query).await.unwrap();
     assert_eq!(hits.len(), 2);
@@ -58,7 +58,7 @@ async fn changes_apply_after_every_reopening() {
         let chunk = Chunk { revision: number, ..Chunk::default() };
         upsert(&index, &collection(), std::slice::from_ref(&chunk)).await;
         if number == 2 {
-            index.collections().optimize(&collection().name).await.unwrap();
+            index.optimize(&collection().name).await.unwrap();
         }
         assert_eq!(all(&index, &collection(), guild(7)).await, [chunk.point()]);
     }
@@ -76,7 +76,7 @@ async fn a_log_that_grew_is_cut_and_changes_still_apply() {
         entries.filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with("closed-")).count()
     };
     let index = EmbeddedIndex::open(dir.path()).unwrap();
-    index.collections().ensure(&wide).await.unwrap();
+    index.ensure(&wide).await.unwrap();
     for number in 1..=64 {
         upsert(&index, &wide, &[at(number)]).await;
     }
@@ -123,7 +123,7 @@ async fn a_collection_that_was_never_finished_is_made_anew() {
     std::fs::create_dir_all(&draft).unwrap();
     std::fs::write(draft.join("half"), "written").unwrap();
     let index = EmbeddedIndex::open(dir.path()).unwrap();
-    assert_eq!(index.collections().ensure(&collection()).await.unwrap(), Ensured::Created);
+    assert_eq!(index.ensure(&collection()).await.unwrap(), Ensured::Created);
     upsert(&index, &collection(), &[Chunk::default()]).await;
 }
 
@@ -193,7 +193,7 @@ async fn a_crash_at_any_point_leaves_the_old_collection_or_the_new_one() {
         let tidy: HashSet<_> =
             left.map(|_| name.to_string()).into_iter().chain(["lock".to_owned()]).collect();
         assert_eq!(names(dir.path()), tidy, "{what}");
-        let ensured = index.collections().ensure(&collection()).await.unwrap();
+        let ensured = index.ensure(&collection()).await.unwrap();
         assert_eq!(ensured == Ensured::Existing, left.is_some(), "{what}");
         let expected = left.map(|first| chunk(first).id()).into_iter().collect();
         assert_eq!(stored(&index).await, expected, "{what}");
@@ -207,11 +207,11 @@ async fn nothing_is_left_lying_about_when_collections_come_and_go() {
     let index = opened(dir.path()).await;
     let name = &collection().name;
     let (good, empty) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    index.collections().snapshot(name, good.path()).await.unwrap();
-    index.collections().restore(&collection(), empty.path()).await.unwrap_err();
-    index.collections().restore(&collection(), good.path()).await.unwrap();
+    index.snapshot(name, good.path()).await.unwrap();
+    index.restore(&collection(), empty.path()).await.unwrap_err();
+    index.restore(&collection(), good.path()).await.unwrap();
     assert_eq!(names(dir.path()), HashSet::from([name.to_string(), "lock".to_owned()]));
-    index.collections().drop_collection(name).await.unwrap();
+    index.drop_collection(name).await.unwrap();
     assert_eq!(names(dir.path()), HashSet::from(["lock".to_owned()]));
 }
 
@@ -219,18 +219,18 @@ async fn nothing_is_left_lying_about_when_collections_come_and_go() {
 async fn a_restored_collection_is_nobodys() {
     let dir = holding(&Chunk::default()).await;
     let index = opened(dir.path()).await;
-    let (collections, name) = (index.collections(), &collection().name);
+    let name = &collection().name;
     let identity = Identity { database: uuid::Uuid::new_v4(), index: uuid::Uuid::new_v4() };
-    collections.set_identity(name, identity).await.unwrap();
+    index.set_identity(name, identity).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
-    collections.snapshot(name, folder.path()).await.unwrap();
-    collections.restore(&collection(), folder.path()).await.unwrap();
-    assert_eq!(collections.identity(name).await.unwrap(), None);
+    index.snapshot(name, folder.path()).await.unwrap();
+    index.restore(&collection(), folder.path()).await.unwrap();
+    assert_eq!(index.identity(name).await.unwrap(), None);
 
-    collections.set_identity(name, identity).await.unwrap();
+    index.set_identity(name, identity).await.unwrap();
     drop(index);
     let index = EmbeddedIndex::open(dir.path()).unwrap();
-    assert_eq!(index.collections().identity(name).await.unwrap(), Some(identity));
+    assert_eq!(index.identity(name).await.unwrap(), Some(identity));
 }
 
 #[tokio::test]
@@ -238,12 +238,12 @@ async fn a_snapshot_with_any_file_changed_is_refused() {
     let dir = holding(&Chunk::default()).await;
     let index = opened(dir.path()).await;
     let whole = tempfile::tempdir().unwrap();
-    index.collections().snapshot(&collection().name, whole.path()).await.unwrap();
-    let again = index.collections().snapshot(&collection().name, whole.path()).await;
+    index.snapshot(&collection().name, whole.path()).await.unwrap();
+    let again = index.snapshot(&collection().name, whole.path()).await;
     assert!(matches!(&again, Err(Error::Io { .. })), "it was written into a folder with something in it");
 
     let refused = async |damage: &str, path: &Path| {
-        let refused = index.collections().restore(&collection(), whole.path()).await;
+        let refused = index.restore(&collection(), whole.path()).await;
         assert!(matches!(&refused, Err(Error::NotASnapshot { .. })), "{damage} {path:?}: {refused:?}");
     };
     // Some of each kind of file, and what says which there are.
@@ -265,7 +265,7 @@ async fn a_snapshot_with_any_file_changed_is_refused() {
     refused("more", &more).await;
     std::fs::remove_file(&more).unwrap();
     assert_eq!(stored(&index).await, HashSet::from([Chunk::default().id()]));
-    index.collections().restore(&collection(), whole.path()).await.unwrap();
+    index.restore(&collection(), whole.path()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -286,7 +286,7 @@ async fn no_write_falls_into_a_snapshot() {
         let mut folders = vec![];
         for _ in 0..5 {
             let folder = tempfile::tempdir().unwrap();
-            index.collections().snapshot(&collection().name, folder.path()).await.unwrap();
+            index.snapshot(&collection().name, folder.path()).await.unwrap();
             folders.push(folder);
         }
         done.store(true, Ordering::Relaxed);
@@ -294,7 +294,7 @@ async fn no_write_falls_into_a_snapshot() {
     };
     let ((), folders) = tokio::join!(write, take);
     for folder in folders {
-        index.collections().restore(&collection(), folder.path()).await.unwrap();
+        index.restore(&collection(), folder.path()).await.unwrap();
         let points = all(&index, &collection(), guild(7)).await;
         let revisions: HashSet<_> = points.iter().map(|point| point.payload.revision).collect();
         assert!(revisions.len() <= 1, "half of a write is in it: {revisions:?}");
@@ -307,7 +307,7 @@ async fn reads_see_the_old_or_the_new_collection_while_one_is_restored() {
     let index = opened(dir.path()).await;
     let (name, chunk) = (&collection().name, |first| Chunk { first, ..Chunk::default() });
     let folder = tempfile::tempdir().unwrap();
-    index.collections().snapshot(name, folder.path()).await.unwrap();
+    index.snapshot(name, folder.path()).await.unwrap();
     let one = HashSet::from([chunk(1).id()]);
     let two = HashSet::from([chunk(1).id(), chunk(2).id()]);
 
@@ -326,7 +326,7 @@ async fn reads_see_the_old_or_the_new_collection_while_one_is_restored() {
         for _ in 0..5 {
             upsert(&index, &collection(), &[chunk(2)]).await;
             assert_eq!(stored(&index).await, two);
-            index.collections().restore(&collection(), folder.path()).await.unwrap();
+            index.restore(&collection(), folder.path()).await.unwrap();
             assert_eq!(stored(&index).await, one);
         }
         done.store(true, Ordering::Relaxed);
@@ -347,14 +347,14 @@ async fn a_damaged_collection_is_replaced_by_a_snapshot() {
     let dir = holding(&Chunk::default()).await;
     let folder = tempfile::tempdir().unwrap();
     let index = opened(dir.path()).await;
-    index.collections().snapshot(&collection().name, folder.path()).await.unwrap();
+    index.snapshot(&collection().name, folder.path()).await.unwrap();
     drop(index);
     std::fs::remove_dir_all(dir.path().join(collection().name.as_str()).join("segments")).unwrap();
 
     let index = EmbeddedIndex::open(dir.path()).unwrap();
-    let refused = index.collections().ensure(&collection()).await;
+    let refused = index.ensure(&collection()).await;
     assert!(matches!(&refused, Err(Error::Damaged { .. })), "{refused:?}");
-    index.collections().restore(&collection(), folder.path()).await.unwrap();
+    index.restore(&collection(), folder.path()).await.unwrap();
     assert_eq!(stored(&index).await, HashSet::from([Chunk::default().id()]));
 }
 
@@ -370,8 +370,8 @@ async fn a_collection_of_another_make_says_where_it_differs() {
     };
     let differences = async |dir: &Path| {
         let index = EmbeddedIndex::open(dir).unwrap();
-        let ensured = index.collections().ensure(&collection()).await;
-        (index.collections().differences(&collection()).await.unwrap(), ensured.is_ok())
+        let ensured = index.ensure(&collection()).await;
+        (index.differences(&collection()).await.unwrap(), ensured.is_ok())
     };
     let fatal = |found: &[Difference]| -> Vec<String> {
         found.iter().filter(|difference| difference.fatal).map(|difference| difference.what.clone()).collect()
@@ -417,7 +417,7 @@ async fn a_collection_of_an_older_release_takes_up_todays_settings_and_keeps_its
     drop(EdgeShard::load(&folder, None).unwrap());
 
     let index = opened(dir.path()).await;
-    index.collections().optimize(&collection().name).await.unwrap();
+    index.optimize(&collection().name).await.unwrap();
     assert_eq!(stored(&index).await, chunks.iter().map(Chunk::id).collect());
     drop(index);
     assert_eq!(EdgeConfig::load(&folder).unwrap().unwrap(), todays);
@@ -457,12 +457,12 @@ async fn a_damaged_collection_says_what_to_delete() {
             }
         }
         let index = EmbeddedIndex::open(dir.path()).unwrap();
-        let refused = index.collections().ensure(&collection()).await.unwrap_err();
+        let refused = index.ensure(&collection()).await.unwrap_err();
         assert!(matches!(&refused, Error::Damaged { .. }), "{damage}: {refused:?}");
         assert!(refused.to_string().contains(&folder.display().to_string()), "{refused}");
 
         std::fs::remove_dir_all(&folder).unwrap();
-        assert_eq!(index.collections().ensure(&collection()).await.unwrap(), Ensured::Created);
+        assert_eq!(index.ensure(&collection()).await.unwrap(), Ensured::Created);
     }
 }
 
@@ -558,7 +558,7 @@ async fn write_for_ever(dir: &Path, life: i64) {
                     say("deleted", &chunk);
                 }
                 if writer == 0 && n % 8 == 7 {
-                    index.collections().optimize(name).await.unwrap();
+                    index.optimize(name).await.unwrap();
                 }
             }
         }

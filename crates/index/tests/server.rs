@@ -11,8 +11,8 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::{join_all, try_join_all};
 use guildex_index::{
-    BulkLoad, Collection, Collections, Difference, Ensured, Error, Mode, QdrantServer, Quantization, Scope,
-    ServerConfig, VectorIndex,
+    BulkLoad, Collection, Difference, Ensured, Error, Mode, QdrantServer, Quantization, Scope, ServerConfig,
+    VectorIndex,
 };
 use qdrant_client::qdrant::{
     CreateCollectionBuilder, CreateFieldIndexCollectionBuilder, DeleteFieldIndexCollectionBuilder, Distance,

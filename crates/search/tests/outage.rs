@@ -177,7 +177,7 @@ async fn switch(world: &World, from: &str, state: &str, to: &str) {
 async fn drop_model(world: &World, slug: &str) {
     let slug: ModelSlug = slug.parse().unwrap();
     sqlx::query("DELETE FROM models WHERE slug = $1").bind(slug.as_str()).execute(&world.pool).await.unwrap();
-    world.view.collections().drop_collection(&world.collection(&slug)).await.unwrap();
+    world.view.drop_collection(&world.collection(&slug)).await.unwrap();
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
@@ -222,7 +222,7 @@ async fn a_search_starts_over_if_the_books_of_its_collection_are_closed_under_it
 async fn a_collection_that_is_nowhere_is_an_error_and_not_an_empty_answer(pool: PgPool) {
     let mut world = World::new(pool).await;
     two_talks(&world).await;
-    world.view.collections().drop_collection(&world.collection(&world.slug())).await.unwrap();
+    world.view.drop_collection(&world.collection(&world.slug())).await.unwrap();
     let refused = world.try_search(&ask(1, "walnut")).await.unwrap_err();
     assert!(refused.to_string().contains("no collection test_letters"), "{refused}");
     world.config.fallback = guildex_search::Fallback::Postgres;

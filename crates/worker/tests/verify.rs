@@ -266,7 +266,7 @@ async fn a_collection_that_is_lost_is_rebuilt(pool: PgPool) {
     world(pool, async |world| {
         let (worker, _) = settled(world, 4).await;
         worker.stop().await;
-        world.view.collections().drop_collection(world.collection()).await.unwrap();
+        world.view.drop_collection(world.collection()).await.unwrap();
         assert_eq!(kinds(&run(world, false).await), BTreeMap::from([(Kind::Missing, 4)]));
         run(world, true).await;
         let worker = world.start_worker();

@@ -48,9 +48,9 @@ async fn one(
     }
     if !args.check {
         adopt(ingest, index, base, model).await?;
-        index.collections().update_in_place(&collection).await?;
+        index.update_in_place(&collection).await?;
     }
-    let differences = match index.collections().differences(&collection).await {
+    let differences = match index.differences(&collection).await {
         Err(guildex_index::Error::NoCollection(_)) => {
             print(&format!("{name}: is not there; `guildex init` makes it\n"))?;
             return Ok(false);

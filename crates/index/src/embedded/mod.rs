@@ -1,4 +1,4 @@
-//! The embedded engine: Qdrant's, in this process, on a folder of its own.
+//! The Qdrant engine embedded in this process, with a folder of its own.
 
 mod collection_registry;
 mod convert;
@@ -15,24 +15,23 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use guildex_types::{GuildId, MessageId, PointId, Revision, SessionId};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    BulkLoad, Collection, CollectionName, Collections, Difference, Ensured, Error, Hit, Identity, MAX_LIMIT,
-    Page, Point, PointHeader, PointSelector, Query, Scope, VectorIndex,
+    BulkLoad, Collection, CollectionName, Difference, Ensured, Error, Hit, Identity, MAX_LIMIT, Page, Point,
+    PointHeader, PointSelector, Query, Scope, VectorIndex,
 };
 use collection_registry::CollectionRegistry;
 use shard::Shard;
 use writer::{Change, CollectionOp, Request};
 
-/// A [`VectorIndex`] in a folder that one process holds at a time.
+/// A [`VectorIndex`] in a folder that one process opens at a time.
 ///
-/// The engine is synchronous. Reads run on tokio's blocking threads, beside each other and beside the writes;
-/// writes run one after another on a thread of their own, which flushes once for all that wait and
-/// reorganises a collection whenever enough was written. Dropping the index finishes what was asked for and closes it.
+/// The engine is synchronous. Reads run on tokio's blocking threads, concurrently with each other and with writes.
+/// Writes run one at a time on a dedicated thread, which flushes once for all waiting writes and optimizes a
+/// collection after enough changes. Dropping the index finishes pending writes and closes it.
 pub struct EmbeddedIndex {
     registry: Arc<CollectionRegistry>,
     requests: Option<mpsc::Sender<Request>>,
@@ -40,11 +39,10 @@ pub struct EmbeddedIndex {
 }
 
 impl EmbeddedIndex {
-    /// Opens the index in a folder, which is made if it is missing.
+    /// Opens the index in a folder, creating the folder if it is missing.
     ///
     /// # Errors
-    /// [`Error::InUse`] if another process (or this one) holds the folder; [`Error::Io`] if it cannot be
-    /// written.
+    /// [`Error::InUse`] if another process (or this one) has it open; [`Error::Io`] if it cannot be written.
     pub fn open(dir: &Path) -> Result<Self, Error> {
         let registry = Arc::new(CollectionRegistry::open(dir)?);
         let (requests, inbox) = mpsc::channel(writer::MAX_GROUP);
@@ -58,46 +56,42 @@ impl EmbeddedIndex {
         Ok(Self { registry, requests: Some(requests), writer: Some(writer) })
     }
 
-    fn write<'a>(&'a self, collection: &CollectionName, change: Change) -> BoxFuture<'a, Result<(), Error>> {
+    async fn write(&self, collection: &CollectionName, change: Change) -> Result<(), Error> {
         let (done, outcome) = oneshot::channel();
         let request = Request { collection: collection.clone(), change, done };
-        async move {
-            let requests = self.requests.as_ref().ok_or(Error::Closed)?;
-            requests.send(request).await.map_err(|_| Error::Closed)?;
-            outcome.await.map_err(|_| Error::Closed)?
-        }
-        .boxed()
+        let requests = self.requests.as_ref().ok_or(Error::Closed)?;
+        requests.send(request).await.map_err(|_| Error::Closed)?;
+        outcome.await.map_err(|_| Error::Closed)?
     }
 
-    fn read<'a, T: Send + 'static>(
-        &'a self,
+    async fn read<T: Send + 'static>(
+        &self,
         collection: &CollectionName,
         read: impl Fn(&Shard) -> Result<T, Error> + Send + 'static,
-    ) -> BoxFuture<'a, Result<T, Error>> {
+    ) -> Result<T, Error> {
         let collection = collection.clone();
-        blocking(Arc::clone(&self.registry), move |registry| {
+        self.blocking(move |registry| {
             loop {
                 let shard = registry.shard(&collection)?;
                 let outcome = read(&shard);
-                // Dropped or replaced under the read: what is there now has the answer.
+                // If the collection was dropped or replaced during the read, retry on its successor.
                 if outcome.is_ok() || !shard.is_closed() {
                     return outcome;
                 }
             }
         })
+        .await
     }
-}
 
-fn blocking<T: Send + 'static>(
-    registry: Arc<CollectionRegistry>,
-    work: impl FnOnce(&CollectionRegistry) -> Result<T, Error> + Send + 'static,
-) -> BoxFuture<'static, Result<T, Error>> {
-    async move {
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&CollectionRegistry) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let registry = Arc::clone(&self.registry);
         tokio::task::spawn_blocking(move || work(&registry))
             .await
             .unwrap_or_else(|panic| Err(Error::Engine(panic.to_string())))
     }
-    .boxed()
 }
 
 impl Drop for EmbeddedIndex {
@@ -106,180 +100,133 @@ impl Drop for EmbeddedIndex {
         if let Some(writer) = self.writer.take()
             && writer.join().is_err()
         {
-            tracing::error!("the index's writer had panicked");
+            tracing::error!("index writer thread panicked");
         }
     }
 }
 
-impl Collections for EmbeddedIndex {
-    fn ensure<'a>(&'a self, collection: &'a Collection) -> BoxFuture<'a, Result<Ensured, Error>> {
-        let collection = collection.clone();
-        blocking(Arc::clone(&self.registry), move |registry| registry.ensure(&collection))
-    }
-
-    fn differences<'a>(
-        &'a self,
-        collection: &'a Collection,
-    ) -> BoxFuture<'a, Result<Vec<Difference>, Error>> {
-        let dims = collection.dims;
-        self.read(&collection.name, move |shard| shard.differences(dims))
-    }
-
-    fn update_in_place<'a>(
-        &'a self,
-        collection: &'a Collection,
-    ) -> BoxFuture<'a, Result<Vec<Difference>, Error>> {
-        let dims = collection.dims;
-        async move {
-            self.write(&collection.name, Change::Collection(CollectionOp::UpdateInPlace)).await?;
-            self.read(&collection.name, move |shard| shard.differences(dims)).await
-        }
-        .boxed()
-    }
-
-    fn identity<'a>(
-        &'a self,
-        collection: &'a CollectionName,
-    ) -> BoxFuture<'a, Result<Option<Identity>, Error>> {
-        let collection = collection.clone();
-        blocking(Arc::clone(&self.registry), move |registry| registry.identity(&collection))
-    }
-
-    fn set_identity<'a>(
-        &'a self,
-        collection: &'a CollectionName,
-        identity: Identity,
-    ) -> BoxFuture<'a, Result<(), Error>> {
-        let collection = collection.clone();
-        blocking(Arc::clone(&self.registry), move |registry| registry.set_identity(&collection, identity))
-    }
-
-    fn drop_collection<'a>(&'a self, collection: &'a CollectionName) -> BoxFuture<'a, Result<(), Error>> {
-        self.write(collection, Change::Collection(CollectionOp::Drop))
-    }
-
-    fn set_alias<'a>(
-        &'a self,
-        _alias: &'a str,
-        _collection: &'a CollectionName,
-    ) -> BoxFuture<'a, Result<(), Error>> {
-        async { Ok(()) }.boxed()
-    }
-
-    fn bulk_load<'a>(
-        &'a self,
-        _collection: &'a CollectionName,
-        _bulk: BulkLoad,
-    ) -> BoxFuture<'a, Result<(), Error>> {
-        async { Ok(()) }.boxed()
-    }
-
-    fn optimize<'a>(&'a self, collection: &'a CollectionName) -> BoxFuture<'a, Result<(), Error>> {
-        self.write(collection, Change::Collection(CollectionOp::Optimize))
-    }
-
-    fn snapshot<'a>(
-        &'a self,
-        collection: &'a CollectionName,
-        folder: &'a Path,
-    ) -> BoxFuture<'a, Result<(), Error>> {
-        self.write(collection, Change::Collection(CollectionOp::Snapshot(folder.to_owned())))
-    }
-
-    fn restore<'a>(
-        &'a self,
-        collection: &'a Collection,
-        folder: &'a Path,
-    ) -> BoxFuture<'a, Result<(), Error>> {
-        self.write(
-            &collection.name,
-            Change::Collection(CollectionOp::Restore(collection.dims, folder.to_owned())),
-        )
-    }
-
-    fn ping(&self) -> BoxFuture<'_, Result<(), Error>> {
-        async { if self.requests.is_some() { Ok(()) } else { Err(Error::Closed) } }.boxed()
-    }
-}
-
+#[async_trait]
 impl VectorIndex for EmbeddedIndex {
-    fn collections(&self) -> &dyn Collections {
-        self
+    async fn ensure(&self, collection: &Collection) -> Result<Ensured, Error> {
+        let collection = collection.clone();
+        self.blocking(move |registry| registry.ensure(&collection)).await
     }
 
-    fn upsert<'a>(
-        &'a self,
-        collection: &'a CollectionName,
-        points: Vec<Point>,
-    ) -> BoxFuture<'a, Result<(), Error>> {
-        self.write(collection, Change::Upsert(points))
+    async fn differences(&self, collection: &Collection) -> Result<Vec<Difference>, Error> {
+        let dims = collection.dims;
+        self.read(&collection.name, move |shard| shard.differences(dims)).await
     }
 
-    fn delete_below<'a>(
-        &'a self,
-        collection: &'a CollectionName,
+    async fn update_in_place(&self, collection: &Collection) -> Result<Vec<Difference>, Error> {
+        self.write(&collection.name, Change::Collection(CollectionOp::UpdateInPlace)).await?;
+        self.differences(collection).await
+    }
+
+    async fn identity(&self, collection: &CollectionName) -> Result<Option<Identity>, Error> {
+        let collection = collection.clone();
+        self.blocking(move |registry| registry.identity(&collection)).await
+    }
+
+    async fn set_identity(&self, collection: &CollectionName, identity: Identity) -> Result<(), Error> {
+        let collection = collection.clone();
+        self.blocking(move |registry| registry.set_identity(&collection, identity)).await
+    }
+
+    async fn drop_collection(&self, collection: &CollectionName) -> Result<(), Error> {
+        self.write(collection, Change::Collection(CollectionOp::Drop)).await
+    }
+
+    async fn set_alias(&self, _alias: &str, _collection: &CollectionName) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn bulk_load(&self, _collection: &CollectionName, _bulk_load: BulkLoad) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn optimize(&self, collection: &CollectionName) -> Result<(), Error> {
+        self.write(collection, Change::Collection(CollectionOp::Optimize)).await
+    }
+
+    async fn snapshot(&self, collection: &CollectionName, folder: &Path) -> Result<(), Error> {
+        self.write(collection, Change::Collection(CollectionOp::Snapshot(folder.to_owned()))).await
+    }
+
+    async fn restore(&self, collection: &Collection, folder: &Path) -> Result<(), Error> {
+        let restore = CollectionOp::Restore { dims: collection.dims, folder: folder.to_owned() };
+        self.write(&collection.name, Change::Collection(restore)).await
+    }
+
+    async fn ping(&self) -> Result<(), Error> {
+        if self.requests.is_some() { Ok(()) } else { Err(Error::Closed) }
+    }
+
+    async fn upsert(&self, collection: &CollectionName, points: Vec<Point>) -> Result<(), Error> {
+        self.write(collection, Change::Upsert(points)).await
+    }
+
+    async fn delete_below(
+        &self,
+        collection: &CollectionName,
         guild: GuildId,
-        sessions: &'a [(SessionId, Revision)],
-    ) -> BoxFuture<'a, Result<(), Error>> {
-        self.write(collection, Change::DeleteBelow(guild, sessions.to_vec()))
+        sessions: &[(SessionId, Revision)],
+    ) -> Result<(), Error> {
+        self.write(collection, Change::DeleteBelow(guild, sessions.to_vec())).await
     }
 
-    fn delete_messages<'a>(
-        &'a self,
-        collection: &'a CollectionName,
+    async fn delete_messages(
+        &self,
+        collection: &CollectionName,
         guild: GuildId,
-        messages: &'a [MessageId],
+        messages: &[MessageId],
         below: Revision,
-    ) -> BoxFuture<'a, Result<(), Error>> {
-        self.write(collection, Change::DeleteMessages(guild, messages.to_vec(), below))
+    ) -> Result<(), Error> {
+        self.write(collection, Change::DeleteMessages(guild, messages.to_vec(), below)).await
     }
 
-    fn search<'a>(
-        &'a self,
-        collection: &'a CollectionName,
-        scope: &'a Scope,
+    async fn search(
+        &self,
+        collection: &CollectionName,
+        scope: &Scope,
         query: Query,
-    ) -> BoxFuture<'a, Result<Vec<Hit>, Error>> {
+    ) -> Result<Vec<Hit>, Error> {
         let scope = scope.clone();
-        self.read(collection, move |shard| shard.search(&scope, &query))
+        self.read(collection, move |shard| shard.search(&scope, &query)).await
     }
 
-    fn scroll<'a>(
-        &'a self,
-        collection: &'a CollectionName,
+    async fn scroll(
+        &self,
+        collection: &CollectionName,
         guild: GuildId,
         after: Option<PointId>,
         limit: usize,
-    ) -> BoxFuture<'a, Result<Page, Error>> {
-        self.read(collection, move |shard| shard.scroll(guild, after, limit.min(MAX_LIMIT)))
+    ) -> Result<Page, Error> {
+        self.read(collection, move |shard| shard.scroll(guild, after, limit.min(MAX_LIMIT))).await
     }
 
-    fn headers<'a>(
-        &'a self,
-        collection: &'a CollectionName,
+    async fn headers(
+        &self,
+        collection: &CollectionName,
         guild: GuildId,
-        which: PointSelector<'a>,
-    ) -> BoxFuture<'a, Result<Vec<PointHeader>, Error>> {
-        match which {
+        points: PointSelector<'_>,
+    ) -> Result<Vec<PointHeader>, Error> {
+        match points {
             PointSelector::After(after, limit) => {
-                self.read(collection, move |shard| shard.headers(guild, after, limit.min(MAX_LIMIT)))
+                self.read(collection, move |shard| shard.headers_after(guild, after, limit.min(MAX_LIMIT)))
+                    .await
             }
             PointSelector::Ids(ids) => {
                 let ids: Vec<PointId> = ids.iter().copied().take(MAX_LIMIT).collect();
-                self.read(collection, move |shard| shard.headers_by_id(guild, &ids))
+                self.read(collection, move |shard| shard.headers_by_id(guild, &ids)).await
             }
         }
     }
 
-    fn count<'a>(
-        &'a self,
-        collection: &'a CollectionName,
-        guild: GuildId,
-    ) -> BoxFuture<'a, Result<usize, Error>> {
-        self.read(collection, move |shard| shard.count(guild))
+    async fn count(&self, collection: &CollectionName, guild: GuildId) -> Result<usize, Error> {
+        self.read(collection, move |shard| shard.count(guild)).await
     }
 
-    fn guilds<'a>(&'a self, collection: &'a CollectionName) -> BoxFuture<'a, Result<Vec<GuildId>, Error>> {
-        self.read(collection, Shard::guilds)
+    async fn guilds(&self, collection: &CollectionName) -> Result<Vec<GuildId>, Error> {
+        self.read(collection, Shard::guilds).await
     }
 }

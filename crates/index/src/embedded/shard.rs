@@ -91,7 +91,7 @@ impl Shard {
     }
 
     /// The marks of the points behind `after`, in the order of their ids.
-    pub(super) fn headers(
+    pub(super) fn headers_after(
         &self,
         guild: GuildId,
         after: Option<PointId>,

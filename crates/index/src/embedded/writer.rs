@@ -26,7 +26,6 @@ pub(super) enum Change {
     Upsert(Vec<Point>),
     DeleteBelow(GuildId, Vec<(SessionId, Revision)>),
     DeleteMessages(GuildId, Vec<MessageId>, Revision),
-    /// Of the collection as a whole.
     Collection(CollectionOp),
 }
 
@@ -34,8 +33,7 @@ pub(super) enum CollectionOp {
     Optimize,
     UpdateInPlace,
     Snapshot(PathBuf),
-    /// A collection of so many dimensions, from a folder.
-    Restore(usize, PathBuf),
+    Restore { dims: usize, folder: PathBuf },
     Drop,
 }
 
@@ -104,7 +102,7 @@ fn change_collection(
         CollectionOp::Optimize => registry.shard(&name)?.optimize(),
         CollectionOp::UpdateInPlace => registry.shard(&name)?.update_in_place(),
         CollectionOp::Snapshot(folder) => registry.shard(&name)?.snapshot(&folder),
-        CollectionOp::Restore(dims, folder) => registry.restore(&Collection { name, dims }, &folder),
+        CollectionOp::Restore { dims, folder } => registry.restore(&Collection { name, dims }, &folder),
         CollectionOp::Drop => registry.remove(&name),
     }
 }

@@ -1,4 +1,4 @@
-//! A Qdrant server, over gRPC, which any number of processes share.
+//! A Qdrant server, over gRPC, shared by any number of processes.
 
 mod client;
 mod collections;
@@ -15,185 +15,141 @@ mod snapshots;
 
 use std::path::Path;
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use guildex_types::{GuildId, MessageId, PointId, Revision, SessionId};
 
 use crate::{
-    BulkLoad, Collection, CollectionName, Collections, Difference, Ensured, Error, Hit, Identity, Page,
-    Point, PointHeader, PointSelector, Query, Scope, VectorIndex,
+    BulkLoad, Collection, CollectionName, Difference, Ensured, Error, Hit, Identity, Page, Point,
+    PointHeader, PointSelector, Query, Scope, VectorIndex,
 };
 use client::Client;
 pub use config::{ApiKey, InvalidServerConfig, Quantization, ServerConfig};
 
-/// A [`VectorIndex`] on a Qdrant server, 1.16 or later.
+/// A [`VectorIndex`] on a Qdrant server, version 1.16 or later.
 ///
-/// Every call has a deadline, and a call that fails because the server is not there, too slow or full says so by
-/// [`Error::is_unavailable`]. Connections are made when they are needed and made anew when they break. Writes are done,
-/// and on disk in the server's log, when they return.
+/// Every call has a timeout. If the server is unreachable, too slow or out of disk space, the error returns true from
+/// [`Error::is_unavailable`]. Connections are opened on demand and reopened when they break. When a write returns, the
+/// server has applied it and has it in its write-ahead log.
 pub struct QdrantServer {
     client: Client,
 }
 
 impl QdrantServer {
-    /// Sets the client up. Nothing is sent yet: the first call connects, and learns whether the server is new
-    /// enough.
+    /// Creates the client. The first call connects, and checks the server's version.
     ///
     /// # Errors
-    /// If the configuration cannot work, whatever the server says.
+    /// If the configuration is invalid.
     pub fn connect(config: ServerConfig) -> Result<Self, InvalidServerConfig> {
         Ok(Self { client: Client::new(config)? })
     }
 }
 
-impl Collections for QdrantServer {
-    fn ensure<'a>(&'a self, collection: &'a Collection) -> BoxFuture<'a, Result<Ensured, Error>> {
-        collections::ensure(&self.client, collection).boxed()
-    }
-
-    fn differences<'a>(
-        &'a self,
-        collection: &'a Collection,
-    ) -> BoxFuture<'a, Result<Vec<Difference>, Error>> {
-        collections::differences(&self.client, collection).boxed()
-    }
-
-    fn update_in_place<'a>(
-        &'a self,
-        collection: &'a Collection,
-    ) -> BoxFuture<'a, Result<Vec<Difference>, Error>> {
-        collections::update_in_place(&self.client, collection).boxed()
-    }
-
-    fn identity<'a>(
-        &'a self,
-        collection: &'a CollectionName,
-    ) -> BoxFuture<'a, Result<Option<Identity>, Error>> {
-        collections::identity(&self.client, collection).boxed()
-    }
-
-    fn set_identity<'a>(
-        &'a self,
-        collection: &'a CollectionName,
-        identity: Identity,
-    ) -> BoxFuture<'a, Result<(), Error>> {
-        collections::set_identity(&self.client, collection, identity).boxed()
-    }
-
-    fn drop_collection<'a>(&'a self, collection: &'a CollectionName) -> BoxFuture<'a, Result<(), Error>> {
-        collections::drop_collection(&self.client, collection).boxed()
-    }
-
-    fn set_alias<'a>(
-        &'a self,
-        alias: &'a str,
-        collection: &'a CollectionName,
-    ) -> BoxFuture<'a, Result<(), Error>> {
-        collections::set_alias(&self.client, alias, collection).boxed()
-    }
-
-    fn bulk_load<'a>(
-        &'a self,
-        collection: &'a CollectionName,
-        bulk: BulkLoad,
-    ) -> BoxFuture<'a, Result<(), Error>> {
-        collections::bulk_load(&self.client, collection, bulk).boxed()
-    }
-
-    fn optimize<'a>(&'a self, collection: &'a CollectionName) -> BoxFuture<'a, Result<(), Error>> {
-        collections::optimize(&self.client, collection).boxed()
-    }
-
-    fn snapshot<'a>(
-        &'a self,
-        collection: &'a CollectionName,
-        folder: &'a Path,
-    ) -> BoxFuture<'a, Result<(), Error>> {
-        snapshots::snapshot(&self.client, collection, folder).boxed()
-    }
-
-    fn restore<'a>(
-        &'a self,
-        collection: &'a Collection,
-        folder: &'a Path,
-    ) -> BoxFuture<'a, Result<(), Error>> {
-        snapshots::restore(&self.client, collection, folder).boxed()
-    }
-
-    fn ping(&self) -> BoxFuture<'_, Result<(), Error>> {
-        self.client.ping().boxed()
-    }
-}
-
+#[async_trait]
 impl VectorIndex for QdrantServer {
-    fn collections(&self) -> &dyn Collections {
-        self
+    async fn ensure(&self, collection: &Collection) -> Result<Ensured, Error> {
+        collections::ensure(&self.client, collection).await
     }
 
-    fn upsert<'a>(
-        &'a self,
-        collection: &'a CollectionName,
-        points: Vec<Point>,
-    ) -> BoxFuture<'a, Result<(), Error>> {
-        points::upsert(&self.client, collection, points).boxed()
+    async fn differences(&self, collection: &Collection) -> Result<Vec<Difference>, Error> {
+        collections::differences(&self.client, collection).await
     }
 
-    fn delete_below<'a>(
-        &'a self,
-        collection: &'a CollectionName,
+    async fn update_in_place(&self, collection: &Collection) -> Result<Vec<Difference>, Error> {
+        collections::update_in_place(&self.client, collection).await
+    }
+
+    async fn identity(&self, collection: &CollectionName) -> Result<Option<Identity>, Error> {
+        collections::identity(&self.client, collection).await
+    }
+
+    async fn set_identity(&self, collection: &CollectionName, identity: Identity) -> Result<(), Error> {
+        collections::set_identity(&self.client, collection, identity).await
+    }
+
+    async fn drop_collection(&self, collection: &CollectionName) -> Result<(), Error> {
+        collections::drop_collection(&self.client, collection).await
+    }
+
+    async fn set_alias(&self, alias: &str, collection: &CollectionName) -> Result<(), Error> {
+        collections::set_alias(&self.client, alias, collection).await
+    }
+
+    async fn bulk_load(&self, collection: &CollectionName, bulk_load: BulkLoad) -> Result<(), Error> {
+        collections::bulk_load(&self.client, collection, bulk_load).await
+    }
+
+    async fn optimize(&self, collection: &CollectionName) -> Result<(), Error> {
+        collections::optimize(&self.client, collection).await
+    }
+
+    async fn snapshot(&self, collection: &CollectionName, folder: &Path) -> Result<(), Error> {
+        snapshots::snapshot(&self.client, collection, folder).await
+    }
+
+    async fn restore(&self, collection: &Collection, folder: &Path) -> Result<(), Error> {
+        snapshots::restore(&self.client, collection, folder).await
+    }
+
+    async fn ping(&self) -> Result<(), Error> {
+        self.client.ping().await
+    }
+
+    async fn upsert(&self, collection: &CollectionName, points: Vec<Point>) -> Result<(), Error> {
+        points::upsert(&self.client, collection, points).await
+    }
+
+    async fn delete_below(
+        &self,
+        collection: &CollectionName,
         guild: GuildId,
-        sessions: &'a [(SessionId, Revision)],
-    ) -> BoxFuture<'a, Result<(), Error>> {
-        points::delete_below(&self.client, collection, guild, sessions).boxed()
+        sessions: &[(SessionId, Revision)],
+    ) -> Result<(), Error> {
+        points::delete_below(&self.client, collection, guild, sessions).await
     }
 
-    fn delete_messages<'a>(
-        &'a self,
-        collection: &'a CollectionName,
+    async fn delete_messages(
+        &self,
+        collection: &CollectionName,
         guild: GuildId,
-        messages: &'a [MessageId],
+        messages: &[MessageId],
         below: Revision,
-    ) -> BoxFuture<'a, Result<(), Error>> {
-        points::delete_messages(&self.client, collection, guild, messages, below).boxed()
+    ) -> Result<(), Error> {
+        points::delete_messages(&self.client, collection, guild, messages, below).await
     }
 
-    fn search<'a>(
-        &'a self,
-        collection: &'a CollectionName,
-        scope: &'a Scope,
+    async fn search(
+        &self,
+        collection: &CollectionName,
+        scope: &Scope,
         query: Query,
-    ) -> BoxFuture<'a, Result<Vec<Hit>, Error>> {
-        search::search(&self.client, collection, scope, query).boxed()
+    ) -> Result<Vec<Hit>, Error> {
+        search::search(&self.client, collection, scope, query).await
     }
 
-    fn scroll<'a>(
-        &'a self,
-        collection: &'a CollectionName,
+    async fn scroll(
+        &self,
+        collection: &CollectionName,
         guild: GuildId,
         after: Option<PointId>,
         limit: usize,
-    ) -> BoxFuture<'a, Result<Page, Error>> {
-        points::scroll(&self.client, collection, guild, after, limit).boxed()
+    ) -> Result<Page, Error> {
+        points::scroll(&self.client, collection, guild, after, limit).await
     }
 
-    fn headers<'a>(
-        &'a self,
-        collection: &'a CollectionName,
+    async fn headers(
+        &self,
+        collection: &CollectionName,
         guild: GuildId,
-        which: PointSelector<'a>,
-    ) -> BoxFuture<'a, Result<Vec<PointHeader>, Error>> {
-        points::headers(&self.client, collection, guild, which).boxed()
+        points: PointSelector<'_>,
+    ) -> Result<Vec<PointHeader>, Error> {
+        points::headers(&self.client, collection, guild, points).await
     }
 
-    fn count<'a>(
-        &'a self,
-        collection: &'a CollectionName,
-        guild: GuildId,
-    ) -> BoxFuture<'a, Result<usize, Error>> {
-        points::count(&self.client, collection, guild).boxed()
+    async fn count(&self, collection: &CollectionName, guild: GuildId) -> Result<usize, Error> {
+        points::count(&self.client, collection, guild).await
     }
 
-    fn guilds<'a>(&'a self, collection: &'a CollectionName) -> BoxFuture<'a, Result<Vec<GuildId>, Error>> {
-        points::guilds(&self.client, collection).boxed()
+    async fn guilds(&self, collection: &CollectionName) -> Result<Vec<GuildId>, Error> {
+        points::guilds(&self.client, collection).await
     }
 }

@@ -43,42 +43,42 @@ fn new_identity() -> Identity {
 }
 
 pub async fn an_identity_is_read_as_it_was_written(index: &dyn VectorIndex, collection: &Collection) {
-    let (collections, name) = (index.collections(), &collection.name);
-    assert_eq!(collections.identity(name).await.unwrap(), None);
+    let name = &collection.name;
+    assert_eq!(index.identity(name).await.unwrap(), None);
     for identity in [new_identity(), new_identity()] {
-        collections.set_identity(name, identity).await.unwrap();
-        assert_eq!(collections.identity(name).await.unwrap(), Some(identity));
-        assert_eq!(collections.ensure(collection).await.unwrap(), Ensured::Existing);
-        assert_eq!(collections.identity(name).await.unwrap(), Some(identity));
+        index.set_identity(name, identity).await.unwrap();
+        assert_eq!(index.identity(name).await.unwrap(), Some(identity));
+        assert_eq!(index.ensure(collection).await.unwrap(), Ensured::Existing);
+        assert_eq!(index.identity(name).await.unwrap(), Some(identity));
     }
     assert_eq!(index.guilds(name).await.unwrap(), [], "an identity is not a point");
 
     let other: CollectionName = "test_other".parse().unwrap();
     for outcome in [
-        collections.identity(&other).await.map(drop),
-        collections.set_identity(&other, new_identity()).await,
-        collections.differences(&Collection { name: other.clone(), dims: DIMS }).await.map(drop),
-        collections.update_in_place(&Collection { name: other.clone(), dims: DIMS }).await.map(drop),
+        index.identity(&other).await.map(drop),
+        index.set_identity(&other, new_identity()).await,
+        index.differences(&Collection { name: other.clone(), dims: DIMS }).await.map(drop),
+        index.update_in_place(&Collection { name: other.clone(), dims: DIMS }).await.map(drop),
     ] {
         assert!(matches!(&outcome, Err(Error::NoCollection(name)) if *name == other), "{outcome:?}");
     }
 }
 
 pub async fn a_dropped_collection_is_made_anew(index: &dyn VectorIndex, collection: &Collection) {
-    let (collections, name) = (index.collections(), &collection.name);
+    let name = &collection.name;
     let neighbour = Collection { name: "test_neighbour".parse().unwrap(), dims: DIMS };
-    collections.ensure(&neighbour).await.unwrap();
+    index.ensure(&neighbour).await.unwrap();
     for at in [collection, &neighbour] {
         upsert(index, at, &[Chunk::default()]).await;
     }
-    collections.set_identity(name, new_identity()).await.unwrap();
+    index.set_identity(name, new_identity()).await.unwrap();
     for _ in 0..2 {
-        collections.drop_collection(name).await.unwrap();
+        index.drop_collection(name).await.unwrap();
         let gone = index.count(name, guild(7)).await;
         assert!(matches!(&gone, Err(Error::NoCollection(_))), "{gone:?}");
     }
-    assert_eq!(collections.ensure(collection).await.unwrap(), Ensured::Created);
-    assert_eq!(collections.identity(name).await.unwrap(), None);
+    assert_eq!(index.ensure(collection).await.unwrap(), Ensured::Created);
+    assert_eq!(index.identity(name).await.unwrap(), None);
     assert_eq!(index.count(name, guild(7)).await.unwrap(), 0);
     // An older revision than that of the point that went with the old collection.
     upsert(index, collection, &[Chunk { revision: 0, ..Chunk::default() }]).await;
@@ -87,14 +87,14 @@ pub async fn a_dropped_collection_is_made_anew(index: &dyn VectorIndex, collecti
 }
 
 pub async fn a_snapshot_brings_back_what_was_there(index: &dyn VectorIndex, collection: &Collection) {
-    let (collections, name) = (index.collections(), &collection.name);
+    let name = &collection.name;
     let mut chunks = scattered(60);
     upsert(index, collection, &chunks).await;
     let sessions = [(chunks[4].session(), revision(9))];
     index.delete_below(name, guild(chunks[4].guild), &sessions).await.unwrap();
     let before = answers(index, collection).await;
     let folder = tempfile::tempdir().unwrap();
-    collections.snapshot(name, folder.path()).await.unwrap();
+    index.snapshot(name, folder.path()).await.unwrap();
     assert_eq!(answers(index, collection).await, before);
 
     // Twice, since a snapshot is not used up.
@@ -109,11 +109,11 @@ pub async fn a_snapshot_brings_back_what_was_there(index: &dyn VectorIndex, coll
         index.delete_below(name, guild(1), &gone).await.unwrap();
         assert_ne!(answers(index, collection).await, before);
 
-        collections.restore(collection, folder.path()).await.unwrap();
+        index.restore(collection, folder.path()).await.unwrap();
         assert_eq!(answers(index, collection).await, before);
         let identity = new_identity();
-        collections.set_identity(name, identity).await.unwrap();
-        assert_eq!(collections.identity(name).await.unwrap(), Some(identity));
+        index.set_identity(name, identity).await.unwrap();
+        assert_eq!(index.identity(name).await.unwrap(), Some(identity));
     }
 
     // It goes on living, from the revisions that it has.
@@ -124,7 +124,7 @@ pub async fn a_snapshot_brings_back_what_was_there(index: &dyn VectorIndex, coll
     assert_eq!(stored.payload.revision, revision(2));
     index.delete_below(name, guild(chunks[0].guild), &[(chunks[0].session(), revision(3))]).await.unwrap();
     assert_eq!(index.count(name, guild(chunks[0].guild)).await.unwrap(), points.len() - 1);
-    collections.optimize(name).await.unwrap();
+    index.optimize(name).await.unwrap();
     assert_eq!(index.count(name, guild(chunks[0].guild)).await.unwrap(), points.len() - 1);
 }
 
@@ -132,34 +132,32 @@ pub async fn a_snapshot_becomes_a_collection_that_was_not_there(
     index: &dyn VectorIndex,
     collection: &Collection,
 ) {
-    let collections = index.collections();
     upsert(index, collection, &scattered(20)).await;
     let before = answers(index, collection).await;
     let folder = tempfile::tempdir().unwrap();
-    collections.snapshot(&collection.name, folder.path()).await.unwrap();
+    index.snapshot(&collection.name, folder.path()).await.unwrap();
 
     let twin = Collection { name: "test_twin".parse().unwrap(), dims: DIMS };
-    collections.restore(&twin, folder.path()).await.unwrap();
-    assert_eq!(collections.ensure(&twin).await.unwrap(), Ensured::Existing);
+    index.restore(&twin, folder.path()).await.unwrap();
+    assert_eq!(index.ensure(&twin).await.unwrap(), Ensured::Existing);
     assert_eq!(answers(index, &twin).await, before);
     upsert(index, &twin, &[Chunk { guild: 3, ..Chunk::default() }]).await;
     assert_eq!(answers(index, collection).await, before, "they are two");
 
-    collections.drop_collection(&collection.name).await.unwrap();
-    collections.restore(collection, folder.path()).await.unwrap();
+    index.drop_collection(&collection.name).await.unwrap();
+    index.restore(collection, folder.path()).await.unwrap();
     assert_eq!(answers(index, collection).await, before);
 }
 
 pub async fn what_is_no_snapshot_changes_nothing(index: &dyn VectorIndex, collection: &Collection) {
-    let collections = index.collections();
     upsert(index, collection, &scattered(20)).await;
     let identity = new_identity();
-    collections.set_identity(&collection.name, identity).await.unwrap();
+    index.set_identity(&collection.name, identity).await.unwrap();
     let before = answers(index, collection).await;
 
     let snapshot = async |of: &Collection| {
         let folder = tempfile::tempdir().unwrap();
-        collections.snapshot(&of.name, folder.path()).await.unwrap();
+        index.snapshot(&of.name, folder.path()).await.unwrap();
         folder
     };
     let empty = tempfile::tempdir().unwrap();
@@ -173,25 +171,25 @@ pub async fn what_is_no_snapshot_changes_nothing(index: &dyn VectorIndex, collec
     let emptied = snapshot(collection).await;
     files(emptied.path()).into_iter().for_each(|path| std::fs::remove_file(path).unwrap());
     let wide = Collection { name: "test_wide".parse().unwrap(), dims: DIMS + 1 };
-    collections.ensure(&wide).await.unwrap();
+    index.ensure(&wide).await.unwrap();
     let other_dims = snapshot(&wide).await;
 
     let missing = empty.path().join("missing");
     let absent = Collection { name: "test_absent".parse().unwrap(), dims: DIMS };
     for folder in [empty.path(), &missing, rubbish.path(), cut.path(), emptied.path(), other_dims.path()] {
         for target in [collection, &absent] {
-            let refused = collections.restore(target, folder).await;
+            let refused = index.restore(target, folder).await;
             assert!(refused.is_err(), "{} was restored", folder.display());
         }
         assert_eq!(answers(index, collection).await, before);
-        assert_eq!(collections.identity(&collection.name).await.unwrap(), Some(identity));
+        assert_eq!(index.identity(&collection.name).await.unwrap(), Some(identity));
         let still = index.count(&absent.name, guild(1)).await;
         assert!(matches!(&still, Err(Error::NoCollection(_))), "{still:?}");
     }
     upsert(index, collection, &[Chunk { guild: 3, ..Chunk::default() }]).await;
     assert_eq!(index.count(&collection.name, guild(3)).await.unwrap(), 1);
 
-    let nothing = collections.snapshot(&absent.name, empty.path()).await;
+    let nothing = index.snapshot(&absent.name, empty.path()).await;
     assert!(matches!(&nothing, Err(Error::NoCollection(_))), "{nothing:?}");
 }
 
@@ -203,49 +201,43 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 pub async fn bulk_changes_no_answer(index: &dyn VectorIndex, collection: &Collection) {
     let chunks = scattered(40);
     let other = Collection { name: "test_other".parse().unwrap(), dims: DIMS };
-    index.collections().ensure(&other).await.unwrap();
+    index.ensure(&other).await.unwrap();
     upsert(index, &other, &chunks).await;
     let expected = answers(index, &other).await;
 
     // A begin may come twice, if whoever began died, and an end without one.
     for bulk in [BulkLoad::End, BulkLoad::Begin, BulkLoad::Begin] {
-        index.collections().bulk_load(&collection.name, bulk).await.unwrap();
+        index.bulk_load(&collection.name, bulk).await.unwrap();
     }
     upsert(index, collection, &chunks).await;
     assert_eq!(answers(index, collection).await, expected);
-    index.collections().bulk_load(&collection.name, BulkLoad::End).await.unwrap();
+    index.bulk_load(&collection.name, BulkLoad::End).await.unwrap();
     assert_eq!(answers(index, collection).await, expected);
     upsert(index, collection, &chunks[..3]).await;
     assert_eq!(answers(index, collection).await, expected);
 }
 
 pub async fn a_new_collection_differs_nowhere(index: &dyn VectorIndex, collection: &Collection) {
-    let collections = index.collections();
-    assert_eq!(collections.differences(collection).await.unwrap(), []);
+    assert_eq!(index.differences(collection).await.unwrap(), []);
     upsert(index, collection, &scattered(20)).await;
-    collections.optimize(&collection.name).await.unwrap();
-    assert_eq!(collections.differences(collection).await.unwrap(), []);
+    index.optimize(&collection.name).await.unwrap();
+    assert_eq!(index.differences(collection).await.unwrap(), []);
 
-    assert_eq!(collections.update_in_place(collection).await.unwrap(), []);
+    assert_eq!(index.update_in_place(collection).await.unwrap(), []);
 
     let wider = Collection { dims: DIMS + 1, ..collection.clone() };
-    let differences = collections.differences(&wider).await.unwrap();
+    let differences = index.differences(&wider).await.unwrap();
     assert!(matches!(&differences[..], [one] if one.fatal), "{differences:?}");
-    assert_eq!(
-        collections.update_in_place(&wider).await.unwrap(),
-        differences,
-        "dimensions cannot be mended"
-    );
-    assert_eq!(collections.differences(collection).await.unwrap(), []);
+    assert_eq!(index.update_in_place(&wider).await.unwrap(), differences, "dimensions cannot be mended");
+    assert_eq!(index.differences(collection).await.unwrap(), []);
 }
 
 pub async fn a_living_index_answers(index: &dyn VectorIndex, collection: &Collection) {
-    let collections = index.collections();
-    collections.ping().await.unwrap();
+    index.ping().await.unwrap();
     let other = Collection { name: "test_other".parse().unwrap(), dims: DIMS };
-    collections.ensure(&other).await.unwrap();
+    index.ensure(&other).await.unwrap();
     for target in [collection, &other, &other] {
-        collections.set_alias("test", &target.name).await.unwrap();
+        index.set_alias("test", &target.name).await.unwrap();
     }
     upsert(index, collection, &[Chunk::default()]).await;
     let asked = query(Mode::Hybrid, &USUAL, "hello");

@@ -6,11 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use guildex_index::{
-    BulkLoad, Collection, CollectionName, Collections, Difference, Ensured, Error, Hit, Identity, Page,
-    Point, PointHeader, PointSelector, QdrantServer, Query, Scope, ServerConfig, VectorIndex,
+    BulkLoad, Collection, CollectionName, Difference, Ensured, Error, Hit, Identity, Page, Point,
+    PointHeader, PointSelector, QdrantServer, Query, Scope, ServerConfig, VectorIndex,
 };
 use guildex_types::{GuildId, MessageId, PointId, Revision, SessionId};
 use qdrant_client::Qdrant;
@@ -124,144 +125,109 @@ fn outside<T>(name: &CollectionName, outcome: Result<T, Error>) -> Result<T, Err
     })
 }
 
-impl Collections for Corner {
-    fn ensure<'a>(&'a self, collection: &'a Collection) -> BoxFuture<'a, Result<Ensured, Error>> {
-        async { outside(&collection.name, self.index.ensure(&self.whole(collection)).await) }.boxed()
-    }
-
-    fn differences<'a>(
-        &'a self,
-        collection: &'a Collection,
-    ) -> BoxFuture<'a, Result<Vec<Difference>, Error>> {
-        async { outside(&collection.name, self.index.differences(&self.whole(collection)).await) }.boxed()
-    }
-
-    fn update_in_place<'a>(
-        &'a self,
-        collection: &'a Collection,
-    ) -> BoxFuture<'a, Result<Vec<Difference>, Error>> {
-        async { outside(&collection.name, self.index.update_in_place(&self.whole(collection)).await) }.boxed()
-    }
-
-    fn identity<'a>(&'a self, name: &'a CollectionName) -> BoxFuture<'a, Result<Option<Identity>, Error>> {
-        async { outside(name, self.index.identity(&self.name(name)).await) }.boxed()
-    }
-
-    fn set_identity<'a>(
-        &'a self,
-        name: &'a CollectionName,
-        identity: Identity,
-    ) -> BoxFuture<'a, Result<(), Error>> {
-        async move { outside(name, self.index.set_identity(&self.name(name), identity).await) }.boxed()
-    }
-
-    fn drop_collection<'a>(&'a self, name: &'a CollectionName) -> BoxFuture<'a, Result<(), Error>> {
-        async { outside(name, self.index.drop_collection(&self.name(name)).await) }.boxed()
-    }
-
-    fn set_alias<'a>(&'a self, alias: &'a str, name: &'a CollectionName) -> BoxFuture<'a, Result<(), Error>> {
-        let alias = format!("{}alias-{alias}", self.prefix);
-        async move { outside(name, self.index.set_alias(&alias, &self.name(name)).await) }.boxed()
-    }
-
-    fn bulk_load<'a>(&'a self, name: &'a CollectionName, bulk: BulkLoad) -> BoxFuture<'a, Result<(), Error>> {
-        async move { outside(name, self.index.bulk_load(&self.name(name), bulk).await) }.boxed()
-    }
-
-    fn optimize<'a>(&'a self, name: &'a CollectionName) -> BoxFuture<'a, Result<(), Error>> {
-        async { outside(name, self.index.optimize(&self.name(name)).await) }.boxed()
-    }
-
-    fn snapshot<'a>(
-        &'a self,
-        name: &'a CollectionName,
-        folder: &'a Path,
-    ) -> BoxFuture<'a, Result<(), Error>> {
-        async { outside(name, self.index.snapshot(&self.name(name), folder).await) }.boxed()
-    }
-
-    fn restore<'a>(
-        &'a self,
-        collection: &'a Collection,
-        folder: &'a Path,
-    ) -> BoxFuture<'a, Result<(), Error>> {
-        async { outside(&collection.name, self.index.restore(&self.whole(collection), folder).await) }.boxed()
-    }
-
-    fn ping(&self) -> BoxFuture<'_, Result<(), Error>> {
-        self.index.ping()
-    }
-}
-
+#[async_trait]
 impl VectorIndex for Corner {
-    fn collections(&self) -> &dyn Collections {
-        self
+    async fn ensure(&self, collection: &Collection) -> Result<Ensured, Error> {
+        outside(&collection.name, self.index.ensure(&self.whole(collection)).await)
     }
 
-    fn upsert<'a>(
-        &'a self,
-        name: &'a CollectionName,
-        points: Vec<Point>,
-    ) -> BoxFuture<'a, Result<(), Error>> {
-        async { outside(name, self.index.upsert(&self.name(name), points).await) }.boxed()
+    async fn differences(&self, collection: &Collection) -> Result<Vec<Difference>, Error> {
+        outside(&collection.name, self.index.differences(&self.whole(collection)).await)
     }
 
-    fn delete_below<'a>(
-        &'a self,
-        name: &'a CollectionName,
+    async fn update_in_place(&self, collection: &Collection) -> Result<Vec<Difference>, Error> {
+        outside(&collection.name, self.index.update_in_place(&self.whole(collection)).await)
+    }
+
+    async fn identity(&self, name: &CollectionName) -> Result<Option<Identity>, Error> {
+        outside(name, self.index.identity(&self.name(name)).await)
+    }
+
+    async fn set_identity(&self, name: &CollectionName, identity: Identity) -> Result<(), Error> {
+        outside(name, self.index.set_identity(&self.name(name), identity).await)
+    }
+
+    async fn drop_collection(&self, name: &CollectionName) -> Result<(), Error> {
+        outside(name, self.index.drop_collection(&self.name(name)).await)
+    }
+
+    async fn set_alias(&self, alias: &str, name: &CollectionName) -> Result<(), Error> {
+        let alias = format!("{}alias-{alias}", self.prefix);
+        outside(name, self.index.set_alias(&alias, &self.name(name)).await)
+    }
+
+    async fn bulk_load(&self, name: &CollectionName, bulk: BulkLoad) -> Result<(), Error> {
+        outside(name, self.index.bulk_load(&self.name(name), bulk).await)
+    }
+
+    async fn optimize(&self, name: &CollectionName) -> Result<(), Error> {
+        outside(name, self.index.optimize(&self.name(name)).await)
+    }
+
+    async fn snapshot(&self, name: &CollectionName, folder: &Path) -> Result<(), Error> {
+        outside(name, self.index.snapshot(&self.name(name), folder).await)
+    }
+
+    async fn restore(&self, collection: &Collection, folder: &Path) -> Result<(), Error> {
+        outside(&collection.name, self.index.restore(&self.whole(collection), folder).await)
+    }
+
+    async fn ping(&self) -> Result<(), Error> {
+        self.index.ping().await
+    }
+
+    async fn upsert(&self, name: &CollectionName, points: Vec<Point>) -> Result<(), Error> {
+        outside(name, self.index.upsert(&self.name(name), points).await)
+    }
+
+    async fn delete_below(
+        &self,
+        name: &CollectionName,
         guild: GuildId,
-        sessions: &'a [(SessionId, Revision)],
-    ) -> BoxFuture<'a, Result<(), Error>> {
-        async move { outside(name, self.index.delete_below(&self.name(name), guild, sessions).await) }.boxed()
+        sessions: &[(SessionId, Revision)],
+    ) -> Result<(), Error> {
+        outside(name, self.index.delete_below(&self.name(name), guild, sessions).await)
     }
 
-    fn delete_messages<'a>(
-        &'a self,
-        name: &'a CollectionName,
+    async fn delete_messages(
+        &self,
+        name: &CollectionName,
         guild: GuildId,
-        messages: &'a [MessageId],
+        messages: &[MessageId],
         below: Revision,
-    ) -> BoxFuture<'a, Result<(), Error>> {
-        async move {
-            let inside = self.name(name);
-            outside(name, self.index.delete_messages(&inside, guild, messages, below).await)
-        }
-        .boxed()
+    ) -> Result<(), Error> {
+        let inside = self.name(name);
+        outside(name, self.index.delete_messages(&inside, guild, messages, below).await)
     }
 
-    fn search<'a>(
-        &'a self,
-        name: &'a CollectionName,
-        scope: &'a Scope,
-        query: Query,
-    ) -> BoxFuture<'a, Result<Vec<Hit>, Error>> {
-        async { outside(name, self.index.search(&self.name(name), scope, query).await) }.boxed()
+    async fn search(&self, name: &CollectionName, scope: &Scope, query: Query) -> Result<Vec<Hit>, Error> {
+        outside(name, self.index.search(&self.name(name), scope, query).await)
     }
 
-    fn scroll<'a>(
-        &'a self,
-        name: &'a CollectionName,
+    async fn scroll(
+        &self,
+        name: &CollectionName,
         guild: GuildId,
         after: Option<PointId>,
         limit: usize,
-    ) -> BoxFuture<'a, Result<Page, Error>> {
-        async move { outside(name, self.index.scroll(&self.name(name), guild, after, limit).await) }.boxed()
+    ) -> Result<Page, Error> {
+        outside(name, self.index.scroll(&self.name(name), guild, after, limit).await)
     }
 
-    fn headers<'a>(
-        &'a self,
-        name: &'a CollectionName,
+    async fn headers(
+        &self,
+        name: &CollectionName,
         guild: GuildId,
-        which: PointSelector<'a>,
-    ) -> BoxFuture<'a, Result<Vec<PointHeader>, Error>> {
-        async move { outside(name, self.index.headers(&self.name(name), guild, which).await) }.boxed()
+        which: PointSelector<'_>,
+    ) -> Result<Vec<PointHeader>, Error> {
+        outside(name, self.index.headers(&self.name(name), guild, which).await)
     }
 
-    fn count<'a>(&'a self, name: &'a CollectionName, guild: GuildId) -> BoxFuture<'a, Result<usize, Error>> {
-        async move { outside(name, self.index.count(&self.name(name), guild).await) }.boxed()
+    async fn count(&self, name: &CollectionName, guild: GuildId) -> Result<usize, Error> {
+        outside(name, self.index.count(&self.name(name), guild).await)
     }
 
-    fn guilds<'a>(&'a self, name: &'a CollectionName) -> BoxFuture<'a, Result<Vec<GuildId>, Error>> {
-        async { outside(name, self.index.guilds(&self.name(name)).await) }.boxed()
+    async fn guilds(&self, name: &CollectionName) -> Result<Vec<GuildId>, Error> {
+        outside(name, self.index.guilds(&self.name(name)).await)
     }
 }

@@ -142,7 +142,7 @@ impl World {
         };
         for model in &world.letters {
             let collection = Collection { name: world.collection(&model.slug), dims: DIMS };
-            world.view.collections().ensure(&collection).await.unwrap();
+            world.view.ensure(&collection).await.unwrap();
         }
         models::ensure_active(&world.pool, &world.letters[0].slug, DIMS).await.unwrap();
         for slug in slugs.iter().skip(1) {

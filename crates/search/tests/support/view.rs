@@ -1,12 +1,12 @@
 //! The real index, watched.
 
+use std::path::Path;
 use std::sync::Mutex;
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use guildex_index::{
-    CollectionName, Collections, EmbeddedIndex, Error, Hit, Page, Point, PointHeader, PointSelector, Query,
-    Scope, VectorIndex,
+    BulkLoad, Collection, CollectionName, Difference, EmbeddedIndex, Ensured, Error, Hit, Identity, Page,
+    Point, PointHeader, PointSelector, Query, Scope, VectorIndex,
 };
 use guildex_types::{GuildId, MessageId, PointId, Revision, SessionId};
 use tempfile::TempDir;
@@ -110,95 +110,129 @@ impl View {
     }
 }
 
+#[async_trait]
 impl VectorIndex for View {
-    fn collections(&self) -> &dyn Collections {
-        self.real.collections()
+    async fn ensure(&self, collection: &Collection) -> Result<Ensured, Error> {
+        self.real.ensure(collection).await
     }
 
-    fn upsert<'a>(
-        &'a self,
-        collection: &'a CollectionName,
-        points: Vec<Point>,
-    ) -> BoxFuture<'a, Result<(), Error>> {
-        self.real.upsert(collection, points)
+    async fn differences(&self, collection: &Collection) -> Result<Vec<Difference>, Error> {
+        self.real.differences(collection).await
     }
 
-    fn delete_below<'a>(
-        &'a self,
-        collection: &'a CollectionName,
+    async fn update_in_place(&self, collection: &Collection) -> Result<Vec<Difference>, Error> {
+        self.real.update_in_place(collection).await
+    }
+
+    async fn identity(&self, collection: &CollectionName) -> Result<Option<Identity>, Error> {
+        self.real.identity(collection).await
+    }
+
+    async fn set_identity(&self, collection: &CollectionName, identity: Identity) -> Result<(), Error> {
+        self.real.set_identity(collection, identity).await
+    }
+
+    async fn drop_collection(&self, collection: &CollectionName) -> Result<(), Error> {
+        self.real.drop_collection(collection).await
+    }
+
+    async fn set_alias(&self, alias: &str, collection: &CollectionName) -> Result<(), Error> {
+        self.real.set_alias(alias, collection).await
+    }
+
+    async fn bulk_load(&self, collection: &CollectionName, bulk_load: BulkLoad) -> Result<(), Error> {
+        self.real.bulk_load(collection, bulk_load).await
+    }
+
+    async fn optimize(&self, collection: &CollectionName) -> Result<(), Error> {
+        self.real.optimize(collection).await
+    }
+
+    async fn snapshot(&self, collection: &CollectionName, folder: &Path) -> Result<(), Error> {
+        self.real.snapshot(collection, folder).await
+    }
+
+    async fn restore(&self, collection: &Collection, folder: &Path) -> Result<(), Error> {
+        self.real.restore(collection, folder).await
+    }
+
+    async fn ping(&self) -> Result<(), Error> {
+        self.real.ping().await
+    }
+
+    async fn upsert(&self, collection: &CollectionName, points: Vec<Point>) -> Result<(), Error> {
+        self.real.upsert(collection, points).await
+    }
+
+    async fn delete_below(
+        &self,
+        collection: &CollectionName,
         guild: GuildId,
-        sessions: &'a [(SessionId, Revision)],
-    ) -> BoxFuture<'a, Result<(), Error>> {
-        self.real.delete_below(collection, guild, sessions)
+        sessions: &[(SessionId, Revision)],
+    ) -> Result<(), Error> {
+        self.real.delete_below(collection, guild, sessions).await
     }
 
-    fn delete_messages<'a>(
-        &'a self,
-        collection: &'a CollectionName,
+    async fn delete_messages(
+        &self,
+        collection: &CollectionName,
         guild: GuildId,
-        messages: &'a [MessageId],
+        messages: &[MessageId],
         below: Revision,
-    ) -> BoxFuture<'a, Result<(), Error>> {
-        self.real.delete_messages(collection, guild, messages, below)
+    ) -> Result<(), Error> {
+        self.real.delete_messages(collection, guild, messages, below).await
     }
 
-    fn search<'a>(
-        &'a self,
-        collection: &'a CollectionName,
-        scope: &'a Scope,
+    async fn search(
+        &self,
+        collection: &CollectionName,
+        scope: &Scope,
         query: Query,
-    ) -> BoxFuture<'a, Result<Vec<Hit>, Error>> {
-        async move {
-            self.searches.pass().await;
-            let mood = *self.mood.lock().unwrap();
-            match mood {
-                Mood::Honest => self.real.search(collection, scope, query).await,
-                Mood::Away => Err(Error::Unavailable("it is being restarted".to_owned())),
-                Mood::Broken => Err(Error::Engine("it broke".to_owned())),
-                Mood::Blabbing => self.everything(collection).await,
-                Mood::Lying => {
-                    let mut hits = self.everything(collection).await?;
-                    for hit in &mut hits {
-                        hit.guild_id = scope.tenant();
-                        if let Some([channel, ..]) = scope.channels() {
-                            hit.channel_id = *channel;
-                        }
+    ) -> Result<Vec<Hit>, Error> {
+        self.searches.pass().await;
+        let mood = *self.mood.lock().unwrap();
+        match mood {
+            Mood::Honest => self.real.search(collection, scope, query).await,
+            Mood::Away => Err(Error::Unavailable("it is being restarted".to_owned())),
+            Mood::Broken => Err(Error::Engine("it broke".to_owned())),
+            Mood::Blabbing => self.everything(collection).await,
+            Mood::Lying => {
+                let mut hits = self.everything(collection).await?;
+                for hit in &mut hits {
+                    hit.guild_id = scope.tenant();
+                    if let Some([channel, ..]) = scope.channels() {
+                        hit.channel_id = *channel;
                     }
-                    Ok(hits)
                 }
+                Ok(hits)
             }
         }
-        .boxed()
     }
 
-    fn scroll<'a>(
-        &'a self,
-        collection: &'a CollectionName,
+    async fn scroll(
+        &self,
+        collection: &CollectionName,
         guild: GuildId,
         after: Option<PointId>,
         limit: usize,
-    ) -> BoxFuture<'a, Result<Page, Error>> {
-        self.real.scroll(collection, guild, after, limit)
+    ) -> Result<Page, Error> {
+        self.real.scroll(collection, guild, after, limit).await
     }
 
-    fn headers<'a>(
-        &'a self,
-        collection: &'a CollectionName,
+    async fn headers(
+        &self,
+        collection: &CollectionName,
         guild: GuildId,
-        which: PointSelector<'a>,
-    ) -> BoxFuture<'a, Result<Vec<PointHeader>, Error>> {
-        self.real.headers(collection, guild, which)
+        which: PointSelector<'_>,
+    ) -> Result<Vec<PointHeader>, Error> {
+        self.real.headers(collection, guild, which).await
     }
 
-    fn count<'a>(
-        &'a self,
-        collection: &'a CollectionName,
-        guild: GuildId,
-    ) -> BoxFuture<'a, Result<usize, Error>> {
-        self.real.count(collection, guild)
+    async fn count(&self, collection: &CollectionName, guild: GuildId) -> Result<usize, Error> {
+        self.real.count(collection, guild).await
     }
 
-    fn guilds<'a>(&'a self, collection: &'a CollectionName) -> BoxFuture<'a, Result<Vec<GuildId>, Error>> {
-        self.real.guilds(collection)
+    async fn guilds(&self, collection: &CollectionName) -> Result<Vec<GuildId>, Error> {
+        self.real.guilds(collection).await
     }
 }

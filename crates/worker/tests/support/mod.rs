@@ -4,18 +4,19 @@
 mod moments;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use guildex_embed::{EmbedError, Embedder, LocalConfig, LocalEmbedder, Models, Tokenizer};
 use guildex_index::{
-    CollectionName, Collections, EmbeddedIndex, Error, Hit, Page, Point, PointHeader, PointSelector, Query,
-    Scope, VectorIndex,
+    BulkLoad, Collection, CollectionName, Difference, EmbeddedIndex, Ensured, Error, Hit, Identity, Page,
+    Point, PointHeader, PointSelector, Query, Scope, VectorIndex,
 };
 use guildex_producer::dispatcher::{Dispatcher, DispatcherConfig};
 use guildex_producer::ingest::{Ingest, IngestConfig};
@@ -320,97 +321,125 @@ impl View {
     }
 }
 
+#[async_trait]
 impl VectorIndex for View {
-    fn collections(&self) -> &dyn Collections {
-        self.real.collections()
+    async fn ensure(&self, collection: &Collection) -> Result<Ensured, Error> {
+        self.real.ensure(collection).await
     }
 
-    fn upsert<'a>(
-        &'a self,
-        collection: &'a CollectionName,
-        points: Vec<Point>,
-    ) -> BoxFuture<'a, Result<(), Error>> {
-        async move {
-            self.upserts.pass().await;
-            self.fail(&self.failing_upserts)?;
-            let sessions: BTreeSet<SessionId> = points.iter().map(|point| point.payload.session_id).collect();
-            let sessions = || sessions.iter().copied().collect();
-            self.moments.pass(Moment::Upserting, sessions).await;
-            self.real.upsert(collection, points).await?;
-            self.moments.pass(Moment::Upserted, sessions).await;
-            Ok(())
-        }
-        .boxed()
+    async fn differences(&self, collection: &Collection) -> Result<Vec<Difference>, Error> {
+        self.real.differences(collection).await
     }
 
-    fn delete_below<'a>(
-        &'a self,
-        collection: &'a CollectionName,
+    async fn update_in_place(&self, collection: &Collection) -> Result<Vec<Difference>, Error> {
+        self.real.update_in_place(collection).await
+    }
+
+    async fn identity(&self, collection: &CollectionName) -> Result<Option<Identity>, Error> {
+        self.real.identity(collection).await
+    }
+
+    async fn set_identity(&self, collection: &CollectionName, identity: Identity) -> Result<(), Error> {
+        self.real.set_identity(collection, identity).await
+    }
+
+    async fn drop_collection(&self, collection: &CollectionName) -> Result<(), Error> {
+        self.real.drop_collection(collection).await
+    }
+
+    async fn set_alias(&self, alias: &str, collection: &CollectionName) -> Result<(), Error> {
+        self.real.set_alias(alias, collection).await
+    }
+
+    async fn bulk_load(&self, collection: &CollectionName, bulk_load: BulkLoad) -> Result<(), Error> {
+        self.real.bulk_load(collection, bulk_load).await
+    }
+
+    async fn optimize(&self, collection: &CollectionName) -> Result<(), Error> {
+        self.real.optimize(collection).await
+    }
+
+    async fn snapshot(&self, collection: &CollectionName, folder: &Path) -> Result<(), Error> {
+        self.real.snapshot(collection, folder).await
+    }
+
+    async fn restore(&self, collection: &Collection, folder: &Path) -> Result<(), Error> {
+        self.real.restore(collection, folder).await
+    }
+
+    async fn ping(&self) -> Result<(), Error> {
+        self.real.ping().await
+    }
+
+    async fn upsert(&self, collection: &CollectionName, points: Vec<Point>) -> Result<(), Error> {
+        self.upserts.pass().await;
+        self.fail(&self.failing_upserts)?;
+        let sessions: BTreeSet<SessionId> = points.iter().map(|point| point.payload.session_id).collect();
+        let sessions = || sessions.iter().copied().collect();
+        self.moments.pass(Moment::Upserting, sessions).await;
+        self.real.upsert(collection, points).await?;
+        self.moments.pass(Moment::Upserted, sessions).await;
+        Ok(())
+    }
+
+    async fn delete_below(
+        &self,
+        collection: &CollectionName,
         guild: GuildId,
-        sessions: &'a [(SessionId, Revision)],
-    ) -> BoxFuture<'a, Result<(), Error>> {
-        async move {
-            self.fail(&self.failing_removals)?;
-            self.real.delete_below(collection, guild, sessions).await?;
-            let sessions = || sessions.iter().map(|(session, _)| *session).collect();
-            self.moments.pass(Moment::Recording, sessions).await;
-            Ok(())
-        }
-        .boxed()
+        sessions: &[(SessionId, Revision)],
+    ) -> Result<(), Error> {
+        self.fail(&self.failing_removals)?;
+        self.real.delete_below(collection, guild, sessions).await?;
+        let sessions = || sessions.iter().map(|(session, _)| *session).collect();
+        self.moments.pass(Moment::Recording, sessions).await;
+        Ok(())
     }
 
-    fn delete_messages<'a>(
-        &'a self,
-        collection: &'a CollectionName,
+    async fn delete_messages(
+        &self,
+        collection: &CollectionName,
         guild: GuildId,
-        messages: &'a [MessageId],
+        messages: &[MessageId],
         below: Revision,
-    ) -> BoxFuture<'a, Result<(), Error>> {
-        async move {
-            self.fail(&self.failing_removals)?;
-            self.real.delete_messages(collection, guild, messages, below).await
-        }
-        .boxed()
+    ) -> Result<(), Error> {
+        self.fail(&self.failing_removals)?;
+        self.real.delete_messages(collection, guild, messages, below).await
     }
 
-    fn search<'a>(
-        &'a self,
-        collection: &'a CollectionName,
-        scope: &'a Scope,
+    async fn search(
+        &self,
+        collection: &CollectionName,
+        scope: &Scope,
         query: Query,
-    ) -> BoxFuture<'a, Result<Vec<Hit>, Error>> {
-        self.real.search(collection, scope, query)
+    ) -> Result<Vec<Hit>, Error> {
+        self.real.search(collection, scope, query).await
     }
 
-    fn scroll<'a>(
-        &'a self,
-        collection: &'a CollectionName,
+    async fn scroll(
+        &self,
+        collection: &CollectionName,
         guild: GuildId,
         after: Option<PointId>,
         limit: usize,
-    ) -> BoxFuture<'a, Result<Page, Error>> {
-        self.real.scroll(collection, guild, after, limit)
+    ) -> Result<Page, Error> {
+        self.real.scroll(collection, guild, after, limit).await
     }
 
-    fn headers<'a>(
-        &'a self,
-        collection: &'a CollectionName,
+    async fn headers(
+        &self,
+        collection: &CollectionName,
         guild: GuildId,
-        which: PointSelector<'a>,
-    ) -> BoxFuture<'a, Result<Vec<PointHeader>, Error>> {
-        self.real.headers(collection, guild, which)
+        which: PointSelector<'_>,
+    ) -> Result<Vec<PointHeader>, Error> {
+        self.real.headers(collection, guild, which).await
     }
 
-    fn count<'a>(
-        &'a self,
-        collection: &'a CollectionName,
-        guild: GuildId,
-    ) -> BoxFuture<'a, Result<usize, Error>> {
-        self.real.count(collection, guild)
+    async fn count(&self, collection: &CollectionName, guild: GuildId) -> Result<usize, Error> {
+        self.real.count(collection, guild).await
     }
 
-    fn guilds<'a>(&'a self, collection: &'a CollectionName) -> BoxFuture<'a, Result<Vec<GuildId>, Error>> {
-        self.real.guilds(collection)
+    async fn guilds(&self, collection: &CollectionName) -> Result<Vec<GuildId>, Error> {
+        self.real.guilds(collection).await
     }
 }
 
@@ -708,7 +737,7 @@ impl World {
     /// The points for the next model; none where it has no collection.
     pub async fn points_of_next(&self) -> Vec<Point> {
         let collection = CollectionName::new(BASE, self.next.slug()).unwrap();
-        match self.view.collections().identity(&collection).await {
+        match self.view.identity(&collection).await {
             Err(Error::NoCollection(_)) => Vec::new(),
             _ => self.points_in(&collection).await,
         }

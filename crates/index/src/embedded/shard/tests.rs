@@ -50,7 +50,7 @@ fn loaded(folder: &Path) -> Shard {
 }
 
 fn revisions(shard: &Shard) -> HashMap<PointId, Revision> {
-    let marks = shard.headers(guild(), None, 2_000).unwrap();
+    let marks = shard.headers_after(guild(), None, 2_000).unwrap();
     marks.into_iter().map(|mark| (mark.id, mark.revision)).collect()
 }
 
