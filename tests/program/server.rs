@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use guildex_index::{QdrantServer, ServerConfig};
+use guildex_index::{QdrantServer, ServerConfig, VectorIndex};
 use uuid::Uuid;
 
 use crate::export::{GUILD, town};

@@ -73,7 +73,7 @@ async fn the_command_line_asks_for_all_that_a_search_can_do() {
     assert!(search(&["--min-score", "1"]).is_empty());
     assert!(search(&["--mode", "dense"])[0]["score"].as_f64().unwrap() > 0.1);
     assert_eq!(search(&["--model", "all-minilm-l6-v2-fp32"]).len(), 4);
-    let after = &search(&["--surrounding", "1"])[0]["neighbours"];
+    let after = &search(&["--surrounding", "1"])[0]["surrounding"];
     assert!(after["before"].as_array().unwrap().len() + after["after"].as_array().unwrap().len() > 0);
 
     let refused = world.fails(&["search", "--guild", &guild, "--offset", "199", "--limit", "2", "oak"]);
@@ -94,11 +94,11 @@ async fn a_makeshift_is_told_on_standard_error_and_in_json() {
     assert_eq!(world.ok(&search).json()["degraded"], false);
     // No model is active any more, so there is no collection to ask.
     sqlx::query("UPDATE models SET state = 'retired'").execute(&world.pool).await.unwrap();
-    let makeshift = world.ok(&search);
-    assert!(makeshift.stderr.contains("warning: answered from Postgres"), "{makeshift}");
-    assert_eq!(makeshift.json()["degraded"], true);
-    assert!(makeshift.json()["reason"].as_str().unwrap().contains("nothing is indexed"));
-    assert!(!makeshift.json()["results"].as_array().unwrap().is_empty());
+    let degraded = world.ok(&search);
+    assert!(degraded.stderr.contains("warning: answered from Postgres"), "{degraded}");
+    assert_eq!(degraded.json()["degraded"], true);
+    assert!(degraded.json()["reason"].as_str().unwrap().contains("nothing is indexed"));
+    assert!(!degraded.json()["results"].as_array().unwrap().is_empty());
 }
 
 #[tokio::test]

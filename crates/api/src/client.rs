@@ -24,7 +24,7 @@ pub enum ClientError {
     Request(String),
     /// It gave up when its deadline was over: ask again.
     #[error("{0}")]
-    Deadline(String),
+    Timeout(String),
     /// It cannot answer for the moment: ask again later.
     #[error("{0}")]
     Unavailable(String),

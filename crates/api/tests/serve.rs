@@ -18,8 +18,15 @@ use sqlx::PgPool;
 use support::{HERE, Mood, PATIENCE, World, ask};
 use tokio_util::sync::CancellationToken;
 
+/// Installs the TLS provider of the process, which reqwest requires.
+fn install_crypto_provider() {
+    // Fails if another test of the process was first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 /// Serves a world's searches while a test runs.
 async fn served(world: &World, test: impl AsyncFnOnce(&Path)) {
+    install_crypto_provider();
     let folder = tempfile::tempdir().unwrap();
     let path: PathBuf = socket_path(folder.path());
     let stop = CancellationToken::new();
@@ -133,7 +140,8 @@ async fn the_client_is_told_that_a_response_is_degraded(pool: PgPool) {
 }
 
 #[tokio::test]
-async fn where_nobody_listens_there_is_no_client() {
+async fn connecting_without_a_server_returns_none() {
+    install_crypto_provider();
     let folder = tempfile::tempdir().unwrap();
     assert!(Client::connect(&socket_path(folder.path()), PATIENCE).await.unwrap().is_none());
 }

@@ -114,9 +114,9 @@ async fn fill(pool: &PgPool, folder: &Path, count: i64) {
     }
     let index = EmbeddedIndex::open(folder).unwrap();
     let name = CollectionName::new(BASE, &model).unwrap();
-    index.collections().ensure(&Collection { name: name.clone(), dims: DIMENSIONS }).await.unwrap();
+    index.ensure(&Collection { name: name.clone(), dims: DIMENSIONS }).await.unwrap();
     let identity = Identity { database: database_identity(pool).await.unwrap(), index: Uuid::new_v4() };
-    index.collections().set_identity(&name, identity).await.unwrap();
+    index.set_identity(&name, identity).await.unwrap();
     sqlx::query("UPDATE models SET index_id = $1").bind(identity.index).execute(pool).await.unwrap();
     for from in (0..count).step_by(BATCH as usize) {
         let firsts: Vec<i64> = (from..count.min(from + BATCH)).map(|number| 10 * number + 1).collect();

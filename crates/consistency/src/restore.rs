@@ -137,10 +137,10 @@ async fn one(
     models::replace_index(&mut tx, &model.slug, identity.index).await?;
     tx.commit().await.map_err(StoreError::from)?;
 
-    index.collections().restore(&collection, &manifest::points(folder, &saved.collection)).await?;
+    index.restore(&collection, &manifest::points(folder, &saved.collection)).await?;
     read_books(ingest, &model.slug, &manifest::books(folder, &saved.collection)).await?;
     let repaired = repair(ingest, index, &collection.name, &model.slug).await?;
-    index.collections().set_identity(&collection.name, identity).await?;
+    index.set_identity(&collection.name, identity).await?;
     Ok(repaired)
 }
 

@@ -83,7 +83,7 @@ impl PointDraft {
                 chunk,
                 revision: session.revision,
                 message_count: u32::try_from(messages.len()).unwrap_or(u32::MAX),
-                preview: previews.then(|| Preview::of(&excerpt(session, messages))),
+                preview: previews.then(|| Preview::new(&excerpt(session, messages))),
             },
             passage,
         })

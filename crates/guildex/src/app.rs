@@ -135,9 +135,9 @@ impl App {
             api_key: server.api_key.as_ref().map(|key| key.expose_secret().to_owned().into()),
             timeout: server.timeout,
             connect_timeout: server.connect_timeout,
-            pool: server.pool_size,
-            batch: server.upsert_batch_size,
-            streams: server.max_concurrent_upserts,
+            pool_size: server.pool_size,
+            upsert_batch_size: server.upsert_batch_size,
+            max_concurrent_upserts: server.max_concurrent_upserts,
             quantization: server.quantization,
         };
         QdrantServer::connect(config).context("the Qdrant server cannot be used (index.server)")

@@ -11,8 +11,8 @@ use anyhow::{Context, bail};
 use backon::{ConstantBuilder, Retryable};
 use guildex_consistency::adopt::{adopt, verify};
 #[cfg(feature = "embedded")]
-use guildex_index::EdgeIndex;
-use guildex_index::{Bulk, VectorIndex};
+use guildex_index::EmbeddedIndex;
+use guildex_index::{BulkLoad, VectorIndex};
 use guildex_producer::ingest::Ingest;
 use guildex_store::models::{self, IndexModel};
 use guildex_types::ModelSlug;
@@ -50,10 +50,10 @@ pub async fn existing_index(app: &App) -> anyhow::Result<Arc<dyn VectorIndex>> {
 
 /// Another process may hold the folder for the moment of a search.
 #[cfg(feature = "embedded")]
-async fn hold(folder: &Path) -> anyhow::Result<EdgeIndex> {
+async fn hold(folder: &Path) -> anyhow::Result<EmbeddedIndex> {
     let open = || async {
         let folder = folder.to_owned();
-        let opened = tokio::task::spawn_blocking(move || EdgeIndex::open(&folder)).await?;
+        let opened = tokio::task::spawn_blocking(move || EmbeddedIndex::open(&folder)).await?;
         anyhow::Ok(opened?)
     };
     let in_use =
@@ -79,7 +79,7 @@ pub async fn check_active(app: &App, pool: &PgPool, index: &dyn VectorIndex) -> 
     let active = active_model(app, pool).await?;
     let ingest = app.ingest(pool.clone());
     match verify(&ingest, index, &app.config().index.collection_prefix, &active).await {
-        Err(error) if error.is_away() => {}
+        Err(error) if error.is_unavailable() => {}
         outcome => drop(outcome?),
     }
     Ok(active.slug)
@@ -87,7 +87,7 @@ pub async fn check_active(app: &App, pool: &PgPool, index: &dyn VectorIndex) -> 
 
 /// On a server that any process can reach, tells it that much is about to be written to the model's collection, or
 /// that it has been. The embedded index looks after itself.
-pub async fn bulk(app: &App, ingest: &Ingest, model: &ModelSlug, bulk: Bulk) -> anyhow::Result<()> {
+pub async fn bulk(app: &App, ingest: &Ingest, model: &ModelSlug, bulk: BulkLoad) -> anyhow::Result<()> {
     if app.config().index.backend == Backend::Embedded {
         return Ok(());
     }
@@ -95,8 +95,8 @@ pub async fn bulk(app: &App, ingest: &Ingest, model: &ModelSlug, bulk: Bulk) -> 
     let kept = models::list(ingest.pool()).await?;
     let model = kept.iter().find(|kept| kept.slug == *model).context("the model has just been dropped")?;
     let collection = adopt(ingest, index.as_ref(), &app.config().index.collection_prefix, model).await?;
-    if bulk == Bulk::End {
+    if bulk == BulkLoad::End {
         tracing::info!(%collection, "the server builds its graphs");
     }
-    Ok(index.collections().bulk(&collection, bulk).await?)
+    Ok(index.bulk_load(&collection, bulk).await?)
 }

@@ -23,6 +23,6 @@ pub use fusion::Fusion;
 pub use point::{Payload, Point, PointHeader, Preview};
 pub use query::{Filter, Hit, MAX_LIMIT, Mode, Page, PointSelector, Query, Scope};
 #[cfg(feature = "server")]
-pub use server::{ApiKey, InvalidServerConfig, QdrantServer, Quantization, ServerConfig};
+pub use server::{InvalidServerConfig, QdrantServer, Quantization, ServerConfig};
 pub use sparse::SparseVector;
 pub use vector_index::VectorIndex;

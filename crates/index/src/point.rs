@@ -93,7 +93,7 @@ impl Preview {
     const MAX_CHARS: usize = 1_000;
 
     /// The beginning of `text`.
-    pub fn of(text: &str) -> Self {
+    pub fn new(text: &str) -> Self {
         Self(text.chars().take(Self::MAX_CHARS).collect())
     }
 

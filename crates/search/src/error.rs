@@ -19,7 +19,7 @@ pub enum SearchError {
     #[error(
         "the search was given up after {waited:?}, while {dependency} had not answered: try again in a moment"
     )]
-    Deadline {
+    Timeout {
         /// Who was waited for.
         dependency: Dependency,
         /// For how long the search ran.
@@ -52,7 +52,7 @@ impl SearchError {
     /// Whether Postgres could still answer: index or model are at fault, and not the request.
     pub(crate) fn allows_fallback(&self) -> bool {
         match self {
-            Self::Deadline { part, .. } => *dependency != Dependency::Postgres,
+            Self::Timeout { dependency, .. } => *dependency != Dependency::Postgres,
             Self::Unavailable(_)
             | Self::NothingIndexed
             | Self::Collection(_)

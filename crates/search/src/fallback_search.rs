@@ -7,7 +7,7 @@ use guildex_types::SessionId;
 
 use crate::error::{Dependency, SearchError};
 use crate::request::{MAX_DEPTH, ValidatedRequest};
-use crate::response::Results;
+use crate::response::SearchResponse;
 use crate::searcher::{Deadline, Searcher};
 use crate::show::Pick;
 

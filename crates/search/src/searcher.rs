@@ -10,8 +10,8 @@ use tokio::time::{Instant, timeout};
 
 use crate::config::{Fallback, SearchConfig};
 use crate::error::{Dependency, SearchError};
-use crate::request::Request;
-use crate::response::Results;
+use crate::request::SearchRequest;
+use crate::response::SearchResponse;
 
 /// What part of the deadline model and index may use up where Postgres is to answer after them.
 const INDEX_SHARE: f64 = 0.6;

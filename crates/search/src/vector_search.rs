@@ -14,7 +14,7 @@ use guildex_types::{MessageId, ModelSlug, SessionId};
 use crate::error::{Dependency, SearchError};
 use crate::phrase::Phrase;
 use crate::request::{InvalidRequest, MAX_DEPTH, ValidatedRequest};
-use crate::response::Results;
+use crate::response::SearchResponse;
 use crate::searcher::{Deadline, Searcher};
 use crate::show::Pick;
 

@@ -61,7 +61,7 @@ fn fits(request: &SearchRequest, part: &[Said<'_>]) -> bool {
         && request.until.is_none_or(|until| first < until)
 }
 
-fn requests() -> impl Strategy<Value = Request> {
+fn requests() -> impl Strategy<Value = SearchRequest> {
     let channels = option::of(vec(select(&[8_i64, 9, 10, 11][..]), 0..3));
     let authors = option::of(vec(1..=5_i64, 0..3));
     let times = (option::of(0..280_i64), option::of(0..280_i64));

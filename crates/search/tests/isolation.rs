@@ -72,7 +72,7 @@ async fn poison(world: &World) {
     }
 }
 
-fn requests() -> impl Strategy<Value = Request> {
+fn requests() -> impl Strategy<Value = SearchRequest> {
     let ids = || prop_oneof![4 => select(&TRICKY[..]), 1 => 1..i64::MAX];
     let place = (ids(), option::of(vec(ids(), 0..4)), option::of(vec(ids(), 0..3)));
     let times = (option::of(0..100_i64), option::of(0..100_i64));

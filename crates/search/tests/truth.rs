@@ -11,7 +11,7 @@ use sqlx::PgPool;
 use support::{HERE, Mood, Place, World, ask, id};
 
 /// A request in each way that there is to search.
-fn ways(query: &str) -> Vec<Request> {
+fn ways(query: &str) -> Vec<SearchRequest> {
     let mode = |mode| SearchRequest { mode: Some(mode), ..ask(1, query) };
     vec![mode(Mode::Hybrid), mode(Mode::Dense), mode(Mode::Sparse)]
 }

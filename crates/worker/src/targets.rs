@@ -111,7 +111,7 @@ impl Targets {
 
     async fn drop_collection(&self, seen: &mut Seen, model: &IndexModel) -> Result<(), AdoptError> {
         let name = CollectionName::new(&self.base, &model.slug)?;
-        self.index.collections().drop_collection(&name).await?;
+        self.index.drop_collection(&name).await?;
         models::delete(self.ingest.pool(), &model.slug).await?;
         seen.adopted.remove(&model.slug);
         tracing::info!(model = %model.slug, "dropped the model's collection");
@@ -123,7 +123,7 @@ impl Targets {
         if seen.alias.as_ref() == Some(&model.slug) {
             return;
         }
-        match self.index.collections().set_alias(&self.base, collection).await {
+        match self.index.set_alias(&self.base, collection).await {
             Ok(()) => seen.alias = Some(model.slug.clone()),
             Err(error) => tracing::warn!(%error, alias = %self.base, "the alias could not be moved"),
         }

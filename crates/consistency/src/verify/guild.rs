@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use guildex_document::content_hash;
-use guildex_index::{MAX_LIMIT, Mark, Which};
+use guildex_index::{MAX_LIMIT, PointHeader, PointSelector};
 use guildex_store::reconcile_view::{self, Lookup, SessionState};
 use guildex_store::sessions;
 use guildex_types::{GuildId, PointId, Revision, SessionId};
@@ -34,7 +34,7 @@ impl Walk<'_> {
     pub async fn points(&mut self, counter: &Counter<'_>) -> Result<(), VerifyError> {
         let mut after = None;
         loop {
-            let marks = self.marks(Which::After(after, POINTS)).await?;
+            let marks = self.headers(PointSelector::After(after, POINTS)).await?;
             let Some(last) = marks.last() else { return Ok(()) };
             after = Some(last.id);
             self.report.points += marks.len() as u64;
@@ -44,7 +44,7 @@ impl Walk<'_> {
             self.report.in_progress += busy.iter().filter(|suspect| !is_live(&suspect.state)).count() as u64;
             let ids: Vec<PointId> = idle.iter().filter_map(|suspect| suspect.finding.point_id).collect();
             if !ids.is_empty() {
-                let again = self.suspect_points(&self.marks(Which::Ids(&ids)).await?).await?;
+                let again = self.suspect_points(&self.headers(PointSelector::Ids(&ids)).await?).await?;
                 self.settle(idle, again).await?;
             }
             counter.count(marks.len());
@@ -94,14 +94,14 @@ impl Walk<'_> {
         if self.of.repair { self.mend(&wrong).await } else { Ok(()) }
     }
 
-    async fn suspect_points(&self, marks: &[Mark]) -> Result<Vec<Suspect>, VerifyError> {
+    async fn suspect_points(&self, marks: &[PointHeader]) -> Result<Vec<Suspect>, VerifyError> {
         let mut sessions: Vec<SessionId> = marks.iter().map(|mark| mark.session_id).collect();
         sessions.sort_unstable();
         sessions.dedup();
         let states = self.states(&sessions).await?;
         let states: HashMap<SessionId, SessionState> =
             states.into_iter().map(|state| (state.session_id, state)).collect();
-        let suspect = |mark: &Mark| {
+        let suspect = |mark: &PointHeader| {
             let state = states.get(&mark.session_id)?;
             let kind = judge::point(self.owner(), mark, state)?;
             let (session_id, point_id, seen) = (mark.session_id, Some(mark.id), mark.revision);
@@ -118,7 +118,8 @@ impl Walk<'_> {
             states.iter().flat_map(|state| judge::expected(self.owner(), state)).collect();
         let mut marks = HashMap::with_capacity(expected.len());
         for ids in expected.chunks(MAX_LIMIT) {
-            marks.extend(self.marks(Which::Ids(ids)).await?.into_iter().map(|mark| (mark.id, mark)));
+            marks
+                .extend(self.headers(PointSelector::Ids(ids)).await?.into_iter().map(|mark| (mark.id, mark)));
         }
         let (mut in_step, mut suspects) = (0, Vec::new());
         for state in states {
@@ -158,9 +159,9 @@ impl Walk<'_> {
         Ok(reconcile_view::lookup(ingest.pool(), self.guild, model, eligible, sessions).await?)
     }
 
-    async fn marks(&self, which: Which<'_>) -> Result<Vec<Mark>, VerifyError> {
+    async fn headers(&self, which: PointSelector<'_>) -> Result<Vec<PointHeader>, VerifyError> {
         match self.of.collection {
-            Some((index, name)) => Ok(index.marks(name, self.guild, which).await?),
+            Some((index, name)) => Ok(index.headers(name, self.guild, which).await?),
             None => Ok(Vec::new()),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use guildex_index::Mark;
+use guildex_index::PointHeader;
 use guildex_store::reconcile_view::{FoundSession, Lookup, SessionState};
 use guildex_types::{GuildId, ModelSlug, PointId};
 
@@ -22,7 +22,7 @@ pub(super) struct Owner<'a> {
 
 /// What is wrong with a point that its session's own judgement does not see: that one looks at the points that the
 /// books name.
-pub(super) fn point(of: Owner<'_>, mark: &Mark, state: &SessionState) -> Option<Kind> {
+pub(super) fn point(of: Owner<'_>, mark: &PointHeader, state: &SessionState) -> Option<Kind> {
     let here = match &state.lookup {
         Lookup::OtherGuild => return Some(Kind::WrongGuild),
         Lookup::NotFound => return Some(Kind::Orphaned),
@@ -71,7 +71,7 @@ pub(super) fn expected(of: Owner<'_>, state: &SessionState) -> Vec<PointId> {
 pub(super) fn session(
     of: Owner<'_>,
     state: &SessionState,
-    marks: &HashMap<PointId, Mark>,
+    marks: &HashMap<PointId, PointHeader>,
     hash: Option<&[u8]>,
 ) -> Judged {
     // Removed a moment ago.
@@ -118,7 +118,7 @@ mod tests {
     struct Case {
         model: ModelSlug,
         state: SessionState,
-        marks: Vec<Mark>,
+        marks: Vec<PointHeader>,
         hash: Option<&'static [u8]>,
     }
 
@@ -145,7 +145,7 @@ mod tests {
             is_eligible: true,
             indexed: Some(book),
         };
-        let marks = (0..2).map(|chunk| Mark {
+        let marks = (0..2).map(|chunk| PointHeader {
             id: PointId::new(guild(), channel_id, first, &model, chunk),
             channel_id,
             session_id,

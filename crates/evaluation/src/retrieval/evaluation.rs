@@ -6,8 +6,8 @@ use guildex_document::{PointDraft, SessionText};
 use guildex_embed::{EmbedError, Embedder};
 use guildex_index::bm25::{self, Language};
 use guildex_index::{
-    Bulk, Collection, CollectionName, EdgeIndex, Filter, Fusion, Mode, Point, Query, Scope, SparseVector,
-    VectorIndex,
+    BulkLoad, Collection, CollectionName, EmbeddedIndex, Filter, Fusion, Mode, Point, Query, Scope,
+    SparseVector, VectorIndex,
 };
 use guildex_store::sessions::Session;
 use guildex_types::{Eligibility, ModelSlug};
@@ -65,7 +65,7 @@ impl Evaluation {
             return Err(RetrievalError::NoQuestions);
         }
         let folder = TempDir::with_prefix("guildex-evaluation-").map_err(RetrievalError::TempDir)?;
-        let index = EdgeIndex::open(folder.path())?;
+        let index = EmbeddedIndex::open(folder.path())?;
         let mut rows = Vec::new();
         for embedder in &self.models {
             let questions = self.embed_questions(corpus, embedder.as_ref()).await?;
@@ -86,7 +86,7 @@ impl Evaluation {
                     let (model, method) = (embedder.slug().clone(), method.name());
                     rows.push(Row { model, method, mode: *mode, points, scores });
                 }
-                index.collections().drop_collection(&name).await?;
+                index.drop_collection(&name).await?;
             }
         }
         Ok(Report {
@@ -99,7 +99,7 @@ impl Evaluation {
 
     async fn search_all(
         &self,
-        index: &EdgeIndex,
+        index: &EmbeddedIndex,
         collection: &CollectionName,
         corpus: &Corpus,
         questions: &[(Vec<f32>, SparseVector)],
@@ -141,15 +141,14 @@ impl Evaluation {
 
 /// Creates a collection with the sessions and returns its number of points.
 async fn fill(
-    index: &EdgeIndex,
+    index: &EmbeddedIndex,
     name: &CollectionName,
     embedder: &Arc<dyn Embedder>,
     sessions: Vec<Session>,
     on_progress: &mut dyn FnMut(usize, usize),
 ) -> Result<usize, RetrievalError> {
-    let collections = index.collections();
-    collections.ensure(&Collection { name: name.clone(), dims: embedder.dimensions() }).await?;
-    collections.bulk(name, Bulk::Begin).await?;
+    index.ensure(&Collection { name: name.clone(), dims: embedder.dimensions() }).await?;
+    index.bulk_load(name, BulkLoad::Begin).await?;
     let drafts = draft(embedder.clone(), sessions).await?;
     let total = drafts.iter().map(Vec::len).sum();
     on_progress(0, total);

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use anyhow::bail;
-use guildex_index::Bulk;
+use guildex_index::BulkLoad;
 use guildex_producer::backfill;
 use guildex_producer::ingest::Ingest;
 use guildex_types::{ChannelId, GuildId, ModelSlug};
@@ -37,11 +37,11 @@ pub async fn run(app: &App, args: Backfill) -> anyhow::Result<()> {
     }
 
     if bulk {
-        startup::bulk(app, &ingest, &model, Bulk::Begin).await?;
+        startup::bulk(app, &ingest, &model, BulkLoad::Begin).await?;
     }
     watch(&ingest, guild, channel, &model, &stop).await?;
     if bulk {
-        startup::bulk(app, &ingest, &model, Bulk::End).await?;
+        startup::bulk(app, &ingest, &model, BulkLoad::End).await?;
     }
     Ok(())
 }

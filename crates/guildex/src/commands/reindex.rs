@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use anyhow::bail;
-use guildex_index::Bulk;
+use guildex_index::BulkLoad;
 use guildex_producer::ingest::Ingest;
 use guildex_producer::reindex;
 use guildex_store::models::{self, Switched};
@@ -46,11 +46,11 @@ async fn change_to(
     if args.detach {
         return Ok(());
     }
-    startup::bulk(app, &ingest, model, Bulk::Begin).await?;
+    startup::bulk(app, &ingest, model, BulkLoad::Begin).await?;
     if !fill(&ingest, model, args.allow_missing, stop).await? {
         return Ok(());
     }
-    startup::bulk(app, &ingest, model, Bulk::End).await?;
+    startup::bulk(app, &ingest, model, BulkLoad::End).await?;
     if args.no_switch {
         tracing::info!(%model, "filled, and kept in step: `guildex search --model` asks it");
         return Ok(());

@@ -1,6 +1,6 @@
 use std::fmt::Write;
 
-use guildex_search::{Neighbour, Request, Results};
+use guildex_search::{SearchRequest, SearchResponse, SurroundingMessage};
 
 use super::print;
 use crate::app::App;
@@ -36,8 +36,8 @@ pub async fn run(app: &App, args: Search) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn request(args: Search) -> anyhow::Result<Request> {
-    Ok(Request {
+fn request(args: Search) -> anyhow::Result<SearchRequest> {
+    Ok(SearchRequest {
         channels: (!args.channels.is_empty()).then_some(args.channels),
         authors: (!args.authors.is_empty()).then_some(args.authors),
         since: args.since,
@@ -46,13 +46,13 @@ fn request(args: Search) -> anyhow::Result<Request> {
         min_score: args.min_score,
         limit: args.limit.try_into()?,
         offset: args.offset.try_into()?,
-        neighbours: args.surrounding.try_into()?,
+        surrounding: args.surrounding.try_into()?,
         model: args.model,
-        ..Request::new(args.guild, args.query.join(" "))
+        ..SearchRequest::new(args.guild, args.query.join(" "))
     })
 }
 
-fn text(results: &Results) -> String {
+fn text(results: &SearchResponse) -> String {
     if results.results.is_empty() {
         return "nothing found\n".to_owned();
     }
@@ -67,14 +67,14 @@ fn text(results: &Results) -> String {
             found.channel_name,
             if messages == 1 { "" } else { "s" },
         );
-        let neighbours = found.neighbours.clone().unwrap_or_default();
-        for line in neighbours.before.iter().map(beside) {
+        let surrounding = found.surrounding.clone().unwrap_or_default();
+        for line in surrounding.before.iter().map(beside) {
             let _ = writeln!(text, "{line}");
         }
         for line in found.preview.lines() {
             let _ = writeln!(text, "   {line}");
         }
-        for line in neighbours.after.iter().map(beside) {
+        for line in surrounding.after.iter().map(beside) {
             let _ = writeln!(text, "{line}");
         }
         let _ = writeln!(text, "   {}\n", found.chunk.link);
@@ -83,7 +83,7 @@ fn text(results: &Results) -> String {
 }
 
 /// A neighbour's line, marked if it is of another conversation.
-fn beside(neighbour: &Neighbour) -> String {
+fn beside(neighbour: &SurroundingMessage) -> String {
     let mark = if neighbour.in_session { '|' } else { ':' };
     format!(" {mark} {}: {}", neighbour.author_name, neighbour.text.replace('\n', " "))
 }

@@ -136,7 +136,7 @@ async fn open(app: &App, pool: &PgPool) -> anyhow::Result<(Arc<dyn VectorIndex>,
     let index = startup::index(app).await?;
     let ingest = app.ingest(pool.clone());
     match adopt(&ingest, index.as_ref(), &app.config().index.collection_prefix, &active).await {
-        Err(error) if error.is_away() => tracing::warn!(%error, "nothing is claimed until it is back"),
+        Err(error) if error.is_unavailable() => tracing::warn!(%error, "nothing is claimed until it is back"),
         outcome => drop(outcome?),
     }
     Ok((index, models))

@@ -490,8 +490,8 @@ impl Default for Dispatcher {
 
 impl Default for Search {
     fn default() -> Self {
-        let SearchConfig { mode, fusion: _, deadline, fallback } = SearchConfig::default();
-        Self { mode, timeout: deadline, fallback, fusion: Fusion::default() }
+        let SearchConfig { mode, fusion: _, timeout, fallback } = SearchConfig::default();
+        Self { mode, timeout, fallback, fusion: Fusion::default() }
     }
 }
 
@@ -568,7 +568,7 @@ impl Search {
         SearchConfig {
             mode: self.mode,
             fusion: guildex_index::Fusion { k: k as f32, dense: dense as f32, bm25: bm25 as f32 },
-            deadline: self.timeout,
+            timeout: self.timeout,
             fallback: self.fallback,
         }
     }

@@ -1,13 +1,14 @@
-//! Calls to the server: each has a deadline, and each failure becomes one of ours.
+//! Calls to the server: applies timeouts, limits concurrent deletions and maps errors.
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
 use std::time::Duration;
 
 use qdrant_client::config::QdrantConfig;
 use qdrant_client::qdrant::{CollectionInfo, PointsOperationResponse, UpdateStatus, vectors_config};
 use qdrant_client::{Qdrant, QdrantError};
+use secrecy::ExposeSecret;
 use tokio::sync::{OnceCell, Semaphore};
 use url::Url;
 
@@ -16,59 +17,66 @@ use super::schema::DENSE;
 use super::{InvalidServerConfig, ServerConfig};
 use crate::{CollectionName, Error};
 
-/// The oldest server that knows conditional upserts and collections' metadata.
-const OLDEST: &str = "1.16";
+/// Oldest server version with conditional upserts and collection metadata.
+const MIN_VERSION: &str = "1.16";
 
-/// How many times as long as others a call may take that changes a whole collection.
-const CHANGE: u32 = 6;
+/// Timeout of calls that change a whole collection, as a multiple of the usual timeout.
+const CHANGE_FACTOR: u32 = 6;
 
-/// How many removals of one process run side by side. A batch has one for each of its guilds; nearly all find nothing,
-/// and none is to wait long behind others.
-const MAX_REMOVALS: usize = 16;
+/// Maximum number of concurrent deletions per process. A batch has one for each of its guilds; most match nothing, and
+/// none should wait long behind others.
+const MAX_CONCURRENT_DELETIONS: usize = 16;
 
 pub(super) struct Client {
     pub(super) config: ServerConfig,
     pub(super) http_url: Url,
-    /// Where the server is, for errors.
-    place: String,
+    /// Host and port, for errors.
+    server: String,
     client: Qdrant,
+    /// For calls that the server answers slowly, so that they do not occupy the pooled connections.
     slow_client: Qdrant,
-    /// One for each removal that may be under way.
-    removals: Semaphore,
-    /// Filled once the server has said a version that will do.
-    fits: OnceCell<()>,
-    /// The dimensions of collections that were seen. One that is dropped and made anew by another process with
-    /// others is noticed when the server refuses.
+    deletions: Semaphore,
+    /// Set once the server has reported a supported version.
+    version_checked: OnceCell<()>,
+    /// Cached dimensions of collections. If another process recreates a collection with other dimensions, the server's
+    /// rejection invalidates the entry.
     dims: RwLock<HashMap<CollectionName, usize>>,
 }
 
 impl Client {
     pub(super) fn new(config: ServerConfig) -> Result<Self, InvalidServerConfig> {
-        let (grpc, http_url) = config.addresses()?;
+        let (grpc, http_url) = config.urls()?;
         let client = |timeout, pool_size| {
             let mut settings = QdrantConfig::from_url(grpc.as_str().trim_end_matches('/'))
-                // It would print to standard output.
+                // The check prints to standard output.
                 .skip_compatibility_check()
                 .keep_alive_while_idle()
                 .timeout(timeout)
                 .connect_timeout(config.connect_timeout)
-                .api_key(config.api_key.as_ref().map(|key| key.reveal().to_owned()));
+                .api_key(config.api_key.as_ref().map(|key| key.expose_secret().to_owned()));
             settings.set_pool_size(pool_size);
             settings.build().map_err(|error| InvalidServerConfig::Client(error.to_string()))
         };
         let (client, slow_client) =
             (client(config.timeout, config.pool_size)?, client(ServerConfig::LONG, 1)?);
-        let place = format!(
+        let server = format!(
             "{}{}",
             grpc.host_str().unwrap_or_default(),
             grpc.port_or_known_default().map(|port| format!(":{port}")).unwrap_or_default()
         );
-        let removals = Semaphore::new(MAX_REMOVALS);
-        let (fits, dims) = (OnceCell::new(), RwLock::default());
-        Ok(Self { config, http_url, place, client, slow_client, removals, fits, dims })
+        Ok(Self {
+            config,
+            http_url,
+            server,
+            client,
+            slow_client,
+            deletions: Semaphore::new(MAX_CONCURRENT_DELETIONS),
+            version_checked: OnceCell::new(),
+            dims: RwLock::default(),
+        })
     }
 
-    /// A call about a collection that ought to be answered at once.
+    /// Makes a call about a collection with the usual timeout.
     pub(super) async fn call<'a, T, F>(
         &'a self,
         collection: &CollectionName,
@@ -78,13 +86,13 @@ impl Client {
         F: Future<Output = Result<T, QdrantError>>,
     {
         self.check_version().await?;
-        self.within(self.config.timeout, call(&self.client))
+        within(self.config.timeout, call(&self.client))
             .await
             .map_err(|error| self.map_error(collection, error))
     }
 
-    /// A call that changes a whole collection: the server waits for what works on it.
-    pub(super) async fn change<'a, T, F>(
+    /// Makes a call that changes a whole collection; the server delays it while other operations use the collection.
+    pub(super) async fn change_collection<'a, T, F>(
         &'a self,
         collection: &CollectionName,
         call: impl FnOnce(&'a Qdrant) -> F,
@@ -92,10 +100,10 @@ impl Client {
     where
         F: Future<Output = Result<T, QdrantError>>,
     {
-        self.patient(self.config.timeout * CHANGE, collection, call).await
+        self.slow_call(self.config.timeout * CHANGE_FACTOR, collection, call).await
     }
 
-    /// A call that builds or copies something: [`ServerConfig::LONG`].
+    /// Makes a call that builds or copies something, with the timeout [`ServerConfig::LONG`].
     pub(super) async fn long_call<'a, T, F>(
         &'a self,
         collection: &CollectionName,
@@ -104,12 +112,12 @@ impl Client {
     where
         F: Future<Output = Result<T, QdrantError>>,
     {
-        self.patient(ServerConfig::LONG, collection, call).await
+        self.slow_call(ServerConfig::LONG, collection, call).await
     }
 
-    async fn patient<'a, T, F>(
+    async fn slow_call<'a, T, F>(
         &'a self,
-        deadline: Duration,
+        timeout: Duration,
         collection: &CollectionName,
         call: impl FnOnce(&'a Qdrant) -> F,
     ) -> Result<T, Error>
@@ -117,13 +125,11 @@ impl Client {
         F: Future<Output = Result<T, QdrantError>>,
     {
         self.check_version().await?;
-        self.within(deadline, call(&self.slow_client))
-            .await
-            .map_err(|error| self.map_error(collection, error))
+        within(timeout, call(&self.slow_client)).await.map_err(|error| self.map_error(collection, error))
     }
 
-    /// A removal. It waits until fewer than [`MAX_REMOVALS`] others are under way; its deadline begins then.
-    pub(super) async fn remove<'a, F>(
+    /// Makes a deletion. It waits while [`MAX_CONCURRENT_DELETIONS`] others run; its timeout starts after that.
+    pub(super) async fn delete<'a, F>(
         &'a self,
         collection: &CollectionName,
         call: impl FnOnce(&'a Qdrant) -> F,
@@ -131,12 +137,12 @@ impl Client {
     where
         F: Future<Output = Result<PointsOperationResponse, QdrantError>>,
     {
-        // It is never closed; were it, nothing would be held back.
-        let _turn = self.removals.acquire().await.ok();
+        // The semaphore is never closed.
+        let _permit = self.deletions.acquire().await.ok();
         self.write(collection, call).await
     }
 
-    /// A write, which has to be over when it is answered.
+    /// Makes a write, and checks that the server has applied it.
     pub(super) async fn write<'a, F>(
         &'a self,
         collection: &CollectionName,
@@ -148,17 +154,18 @@ impl Client {
         completed(self.call(collection, call).await?)
     }
 
-    /// What the server knows of a collection.
+    /// Returns the server's description of a collection.
     pub(super) async fn info(&self, collection: &CollectionName) -> Result<CollectionInfo, Error> {
         let found = self.call(collection, |qdrant| qdrant.collection_info(collection.as_str())).await?;
-        let info = found.result.ok_or_else(|| Error::Engine("it says nothing of a collection".to_owned()))?;
+        let info =
+            found.result.ok_or_else(|| Error::Engine("the response has no collection info".to_owned()))?;
         if let Some(dims) = dims(&info) {
-            self.seen().insert(collection.clone(), dims);
+            self.dims_mut().insert(collection.clone(), dims);
         }
         Ok(info)
     }
 
-    /// Whether the collection can hold the dense vectors.
+    /// Checks that the dense vectors have the collection's dimensions and are finite.
     pub(super) async fn check_dense(
         &self,
         collection: &CollectionName,
@@ -174,67 +181,66 @@ impl Client {
         Ok(())
     }
 
-    /// The dimensions of the collection's dense vectors.
+    /// Returns the dimensions of the collection's dense vectors.
     pub(super) async fn dims(&self, collection: &CollectionName) -> Result<usize, Error> {
-        let known = self.dims.read().unwrap_or_else(PoisonError::into_inner).get(collection).copied();
-        match known {
+        let cached = self.dims.read().unwrap_or_else(PoisonError::into_inner).get(collection).copied();
+        match cached {
             Some(dims) => Ok(dims),
             None => Ok(dims(&self.info(collection).await?).unwrap_or(0)),
         }
     }
 
-    /// Forgets what was seen of a collection.
-    pub(super) fn forget(&self, collection: &CollectionName) {
-        self.seen().remove(collection);
+    /// Removes a collection from the cache.
+    pub(super) fn invalidate(&self, collection: &CollectionName) {
+        self.dims_mut().remove(collection);
     }
 
-    /// Whether the server answers and is new enough.
+    /// Checks that the server responds and has a supported version.
     pub(super) async fn ping(&self) -> Result<(), Error> {
-        let health = self.within(self.config.timeout, self.client.health_check()).await;
-        let version = health.map_err(|error| error::from_qdrant(error, &self.place))?.version;
-        if is_older(&version, OLDEST) {
-            return Err(Error::Outdated { found: version.chars().take(40).collect(), needed: OLDEST });
+        let health = within(self.config.timeout, self.client.health_check()).await;
+        let version = health.map_err(|error| error::from_qdrant(error, &self.server))?.version;
+        if is_older(&version, MIN_VERSION) {
+            return Err(Error::Outdated { found: version.chars().take(40).collect(), needed: MIN_VERSION });
         }
         Ok(())
     }
 
     async fn check_version(&self) -> Result<(), Error> {
-        self.fits.get_or_try_init(|| self.ping()).await.map(|&()| ())
-    }
-
-    async fn within<T>(
-        &self,
-        deadline: Duration,
-        call: impl Future<Output = Result<T, QdrantError>>,
-    ) -> Result<T, Option<QdrantError>> {
-        match tokio::time::timeout(deadline, call).await {
-            Ok(outcome) => outcome.map_err(Some),
-            Err(_) => Err(None),
-        }
+        self.version_checked.get_or_try_init(|| self.ping()).await.map(|&()| ())
     }
 
     fn map_error(&self, collection: &CollectionName, error: Option<QdrantError>) -> Error {
-        let error = error::for_collection(collection, error, &self.place);
+        let error = error::for_collection(collection, error, &self.server);
         if matches!(error, Error::NoCollection(_) | Error::Vector { .. }) {
-            self.forget(collection);
+            self.invalidate(collection);
         }
         error
     }
 
-    fn seen(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<CollectionName, usize>> {
+    fn dims_mut(&self) -> RwLockWriteGuard<'_, HashMap<CollectionName, usize>> {
         self.dims.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Whether a write is done, and not only noted for later.
-pub(super) fn completed(response: PointsOperationResponse) -> Result<(), Error> {
-    match response.result.map(|result| result.status()) {
-        Some(UpdateStatus::Completed) => Ok(()),
-        status => Err(Error::Unavailable(format!("a write was not completed: {status:?}"))),
+async fn within<T>(
+    timeout: Duration,
+    call: impl Future<Output = Result<T, QdrantError>>,
+) -> Result<T, Option<QdrantError>> {
+    match tokio::time::timeout(timeout, call).await {
+        Ok(outcome) => outcome.map_err(Some),
+        Err(_) => Err(None),
     }
 }
 
-/// The dimensions of a collection's dense vectors.
+/// Checks that a write was applied, and not only acknowledged.
+pub(super) fn completed(response: PointsOperationResponse) -> Result<(), Error> {
+    match response.result.map(|result| result.status()) {
+        Some(UpdateStatus::Completed) => Ok(()),
+        status => Err(Error::Unavailable(format!("a write was not completed (status {status:?})"))),
+    }
+}
+
+/// Dimensions of a collection's dense vectors.
 fn dims(info: &CollectionInfo) -> Option<usize> {
     match info.config.as_ref()?.params.as_ref()?.vectors_config.as_ref()?.config.as_ref()? {
         vectors_config::Config::ParamsMap(vectors) => usize::try_from(vectors.map.get(DENSE)?.size).ok(),
@@ -242,7 +248,7 @@ fn dims(info: &CollectionInfo) -> Option<usize> {
     }
 }
 
-/// Whether a version is older than one of `major.minor`; not if it cannot be read.
+/// Whether a version is older than `major.minor`; false if it cannot be parsed.
 fn is_older(version: &str, than: &str) -> bool {
     let parts = |text: &str| {
         let mut numbers = text.trim_start_matches('v').splitn(3, '.').map(str::parse::<u64>);
@@ -256,12 +262,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_compare_by_number() {
+    fn versions_are_compared_numerically() {
         for old in ["1.15.5", "v1.9.0", "0.99.1", "1.15.0-dev"] {
-            assert!(is_older(old, OLDEST), "{old}");
+            assert!(is_older(old, MIN_VERSION), "{old}");
         }
         for new in ["1.16.0", "1.100.0-dev", "2.0.0", "dev", ""] {
-            assert!(!is_older(new, OLDEST), "{new}");
+            assert!(!is_older(new, MIN_VERSION), "{new}");
         }
     }
 }

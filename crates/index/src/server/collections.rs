@@ -33,7 +33,7 @@ pub(super) async fn ensure(client: &Client, wanted: &Collection) -> Result<Ensur
     }
     let request = schema::creation(wanted, client.config.quantization);
     let made = client
-        .change(&wanted.name, |qdrant| async {
+        .change_collection(&wanted.name, |qdrant| async {
             match qdrant.create_collection(request).await {
                 Err(error) if error::already_exists(&error) => Ok(false),
                 outcome => outcome.map(|_| true),
@@ -114,7 +114,7 @@ pub(super) async fn update_in_place(client: &Client, wanted: &Collection) -> Res
 
 async fn update(client: &Client, collection: &CollectionName, change: UpdateCollection) -> Result<(), Error> {
     let change = UpdateCollection { collection_name: collection.to_string(), ..change };
-    client.change(collection, |qdrant| qdrant.update_collection(change)).await.map(drop)
+    client.change_collection(collection, |qdrant| qdrant.update_collection(change)).await.map(drop)
 }
 
 pub(super) async fn identity(
@@ -151,8 +151,8 @@ async fn set_metadata(
 }
 
 pub(super) async fn drop_collection(client: &Client, collection: &CollectionName) -> Result<(), Error> {
-    client.forget(collection);
-    match client.change(collection, |qdrant| qdrant.delete_collection(collection.as_str())).await {
+    client.invalidate(collection);
+    match client.change_collection(collection, |qdrant| qdrant.delete_collection(collection.as_str())).await {
         Ok(_) | Err(Error::NoCollection(_)) => Ok(()),
         Err(error) => Err(error),
     }

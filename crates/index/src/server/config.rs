@@ -1,36 +1,42 @@
-use std::fmt;
 use std::time::Duration;
 
+use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString};
 use url::{Position, Url};
 
-/// How to reach a Qdrant server, and how to treat it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Connection to a Qdrant server.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct ServerConfig {
-    /// Where it takes gRPC: `http://host:6334`, or `https://` for TLS. Certificates are checked against the
-    /// system's, or those in the file that the environment's `SSL_CERT_FILE` names.
+    /// gRPC URL: `http://host:6334`, or `https://` for TLS. Certificates are verified against the system's roots, or
+    /// those in the file named by the environment variable `SSL_CERT_FILE`.
     pub url: String,
-    /// Where it takes HTTP, for snapshots; `None` for port 6333 of the same host.
+    /// HTTP URL, for snapshots; `None` for port 6333 of the same host.
     pub http_url: Option<String>,
-    /// What it wants to see before it answers.
-    pub api_key: Option<ApiKey>,
-    /// How long a call may take, its one repetition included. Those that change a whole collection get six times
-    /// that, and those that build or copy something [`LONG`](Self::LONG).
+    /// API key.
+    #[serde(skip_serializing)]
+    pub api_key: Option<SecretString>,
+    /// Timeout of a call, including its one retry. Calls that change a whole collection get six times as long, and
+    /// those that build or copy something [`LONG`](Self::LONG). Default: 10 s.
+    #[serde(with = "duration")]
     pub timeout: Duration,
-    /// How long connecting may take.
+    /// Timeout of connecting. Default: 5 s.
+    #[serde(with = "duration")]
     pub connect_timeout: Duration,
-    /// How many connections there are at most.
+    /// Maximum number of connections of one process. Default: 3.
     pub pool_size: usize,
-    /// How many points one request carries.
+    /// Points per upsert request. Default: 128.
     pub upsert_batch_size: usize,
-    /// How many requests of one upsert run side by side.
+    /// Concurrent requests of one upsert. Default: 2.
     pub max_concurrent_upserts: usize,
-    /// How dense vectors are kept in memory.
+    /// Compression of dense vectors in memory. Default: none.
     pub quantization: Quantization,
 }
 
 impl ServerConfig {
-    /// How long one call may take that builds or copies something: payload indexes, snapshots.
+    /// Timeout of one call that builds or copies something: payload indexes, snapshots.
     pub const LONG: Duration = Duration::from_secs(30 * 60);
 }
 
@@ -41,7 +47,7 @@ impl Default for ServerConfig {
             http_url: None,
             api_key: None,
             timeout: Duration::from_secs(10),
-            connect_timeout: Duration::from_secs(3),
+            connect_timeout: Duration::from_secs(5),
             pool_size: 3,
             upsert_batch_size: 128,
             max_concurrent_upserts: 2,
@@ -50,97 +56,76 @@ impl Default for ServerConfig {
     }
 }
 
-/// How dense vectors are kept in memory. Whatever is chosen, the vectors themselves are on disk, and the best by
-/// the smaller ones are compared anew by them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Compression of dense vectors in memory. The full vectors are on disk, and the best candidates are rescored with
+/// them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Display, EnumString, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Quantization {
-    /// As they are, as far as the system caches them.
+    /// None: full vectors, as far as the system caches them.
     #[default]
     None,
-    /// A byte a dimension.
+    /// One byte per dimension.
     Scalar,
-    /// A bit a dimension: for models of many dimensions.
+    /// One bit per dimension, for models with many dimensions.
     Binary,
 }
 
-/// A secret that no print shows.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ApiKey(String);
-
-impl ApiKey {
-    /// The key itself.
-    pub(super) fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<String> for ApiKey {
-    fn from(key: String) -> Self {
-        Self(key)
-    }
-}
-
-impl fmt::Debug for ApiKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ApiKey(..)")
-    }
-}
-
-/// A configuration that cannot work.
+/// Invalid [`ServerConfig`].
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidServerConfig {
-    /// Not an address. It is not repeated here, since it may hold a password.
-    #[error("the Qdrant server's address is no http:// or https:// URL with a host: {0}")]
+    /// Not a URL of the server. The text is omitted because it may contain a password.
+    #[error("the Qdrant server's URL must be http:// or https:// with a host: {0}")]
     Url(&'static str),
-    /// A password in the address would be shown with it.
-    #[error("the Qdrant server's address must not hold a user or password: set the API key instead")]
+    /// Credentials in the URL, which would appear in errors.
+    #[error("the Qdrant server's URL must not contain a user or password: set the API key instead")]
     Credentials,
-    /// A number that must not be what it is.
+    /// Number out of range.
     #[error("the Qdrant server's {0} must be at least 1 and at most {1}")]
     Number(&'static str, usize),
-    /// A key that cannot be sent.
-    #[error("the Qdrant server's API key has characters that cannot be sent")]
+    /// API key that cannot be sent in a header.
+    #[error("the Qdrant server's API key contains characters that cannot be sent")]
     ApiKey,
-    /// The client cannot be set up.
-    #[error("the client of the Qdrant server cannot be set up: {0}")]
+    /// The client could not be created.
+    #[error("cannot create the Qdrant client: {0}")]
     Client(String),
 }
 
-/// The largest batch: above it requests only grow.
-const MAX_BATCH: usize = 1_000;
+/// Larger batches only make requests larger.
+const MAX_BATCH_SIZE: usize = 1_000;
 
 impl ServerConfig {
-    /// Checks what can be checked without the server; the addresses for gRPC and HTTP.
-    pub(super) fn addresses(&self) -> Result<(Url, Url), InvalidServerConfig> {
-        for (name, value, most) in [
-            ("upsert_batch_size", self.upsert_batch_size, MAX_BATCH),
-            ("max_concurrent_upserts", self.max_concurrent_upserts, 64),
+    /// Validates what can be validated without the server, and returns the URLs for gRPC and HTTP.
+    pub(super) fn urls(&self) -> Result<(Url, Url), InvalidServerConfig> {
+        for (name, value, max) in [
             ("pool_size", self.pool_size, 64),
+            ("upsert_batch_size", self.upsert_batch_size, MAX_BATCH_SIZE),
+            ("max_concurrent_upserts", self.max_concurrent_upserts, 64),
         ] {
-            if !(1..=most).contains(&value) {
-                return Err(InvalidServerConfig::Number(name, most));
+            if !(1..=max).contains(&value) {
+                return Err(InvalidServerConfig::Number(name, max));
             }
         }
-        let sendable = |key: &ApiKey| key.0.bytes().all(|byte| (0x20..0x7f).contains(&byte));
-        if !self.api_key.as_ref().is_none_or(sendable) {
+        let is_sendable =
+            |key: &SecretString| key.expose_secret().bytes().all(|byte| (0x20..0x7f).contains(&byte));
+        if !self.api_key.as_ref().is_none_or(is_sendable) {
             return Err(InvalidServerConfig::ApiKey);
         }
-        let grpc = address(&self.url)?;
+        let grpc = parse_url(&self.url)?;
         let http = match &self.http_url {
-            Some(url) => address(url)?,
+            Some(url) => parse_url(url)?,
             None => {
-                let mut same = grpc.clone();
-                same.set_port(Some(6333)).map_err(|()| InvalidServerConfig::Url("it has no host"))?;
-                same
+                let mut same_host = grpc.clone();
+                same_host.set_port(Some(6333)).map_err(|()| InvalidServerConfig::Url("it has no host"))?;
+                same_host
             }
         };
         Ok((grpc, http))
     }
 }
 
-fn address(text: &str) -> Result<Url, InvalidServerConfig> {
-    let url = Url::parse(text).map_err(|_| InvalidServerConfig::Url("it cannot be read"))?;
+fn parse_url(text: &str) -> Result<Url, InvalidServerConfig> {
+    let url = Url::parse(text).map_err(|_| InvalidServerConfig::Url("it is not a URL"))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(InvalidServerConfig::Url("it has another scheme"));
     }
@@ -162,39 +147,49 @@ mod tests {
     }
 
     #[test]
-    fn http_is_next_to_grpc_unless_it_is_named() {
-        let (grpc, http) = config("https://qdrant.example.org:6334").addresses().unwrap();
+    fn http_url_defaults_to_port_6333_of_the_grpc_host() {
+        let (grpc, http) = config("https://qdrant.example.org:6334").urls().unwrap();
         assert_eq!(
             (grpc.as_str(), http.as_str()),
             ("https://qdrant.example.org:6334/", "https://qdrant.example.org:6333/")
         );
-        let named = ServerConfig { http_url: Some("http://other/qdrant".to_owned()), ..config("http://a") };
-        assert_eq!(named.addresses().unwrap().1.as_str(), "http://other/qdrant");
+        let explicit =
+            ServerConfig { http_url: Some("http://other/qdrant".to_owned()), ..config("http://a") };
+        assert_eq!(explicit.urls().unwrap().1.as_str(), "http://other/qdrant");
     }
 
     #[test]
-    fn what_cannot_work_is_refused_before_anything_is_sent() {
+    fn invalid_configurations_are_rejected_before_connecting() {
         for url in ["", "qdrant:6334", "redis://a", "http://", "http://a?b"] {
-            assert!(matches!(config(url).addresses(), Err(InvalidServerConfig::Url(_))), "{url:?}");
+            assert!(matches!(config(url).urls(), Err(InvalidServerConfig::Url(_))), "{url:?}");
         }
-        assert!(matches!(config("http://me@a").addresses(), Err(InvalidServerConfig::Credentials)));
-        for broken in [
+        assert!(matches!(config("http://me@a").urls(), Err(InvalidServerConfig::Credentials)));
+        for invalid in [
             ServerConfig { upsert_batch_size: 0, ..ServerConfig::default() },
             ServerConfig { max_concurrent_upserts: 0, ..ServerConfig::default() },
             ServerConfig { pool_size: 1_000, ..ServerConfig::default() },
         ] {
-            assert!(matches!(broken.addresses(), Err(InvalidServerConfig::Number(..))), "{broken:?}");
+            assert!(matches!(invalid.urls(), Err(InvalidServerConfig::Number(..))), "{invalid:?}");
         }
-        let key = ServerConfig { api_key: Some("a\nb".to_owned().into()), ..ServerConfig::default() };
-        assert!(matches!(key.addresses(), Err(InvalidServerConfig::ApiKey)));
+        let key = ServerConfig { api_key: Some("a\nb".into()), ..ServerConfig::default() };
+        assert!(matches!(key.urls(), Err(InvalidServerConfig::ApiKey)));
     }
 
     #[test]
-    fn no_print_shows_a_secret() {
-        let keyed =
-            ServerConfig { api_key: Some("hunter2".to_owned().into()), ..config("http://a:hunter2@b") };
-        assert!(!format!("{:?}", keyed.api_key).contains("hunter2"));
-        let refused = keyed.addresses().unwrap_err();
-        assert!(!format!("{refused} {refused:?}").contains("hunter2"));
+    fn debug_output_contains_no_secret() {
+        let keyed = ServerConfig { api_key: Some("hunter2".into()), ..config("http://a") };
+        assert!(!format!("{keyed:?}").contains("hunter2"));
+        assert!(!serde_json::to_string(&keyed).unwrap().contains("hunter2"));
+        let rejected = config("http://a:hunter2@b").urls().unwrap_err();
+        assert!(!format!("{rejected} {rejected:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn missing_keys_get_defaults_and_unknown_keys_are_rejected() {
+        let config: ServerConfig =
+            serde_json::from_str(r#"{"pool_size": 5, "timeout": "1m", "api_key": "k"}"#).unwrap();
+        assert_eq!((config.pool_size, config.timeout), (5, Duration::from_secs(60)));
+        assert_eq!(config.upsert_batch_size, ServerConfig::default().upsert_batch_size);
+        assert!(serde_json::from_str::<ServerConfig>(r#"{"poolsize": 5}"#).is_err());
     }
 }

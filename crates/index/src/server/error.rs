@@ -1,90 +1,92 @@
-//! What the server and the way to it say when something fails, as our errors.
+//! Maps errors of the server and of the connection to [`Error`].
+
+use std::error::Error as StdError;
 
 use qdrant_client::QdrantError;
 use tonic::{Code, Status};
 
 use crate::{CollectionName, Error};
 
-/// How much of a message is passed on.
-const MESSAGE_CHARS: usize = 300;
+/// Length at which server messages are truncated.
+const MAX_MESSAGE_CHARS: usize = 300;
 
-/// A failed call about a collection; `None` if its time was up.
-pub(super) fn for_collection(collection: &CollectionName, error: Option<QdrantError>, place: &str) -> Error {
+/// Maps a failed call about a collection; `None` is a timeout.
+pub(super) fn for_collection(collection: &CollectionName, error: Option<QdrantError>, server: &str) -> Error {
     match &error {
         Some(QdrantError::ResponseError { status }) => match status.code() {
             Code::NotFound => Error::NoCollection(collection.clone()),
             Code::InvalidArgument => match wrong_dimensions(status.message()) {
                 Some((expected, given)) => Error::Vector { expected, given },
-                None => from_qdrant(error, place),
+                None => from_qdrant(error, server),
             },
-            _ => from_qdrant(error, place),
+            _ => from_qdrant(error, server),
         },
-        _ => from_qdrant(error, place),
+        _ => from_qdrant(error, server),
     }
 }
 
-/// A failed call; `None` if its time was up. `place` is where the server is.
-pub(super) fn from_qdrant(error: Option<QdrantError>, place: &str) -> Error {
+/// Maps a failed call; `None` is a timeout. `server` is its host and port.
+pub(super) fn from_qdrant(error: Option<QdrantError>, server: &str) -> Error {
     match error {
-        None => Error::Unavailable(format!("{place} does not answer in time")),
-        Some(QdrantError::ResponseError { status }) => from_grpc_status(&status, place),
+        None => Error::Unavailable(format!("{server} did not respond in time")),
+        Some(QdrantError::ResponseError { status }) => from_grpc_status(&status, server),
         Some(QdrantError::ResourceExhaustedError { retry_after_seconds, .. }) => {
-            Error::Unavailable(format!("{place} asks to wait for {retry_after_seconds} s"))
+            Error::Unavailable(format!("{server} asks to retry after {retry_after_seconds} s"))
         }
-        Some(QdrantError::Io(error)) => Error::Unavailable(format!("{place}: {error}")),
-        Some(error) => Error::Engine(cut(&error.to_string())),
+        Some(QdrantError::Io(error)) => Error::Unavailable(format!("{server}: {error}")),
+        Some(error) => Error::Engine(truncate(&error.to_string())),
     }
 }
 
-fn from_grpc_status(status: &Status, place: &str) -> Error {
+fn from_grpc_status(status: &Status, server: &str) -> Error {
     let message = status.message();
-    if is_full(message) {
-        return Error::Full(cut(message));
+    if is_disk_full(message) {
+        return Error::Full(truncate(message));
     }
     match status.code() {
-        // The client's own, whose message names the address.
+        // From the client.
         Code::Internal if message.starts_with("Failed to connect") => {
-            Error::Unavailable(format!("no connection to {place}"))
+            Error::Unavailable(format!("cannot connect to {server}"))
         }
-        // The server says so of what it did not expect; everything else is from the connection.
-        Code::Internal if message.starts_with("Service internal error") => Error::Engine(cut(message)),
-        Code::Internal | Code::Unknown => Error::Unavailable(format!("{place}: {}", cut(message))),
+        // From the server; all other internal errors are the connection's.
+        Code::Internal if message.starts_with("Service internal error") => Error::Engine(truncate(message)),
+        Code::Internal | Code::Unknown => Error::Unavailable(format!("{server}: {}", truncate(message))),
         Code::Cancelled | Code::DeadlineExceeded => {
-            Error::Unavailable(format!("{place} does not answer in time"))
+            Error::Unavailable(format!("{server} did not respond in time"))
         }
         Code::Unavailable | Code::Aborted | Code::ResourceExhausted | Code::FailedPrecondition => {
-            Error::Unavailable(format!("{place}: {}", cut(message)))
+            Error::Unavailable(format!("{server}: {}", truncate(message)))
         }
-        Code::Unauthenticated => Error::Unavailable(format!("{place} does not accept the API key")),
-        _ => Error::Engine(cut(message)),
+        Code::Unauthenticated => Error::Unavailable(format!("{server} rejected the API key")),
+        _ => Error::Engine(truncate(message)),
     }
 }
 
-/// A refused request over HTTP.
-pub(super) fn from_http_status(status: u16, message: &str, place: &str) -> Error {
+/// Maps an HTTP error response.
+pub(super) fn from_http_status(status: u16, message: &str, server: &str) -> Error {
     match status {
-        _ if is_full(message) => Error::Full(cut(message)),
-        401 => Error::Unavailable(format!("{place} does not accept the API key")),
-        408 | 429 | 502..=504 => Error::Unavailable(format!("{place} answers {status}")),
-        _ => Error::Engine(format!("{place} answers {status}: {}", cut(message))),
+        _ if is_disk_full(message) => Error::Full(truncate(message)),
+        401 => Error::Unavailable(format!("{server} rejected the API key")),
+        408 | 429 | 502..=504 => Error::Unavailable(format!("{server} responded with status {status}")),
+        _ => Error::Engine(format!("{server} responded with status {status}: {}", truncate(message))),
     }
 }
 
-/// Whether a message tells of a disk without room. The server has no code for it.
-fn is_full(message: &str) -> bool {
+/// Whether a message reports a full disk. The server has no status code for it.
+fn is_disk_full(message: &str) -> bool {
     let message = message.to_ascii_lowercase();
     ["no space left", "disk space", "disk usage is at", "disk quota"]
         .iter()
-        .any(|sign| message.contains(sign))
+        .any(|text| message.contains(text))
 }
 
-/// Whether the server refused to make what is there.
+/// Whether the server refused to create something because it exists.
 pub(super) fn already_exists(error: &QdrantError) -> bool {
     matches!(error, QdrantError::ResponseError { status }
         if status.code() == Code::AlreadyExists || status.message().contains("already exists"))
 }
 
-/// The dimensions expected and given, from the server's message.
+/// Parses the expected and given dimensions from the server's message.
 fn wrong_dimensions(message: &str) -> Option<(usize, usize)> {
     let (_, rest) = message.split_once("expected dim: ")?;
     let (expected, rest) = rest.split_once(", got ")?;
@@ -92,21 +94,33 @@ fn wrong_dimensions(message: &str) -> Option<(usize, usize)> {
     Some((expected.parse().ok()?, given.parse().ok()?))
 }
 
-fn cut(message: &str) -> String {
-    message.chars().take(MESSAGE_CHARS).collect()
+/// Joins an error with its sources.
+pub(super) fn error_chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+fn truncate(message: &str) -> String {
+    message.chars().take(MAX_MESSAGE_CHARS).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn map_error(code: Code, message: &str) -> Error {
+    fn map(code: Code, message: &str) -> Error {
         let status = Status::new(code, message);
-        about(&"c".parse().unwrap(), Some(QdrantError::ResponseError { status }), "host:6334")
+        for_collection(&"c".parse().unwrap(), Some(QdrantError::ResponseError { status }), "host:6334")
     }
 
     #[test]
-    fn what_is_away_is_told_from_what_is_wrong() {
+    fn unavailable_servers_are_distinguished_from_failed_calls() {
         for code in [
             Code::Unavailable,
             Code::DeadlineExceeded,
@@ -117,36 +131,34 @@ mod tests {
             Code::FailedPrecondition,
             Code::Unknown,
         ] {
-            assert!(map_error(code, "something").is_unavailable(), "{code:?}");
+            assert!(map(code, "something").is_unavailable(), "{code:?}");
         }
-        assert!(
-            map_error(Code::Internal, "Failed to connect to http://host:6334/: refused").is_unavailable()
-        );
-        assert!(map_error(Code::Internal, "h2 protocol error: error reading a body").is_unavailable());
-        assert!(matches!(map_error(Code::Internal, "Service internal error: it broke"), Error::Engine(_)));
-        assert!(matches!(map_error(Code::InvalidArgument, "Wrong input: no such field"), Error::Engine(_)));
-        assert!(matches!(map_error(Code::PermissionDenied, "Forbidden: not so"), Error::Engine(_)));
+        assert!(map(Code::Internal, "Failed to connect to http://host:6334/: refused").is_unavailable());
+        assert!(map(Code::Internal, "h2 protocol error: error reading a body").is_unavailable());
+        assert!(matches!(map(Code::Internal, "Service internal error: it broke"), Error::Engine(_)));
+        assert!(matches!(map(Code::InvalidArgument, "Wrong input: no such field"), Error::Engine(_)));
+        assert!(matches!(map(Code::PermissionDenied, "Forbidden: not so"), Error::Engine(_)));
         assert!(matches!(
-            map_error(Code::NotFound, "Not found: Collection `c` doesn't exist!"),
+            map(Code::NotFound, "Not found: Collection `c` doesn't exist!"),
             Error::NoCollection(_)
         ));
     }
 
     #[test]
-    fn a_full_disk_is_named_and_away() {
+    fn full_disks_count_as_unavailable() {
         for message in [
             "Service internal error: No space left on device: WAL buffer size exceeds available disk space",
             "Service internal error: No space left on device (os error 28)",
             "Forbidden: Disk usage is at 97% of total capacity, exceeding the configured limit of 95%",
         ] {
-            let error = map_error(Code::Internal, message);
+            let error = map(Code::Internal, message);
             assert!(matches!(error, Error::Full(_)) && error.is_unavailable(), "{error:?}");
         }
     }
 
     #[test]
-    fn wrong_dimensions_are_told_with_both_numbers() {
+    fn wrong_dimensions_are_reported_with_both_numbers() {
         let message = "Wrong input: Vector dimension error: expected dim: 4, got 3";
-        assert!(matches!(map_error(Code::InvalidArgument, message), Error::Vector { expected: 4, given: 3 }));
+        assert!(matches!(map(Code::InvalidArgument, message), Error::Vector { expected: 4, given: 3 }));
     }
 }

@@ -1,160 +1,115 @@
-//! Files to and from the server, a piece at a time.
-//!
-//! A client of its own, rather than reqwest: with TLS switched on, every reqwest client of the program, even that
-//! of a Unix socket, panics unless somebody has chosen a TLS provider for the whole process.
+//! Snapshot files over HTTP, streamed in both directions.
 
-use std::convert::Infallible;
 use std::future::Future;
-use std::io;
-use std::iter;
-use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use futures::{Stream, StreamExt, TryStreamExt, stream};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
-use http::{Request, StatusCode};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyDataStream, BodyExt, Empty, Limited, StreamBody};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use rustls::crypto::ring;
-use rustls::{ClientConfig, RootCertStore};
+use bytes::Bytes;
+use futures::{Stream, TryStreamExt};
+use reqwest::header::{HeaderMap, HeaderValue};
+use reqwest::multipart::{Form, Part};
+use reqwest::{RequestBuilder, Response, StatusCode, redirect};
+use secrecy::ExposeSecret;
 use tokio::fs::File;
-use tokio::io::AsyncReadExt;
 use url::Url;
 
+use super::ServerConfig;
 use super::client::Client;
-use super::{ServerConfig, error};
+use super::error::{self, error_chain};
 use crate::{CollectionName, Error};
 
-/// How much of a file is held in memory.
-const PIECE: usize = 256 * 1024;
+/// Slowest transfer rate that a large file is allowed, in bytes per second.
+const MIN_BYTES_PER_SECOND: u64 = 1024 * 1024;
 
-/// The slowest connection that a large file is sent over, in bytes a second.
-const SLOWEST: u64 = 1024 * 1024;
-
-/// How much of a refusal is read.
-const REFUSAL: usize = 64 * 1024;
-
-type Body = UnsyncBoxBody<Bytes, io::Error>;
+/// How much of an error response is read.
+const MAX_ERROR_BYTES: usize = 64 * 1024;
 
 pub(super) struct Http<'a> {
     client: &'a Client,
-    http: legacy::Client<HttpsConnector<HttpConnector>, Body>,
-    api_key: Option<HeaderValue>,
-    /// What a file of so many bytes takes at most.
-    time: Duration,
+    http: reqwest::Client,
+    timeout: Duration,
 }
 
 impl<'a> Http<'a> {
-    /// A client for one file.
+    /// Creates a client for the transfer of one file.
     pub(super) fn for_file(client: &'a Client, bytes: u64) -> Result<Self, Error> {
-        let failed = |what: &str| Error::Engine(format!("the client for snapshots cannot be set up: {what}"));
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(client.config.connect_timeout));
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls().map_err(|error| failed(&error.to_string()))?)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
-        let api_key = client.config.api_key.as_ref().map(|key| {
-            let mut value = HeaderValue::try_from(key.reveal())?;
+        let failed =
+            |why: String| Error::Engine(format!("cannot create the HTTP client for snapshots: {why}"));
+        let mut headers = HeaderMap::new();
+        if let Some(key) = &client.config.api_key {
+            let mut value = HeaderValue::try_from(key.expose_secret())
+                .map_err(|_| failed("the API key contains characters that cannot be sent".to_owned()))?;
             value.set_sensitive(true);
-            Ok::<_, http::header::InvalidHeaderValue>(value)
-        });
+            headers.insert("api-key", value);
+        }
+        let http = reqwest::Client::builder()
+            .connect_timeout(client.config.connect_timeout)
+            .default_headers(headers)
+            // As over gRPC.
+            .no_proxy()
+            .redirect(redirect::Policy::none())
+            .build()
+            .map_err(|error| failed(error_chain(&error)))?;
         Ok(Self {
             client,
-            http: legacy::Client::builder(TokioExecutor::new()).build(connector),
-            api_key: api_key
-                .transpose()
-                .map_err(|_| failed("the API key has characters that cannot be sent"))?,
-            time: ServerConfig::LONG + Duration::from_secs(bytes / SLOWEST),
+            http,
+            timeout: ServerConfig::LONG + Duration::from_secs(bytes / MIN_BYTES_PER_SECOND),
         })
     }
 
-    /// A file, piece by piece. The deadline for all of it is with whoever reads it: [`within`](Self::within).
+    /// Starts a download. The caller applies the timeout to all of it with [`within`](Self::within).
     pub(super) async fn download(
         &self,
         collection: &CollectionName,
         name: &str,
     ) -> Result<impl Stream<Item = Result<Bytes, Error>> + use<'a>, Error> {
-        let request = Request::get(self.address(collection, &["snapshots", name])?.as_str());
-        let body = self.send(collection, request, nothing()).await?;
+        let url = self.url(collection, &["snapshots", name])?;
+        let response = self.send(collection, self.http.get(url)).await?;
         let client = self.client;
-        Ok(BodyDataStream::new(body).map_err(move |error| away(client, &error)))
+        Ok(response.bytes_stream().map_err(move |error| unavailable(client, error)))
     }
 
-    /// Sends a file as a form's field and waits until the server has made the collection of it.
+    /// Uploads a file and waits until the server has restored the collection from it.
     pub(super) async fn upload(
         &self,
         collection: &CollectionName,
-        name: &str,
+        name: String,
         file: File,
         bytes: u64,
         sha256: &str,
     ) -> Result<(), Error> {
-        let mut url = self.address(collection, &["snapshots", "upload"])?;
+        let mut url = self.url(collection, &["snapshots", "upload"])?;
         url.query_pairs_mut().extend_pairs([
             ("wait", "true"),
             ("priority", "snapshot"),
             ("checksum", sha256),
         ]);
-        let boundary = uuid::Uuid::new_v4().simple();
-        let before = format!(
-            "--{boundary}\r\nContent-Disposition: form-data; name=\"snapshot\"; filename=\"{name}\"\r\n\
-             Content-Type: application/octet-stream\r\n\r\n"
-        );
-        let after = format!("\r\n--{boundary}--\r\n");
-        let request = Request::post(url.as_str())
-            .header(CONTENT_TYPE, format!("multipart/form-data; boundary={boundary}"))
-            .header(CONTENT_LENGTH, before.len() as u64 + bytes + after.len() as u64);
-        let text = |text: String| stream::iter([Ok(Bytes::from(text))]);
-        let pieces = text(before).chain(pieces(file)).chain(text(after));
-        let body = StreamBody::new(pieces.map_ok(http_body::Frame::data)).boxed_unsync();
-        self.within(self.send(collection, request, body)).await.map(drop)
+        let snapshot = Part::stream_with_length(file, bytes).file_name(name);
+        let request = self.http.post(url).multipart(Form::new().part("snapshot", snapshot));
+        self.within(self.send(collection, request)).await.map(drop)
     }
 
-    /// Ends what takes longer than a file may.
+    /// Applies the file's timeout to a transfer.
     pub(super) async fn within<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        let late = || Error::Unavailable(format!("a snapshot is not over in {:?}", self.time));
-        tokio::time::timeout(self.time, work).await.unwrap_or_else(|_| Err(late()))
+        let late = || Error::Unavailable(format!("a snapshot was not transferred within {:?}", self.timeout));
+        tokio::time::timeout(self.timeout, work).await.unwrap_or_else(|_| Err(late()))
     }
 
-    async fn send(
-        &self,
-        collection: &CollectionName,
-        mut request: http::request::Builder,
-        body: Body,
-    ) -> Result<hyper::body::Incoming, Error> {
-        if let Some(key) = &self.api_key {
-            request = request.header("api-key", key);
-        }
-        let request = request.body(body).map_err(|error| Error::Engine(error.to_string()))?;
-        let response = self.http.request(request).await.map_err(|error| away(self.client, &error))?;
-        let (head, body) = response.into_parts();
-        match head.status {
-            status if status.is_success() => Ok(body),
+    async fn send(&self, collection: &CollectionName, request: RequestBuilder) -> Result<Response, Error> {
+        let response = request.send().await.map_err(|error| unavailable(self.client, error))?;
+        match response.status() {
+            status if status.is_success() => Ok(response),
             StatusCode::NOT_FOUND => Err(Error::NoCollection(collection.clone())),
             status => {
-                let refusal = Limited::new(body, REFUSAL).collect().await.map(|text| text.to_bytes());
-                let text = refusal.unwrap_or_default();
-                Err(error::from_http_status(
-                    status.as_u16(),
-                    &String::from_utf8_lossy(&text),
-                    host(self.client),
-                ))
+                let message = error_body(response).await;
+                Err(error::from_http_status(status.as_u16(), &message, host(self.client)))
             }
         }
     }
 
-    fn address(&self, collection: &CollectionName, path: &[&str]) -> Result<Url, Error> {
+    fn url(&self, collection: &CollectionName, path: &[&str]) -> Result<Url, Error> {
         let mut url = self.client.http_url.clone();
         url.path_segments_mut()
-            .map_err(|()| Error::Engine("the server's address takes no path".to_owned()))?
+            .map_err(|()| Error::Engine("the server's URL cannot have a path".to_owned()))?
             .pop_if_empty()
             .extend(["collections", collection.as_str()])
             .extend(path);
@@ -162,31 +117,22 @@ impl<'a> Http<'a> {
     }
 }
 
-fn pieces(file: File) -> impl Stream<Item = io::Result<Bytes>> {
-    stream::try_unfold(file, |mut file| async {
-        let mut piece = BytesMut::with_capacity(PIECE);
-        let read = file.read_buf(&mut piece).await?;
-        Ok((read > 0).then(|| (piece.freeze(), file)))
-    })
+/// Reads the beginning of an error response.
+async fn error_body(mut response: Response) -> String {
+    let mut body = Vec::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        body.extend_from_slice(&chunk);
+        if body.len() > MAX_ERROR_BYTES {
+            break;
+        }
+    }
+    body.truncate(MAX_ERROR_BYTES);
+    String::from_utf8_lossy(&body).into_owned()
 }
 
-fn nothing() -> Body {
-    Empty::new().map_err(|never: Infallible| match never {}).boxed_unsync()
-}
-
-/// The system's certificates, as on the way by gRPC.
-fn tls() -> Result<ClientConfig, rustls::Error> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
-}
-
-fn away(client: &Client, error: &(dyn std::error::Error + 'static)) -> Error {
-    let reasons: Vec<_> =
-        iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect();
-    Error::Unavailable(format!("snapshots over HTTP from {}: {}", host(client), reasons.join(": ")))
+fn unavailable(client: &Client, error: reqwest::Error) -> Error {
+    let reason = error_chain(&error.without_url());
+    Error::Unavailable(format!("snapshots over HTTP from {}: {reason}", host(client)))
 }
 
 fn host(client: &Client) -> &str {

@@ -23,7 +23,7 @@ use crate::{
     PointHeader, PointSelector, Query, Scope, VectorIndex,
 };
 use client::Client;
-pub use config::{ApiKey, InvalidServerConfig, Quantization, ServerConfig};
+pub use config::{InvalidServerConfig, Quantization, ServerConfig};
 
 /// A [`VectorIndex`] on a Qdrant server, version 1.16 or later.
 ///

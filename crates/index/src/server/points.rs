@@ -94,7 +94,7 @@ async fn delete(client: &Client, collection: &CollectionName, filter: Filter) ->
         ordering: Some(one_after_another()),
         ..DeletePoints::default()
     };
-    client.remove(collection, |qdrant| qdrant.delete_points(request)).await
+    client.delete(collection, |qdrant| qdrant.delete_points(request)).await
 }
 
 pub(super) async fn scroll(

@@ -72,11 +72,11 @@ pub(super) async fn restore(client: &Client, wanted: &Collection, folder: &Path)
     // A name of its own, so that what the server keeps of it can be deleted.
     let name = format!("guildex-{}.snapshot", uuid::Uuid::new_v4());
     let http = Http::for_file(client, bytes)?;
-    let sent = http.upload(&wanted.name, &name, file, bytes, &manifest.sha256).await;
+    let sent = http.upload(&wanted.name, name.clone(), file, bytes, &manifest.sha256).await;
     tidy(client, &wanted.name, &name).await;
     sent?;
 
-    client.forget(&wanted.name);
+    client.invalidate(&wanted.name);
     // A snapshot brings the settings of its time with it, and whose it was then: nobody's until somebody says so.
     collections::ensure(client, wanted).await?;
     collections::clear_identity(client, &wanted.name).await
@@ -117,7 +117,7 @@ async fn download(
 async fn tidy(client: &Client, collection: &CollectionName, name: &str) {
     let request =
         DeleteSnapshotRequest { collection_name: collection.to_string(), snapshot_name: name.to_owned() };
-    let deleted = client.change(collection, |qdrant| qdrant.delete_snapshot(request)).await;
+    let deleted = client.change_collection(collection, |qdrant| qdrant.delete_snapshot(request)).await;
     if let Err(error) = deleted {
         tracing::debug!(%collection, snapshot = name, %error, "a snapshot is not on the server to delete");
     }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use guildex_consistency::adopt::{collection_of, verify};
 use guildex_consistency::verify::Request;
-use guildex_index::{VectorIndex, Which};
+use guildex_index::{PointSelector, VectorIndex};
 use guildex_store::models::{self, IndexModel, ModelState};
 use guildex_types::GuildId;
 use sqlx::PgPool;
@@ -57,7 +57,7 @@ async fn server(app: &App, pool: Option<&PgPool>) -> Vec<Check> {
     let (answers, index) = Check::with("index", LIMIT, advice, async {
         let place = app.config().index.server_url()?.to_string();
         let index: Arc<dyn VectorIndex> = Arc::new(app.server()?);
-        index.collections().ping().await?;
+        index.ping().await?;
         Ok((Finding::fine(format!("the Qdrant server at {place} answers and is new enough")), index))
     })
     .await;
@@ -91,8 +91,8 @@ async fn collection(app: &App, pool: &PgPool, index: &dyn VectorIndex, model: &I
     Check::run(format!("collection {}", model.slug), LIMIT, advice, async {
         let wanted = collection_of(base, model)?;
         let name = verify(&app.ingest(pool.clone()), index, base, model).await?;
-        index.marks(&name, nobody()?, Which::After(None, 1)).await.context("it cannot be read")?;
-        let differences = index.collections().differences(&wanted).await?;
+        index.headers(&name, nobody()?, PointSelector::After(None, 1)).await.context("it cannot be read")?;
+        let differences = index.differences(&wanted).await?;
         if let Some(fatal) = differences.iter().find(|difference| difference.fatal) {
             anyhow::bail!("{fatal}");
         }

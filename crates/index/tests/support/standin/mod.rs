@@ -84,6 +84,8 @@ impl StandIn {
     }
 
     async fn behind(tls: Option<TlsAcceptor>) -> Self {
+        // Fails if another test of the process was first.
+        let _ = ring::default_provider().install_default();
         let state = State { memory: Arc::default(), faults: Faults::default() };
         let mut tasks = JoinSet::new();
 
