@@ -1,4 +1,4 @@
-//! What is left when all is quiet, against what ought to be.
+//! Checks after the run: acknowledged changes against Postgres, and Postgres against the index.
 
 use std::collections::HashMap;
 
@@ -9,8 +9,8 @@ use crate::report::Report;
 use crate::traffic::Said;
 use crate::world::World;
 
-/// Every acknowledged change of a guild against Postgres.
-pub async fn truth(
+/// Compares the acknowledged changes of a guild with Postgres.
+pub async fn messages(
     world: &World,
     guild: GuildId,
     said: &HashMap<MessageId, Said>,
@@ -34,11 +34,11 @@ pub async fn truth(
     Ok(())
 }
 
-/// The ledger, and the index against Postgres.
-pub async fn ledger(world: &World, report: &mut Report) -> anyhow::Result<()> {
+/// Checks that no job is dead and no session is left unindexed.
+pub async fn jobs(world: &World, report: &mut Report) -> anyhow::Result<()> {
     report.jobs = world.number("SELECT count(*) FROM jobs").await?;
     report.jobs_dead = world.number("SELECT count(*) FROM jobs WHERE state = 'dead'").await?;
-    // Nothing is left to do, so whatever is not in step has lost its job.
+    // No job is left, so a session that is not up to date has lost its job.
     report.jobs_lost = world
         .number(
             "SELECT count(*) FROM sessions s LEFT JOIN indexed_sessions i ON i.session_id = s.id
@@ -49,7 +49,7 @@ pub async fn ledger(world: &World, report: &mut Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The index against Postgres, as the program itself compares them.
+/// Compares the index with Postgres by `guildex verify`.
 pub async fn index(world: &World, report: &mut Report) -> anyhow::Result<()> {
     let verified = world.fleet.lock().await.setting().json(&["verify", "--json"])?;
     let found: verify::Report = serde_json::from_value(verified.clone())?;
@@ -59,7 +59,7 @@ pub async fn index(world: &World, report: &mut Report) -> anyhow::Result<()> {
                 Kind::Missing | Kind::Stale | Kind::WrongHash => &mut report.stale,
                 Kind::Orphaned => &mut report.ghosts,
                 Kind::WrongGuild => &mut report.foreign,
-                // A second point for a chunk lies where none ought to.
+                // A second point of the same chunk is orphaned.
                 Kind::Misplaced => &mut report.duplicates,
             };
             *column += usize::try_from(found.count)?;

@@ -1,4 +1,4 @@
-//! What goes wrong, for how long, and how it is put right.
+//! Faults: how each is injected, for how long, and how it is ended.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::servers::Server;
 use crate::standin::Fault as Answer;
 use crate::world::World;
 
-/// A fault. Those of the index need a server that does as it is told.
+/// A fault. Those of the index need the stand-in server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
     ProcessKilled,
@@ -52,7 +52,7 @@ const EVERYWHERE: [Fault; 12] = [
 const AT_THE_INDEX: [Fault; 5] =
     [Fault::IndexAway, Fault::IndexCut, Fault::IndexSlow, Fault::IndexFull, Fault::IndexBusy];
 
-/// The calls that change or read points.
+/// Calls that read or write points.
 const CALLS: [&str; 7] = ["upsert", "delete", "scroll", "count", "query_batch", "facet", "get"];
 
 impl fmt::Display for Fault {
@@ -80,13 +80,13 @@ impl fmt::Display for Fault {
 }
 
 impl Fault {
-    /// The names of all that can happen here.
+    /// Names of all faults of this environment.
     pub fn names(world: &World) -> String {
         let names: Vec<String> = Self::all(world).iter().map(ToString::to_string).collect();
         names.join(", ")
     }
 
-    /// All that can happen here.
+    /// All faults of this environment.
     pub fn all(world: &World) -> Vec<Self> {
         let mut all = EVERYWHERE.to_vec();
         if world.stand_in.is_some() {
@@ -95,8 +95,8 @@ impl Fault {
         all
     }
 
-    /// Lets it happen, and puts it right after a while.
-    pub async fn strike(self, world: &World, random: &mut StdRng) -> anyhow::Result<()> {
+    /// Injects the fault, and ends it after a while.
+    pub async fn inject(self, world: &World, random: &mut StdRng) -> anyhow::Result<()> {
         let a_while = Duration::from_millis(random.random_range(1_000..6_000));
         match self {
             Self::ProcessKilled => {
@@ -111,7 +111,7 @@ impl Fault {
                 }
             }
             Self::ProcessFrozen => {
-                // Half of the time past its lease, so that another does its jobs.
+                // In half of the cases longer than its lease, so that another worker takes its jobs.
                 let longer = if random.random_bool(0.5) { world.lease + a_while } else { a_while };
                 let member = random.random_range(0..world.fleet.lock().await.size());
                 world.fleet.lock().await.signal(member, "STOP")?;
@@ -178,7 +178,7 @@ async fn answer(world: &World, answer: Answer, a_while: Duration) {
     for call in CALLS {
         stand_in.faults.always(call, Answer::None);
     }
-    // What hangs would hang for as long as its caller waits.
+    // Pending calls would otherwise hang until their callers time out.
     stand_in.faults.cut();
 }
 

@@ -1,4 +1,4 @@
-//! The program's processes, and whoever starts them again when they die.
+//! The program's processes, and a supervisor that restarts them.
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -9,10 +9,10 @@ use anyhow::{Context, ensure};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-/// How long a process may take to stop in good order.
+/// Longest graceful shutdown.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What the processes have in common.
+/// Settings that all processes share.
 pub struct Setting {
     pub folder: PathBuf,
     pub database_url: String,
@@ -20,7 +20,7 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// The program, to be run on this setting.
+    /// Command that runs the program with these settings.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let inherited = |name: &str| !name.starts_with("GUILDEX_") || name == "GUILDEX_MODEL_DIR";
         let mut command = Command::new(env!("CARGO_BIN_EXE_guildex"));
@@ -36,7 +36,7 @@ impl Setting {
         command
     }
 
-    /// Runs the program to a good end.
+    /// Runs the program, which must succeed.
     pub fn run(&self, arguments: &[&str]) -> anyhow::Result<String> {
         let output = self.command(arguments).output()?;
         let told = String::from_utf8_lossy(&output.stderr);
@@ -44,7 +44,7 @@ impl Setting {
         Ok(String::from_utf8(output.stdout)?)
     }
 
-    /// What the program prints as JSON, whatever its exit status.
+    /// JSON output of the program, whatever its exit status.
     pub fn json(&self, arguments: &[&str]) -> anyhow::Result<Value> {
         let output = self.command(arguments).output()?;
         serde_json::from_slice(&output.stdout)
@@ -56,14 +56,14 @@ impl Setting {
 pub struct Fleet {
     setting: Setting,
     members: Vec<Member>,
-    /// Ends that nobody asked for.
+    /// Unexpected exits.
     pub unasked: usize,
 }
 
 struct Member {
     arguments: &'static [&'static str],
     child: Child,
-    /// Whether it was killed or told to stop.
+    /// True if it was killed or asked to stop.
     asked: bool,
 }
 
@@ -90,17 +90,17 @@ impl Fleet {
         Ok(self.members[member].child.kill()?)
     }
 
-    /// Sends a signal; TERM asks for a stop in good order.
+    /// Sends a signal; TERM asks for a graceful shutdown.
     pub fn signal(&mut self, member: usize, signal: &str) -> anyhow::Result<()> {
         let member = &mut self.members[member];
         member.asked |= signal == "TERM";
         let pid = member.child.id().to_string();
-        // It may be over.
+        // It may have exited already.
         Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\" 2>/dev/null", signal, &pid]).status()?;
         Ok(())
     }
 
-    /// Starts again what is over, as a supervisor does.
+    /// Restarts processes that have exited.
     pub fn supervise(&mut self) -> anyhow::Result<()> {
         for member in &mut self.members {
             let Some(status) = member.child.try_wait()? else { continue };
@@ -114,7 +114,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Stops all in good order.
+    /// Stops all gracefully.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
         for member in 0..self.members.len() {
             self.signal(member, "TERM")?;
@@ -144,7 +144,7 @@ fn spawn(setting: &Setting, arguments: &[&str]) -> anyhow::Result<Child> {
     Ok(setting.command(arguments).stdout(Stdio::null()).stderr(log).spawn()?)
 }
 
-/// All processes of a role write into one file, which is shown if the run fails.
+/// Log file that all processes of a role append to; shown if the run fails.
 fn log(folder: &Path, arguments: &[&str]) -> anyhow::Result<File> {
     let path = folder.join(format!("{}.log", arguments.join("-")));
     Ok(OpenOptions::new().create(true).append(true).open(path)?)

@@ -1,4 +1,4 @@
-//! Lets things go wrong for a while, and counts what was lost: see `scripts/chaos` and `docs/chaos.md`.
+//! Injects faults under live traffic and counts what was lost: see `scripts/chaos` and `docs/chaos.md`.
 
 #![allow(
     clippy::unwrap_used,
@@ -41,21 +41,21 @@ use crate::world::{Index, World};
 /// The first guild's id.
 const FIRST_GUILD: i64 = 1_400_000_000_000_000_000;
 const GUILDS: i64 = 3;
-/// How long a fault may be remembered.
+/// Longest recovery from a fault.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Lets processes and servers of Guildex die, freeze and fill up under live traffic; then leaves all in peace and
-/// compares everything.
+/// Kills, freezes and fills up Guildex's processes and servers under live traffic; then compares Postgres, the index and
+/// the acknowledged changes.
 #[derive(Debug, Parser)]
 #[command(name = "chaos")]
 struct Args {
-    /// How long faults go on, over all kinds of index; the way to quiet comes on top
+    /// Minutes of faults, over all kinds of index; the final drain comes on top
     #[arg(long, value_name = "N", default_value_t = 3.0)]
     minutes: f64,
-    /// Chooses the faults and the traffic; the same seed gives the same plan, if not the same races
+    /// Seed of faults and traffic; the same seed gives the same plan, though not the same races
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
-    /// Where the points are
+    /// Kind of index
     #[arg(long, value_name = "KIND", default_value = "both")]
     index: Which,
     /// Faults to choose from, such as 'process killed'; repeatable [default: all]
@@ -64,24 +64,24 @@ struct Args {
     /// Changes a second in each of the three guilds
     #[arg(long, value_name = "N", default_value_t = 4.0)]
     rate: f64,
-    /// Seconds after which a silent worker's jobs go to others
+    /// Lease in seconds: a dead worker's jobs are rescued after it
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     lease: u64,
-    /// Print JSON, a document a kind of index
+    /// Print JSON, one document per kind of index
     #[arg(long)]
     json: bool,
-    /// Keep the processes' logs, and not only those of a run that lost something
+    /// Keep the logs of successful runs, too
     #[arg(long)]
     keep: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Which {
-    /// One process holds the index in its folder
+    /// The embedded index of one process
     Embedded,
-    /// Three workers share a server
+    /// A server that three workers share
     Server,
-    /// The one after the other, for half of the time each
+    /// Both in turn, half of the time each
     Both,
 }
 
@@ -125,15 +125,15 @@ async fn run(args: &Args, index: Index, time: Duration, seed: u64) -> anyhow::Re
         })
         .collect();
 
-    let outcome = harm(args, &world, time, seed, &mut report).await;
-    // Whatever came of it, the traffic ends.
+    let outcome = inject_faults(args, &world, time, seed, &mut report).await;
+    // Stop the traffic in any case.
     stop.cancel();
     outcome?;
     let mut guilds = Vec::new();
     for talker in talkers {
         guilds.push(talker.await?);
     }
-    eprintln!("chaos: quiet");
+    eprintln!("chaos: draining");
     world
         .until(
             "SELECT NOT EXISTS (SELECT FROM jobs WHERE state IN ('pending', 'queued', 'running'))",
@@ -144,9 +144,9 @@ async fn run(args: &Args, index: Index, time: Duration, seed: u64) -> anyhow::Re
     report.unasked = world.fleet.lock().await.unasked;
     for guild in &guilds {
         report.counts += guild.counts;
-        check::truth(&world, guild.guild, &guild.said, &mut report).await?;
+        check::messages(&world, guild.guild, &guild.said, &mut report).await?;
     }
-    check::ledger(&world, &mut report).await?;
+    check::jobs(&world, &mut report).await?;
     check::index(&world, &mut report).await?;
     world.fleet.lock().await.stop().await?;
     if args.keep || !report.is_good() {
@@ -155,8 +155,8 @@ async fn run(args: &Args, index: Index, time: Duration, seed: u64) -> anyhow::Re
     Ok(report)
 }
 
-/// One fault after another, each put right and recovered from before the next.
-async fn harm(
+/// Injects one fault after another, and waits for the recovery from each.
+async fn inject_faults(
     args: &Args,
     world: &World,
     time: Duration,
@@ -177,7 +177,7 @@ async fn harm(
         let Some(fault) = round.pop() else { continue };
         *report.faults.entry(fault).or_default() += 1;
         let begun = Instant::now();
-        fault.strike(world, &mut random).await.with_context(|| fault.to_string())?;
+        fault.inject(world, &mut random).await.with_context(|| fault.to_string())?;
         let righted = Instant::now();
         let found = probe(&world.ingest(), PATIENCE).await.with_context(|| format!("after: {fault}"))?;
         report.recovered(fault, found.duration_since(righted));

@@ -1,4 +1,4 @@
-//! Whether something new still gets through.
+//! Measures how soon a new message is indexed after a fault.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use guildex_types::{
 use sqlx::PgPool;
 use tokio::time::{Instant, sleep, timeout};
 
-/// A guild of its own: what is written here is nobody else's.
+/// A guild that only the probe writes to.
 const GUILD: i64 = 1_500_000_000_000_000_000;
-/// How long to wait before asking again.
+/// Interval between polls.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long a server that is frozen or gone is listened to.
+/// Timeout of one query, since a frozen server never responds.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// Writes a message, and returns when its session is indexed.
+/// Writes a message, and returns once its session is indexed.
 pub async fn probe(ingest: &Ingest, patience: Duration) -> anyhow::Result<Instant> {
     let deadline = Instant::now() + patience;
     let message = message()?;
@@ -53,7 +53,7 @@ async fn is_indexed(pool: &PgPool, session: SessionId) -> sqlx::Result<bool> {
     .await
 }
 
-/// Long enough to be a session alone; each in a channel of its own.
+/// A message long enough to be a session alone, in a channel of its own.
 fn message() -> anyhow::Result<Message> {
     let sent_at = Utc::now();
     let guild_id: GuildId = GUILD.try_into()?;

@@ -1,4 +1,4 @@
-//! What a run comes to.
+//! Report of a run.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,34 +9,34 @@ use serde_json::{Value, json};
 use crate::faults::Fault;
 use crate::traffic::Counts;
 
-/// Everything that was counted. What must be zero is in [`Report::bad`].
+/// Counters of a run. Those of [`Report::bad`] must be zero.
 #[derive(Debug, Default)]
 pub struct Report {
     pub faults: BTreeMap<Fault, usize>,
     pub counts: Counts,
     pub jobs: usize,
-    /// Acknowledged messages that are not there, or not as they were last.
+    /// Acknowledged messages that are missing or outdated.
     pub messages_lost: usize,
-    /// Sessions that are not in step though no job is left.
+    /// Sessions that are not up to date although no job is left.
     pub jobs_lost: usize,
     pub jobs_dead: usize,
-    /// Points of sessions or messages that are no more.
+    /// Points of deleted sessions or messages.
     pub ghosts: usize,
-    /// Points of an older state, or missing ones.
+    /// Outdated or missing points.
     pub stale: usize,
     pub duplicates: usize,
     /// Points under another guild.
     pub foreign: usize,
-    /// Processes that ended by themselves.
+    /// Processes that exited unexpectedly.
     pub unasked: usize,
-    /// How long after a fault was put right something new was found again, and after which fault.
+    /// Time from the end of a fault until a new message was indexed, by fault.
     pub longest_recovery: Option<(Duration, Fault)>,
-    /// What `verify` printed.
+    /// Output of `verify`.
     pub verified: Value,
 }
 
 impl Report {
-    /// What must be zero.
+    /// Counters that must be zero.
     pub fn bad(&self) -> [(&'static str, usize); 9] {
         [
             ("messages lost", self.messages_lost),

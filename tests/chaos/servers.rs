@@ -1,4 +1,4 @@
-//! A PostgreSQL and a Redis of the run's own, which may be hurt.
+//! A PostgreSQL and a Redis of the run's own, started by `scripts/services`.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use tempfile::TempDir;
 use url::Url;
 
-/// One of the two.
+/// One of the two servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Server {
     Postgres,
@@ -25,7 +25,7 @@ impl Server {
     }
 }
 
-/// Both, until this is dropped.
+/// Both servers, stopped when dropped.
 pub struct Servers {
     folder: TempDir,
     pub database_url: String,
@@ -34,7 +34,7 @@ pub struct Servers {
 
 impl Servers {
     pub fn start() -> anyhow::Result<Self> {
-        // The servers' own account has to get in.
+        // The servers run as another user, who needs access.
         let open = Permissions::from_mode(0o711);
         let folder = tempfile::Builder::new().prefix("gxchaos").permissions(open).tempdir_in("/tmp")?;
         let mut servers = Self { folder, database_url: String::new(), redis_url: String::new() };
@@ -49,12 +49,12 @@ impl Servers {
         Ok(servers)
     }
 
-    /// Where the run may put its own things.
+    /// Folder for files of the run.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Starts what does not run.
+    /// Starts the servers that do not run.
     pub fn revive(&self) -> anyhow::Result<()> {
         self.services(&["start"])
     }
@@ -64,7 +64,7 @@ impl Servers {
         self.services(&["signal", signal, server.name()])
     }
 
-    /// A command of Redis.
+    /// Runs a Redis command.
     pub fn redis(&self, command: &[&str]) -> anyhow::Result<()> {
         let url = Url::parse(&self.redis_url)?;
         let output = Command::new("redis-cli")

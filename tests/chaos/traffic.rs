@@ -1,4 +1,4 @@
-//! A guild's members at work: they write, change and delete, and whoever serves them remembers what was acknowledged.
+//! Traffic of one guild: messages, edits, deletions and searches. Remembers every acknowledged change.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -23,16 +23,16 @@ use tokio_util::sync::CancellationToken;
 const EPOCH: i64 = 1_420_070_400_000;
 const CHANNELS: i64 = 4;
 const MEMBERS: i64 = 8;
-/// How long the bot waits before it repeats what was not acknowledged.
+/// Interval between retries of a change that was not acknowledged.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How long a search may take, beside the machine's being busy.
+/// Timeout of a search on a busy machine.
 const SEARCH: Duration = Duration::from_secs(5);
 
-/// What was said, as it ought to stand.
+/// A message as it should be stored.
 #[derive(Debug, Clone)]
 pub struct Said {
     message: Message,
-    /// How often it was edited.
+    /// Number of edits.
     version: u32,
     pub is_gone: bool,
 }
@@ -47,23 +47,23 @@ impl Said {
     }
 }
 
-/// What happened, in numbers.
+/// Counters.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Counts {
     pub written: usize,
     pub edited: usize,
     pub deleted: usize,
-    /// Channels and members that were forgotten.
+    /// Forgotten channels and members.
     pub forgotten: usize,
-    /// Deletions that came before what they delete.
+    /// Deletions that arrived before their messages.
     pub early: usize,
-    /// What was delivered a second time.
+    /// Messages delivered twice.
     pub repeated: usize,
-    /// Searches that had an answer.
+    /// Searches that succeeded.
     pub searched: usize,
-    /// Searches that showed what was deleted, or what it said before an edit.
+    /// Searches that showed a deleted message or an outdated text.
     pub seen_ghosts: usize,
-    /// Searches that showed another guild's.
+    /// Searches that showed another guild's messages.
     pub seen_foreign: usize,
 }
 
@@ -81,16 +81,16 @@ impl std::ops::AddAssign for Counts {
     }
 }
 
-/// One guild, and the bot that serves it.
+/// One guild and its bot.
 pub struct Traffic {
     pub guild: GuildId,
     ingest: Ingest,
     socket: PathBuf,
     random: StdRng,
-    /// Acts a second, on average.
+    /// Changes a second, on average.
     rate: f64,
     pub said: HashMap<MessageId, Said>,
-    /// Those that can still be edited and deleted.
+    /// Messages that can still be edited and deleted.
     live: Vec<MessageId>,
     sequence: i64,
     pub counts: Counts,
@@ -111,7 +111,7 @@ impl Traffic {
         }
     }
 
-    /// Goes on until `stop`; what was begun is repeated until it is acknowledged.
+    /// Runs until `stop`. A change in progress is repeated until it is acknowledged.
     pub async fn run(mut self, stop: CancellationToken) -> Self {
         while !stop.is_cancelled() {
             match self.random.random_range(0..1_000) {
@@ -130,7 +130,7 @@ impl Traffic {
         self
     }
 
-    /// A few messages, some of which answer the one before.
+    /// Writes a few messages, some of them replies to the one before.
     async fn converse(&mut self) {
         let channel = self.any_channel();
         let mut before = None;
@@ -168,13 +168,13 @@ impl Traffic {
         }
         let (ingest, guild) = (self.ingest.clone(), self.guild);
         acknowledged(|| ingest.delete(guild, channel, &ids)).await;
-        self.bury(|said| ids.contains(&said.message.id));
+        self.mark_deleted(|said| ids.contains(&said.message.id));
         self.counts.deleted += ids.len();
         let text = first.message.text.as_str().to_owned();
         self.look_for(first.message.id, channel, &text).await;
     }
 
-    /// The gateway and the bot's other half overtake each other.
+    /// Deletes a message before it arrives.
     async fn delete_early(&mut self) {
         let channel = self.any_channel();
         let message = self.compose(channel, None);
@@ -188,7 +188,7 @@ impl Traffic {
         self.look_for(id, channel, &text).await;
     }
 
-    /// What was said once comes again, deleted or not: an import, or a gateway that resumes.
+    /// Delivers a message again, deleted or not, as an import or a resumed gateway does.
     async fn repeat(&mut self) {
         let ids: Vec<MessageId> = self.said.keys().copied().collect();
         let Some(id) = ids.choose(&mut self.random) else { return };
@@ -202,7 +202,7 @@ impl Traffic {
         let member = said.message.author.id;
         let (ingest, guild) = (self.ingest.clone(), self.guild);
         acknowledged(|| ingest.forget_member(guild, member)).await;
-        self.bury(|said| said.message.author.id == member);
+        self.mark_deleted(|said| said.message.author.id == member);
         self.counts.forgotten += 1;
         let text = said.message.text.as_str().to_owned();
         self.look_for(said.message.id, said.message.channel_id, &text).await;
@@ -213,13 +213,13 @@ impl Traffic {
         let channel = said.message.channel_id;
         let (ingest, guild) = (self.ingest.clone(), self.guild);
         acknowledged(|| ingest.delete_channel(guild, channel)).await;
-        self.bury(|said| said.message.channel_id == channel);
+        self.mark_deleted(|said| said.message.channel_id == channel);
         self.counts.forgotten += 1;
         let text = said.message.text.as_str().to_owned();
         self.look_for(said.message.id, channel, &text).await;
     }
 
-    fn bury(&mut self, gone: impl Fn(&Said) -> bool) {
+    fn mark_deleted(&mut self, gone: impl Fn(&Said) -> bool) {
         for said in self.said.values_mut().filter(|said| gone(said)) {
             said.is_gone = true;
         }
@@ -227,12 +227,12 @@ impl Traffic {
         self.live.retain(|id| !said[id].is_gone);
     }
 
-    /// Asks for what a message no longer says.
+    /// Searches for a text that a message no longer has.
     async fn look_for(&mut self, message: MessageId, channel: ChannelId, text: &str) {
         let word = text.split(' ').next_back().unwrap_or_default();
         let request =
             SearchRequest { mode: Some(Mode::Sparse), ..SearchRequest::new(self.guild, word.to_owned()) };
-        // During an outage nobody answers.
+        // During an outage the search fails.
         let Ok(Some(client)) = Client::connect(&self.socket, SEARCH).await else { return };
         let Ok(found) = client.search(&request).await else { return };
         self.counts.searched += 1;
@@ -278,7 +278,7 @@ impl Traffic {
         }
     }
 
-    /// Some words, and at the end one that nobody else says.
+    /// Random words, and at the end a unique one.
     fn text(&mut self, id: MessageId, version: u32) -> SearchText {
         let words: Vec<&str> = (0..self.random.random_range(4..12))
             .filter_map(|_| WORDS.choose(&mut self.random).copied())
@@ -300,7 +300,7 @@ impl Traffic {
     }
 }
 
-/// Repeats it until it is done.
+/// Repeats a change until it is acknowledged.
 async fn acknowledged<T, F: Future<Output = Result<T, IngestError>>>(mut act: impl FnMut() -> F) -> T {
     loop {
         match act().await {

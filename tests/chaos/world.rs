@@ -1,4 +1,4 @@
-//! Everything that a run consists of.
+//! Environment of a run: servers, processes, index.
 
 use std::fs;
 use std::path::PathBuf;
@@ -16,13 +16,13 @@ use crate::fleet::{Fleet, Setting};
 use crate::servers::Servers;
 use crate::standin::StandIn;
 
-/// Where the points are.
+/// Kind of index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Index {
-    /// In the folder of one `guildex up`, with a second dispatcher beside it
+    /// The embedded index of one `guildex up`, with a second dispatcher
     Embedded,
-    /// On a server that three workers share, with two dispatchers: a stand-in that speaks Qdrant's protocol, or the
-    /// real one that QDRANT_URL names
+    /// A server that three workers share, with two dispatchers: a stand-in that speaks Qdrant's protocol, or the real
+    /// one that QDRANT_URL names
     Server,
 }
 
@@ -31,10 +31,10 @@ pub struct World {
     pub fleet: Mutex<Fleet>,
     pub pool: PgPool,
     pub stand_in: Option<StandIn>,
-    /// How long a worker may be silent before others take its jobs over.
+    /// Lease of a claim.
     pub lease: Duration,
     pub socket: PathBuf,
-    // Last, since the processes are to go before their servers.
+    // Last, so that processes stop before their servers.
     pub servers: Servers,
 }
 
@@ -83,12 +83,12 @@ impl World {
         Ok(Self { fleet, pool, stand_in, lease, socket: folder.join("d/guildex.sock"), servers })
     }
 
-    /// What a bot writes with.
+    /// Writer of messages, as a bot uses it.
     pub fn ingest(&self) -> Ingest {
         Ingest::new(self.pool.clone(), IngestConfig::default())
     }
 
-    /// Starts again what dies, for ever.
+    /// Restarts exited processes, without end.
     pub async fn supervise(&self) -> anyhow::Result<()> {
         loop {
             self.fleet.lock().await.supervise()?;
@@ -100,7 +100,7 @@ impl World {
     pub async fn until(&self, sql: &'static str, patience: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + patience;
         loop {
-            // A server that is frozen or gone answers nothing.
+            // A frozen server never responds.
             let asked = timeout(Duration::from_secs(5), sqlx::query_scalar(sql).fetch_one(&self.pool)).await;
             if let Ok(Ok(true)) = asked {
                 return Ok(());
@@ -110,7 +110,7 @@ impl World {
         }
     }
 
-    /// Copies the logs to where they outlive the run.
+    /// Copies the logs to a folder that outlives the run.
     pub fn keep_logs(&self) -> anyhow::Result<PathBuf> {
         let kept = tempfile::Builder::new().prefix("gxchaos-logs").tempdir()?.keep();
         for entry in fs::read_dir(self.servers.folder().join("world"))? {
@@ -122,7 +122,7 @@ impl World {
         Ok(kept)
     }
 
-    /// One number.
+    /// Number that a query returns.
     pub async fn number(&self, sql: &'static str) -> anyhow::Result<usize> {
         let number: i64 = sqlx::query_scalar(sql).fetch_one(&self.pool).await.context(sql)?;
         Ok(usize::try_from(number)?)

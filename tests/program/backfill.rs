@@ -1,4 +1,4 @@
-//! Messages that another program wrote straight into Postgres.
+//! Backfilling messages that another program inserted with SQL.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 use sqlx::PgPool;
 
-use crate::points::{assert_in_step, points};
+use crate::points::{assert_consistent, points};
 use crate::world::World;
 
 const MAKERS: i64 = 1_100_000_000_000_000_001;
@@ -15,7 +15,7 @@ fn samples() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../samples/rustwood-makers"))
 }
 
-/// Every `nth` of a world's messages, as a program that knows nothing of sessions would have written it.
+/// Copies every `nth` message as a program that knows nothing of sessions would insert it.
 async fn copy_raw(from: &PgPool, to: &PgPool, nth: i64) {
     for (read, write) in [
         (
@@ -41,8 +41,8 @@ async fn copy_raw(from: &PgPool, to: &PgPool, nth: i64) {
     }
 }
 
-/// Messages, where they were put, and why they were not.
-async fn places(world: &World) -> BTreeMap<i64, (Option<i64>, i32, Option<String>)> {
+/// Session, word count and reason for exclusion of each message.
+async fn assignments(world: &World) -> BTreeMap<i64, (Option<i64>, i32, Option<String>)> {
     let rows: Vec<(i64, Option<i64>, i32, Option<String>)> =
         sqlx::query_as("SELECT id, first_message_id, words, excluded_reason FROM messages")
             .fetch_all(&world.pool)
@@ -52,7 +52,7 @@ async fn places(world: &World) -> BTreeMap<i64, (Option<i64>, i32, Option<String
 }
 
 #[tokio::test]
-async fn a_backfill_beside_live_work_places_and_indexes_what_others_wrote() {
+async fn a_backfill_beside_live_traffic_indexes_inserted_messages() {
     let imported = World::new().await;
     imported.import(samples());
 
@@ -62,12 +62,12 @@ async fn a_backfill_beside_live_work_places_and_indexes_what_others_wrote() {
     let up = world.up().await;
     let guild = MAKERS.to_string();
     world.ok(&["backfill", "--guild", &guild, "--detach"]);
-    // The other half comes in live, while the first is being placed.
+    // The other half is imported while the backfill runs.
     world.import(samples());
     let watched = world.ok(&["backfill", "--guild", &guild]);
     assert!(watched.stderr.contains("(100%) done"), "{watched}");
 
-    assert_eq!(places(&world).await, places(&imported).await);
+    assert_eq!(assignments(&world).await, assignments(&imported).await);
     let jobs: i64 = world.value("SELECT count(*) FROM jobs WHERE kind <> 'backfill_channel'").await;
     let revisions = "SELECT array_agg(point_revision ORDER BY session_id) FROM indexed_sessions";
     let before: Vec<i64> = world.value(revisions).await;
@@ -76,11 +76,11 @@ async fn a_backfill_beside_live_work_places_and_indexes_what_others_wrote() {
     assert_eq!(world.value::<i64>("SELECT count(*) FROM jobs WHERE kind <> 'backfill_channel'").await, jobs);
 
     assert!(up.stop().await.success());
-    assert_in_step(&world, &points(&world, MAKERS).await).await;
+    assert_consistent(&world, &points(&world, MAKERS).await).await;
 }
 
 #[tokio::test]
-async fn a_backfill_of_what_is_not_known_is_an_error() {
+async fn a_backfill_of_an_unknown_guild_or_channel_is_an_error() {
     let world = World::new().await;
     let refused = world.fails(&["backfill", "--guild", "4711"]);
     assert!(refused.stderr.contains("guild 4711 is not known"), "{refused}");

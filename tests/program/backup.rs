@@ -1,4 +1,4 @@
-//! Backups and their way back.
+//! Backing up and restoring the index.
 
 use std::fs;
 
@@ -19,12 +19,12 @@ fn missing(status: &Value) -> u64 {
 }
 
 #[tokio::test]
-async fn a_restored_index_answers_as_before_and_embeds_nothing_again() {
+async fn a_restored_index_gives_the_same_results_without_reembedding() {
     let world = World::new().await;
     world.import(samples());
     world.settle();
     let before = sessions(&world);
-    // Through the process that holds the index.
+    // Served by the process that owns the index.
     let up = world.up().await;
     world.ok(&["backup", "copy"]);
     let outcome = world.fails(&["restore", "copy"]);
@@ -45,7 +45,7 @@ async fn a_restored_index_answers_as_before_and_embeds_nothing_again() {
 }
 
 #[tokio::test]
-async fn nothing_that_was_deleted_since_a_backup_comes_back() {
+async fn messages_deleted_after_a_backup_stay_deleted_after_its_restore() {
     let world = World::new().await;
     world.import(samples());
     world.settle();
@@ -74,7 +74,7 @@ async fn nothing_that_was_deleted_since_a_backup_comes_back() {
 }
 
 #[tokio::test]
-async fn a_backup_that_does_not_fit_is_refused_and_changes_nothing() {
+async fn an_unusable_backup_is_rejected_and_changes_nothing() {
     let world = World::new().await;
     world.import(samples());
     world.settle();

@@ -1,11 +1,11 @@
-//! Benchmarks give figures. How good these are is not for a test to say.
+//! Benchmarks run and report their figures. Tests do not judge the figures.
 
 use serde_json::{Value, json};
 
 use crate::export::{CHANNEL, conversations, export, message, minute, write};
 use crate::world::World;
 
-/// The rows that a benchmark gives, all of whose figures named are above zero.
+/// Rows of a benchmark's report; asserts that the named figures are above zero.
 #[track_caller]
 fn rows(world: &World, arguments: &[&str], figures: &[&str]) -> Vec<Value> {
     let outcome = world.ok(&[&["bench"], arguments, &["--json"]].concat());
@@ -27,7 +27,7 @@ async fn the_queue_is_measured_with_each_number_of_workers() {
 }
 
 #[tokio::test]
-async fn a_backfill_is_measured_beside_the_model_alone_or_without_it() {
+async fn the_pipeline_is_measured_against_the_model_alone_or_with_a_hash_embedder() {
     let world = World::new().await;
     let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/../../samples");
     let figures = ["messages", "sessions", "points", "sessions/s", "wall ms/message", "peak MiB"];
@@ -62,7 +62,7 @@ async fn searches_are_measured_in_each_mode() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_measured_is_told() {
+async fn a_folder_without_exports_is_an_error() {
     let world = World::new().await;
     let empty = world.path("empty");
     std::fs::create_dir(&empty).unwrap();
@@ -71,7 +71,7 @@ async fn what_cannot_be_measured_is_told() {
 }
 
 #[tokio::test]
-async fn every_way_to_embed_is_measured_beside_the_default_call() {
+async fn each_embedding_method_is_compared_with_the_default_call() {
     let world = World::new().await;
     let said: Vec<_> = (0..12)
         .map(|n| message(minute(n), 1 + n % 2, &format!("the {n}th kettle of this week boils over again")))

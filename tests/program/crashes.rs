@@ -1,4 +1,4 @@
-//! Processes that die, and a Redis that forgets.
+//! Killed processes, and a Redis that loses its data.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,11 +10,10 @@ use rand::{Rng, SeedableRng};
 use uuid::Uuid;
 
 use crate::export::{self, GUILD};
-use crate::points::{assert_in_step, assert_same, points};
+use crate::points::{assert_consistent, assert_same, points};
 use crate::world::{World, wait_until};
 
-/// Small batches, so that there is a middle of the work, and leases that do not keep a test waiting. Every kill
-/// costs the jobs in hand an attempt.
+/// Small batches, so that a kill falls between them, and short leases. Each kill costs the claimed jobs an attempt.
 const RESTLESS: &str = r#"
     worker.batch_size = 4
     worker.lease = "5s"
@@ -24,7 +23,7 @@ const RESTLESS: &str = r#"
 
 const SESSIONS: i64 = 150;
 
-/// Messages, by channel and id, and the sessions that they are in: channels of the town have ids in common.
+/// Session and text of each message, by channel and id: the exported channels share ids.
 type Members = BTreeMap<(i64, i64), (Option<i64>, String)>;
 
 async fn members(world: &World) -> Members {
@@ -40,19 +39,19 @@ async fn indexed(world: &World) -> i64 {
     world.value("SELECT count(*) FROM indexed_sessions").await
 }
 
-/// What becomes of the town when nothing disturbs the work.
-async fn undisturbed() -> (Members, BTreeMap<PointId, guildex_index::Point>) {
+/// Sessions and points of a run without faults.
+async fn without_faults() -> (Members, BTreeMap<PointId, guildex_index::Point>) {
     let world = World::new().await;
     world.import(&export::town(&world.path("town"), SESSIONS));
     world.settle();
     let points = points(&world, GUILD).await;
-    assert_in_step(&world, &points).await;
+    assert_consistent(&world, &points).await;
     assert_eq!(indexed(&world).await, SESSIONS);
     (members(&world).await, points)
 }
 
 #[tokio::test]
-async fn kills_at_any_moment_leave_the_same_index_in_the_end() {
+async fn workers_killed_at_any_moment_produce_the_same_index() {
     let world = World::with(RESTLESS).await;
     world.import(&export::town(&world.path("town"), SESSIONS));
     let mut random = StdRng::seed_from_u64(9);
@@ -60,7 +59,7 @@ async fn kills_at_any_moment_leave_the_same_index_in_the_end() {
         let more = indexed(&world).await + random.random_range(1..=20);
         let up = world.up().await;
         wait_until("some sessions are recorded", || async { indexed(&world).await >= more }).await;
-        // Anywhere in a batch, not only right after its record.
+        // At any point of a batch, not only right after it was recorded.
         tokio::time::sleep(Duration::from_millis(random.random_range(0..60))).await;
         up.kill();
     }
@@ -68,14 +67,14 @@ async fn kills_at_any_moment_leave_the_same_index_in_the_end() {
     world.settle();
 
     let survived = points(&world, GUILD).await;
-    assert_in_step(&world, &survived).await;
-    let (members_there, points_there) = undisturbed().await;
+    assert_consistent(&world, &survived).await;
+    let (members_there, points_there) = without_faults().await;
     assert_eq!(members(&world).await, members_there);
     assert_same(&survived, &points_there);
 }
 
 #[tokio::test]
-async fn an_import_that_was_killed_is_done_again_as_if_it_had_not_been() {
+async fn a_killed_import_can_be_repeated() {
     let calm = World::new().await;
     let messages = export::conversations(1, 3_000).concat();
     let file = export::write(calm.path("big.json"), &export::export(export::CHANNEL, &messages));
@@ -116,7 +115,7 @@ async fn an_import_that_was_killed_is_done_again_as_if_it_had_not_been() {
 }
 
 #[tokio::test]
-async fn a_stop_in_good_order_gives_unfinished_jobs_back_with_their_attempts() {
+async fn a_graceful_shutdown_returns_unfinished_jobs_without_costing_an_attempt() {
     let world = World::with(RESTLESS).await;
     world.import(&export::town(&world.path("town"), 90));
     let up = world.up().await;
@@ -135,28 +134,28 @@ async fn a_stop_in_good_order_gives_unfinished_jobs_back_with_their_attempts() {
     assert_eq!((running, tried), (0, 0));
 
     world.settle();
-    assert_in_step(&world, &points(&world, GUILD).await).await;
+    assert_consistent(&world, &points(&world, GUILD).await).await;
     let retried: i64 =
         world.value("SELECT count(*) FROM jobs WHERE attempts <> 1 OR state <> 'completed'").await;
     assert_eq!(retried, 0);
 }
 
 #[tokio::test]
-async fn jobs_that_may_have_killed_a_worker_run_alone_and_hold_nobody_up() {
+async fn quarantined_jobs_run_in_isolation_and_block_no_other_job() {
     let world = World::with(RESTLESS).await;
     world.import(&export::town(&world.path("town"), 60));
-    // As the sweeper leaves them after workers died, twice, with live work in hand.
+    // The state after two workers died with these jobs.
     let suspects = "UPDATE jobs SET queue = 'live', crash_count = 2
                     WHERE id IN (SELECT id FROM jobs ORDER BY id LIMIT 8)";
     sqlx::query(suspects).execute(&world.pool).await.unwrap();
     let up = world.up().await;
     world.wait_idle().await;
     assert!(up.stop().await.success());
-    assert_in_step(&world, &points(&world, GUILD).await).await;
+    assert_consistent(&world, &points(&world, GUILD).await).await;
 }
 
 #[tokio::test]
-async fn a_redis_that_loses_everything_loses_no_work() {
+async fn a_flushed_redis_loses_no_jobs() {
     let world = World::with(RESTLESS).await;
     world.import(&export::town(&world.path("town"), 90));
     let queues = world.queues().await;
@@ -168,6 +167,6 @@ async fn a_redis_that_loses_everything_loses_no_work() {
     assert!(indexed(&world).await < 90, "Redis forgot too late");
     world.wait_idle().await;
     assert!(up.stop().await.success());
-    assert_in_step(&world, &points(&world, GUILD).await).await;
+    assert_consistent(&world, &points(&world, GUILD).await).await;
     assert_eq!(world.value::<i64>("SELECT count(*) FROM jobs WHERE state <> 'completed'").await, 0);
 }

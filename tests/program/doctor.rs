@@ -1,4 +1,4 @@
-//! What the doctor finds, and what it advises.
+//! Checks of `guildex doctor` and their advice.
 
 use std::net::TcpListener;
 
@@ -12,15 +12,15 @@ fn check<'a>(report: &'a Value, name: &str) -> &'a Value {
     checks.iter().find(|check| check["name"] == name).unwrap_or_else(|| panic!("no {name} in {report}"))
 }
 
-/// Everything that failed, by name.
+/// Names of the failed checks.
 fn failed(report: &Value) -> Vec<&str> {
     let checks = report["checks"].as_array().unwrap().iter();
     checks.filter(|check| check["outcome"] == "failed").map(|check| check["name"].as_str().unwrap()).collect()
 }
 
-/// The report of a sick installation, in which everything that failed comes with advice.
+/// Report with failures; asserts that each comes with advice.
 #[track_caller]
-fn sick(outcome: &Outcome) -> Value {
+fn unhealthy(outcome: &Outcome) -> Value {
     assert_eq!(outcome.status.code(), Some(1), "{outcome}");
     assert!(!outcome.stderr.contains("panicked"), "{outcome}");
     let shown = [&outcome.stdout, &outcome.stderr];
@@ -37,7 +37,7 @@ fn sick(outcome: &Outcome) -> Value {
 }
 
 #[tokio::test]
-async fn a_healthy_installation_passes_with_and_without_a_process_that_holds_the_index() {
+async fn a_healthy_installation_passes_with_and_without_a_process_that_owns_the_index() {
     let world = World::new().await;
     let fresh = world.ok(&["doctor", "--json"]).json();
     assert_eq!(check(&fresh, "index")["outcome"], "warning", "{fresh}");
@@ -71,15 +71,15 @@ async fn a_healthy_installation_passes_with_and_without_a_process_that_holds_the
     let _up = world.up().await;
     let beside = world.ok(&["doctor", "--json"]).json();
     assert!(check(&beside, "index")["found"].as_str().unwrap().contains("guildex.sock"), "{beside}");
-    // It left nothing behind.
+    // No test data is left.
     assert_eq!(world.value::<i64>("SELECT count(*) FROM guilds").await, 1);
     assert!(!world.search(GUILD, "oak").is_empty());
 }
 
 #[tokio::test]
-async fn each_server_that_nobody_answers_at_is_told_with_advice() {
+async fn each_unreachable_server_is_reported_with_advice() {
     let world = World::new().await;
-    let without = |setting: &[&str]| sick(&world.run(&[&["doctor", "--json"], setting].concat()));
+    let without = |setting: &[&str]| unhealthy(&world.run(&[&["doctor", "--json"], setting].concat()));
 
     let report = without(&["--set", "database.url=postgres://me:hunter2@127.0.0.1:9/x"]);
     assert_eq!(failed(&report), ["postgres"], "{report}");
@@ -103,7 +103,7 @@ async fn each_server_that_nobody_answers_at_is_told_with_advice() {
 }
 
 #[tokio::test]
-async fn servers_that_take_connections_and_say_nothing_hold_nothing_up() {
+async fn servers_that_accept_connections_and_never_respond_do_not_block_other_checks() {
     let world = World::new().await;
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
@@ -115,12 +115,12 @@ async fn servers_that_take_connections_and_say_nothing_hold_nothing_up() {
     ];
     let mut arguments = vec!["doctor", "--json"];
     settings.iter().for_each(|setting| arguments.extend(["--set", setting]));
-    let report = sick(&world.run(&arguments));
+    let report = unhealthy(&world.run(&arguments));
     assert_eq!(failed(&report), ["postgres", "redis", "index"], "{report}");
 }
 
 #[tokio::test]
-async fn a_schema_that_is_not_up_to_date_and_jobs_that_nobody_takes_are_told() {
+async fn an_outdated_schema_and_unclaimed_jobs_are_reported() {
     let world = World::new().await;
     world.import(&town(&world.path("town"), 3));
     sqlx::query("UPDATE jobs SET run_at = now() - interval '1 hour'").execute(&world.pool).await.unwrap();
@@ -129,7 +129,7 @@ async fn a_schema_that_is_not_up_to_date_and_jobs_that_nobody_takes_are_told() {
     assert!(advice.contains("no dispatcher seems to run"), "{report}");
 
     sqlx::query("DROP TABLE _sqlx_migrations").execute(&world.pool).await.unwrap();
-    let report = sick(&world.run(&["doctor", "--json"]));
+    let report = unhealthy(&world.run(&["doctor", "--json"]));
     assert!(check(&report, "schema")["advice"].as_str().unwrap().contains("guildex migrate"), "{report}");
 }
 
@@ -139,6 +139,6 @@ async fn a_collection_of_another_database_fails() {
     world.import(&town(&world.path("town"), 3));
     world.settle();
     sqlx::query("UPDATE database_identity SET id = gen_random_uuid()").execute(&world.pool).await.unwrap();
-    let report = sick(&world.run(&["doctor", "--json"]));
+    let report = unhealthy(&world.run(&["doctor", "--json"]));
     assert_eq!(failed(&report), ["collection all-minilm-l6-v2-fp32"], "{report}");
 }

@@ -1,4 +1,4 @@
-//! Makes exports in DiscordChatExporter's layout.
+//! Generates exports in DiscordChatExporter's format.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ pub const CHANNEL: i64 = 1_300_000_000_000_000_101;
 /// Discord's epoch, in milliseconds of Unix time.
 const EPOCH: i64 = 1_420_070_400_000;
 
-/// The id of a message sent at `at`; `n` tells those of one millisecond apart.
+/// Snowflake of a message sent at `at`; `n` distinguishes those of one millisecond.
 pub fn snowflake(at: DateTime<Utc>, n: i64) -> i64 {
     ((at.timestamp_millis() - EPOCH) << 22) | n
 }
@@ -38,7 +38,7 @@ pub fn message(at: DateTime<Utc>, author: i64, content: &str) -> Value {
     })
 }
 
-/// The same as an answer to `parent`.
+/// A reply to `parent`.
 pub fn reply(at: DateTime<Utc>, author: i64, content: &str, parent: &Value) -> Value {
     let mut reply = message(at, author, content);
     reply["type"] = "Reply".into();
@@ -46,7 +46,7 @@ pub fn reply(at: DateTime<Utc>, author: i64, content: &str, parent: &Value) -> V
     reply
 }
 
-/// The same after an edit.
+/// The message after an edit.
 pub fn edited(message: &Value, at: DateTime<Utc>, content: &str) -> Value {
     let mut edited = message.clone();
     edited["timestampEdited"] = at.to_rfc3339().into();
@@ -89,7 +89,7 @@ pub fn sentence(random: &mut StdRng, words: usize) -> String {
     (0..words).map(|_| *WORDS.choose(random).unwrap()).collect::<Vec<_>>().join(" ")
 }
 
-/// Conversations of three to five messages, each so long after the last that they stand apart.
+/// Conversations of three to five messages, far enough apart in time to be separate sessions.
 pub fn conversations(seed: u64, count: i64) -> Vec<Vec<Value>> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut start = minute(0);

@@ -1,4 +1,4 @@
-//! Live traffic: a bot's process that stores what it hears, whatever happens.
+//! Live traffic: stores conversations as a bot would, and repeats each until it is stored.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::export::{CHANNEL, GUILD, minute, snowflake};
 use crate::world::{World, wait_until};
 
-/// How long the bot waits for the next conversation, and for the database if that is away.
+/// Interval between conversations, and between retries while the database is unavailable.
 const PAUSE: Duration = Duration::from_millis(100);
 
 pub fn channel() -> Channel {
@@ -27,7 +27,7 @@ pub fn channel() -> Channel {
     }
 }
 
-/// The ids of a conversation's two messages. Conversations are days apart.
+/// Ids of a conversation's two messages. Conversations are days apart.
 pub fn ids(number: i64) -> [MessageId; 2] {
     [1, 2].map(|place| snowflake(minute(number * 24 * 60 + place), place).try_into().unwrap())
 }
@@ -54,7 +54,7 @@ pub fn conversation(number: i64, question: &str) -> [Message; 2] {
     [say(first, 1, question), Message { links, ..say(second, 2, "I think so, but better try it first") }]
 }
 
-/// Stores conversation after conversation until it is told to stop.
+/// Stores conversations until it is stopped.
 pub struct Feed {
     stored: Arc<AtomicI64>,
     stop: CancellationToken,
@@ -68,18 +68,18 @@ impl Feed {
         Self { stored, stop, task }
     }
 
-    /// How many conversations are stored.
+    /// Number of stored conversations.
     pub fn stored(&self) -> i64 {
         self.stored.load(Ordering::SeqCst)
     }
 
-    /// Until so many more are stored.
+    /// Waits until that many more are stored.
     pub async fn goes_on(&self, more: i64) {
         let enough = self.stored() + more;
         wait_until("the bot stores messages", || async { self.stored() >= enough }).await;
     }
 
-    /// How many conversations were stored in all.
+    /// Stops, and returns the number of stored conversations.
     pub async fn stop(self) -> i64 {
         self.stop.cancel();
         self.task.await.unwrap();

@@ -1,4 +1,4 @@
-//! Forgetting, from the command line to the last point.
+//! `guildex forget`, `opt-out` and retention, down to the points in the index.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use guildex_store::channels::Channel;
@@ -6,15 +6,15 @@ use guildex_types::{Author, JobQueue, Links, Message, MessageKind, SearchText};
 use serde_json::{Value, json};
 
 use crate::export::{CHANNEL, GUILD, conversations, export, id, message, minute, reply, write};
-use crate::points::{assert_in_step, points};
+use crate::points::{assert_consistent, points};
 use crate::world::{World, wait_until};
 
-/// The member who is forgotten; by [`message`], the one of author 7.
+/// The forgotten member: author 7 of [`message`].
 const MEMBER: i64 = 907;
-/// A word that nobody else says.
+/// A word that only this member uses.
 const SECRET: &str = "flowerpot";
 
-/// A conversation of members 1 and 7 in which 7 tells the secret, at some hour.
+/// A conversation of members 1 and 7 at some hour, in which 7 tells the secret.
 fn talk(hour: i64) -> Vec<Value> {
     let first = message(minute(60 * hour), 1, "how do I get into the workshop on Sunday");
     let secret = reply(minute(60 * hour + 1), 7, "the spare key lies under the turquoise flowerpot", &first);
@@ -22,8 +22,7 @@ fn talk(hour: i64) -> Vec<Value> {
     vec![first, secret, last]
 }
 
-/// Two channels and a thread of the first, each with the talk, and the first with other conversations, too. Imported
-/// and indexed.
+/// Imports and indexes two channels and a thread of the first, each with the secret, and other conversations.
 fn world_with_secrets(world: &World) -> Vec<Value> {
     let said = talk(2_000);
     let help = [conversations(4, 5).concat(), said.clone()].concat();
@@ -39,13 +38,13 @@ fn world_with_secrets(world: &World) -> Vec<Value> {
     said
 }
 
-/// In how many channels a search shows the secret.
+/// Number of channels in which a search shows the secret.
 fn shown(world: &World) -> usize {
     let found = world.search(GUILD, SECRET);
     found.iter().filter(|found| found["preview"].as_str().unwrap().contains(SECRET)).count()
 }
 
-/// How many points have the secret in their preview, or list one of the member's messages.
+/// Number of points with the secret in their preview, or with one of the member's messages.
 async fn in_points(world: &World) -> usize {
     let member = MEMBER.try_into().unwrap();
     let tells = |point: &guildex_index::Point| {
@@ -55,7 +54,7 @@ async fn in_points(world: &World) -> usize {
     points(world, GUILD).await.values().filter(|point| tells(point)).count()
 }
 
-/// Runs a command beside a worker until the last point is gone; its receipt.
+/// Runs a command beside a worker until its receipt is completed; returns the receipt.
 async fn forget(world: &World, arguments: &[&str]) -> Value {
     let up = world.up().await;
     let guild = GUILD.to_string();
@@ -72,7 +71,7 @@ fn numbers(receipt: &Value) -> (u64, u64, u64) {
 }
 
 #[tokio::test]
-async fn a_forgotten_member_is_gone_from_rows_and_points_and_no_import_brings_it_back() {
+async fn a_forgotten_member_is_erased_from_rows_and_points_and_imports_do_not_restore_it() {
     let world = World::new().await;
     world_with_secrets(&world);
     assert_eq!((shown(&world), in_points(&world).await), (3, 3), "nothing is there to be forgotten");
@@ -84,7 +83,7 @@ async fn a_forgotten_member_is_gone_from_rows_and_points_and_no_import_brings_it
         assert_eq!((shown(&world), in_points(&world).await), (0, 0));
         let told = "SELECT count(*) FROM messages WHERE text LIKE '%flowerpot%' OR author_name = 'member7'";
         assert_eq!(world.value::<i64>(told).await, 0);
-        assert_in_step(&world, &points(&world, GUILD).await).await;
+        assert_consistent(&world, &points(&world, GUILD).await).await;
     };
     after().await;
     let kept = world.search(GUILD, "workshop on Sunday");
@@ -97,7 +96,7 @@ async fn a_forgotten_member_is_gone_from_rows_and_points_and_no_import_brings_it
 }
 
 #[tokio::test]
-async fn a_forgotten_channel_takes_its_thread_along() {
+async fn forgetting_a_channel_forgets_its_threads() {
     let world = World::new().await;
     world_with_secrets(&world);
     let parent: i64 = world.value("SELECT count(*) FROM channels WHERE parent_id IS NOT NULL").await;
@@ -111,11 +110,11 @@ async fn a_forgotten_channel_takes_its_thread_along() {
     assert_eq!((shown(&world), in_points(&world).await), (1, 1), "the other channel's is left");
     assert_eq!(world.value::<i64>("SELECT count(*) FROM messages").await, 3);
     assert_eq!(world.value::<i64>("SELECT count(*) FROM channels WHERE name <> ''").await, 1);
-    assert_in_step(&world, &points(&world, GUILD).await).await;
+    assert_consistent(&world, &points(&world, GUILD).await).await;
 }
 
 #[tokio::test]
-async fn a_forgotten_guild_leaves_no_point() {
+async fn forgetting_a_guild_removes_all_points() {
     let world = World::new().await;
     world_with_secrets(&world);
     let refused = world.fails(&["forget", "--guild", &GUILD.to_string(), "--all"]);
@@ -134,7 +133,7 @@ async fn a_forgotten_guild_leaves_no_point() {
 }
 
 #[tokio::test]
-async fn forgotten_messages_need_no_channel_and_the_receipt_is_for_people_too() {
+async fn messages_are_forgotten_by_id_alone_and_the_receipt_is_readable() {
     let world = World::new().await;
     let said = world_with_secrets(&world);
     let elsewhere = id(&talk(2_100)[1]);
@@ -151,7 +150,7 @@ async fn forgotten_messages_need_no_channel_and_the_receipt_is_for_people_too() 
 }
 
 #[tokio::test]
-async fn without_a_worker_it_says_so_and_goes_on_when_there_is_one() {
+async fn forgetting_without_a_worker_says_so_and_completes_once_one_runs() {
     let world = World::new().await;
     world_with_secrets(&world);
     let waiting = world.start(&["forget", "--guild", &GUILD.to_string(), "--user", "907"]);
@@ -175,7 +174,7 @@ async fn without_a_worker_it_says_so_and_goes_on_when_there_is_one() {
 }
 
 #[tokio::test]
-async fn a_member_who_opts_out_is_forgotten_and_not_stored_until_that_is_undone() {
+async fn a_member_who_opts_out_is_forgotten_and_not_stored_until_opting_in() {
     let world = World::new().await;
     world_with_secrets(&world);
     let guild = GUILD.to_string();
@@ -192,7 +191,7 @@ async fn a_member_who_opts_out_is_forgotten_and_not_stored_until_that_is_undone(
     assert_eq!(shown(&world), 1);
 }
 
-/// The member tells the secret again, in a message that is long enough to stand alone. How many are stored.
+/// Stores one more message of the member, long enough to be indexed alone; returns how many were stored.
 async fn say(world: &World, at: DateTime<Utc>) -> usize {
     let channel = Channel {
         guild_id: GUILD.try_into().unwrap(),
@@ -218,7 +217,7 @@ async fn say(world: &World, at: DateTime<Utc>) -> usize {
 }
 
 #[tokio::test]
-async fn what_is_kept_no_longer_goes_by_itself() {
+async fn messages_older_than_the_retention_period_are_deleted() {
     let world = World::with("retention.messages = \"24h\"").await;
     let recent = Utc::now() - TimeDelta::hours(1);
     let fresh =
@@ -230,7 +229,7 @@ async fn what_is_kept_no_longer_goes_by_itself() {
     ));
     assert_eq!(world.value::<i64>("SELECT count(*) FROM messages").await, 1, "what is too old is stored");
 
-    // As if it had been stored before the configuration changed.
+    // Stored before the configuration changed.
     world.ok(&["import", "--set", "retention.messages=", world.path("old.json").to_str().unwrap()]);
     assert_eq!(world.value::<i64>("SELECT count(*) FROM messages").await, 4);
     world.settle();
@@ -240,5 +239,5 @@ async fn what_is_kept_no_longer_goes_by_itself() {
     let left: Vec<i64> =
         points.values().flat_map(|point| &point.payload.message_ids).map(|id| id.get()).collect();
     assert_eq!(left, [id(&fresh)]);
-    assert_in_step(&world, &points).await;
+    assert_consistent(&world, &points).await;
 }

@@ -1,4 +1,4 @@
-//! Exports that are not what they should be.
+//! Broken and unusual exports.
 
 use std::fs;
 use std::io::Write;
@@ -8,10 +8,10 @@ use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 
 use crate::export::{CHANNEL, GUILD, edited, export, id, message, minute, write};
-use crate::points::{assert_in_step, points};
+use crate::points::{assert_consistent, points};
 use crate::world::World;
 
-/// Stands in every text: wherever else it shows up, content leaked.
+/// Part of every text. Wherever else it appears, content leaked.
 const CONTENT: &str = "kingfisher";
 
 fn said(at: i64, text: &str) -> Value {
@@ -19,7 +19,7 @@ fn said(at: i64, text: &str) -> Value {
 }
 
 #[tokio::test]
-async fn broken_files_are_named_and_everything_sound_is_imported() {
+async fn broken_files_are_reported_and_valid_ones_imported() {
     let world = World::new().await;
     let folder = world.path("exports");
     let file = |name: &str| folder.join(name);
@@ -77,7 +77,7 @@ async fn broken_files_are_named_and_everything_sound_is_imported() {
 }
 
 #[tokio::test]
-async fn messages_of_every_kind_are_indexed_whole_and_what_is_no_message_is_left_out() {
+async fn messages_of_every_kind_are_indexed_completely_and_invalid_ones_rejected() {
     let world = World::new().await;
     let mut no_id = said(1, "without an id");
     no_id["id"] = 17.into();
@@ -115,7 +115,7 @@ async fn messages_of_every_kind_are_indexed_whole_and_what_is_no_message_is_left
         let line = imported.stderr.lines().find(|line| line.contains(id)).unwrap_or_default();
         assert!(line.contains(reason) && line.contains("odd.json: byte "), "{id}: {reason}: {imported}");
     }
-    // The offset is that of the message in the file.
+    // The reported offset is that of the message in the file.
     let offset = bytes.find("\"messages\":[").unwrap() + "\"messages\":[".len();
     assert!(imported.stderr.contains(&format!("byte {offset}:")), "{offset}: {imported}");
     assert!(!imported.stderr.contains(CONTENT), "{imported}");
@@ -131,10 +131,10 @@ async fn messages_of_every_kind_are_indexed_whole_and_what_is_no_message_is_left
     let settled = world.settle();
     assert!(!settled.stderr.contains(CONTENT), "{settled}");
     let points = points(&world, GUILD).await;
-    assert_in_step(&world, &points).await;
+    assert_consistent(&world, &points).await;
     assert_eq!(world.value::<i64>("SELECT count(*) FROM jobs WHERE state <> 'completed'").await, 0);
 
-    // The giant is all there: in chunks, whose words are its words.
+    // The long message is indexed completely, in several chunks.
     let giant_id = guildex_types::MessageId::try_from(id(&giant)).unwrap();
     let chunks: Vec<_> = points.values().filter(|p| p.payload.message_ids.contains(&giant_id)).collect();
     assert!(chunks.len() > 1, "one chunk of a giant");

@@ -1,13 +1,13 @@
-//! The index is a view of one database, and can be lost.
+//! The embedded index belongs to one database, and can be rebuilt from it.
 
 use std::fs;
 
 use crate::export::{GUILD, town};
-use crate::points::{assert_in_step, assert_same, points};
+use crate::points::{assert_consistent, assert_same, points};
 use crate::world::World;
 
 #[tokio::test]
-async fn an_index_that_was_deleted_is_made_anew() {
+async fn a_deleted_index_is_rebuilt() {
     let world = World::new().await;
     world.import(&town(&world.path("town"), 15));
     world.settle();
@@ -17,7 +17,7 @@ async fn an_index_that_was_deleted_is_made_anew() {
     fs::remove_dir_all(world.path("d")).unwrap();
     world.settle();
     let anew = points(&world, GUILD).await;
-    assert_in_step(&world, &anew).await;
+    assert_consistent(&world, &anew).await;
     assert_same(&before, &anew);
 
     fs::remove_dir_all(world.path("d/index")).unwrap();
@@ -29,7 +29,7 @@ async fn an_index_that_was_deleted_is_made_anew() {
 }
 
 #[tokio::test]
-async fn an_index_of_another_database_is_refused_and_left_alone() {
+async fn an_index_of_another_database_is_rejected_unchanged() {
     let owner = World::new().await;
     owner.import(&town(&owner.path("town"), 6));
     owner.settle();
@@ -45,11 +45,11 @@ async fn an_index_of_another_database_is_refused_and_left_alone() {
     }
     let after = points(&owner, GUILD).await;
     assert_same(&before, &after);
-    assert_in_step(&owner, &after).await;
+    assert_consistent(&owner, &after).await;
 }
 
 #[tokio::test]
-async fn an_index_that_another_has_replaced_is_refused() {
+async fn an_index_replaced_by_another_is_rejected() {
     let world = World::new().await;
     world.import(&town(&world.path("town"), 3));
     world.settle();

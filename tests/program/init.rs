@@ -1,10 +1,10 @@
-//! Making and checking collections.
+//! Creating and checking collections.
 
 use crate::samples::{MAKERS, samples};
 use crate::world::World;
 
 #[tokio::test]
-async fn init_makes_what_is_missing_and_then_finds_nothing_amiss() {
+async fn init_creates_collections_and_its_check_then_passes() {
     let world = World::new().await;
     let outcome = world.fails(&["init", "--check"]);
     assert!(outcome.stderr.contains("there is no index"), "{outcome}");

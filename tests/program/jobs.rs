@@ -1,4 +1,4 @@
-//! The jobs command, and processes that end themselves.
+//! `guildex jobs`, and processes that exit when a job hangs.
 
 use std::path::PathBuf;
 
@@ -6,10 +6,10 @@ use guildex_types::{ChannelId, GuildId, MessageId};
 use serde_json::Value;
 
 use crate::export::{CHANNEL, GUILD, conversations, export, id, town, write};
-use crate::points::{assert_in_step, points};
+use crate::points::{assert_consistent, points};
 use crate::world::{World, wait_until};
 
-/// Makes a single call of the model last for seconds, and lets nothing last that long.
+/// One call of the model takes seconds, longer than the time limits allow.
 const OVERLOADED: &str = r#"
     model.instances = 1
     model.max_batch_tokens = 32768
@@ -25,7 +25,7 @@ fn talk(world: &World, sessions: i64) -> PathBuf {
     write(world.path("talk.json"), &export(CHANNEL, &conversations(7, sessions).concat()))
 }
 
-/// The jobs that fit, as `list --json` has them.
+/// Jobs that match the options, from `list --json`.
 #[track_caller]
 fn list(world: &World, options: &[&str]) -> Vec<Value> {
     let report = world.ok(&[&["jobs", "list", "--json"], options].concat()).json();
@@ -42,12 +42,12 @@ fn job_id(job: &Value) -> String {
 async fn jobs_are_listed_shown_cancelled_retried_and_purged() {
     let world = World::new().await;
     assert_eq!(world.ok(&["jobs", "list"]).stdout, "no such jobs\n");
-    // Whoever makes the collection asks for all that is stored.
+    // A new collection enqueues backfills, so it is created before the import.
     world.ok(&["init"]);
     world.import(&talk(&world, 6));
     let guild = GUILD.to_string();
 
-    // What there is.
+    // Listed.
     let jobs = list(&world, &[]);
     assert_eq!(jobs.len(), 6);
     assert_eq!(list(&world, &["--guild", "4711"]).len(), 0);
@@ -68,7 +68,7 @@ async fn jobs_are_listed_shown_cancelled_retried_and_purged() {
         assert!(refused.stderr.contains(told), "{refused}");
     }
 
-    // Cancelled: dead, with a history.
+    // Cancelled: dead, with an entry in the attempts log.
     let refused = world.fails(&["jobs", "cancel", "--guild", &guild]);
     assert!(refused.stderr.contains("6 jobs fit; say --yes to cancel all of them"), "{refused}");
     let refused = world.fails(&["jobs", "cancel"]);
@@ -89,15 +89,14 @@ async fn jobs_are_listed_shown_cancelled_retried_and_purged() {
     let over = world.fails(&["jobs", "cancel", &one]);
     assert!(over.stderr.contains("it is over"), "{over}");
 
-    // Retried: one by its id, and done; a backfill asks anew for the others, whose dead jobs stay until they are
-    // retried, too.
+    // Retried: one by its id. A backfill enqueues the others again; their dead jobs stay until they are retried.
     assert_eq!(world.ok(&["jobs", "retry", &one]).stdout, "retried 1 job\n");
     world.settle();
     assert_eq!(list(&world, &["--state", "completed", "--kind", "index_session"]).len(), 1);
     assert_eq!(list(&world, &["--state", "dead"]).len(), 5);
     world.ok(&["backfill", "--guild", &guild, "--detach"]);
     world.settle();
-    assert_in_step(&world, &points(&world, GUILD).await).await;
+    assert_consistent(&world, &points(&world, GUILD).await).await;
     let again = world.fails(&["jobs", "retry", &one]);
     assert!(again.stderr.contains("it is done"), "{again}");
     assert_eq!(world.ok(&["jobs", "retry", "--state", "dead", "--yes"]).stdout, "retried 5 jobs\n");
@@ -113,11 +112,11 @@ async fn jobs_are_listed_shown_cancelled_retried_and_purged() {
     assert!(gone.stderr.contains("there is no job"), "{gone}");
     world.ok(&["jobs", "purge", "--guild", &guild, "--yes"]);
     assert_eq!(world.value::<i64>("SELECT count(*) FROM jobs").await, 0);
-    assert_in_step(&world, &points(&world, GUILD).await).await;
+    assert_consistent(&world, &points(&world, GUILD).await).await;
 }
 
 #[tokio::test]
-async fn deletions_are_neither_cancelled_nor_purged() {
+async fn deletions_can_be_neither_cancelled_nor_purged() {
     let world = World::new().await;
     let messages = conversations(7, 3).concat();
     world.import(&write(world.path("talk.json"), &export(CHANNEL, &messages)));
@@ -132,7 +131,7 @@ async fn deletions_are_neither_cancelled_nor_purged() {
     let some = world.ok(&["jobs", "cancel", "--queue", "delete", "--yes"]);
     assert_eq!(some.stdout, "cancelled 0 jobs\n");
     assert!(some.stderr.contains("left alone: deletions cannot be cancelled"), "{some}");
-    // An operator may hurry it.
+    // An operator may retry it at once.
     world.ok(&["jobs", "retry", &deletion]);
     world.settle();
     let refused = world.fails(&["jobs", "purge", &deletion]);
@@ -141,7 +140,7 @@ async fn deletions_are_neither_cancelled_nor_purged() {
 }
 
 #[tokio::test]
-async fn a_worker_whose_model_takes_too_long_ends_and_up_starts_itself_again() {
+async fn a_worker_exits_past_a_hard_time_limit_and_up_restarts_itself() {
     let world = World::with(OVERLOADED).await;
     world.import(&town(&world.path("town"), 600));
 
@@ -156,7 +155,7 @@ async fn a_worker_whose_model_takes_too_long_ends_and_up_starts_itself_again() {
     up.kill();
     assert!(world.value::<bool>("SELECT bool_or(error LIKE '%soft limit%') FROM jobs").await);
 
-    // Nobody starts a worker again but its supervisor.
+    // A worker is restarted by its supervisor alone.
     let dispatcher = world.start(&["dispatcher"]);
     let worker = world.start(&["worker"]);
     assert_eq!(worker.end().await.code(), Some(75));

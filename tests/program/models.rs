@@ -1,4 +1,4 @@
-//! Changing the model while the old one serves.
+//! Switching the embedding model while the old one serves searches.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::world::World;
 const FIRST_MODEL: &str = "all-minilm-l6-v2-fp32";
 const QUESTION: &str = "stringing between printed towers";
 
-/// The same weights under another name: another model, as far as the program can tell.
+/// Configuration of a second model: the same weights under another name.
 fn second() -> String {
     let folder = std::env::var("GUILDEX_MODEL_DIR").expect("GUILDEX_MODEL_DIR: run scripts/test");
     format!("[models.second]\ndir = {folder:?}\n")
@@ -20,7 +20,7 @@ fn model<'a>(status: &'a Value, name: &str) -> &'a Value {
     status["models"].as_array().unwrap().iter().find(|model| model["model"] == name).unwrap_or(&Value::Null)
 }
 
-/// The whole answer to the question.
+/// Full response to the query, as JSON.
 #[track_caller]
 fn ask(world: &World, options: &[&str]) -> Value {
     let guild = MAKERS.to_string();
@@ -33,7 +33,7 @@ fn sessions(answer: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn searches_go_on_while_the_model_is_changed() {
+async fn searches_continue_while_the_model_is_switched() {
     let world = World::with(&second()).await;
     world.import(samples());
     let up = world.up().await;
@@ -47,7 +47,7 @@ async fn searches_go_on_while_the_model_is_changed() {
     let mut answered = BTreeSet::new();
     while !reindex.has_ended() {
         let answer = ask(&world, &[]);
-        // The same weights find the same, and neither collection is asked before it is whole.
+        // Equal weights give equal results, and no collection is searched before it is complete.
         assert_eq!(sessions(&answer), sessions(&found));
         answered.insert(answer["model"].as_str().unwrap().to_owned());
     }
@@ -76,7 +76,7 @@ async fn searches_go_on_while_the_model_is_changed() {
 }
 
 #[tokio::test]
-async fn two_models_can_be_kept_and_compared() {
+async fn two_models_can_be_searched_and_compared() {
     let world = World::with(&second()).await;
     world.import(samples());
     world.settle();
@@ -91,7 +91,7 @@ async fn two_models_can_be_kept_and_compared() {
 }
 
 #[tokio::test]
-async fn a_model_that_nobody_configured_is_told_of() {
+async fn an_unconfigured_model_is_an_error() {
     let world = World::new().await;
     let outcome = world.fails(&["reindex", "--to", "no-such-model"]);
     assert!(outcome.stderr.contains("[models.no-such-model]"), "{outcome}");

@@ -1,4 +1,4 @@
-//! The same messages make the same sessions, however they come.
+//! Sessions depend on the set of messages, not on their order of arrival.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -57,7 +57,7 @@ async fn sessions(world: &World) -> BTreeMap<Uuid, BTreeSet<i64>> {
 }
 
 #[tokio::test]
-async fn exports_in_pieces_in_any_order_make_the_same_sessions() {
+async fn exports_split_and_imported_in_any_order_give_the_same_sessions() {
     let mut random = StdRng::seed_from_u64(5);
     let messages = busy_channel(&mut random);
     let world = World::new().await;
@@ -66,7 +66,7 @@ async fn exports_in_pieces_in_any_order_make_the_same_sessions() {
     assert!(whole.len() > 30 && whole.values().any(|members| members.len() > 5), "a channel without a test");
 
     let reversed: Vec<Value> = messages.iter().rev().cloned().collect();
-    // Pieces that overlap, and are in disorder within themselves.
+    // Overlapping pieces, each shuffled.
     let mut pieces: Vec<Vec<Value>> = (0..messages.len())
         .step_by(40)
         .map(|from| messages[from..].iter().take(60).cloned().collect())

@@ -1,6 +1,5 @@
-//! Servers that go away in the middle of the work, in every way they have, and come back. What is expected each
-//! time: the process lives on, does not spin, says it in a few lines, goes on by itself, and in the end everything
-//! is indexed, at no job's cost.
+//! Outages of each server, in every form. Each time the process survives, does not spin, logs a few lines, resumes by
+//! itself, and in the end everything is indexed without costing a job an attempt.
 
 use std::time::Duration;
 
@@ -9,15 +8,15 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
 use crate::feed::Feed;
-use crate::points::{assert_in_step, collection, points, points_in};
+use crate::points::{assert_consistent, collection, points, points_in};
 use crate::standin::{Fault, StandIn};
 use crate::world::{Running, World, postgres, redis_url, wait_until};
 use guildex_test_support::servers::{Postgres, Redis};
 
-/// How long each outage lasts.
+/// Duration of each outage.
 const LASTS: Duration = Duration::from_secs(4);
 
-/// What an outage may put into the log, with what it says when it is over. One of a minute puts no more.
+/// Most log lines of one outage, its recovery included. Longer outages log no more.
 const LINES: usize = 12;
 
 /// A world at work, before an outage.
@@ -28,7 +27,7 @@ struct Calm<'a> {
 }
 
 impl Calm<'_> {
-    /// Has everything working, lets an outage begin and last, ends it, and sees everything working again.
+    /// Starts an outage, ends it, and waits until everything works again.
     async fn disturbed_by(
         &mut self,
         what: &str,
@@ -58,7 +57,7 @@ impl Calm<'_> {
         assert!(!log.contains("panicked"), "{what}:\n{log}");
     }
 
-    /// Until something that was stored from now on is indexed, and everything before it.
+    /// Waits until messages stored from now on are indexed, and all before them.
     async fn until_in_step(&mut self, more: i64) {
         self.feed.goes_on(more).await;
         let stored = self.feed.stored();
@@ -74,8 +73,8 @@ impl Calm<'_> {
     }
 }
 
-/// Ends the feed, and makes sure that all of it was done; returns how often an attempt failed.
-async fn all_is_done(world: &World, feed: Feed) -> i64 {
+/// Stops the feed and asserts that all of it is indexed; returns the number of failed attempts.
+async fn assert_all_indexed(world: &World, feed: Feed) -> i64 {
     let stored = feed.stop().await;
     world.wait_idle().await;
     assert_eq!(world.value::<i64>("SELECT count(*) FROM indexed_sessions").await, stored);
@@ -86,7 +85,7 @@ async fn all_is_done(world: &World, feed: Feed) -> i64 {
 async fn nothing() {}
 
 #[tokio::test]
-async fn a_redis_that_goes_away_in_any_way_costs_nothing_but_seconds() {
+async fn a_redis_outage_of_any_form_only_delays_jobs() {
     let redis = Mutex::new(Redis::start().await);
     let url = redis.lock().await.url();
     let world = World::on(&postgres(), &url, "").await;
@@ -117,13 +116,13 @@ async fn a_redis_that_goes_away_in_any_way_costs_nothing_but_seconds() {
     )
     .await;
 
-    assert_eq!(all_is_done(&world, feed).await, 0, "an outage of Redis cost attempts");
+    assert_eq!(assert_all_indexed(&world, feed).await, 0, "an outage of Redis cost attempts");
     assert!(up.stop().await.success());
-    assert_in_step(&world, &points(&world, crate::export::GUILD).await).await;
+    assert_consistent(&world, &points(&world, crate::export::GUILD).await).await;
 }
 
 #[tokio::test]
-async fn a_postgres_that_goes_away_in_any_way_costs_nothing_but_seconds() {
+async fn a_postgres_outage_of_any_form_only_delays_jobs() {
     let postgres = Mutex::new(Postgres::start().await);
     let url = postgres.lock().await.url();
     let world = World::on(&url, &redis_url(), "").await;
@@ -155,8 +154,7 @@ async fn a_postgres_that_goes_away_in_any_way_costs_nothing_but_seconds() {
         },
     )
     .await;
-    // The real thing needs a file system of its own, and root for that. This is what clients see of it: reading
-    // works, and what has to grow a file fails with the same code.
+    // A real full disk needs a file system of its own. Clients see the same: reads work, writes fail with this code.
     calm.disturbed_by(
         "the disk of postgres is full",
         async || {
@@ -183,11 +181,11 @@ async fn a_postgres_that_goes_away_in_any_way_costs_nothing_but_seconds() {
     )
     .await;
 
-    // A claim whose worker could not say that it is alive is another's: that costs an attempt, and is no failure.
-    all_is_done(&world, feed).await;
+    // A claim that could not be renewed expires: that costs an attempt, but is not a failure.
+    assert_all_indexed(&world, feed).await;
     assert_eq!(world.value::<i64>("SELECT count(*) FROM jobs WHERE attempts > 2").await, 0);
     assert!(up.stop().await.success());
-    assert_in_step(&world, &points(&world, crate::export::GUILD).await).await;
+    assert_consistent(&world, &points(&world, crate::export::GUILD).await).await;
     drop(world);
 }
 
@@ -196,7 +194,7 @@ async fn world_sql(world: &World, sql: &'static str) {
 }
 
 #[tokio::test]
-async fn an_index_that_goes_away_in_any_way_costs_no_attempts_and_one_that_refuses_only_some() {
+async fn an_unavailable_index_costs_no_attempts_and_one_that_rejects_writes_costs_some() {
     let server = StandIn::start().await;
     let config = server.config();
     let toml = format!(
@@ -222,13 +220,13 @@ async fn an_index_that_goes_away_in_any_way_costs_no_attempts_and_one_that_refus
     let failed: i64 = world.value("SELECT count(*) FROM jobs WHERE attempts > 1").await;
     assert_eq!(failed, 0, "an index that is away cost attempts");
 
-    // Whatever it refuses may be the job's fault: each refusal is an attempt.
+    // A rejection may be the job's fault: each counts as an attempt.
     server.faults.next("upsert", [Fault::Broken, Fault::Broken]);
     calm.until_in_step(5).await;
 
-    all_is_done(&world, feed).await;
+    assert_all_indexed(&world, feed).await;
     assert!(up.stop().await.success());
     let index = server.index();
     assert!(index.count(&collection("guildex"), crate::export::GUILD.try_into().unwrap()).await.unwrap() > 0);
-    assert_in_step(&world, &points_in(&index, &collection("guildex"), crate::export::GUILD).await).await;
+    assert_consistent(&world, &points_in(&index, &collection("guildex"), crate::export::GUILD).await).await;
 }

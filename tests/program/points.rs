@@ -1,4 +1,4 @@
-//! What is in the index, and whether it is what the books say.
+//! Points in the index, compared with `indexed_sessions`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::world::World;
 
-/// All points of a guild. No process may hold the index.
+/// All points of a guild. No process may own the index at the time.
 pub async fn points(world: &World, guild: i64) -> BTreeMap<PointId, Point> {
     let index = EmbeddedIndex::open(&world.path("d/index")).unwrap();
     points_in(&index, &collection("guildex"), guild).await
@@ -19,7 +19,7 @@ pub fn collection(base: &str) -> CollectionName {
     CollectionName::new(base, &"all-minilm-l6-v2-fp32".parse().unwrap()).unwrap()
 }
 
-/// All points of a guild, which is to be the only one.
+/// All points of a guild; asserts that there is no other guild.
 pub async fn points_in(
     index: &dyn VectorIndex,
     collection: &CollectionName,
@@ -40,9 +40,8 @@ pub async fn points_in(
     }
 }
 
-/// Every eligible session is indexed as it is now, its points are those that the books name, and there are no
-/// others.
-pub async fn assert_in_step(world: &World, points: &BTreeMap<PointId, Point>) {
+/// Asserts that every eligible session is indexed at its latest revision, and that there are no other points.
+pub async fn assert_consistent(world: &World, points: &BTreeMap<PointId, Point>) {
     let behind: i64 = world
         .value(
             "SELECT count(*) FROM sessions s LEFT JOIN indexed_sessions i ON i.session_id = s.id
@@ -76,7 +75,7 @@ pub async fn assert_in_step(world: &World, points: &BTreeMap<PointId, Point>) {
     assert_eq!(world.value::<i64>(gone).await, 0, "sessions that are no more are on the books");
 }
 
-/// The same points, whatever revisions they took to get there.
+/// Asserts equal points, revisions aside.
 pub fn assert_same(points: &BTreeMap<PointId, Point>, others: &BTreeMap<PointId, Point>) {
     assert!(points.keys().eq(others.keys()), "other points");
     for (point, other) in points.values().zip(others.values()) {

@@ -1,4 +1,4 @@
-//! What is never stored, and what is never told.
+//! Opt-outs by configuration, and secrets in output.
 
 use url::Url;
 
@@ -32,7 +32,7 @@ async fn members_and_channels_that_opted_out_are_never_stored() {
 }
 
 #[tokio::test]
-async fn neither_the_configuration_nor_errors_tell_passwords() {
+async fn passwords_appear_neither_in_the_configuration_nor_in_errors() {
     let world = World::new().await;
     let shown = world.ok(&["config"]);
     assert!(shown.stdout.contains("# variable DATABASE_URL"), "{shown}");
@@ -40,7 +40,7 @@ async fn neither_the_configuration_nor_errors_tell_passwords() {
     for variable in ["DATABASE_URL", "REDIS_URL"] {
         let url = Url::parse(&std::env::var(variable).unwrap()).unwrap();
         if let Some(password) = url.password() {
-            // No message: it would tell.
+            // No assertion message, since it would print the password.
             assert!(!shown.stdout.contains(password) && !shown.stderr.contains(password));
             assert!(shown.stdout.contains(":***@"));
         }

@@ -1,4 +1,4 @@
-//! Deletions and edits hold for every reader from the moment they commit.
+//! Deletions and edits apply to every search from the moment they commit.
 
 use chrono::{DateTime, Utc};
 use guildex_producer::ingest::Ingest;
@@ -7,12 +7,12 @@ use guildex_types::{Author, JobQueue, Links, Message, MessageId, MessageKind, Se
 use serde_json::Value;
 
 use crate::export::{CHANNEL, GUILD, conversations, export, id, message, minute, reply, write};
-use crate::points::{assert_in_step, points};
+use crate::points::{assert_consistent, points};
 use crate::world::World;
 
 const SECRET: &str = "the spare key lies under the turquoise flowerpot";
 
-/// A world in which one conversation of several holds the secret; with that conversation.
+/// A world in which one of several conversations contains the secret, and that conversation.
 async fn world_with_a_secret() -> (World, Vec<Value>) {
     let world = World::new().await;
     let first = message(minute(60_000), 1, "how do I get into the workshop on Sunday");
@@ -26,12 +26,12 @@ async fn world_with_a_secret() -> (World, Vec<Value>) {
     (world, said)
 }
 
-/// Whether a search for the secret shows a text with this word.
+/// True if a search for the secret shows a text with this word.
 fn shows(world: &World, word: &str) -> bool {
     world.search(GUILD, SECRET).iter().any(|found| found["preview"].as_str().unwrap().contains(word))
 }
 
-/// Whether a point's preview holds this word, or a point lists the message.
+/// True if a point's preview contains this word, or a point lists the message.
 async fn is_in_points(world: &World, word: &str, message: i64) -> bool {
     points(world, GUILD).await.values().any(|point| {
         point.payload.preview.as_ref().unwrap().as_str().contains(word)
@@ -44,7 +44,7 @@ async fn delete(ingest: &Ingest, messages: &[&Value]) -> usize {
     ingest.delete(GUILD.try_into().unwrap(), CHANNEL.try_into().unwrap(), &ids).await.unwrap()
 }
 
-/// An edit as the gateway tells of it.
+/// Stores an edit as a bot would.
 async fn edit(ingest: &Ingest, message: &Value, at: DateTime<Utc>, text: &str) {
     let channel = Channel {
         guild_id: GUILD.try_into().unwrap(),
@@ -74,7 +74,7 @@ async fn edit(ingest: &Ingest, message: &Value, at: DateTime<Utc>, text: &str) {
 }
 
 #[tokio::test]
-async fn a_deleted_message_is_not_shown_though_no_job_has_run() {
+async fn a_deleted_message_is_hidden_before_any_job_runs() {
     let (world, said) = world_with_a_secret().await;
     assert_eq!(delete(&world.ingest(), &[&said[1]]).await, 1);
     assert!(is_in_points(&world, "flowerpot", id(&said[1])).await, "no test: its point is gone already");
@@ -85,11 +85,11 @@ async fn a_deleted_message_is_not_shown_though_no_job_has_run() {
     assert!(!shows(&world, "flowerpot"));
     assert!(shows(&world, "workshop on Sunday"), "the rest of the conversation is lost");
     assert!(!is_in_points(&world, "flowerpot", id(&said[1])).await);
-    assert_in_step(&world, &points(&world, GUILD).await).await;
+    assert_consistent(&world, &points(&world, GUILD).await).await;
 }
 
 #[tokio::test]
-async fn deletions_and_edits_beside_a_running_worker_hold_at_once_and_reach_the_index() {
+async fn deletions_and_edits_apply_at_once_and_reach_the_index() {
     let (world, said) = world_with_a_secret().await;
     let up = world.up().await;
     let ingest = world.ingest();
@@ -116,12 +116,12 @@ async fn deletions_and_edits_beside_a_running_worker_hold_at_once_and_reach_the_
     }
     let points = points(&world, GUILD).await;
     assert_eq!(points.len(), 5, "the other conversations");
-    assert_in_step(&world, &points).await;
+    assert_consistent(&world, &points).await;
     assert_eq!(world.value::<i64>("SELECT count(*) FROM jobs WHERE state <> 'completed'").await, 0);
 }
 
 #[tokio::test]
-async fn an_edit_that_leaves_too_little_takes_the_session_out_of_the_index() {
+async fn an_edit_that_makes_a_session_ineligible_removes_it_from_the_index() {
     let world = World::new().await;
     let lone =
         message(minute(0), 1, "one message by itself is worth a place in the index if it is long enough");
@@ -136,7 +136,7 @@ async fn an_edit_that_leaves_too_little_takes_the_session_out_of_the_index() {
 }
 
 #[tokio::test]
-async fn a_session_whose_first_message_changes_leaves_no_points_under_its_old_name() {
+async fn a_session_whose_first_message_changes_leaves_no_points_under_its_old_id() {
     let world = World::new().await;
     let said = conversations(8, 1).concat();
     world.import(&write(world.path("late.json"), &export(CHANNEL, &said[1..])));
@@ -145,12 +145,12 @@ async fn a_session_whose_first_message_changes_leaves_no_points_under_its_old_na
     world.settle();
     let points = points(&world, GUILD).await;
     assert_eq!(points.len(), 1);
-    assert_in_step(&world, &points).await;
+    assert_consistent(&world, &points).await;
     assert_eq!(world.search(GUILD, "oak")[0]["first_message_id"], said[0]["id"]);
 }
 
 #[tokio::test]
-async fn an_import_brings_nothing_deleted_back_and_overwrites_no_newer_edit() {
+async fn an_import_restores_no_deleted_message_and_overwrites_no_newer_edit() {
     let (world, said) = world_with_a_secret().await;
     let ingest = world.ingest();
     delete(&ingest, &[&said[1]]).await;

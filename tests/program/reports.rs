@@ -1,4 +1,4 @@
-//! What the operator reads.
+//! `guildex status` and `guildex eval sessions`.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use crate::export::{CHANNEL, GUILD, conversations, export, write};
 use crate::world::World;
 
 #[tokio::test]
-async fn the_status_counts_what_is_stored_waiting_and_indexed() {
+async fn the_status_counts_messages_sessions_and_jobs() {
     let world = World::new().await;
     assert!(world.ok(&["status"]).stdout.starts_with("no guild yet"));
     let talk = conversations(7, 6);
@@ -44,9 +44,8 @@ async fn the_status_counts_what_is_stored_waiting_and_indexed() {
     assert!(refused.stderr.contains("guild 4711 is not known"), "{refused}");
 }
 
-/// A channel's export with its conversations marked as they are, but for a message that changed sides if `wrong`.
 #[tokio::test]
-async fn the_status_shows_the_processes_that_are_there_and_their_memory() {
+async fn the_status_lists_processes_and_their_memory() {
     let world = World::new().await;
     assert!(world.ok(&["status"]).stdout.contains("no process is there"));
     let up = world.up().await;
@@ -63,7 +62,8 @@ async fn the_status_shows_the_processes_that_are_there_and_their_memory() {
     assert_eq!(world.value::<i64>("SELECT count(*) FROM processes").await, 0, "it left in good order");
 }
 
-fn marked(world: &World, name: &str, channel: i64, wrong: bool) -> (PathBuf, PathBuf) {
+/// Writes a channel's export and its annotations; with `wrong`, one message is in the wrong conversation.
+fn annotated(world: &World, name: &str, channel: i64, wrong: bool) -> (PathBuf, PathBuf) {
     let mut talk = conversations(u64::try_from(channel % 100).unwrap(), 8);
     let exported = export(channel, &talk.concat());
     if wrong {
@@ -82,10 +82,10 @@ fn marked(world: &World, name: &str, channel: i64, wrong: bool) -> (PathBuf, Pat
 }
 
 #[tokio::test]
-async fn an_evaluation_scores_each_channel_against_what_people_marked() {
+async fn an_evaluation_scores_each_channel_against_its_annotations() {
     let world = World::new().await;
-    marked(&world, "right", CHANNEL, false);
-    let (_, wrong) = marked(&world, "wrong", CHANNEL + 1, true);
+    annotated(&world, "right", CHANNEL, false);
+    let (_, wrong) = annotated(&world, "wrong", CHANNEL + 1, true);
     let evaluate = ["eval", "sessions", "--exports", "exports", "--annotations", "gold"];
     let report = world.ok(&[&evaluate[..], &["--json"]].concat()).json();
     let names: Vec<&Value> = report["channels"].as_array().unwrap().iter().map(|c| &c["name"]).collect();

@@ -1,11 +1,11 @@
-//! How searches are measured against conversations that people marked.
+//! `guildex eval retrieval`: searches measured against annotated conversations.
 
 use serde_json::{Value, json};
 
 use crate::export::{CHANNEL, GUILD, export, message, minute, reply, write};
 use crate::world::World;
 
-/// Four conversations that run through one another, as nobody else would hold them: whoever answers, replies.
+/// Four interleaved conversations in which every message but the first is a reply.
 fn talk() -> Vec<Vec<Value>> {
     let conversations = [
         [
@@ -47,7 +47,7 @@ fn talk() -> Vec<Vec<Value>> {
     told
 }
 
-fn mark(world: &World, conversations: &[Vec<Value>]) {
+fn write_annotated(world: &World, conversations: &[Vec<Value>]) {
     let mut said = conversations.concat();
     said.sort_by_key(|message| message["timestamp"].as_str().unwrap().to_owned());
     let ids: Vec<Vec<&Value>> =
@@ -66,9 +66,9 @@ const EVALUATE: [&str; 6] = ["eval", "retrieval", "--exports", "exports", "--ann
 const MEASURES: [&str; 5] = ["success@1", "success@5", "success@10", "mrr@10", "coverage@5"];
 
 #[tokio::test]
-async fn sessions_that_follow_conversations_are_found_and_a_pause_tells_nothing() {
+async fn sessions_by_replies_are_found_and_sessions_by_gaps_are_not() {
     let world = World::new().await;
-    mark(&world, &talk());
+    write_annotated(&world, &talk());
     let report = world.ok(&[&EVALUATE[..], &["--json"]].concat()).json();
     assert_eq!(
         (&report["channels"], &report["messages"], &report["questions"]),
@@ -77,7 +77,7 @@ async fn sessions_that_follow_conversations_are_found_and_a_pause_tells_nothing(
     let rows = report["rows"].as_array().unwrap();
     assert_eq!(rows.len(), 9, "three ways to make sessions, three to rank: {report}");
     for row in rows {
-        // Each reply leads to the one before it, so sessions are the conversations; or all is one session.
+        // By replies, sessions are the conversations; by gaps, there is one session.
         let expected = if row["method"] == "gap" { 0.0 } else { 100.0 };
         for measure in MEASURES {
             assert_eq!(row[measure], expected, "{measure} of {row}");
@@ -87,9 +87,9 @@ async fn sessions_that_follow_conversations_are_found_and_a_pause_tells_nothing(
 }
 
 #[tokio::test]
-async fn a_part_can_be_measured_alone_and_what_cannot_be_asked_is_refused() {
+async fn a_subset_can_be_measured_and_unknown_models_are_rejected() {
     let world = World::new().await;
-    mark(&world, &talk());
+    write_annotated(&world, &talk());
     let table =
         world.ok(&[&EVALUATE[..], &["--methods", "plain", "--modes", "sparse,hybrid"]].concat()).stdout;
     assert!(table.starts_with("4 questions to 12 messages of 1 channels; percent\n"), "{table}");
@@ -100,7 +100,7 @@ async fn a_part_can_be_measured_alone_and_what_cannot_be_asked_is_refused() {
     let unknown = world.fails(&[&EVALUATE[..], &["--models", "elsewhere"]].concat());
     assert!(unknown.stderr.contains("elsewhere"), "{unknown}");
     let short: Vec<Vec<Value>> = talk().iter().map(|said| said[..3].to_vec()).collect();
-    mark(&world, &short);
+    write_annotated(&world, &short);
     let refused = world.fails(&EVALUATE);
     assert!(refused.stderr.contains("four messages or more"), "{refused}");
 }

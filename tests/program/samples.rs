@@ -1,4 +1,4 @@
-//! The samples, as the demo takes them.
+//! The samples, as `scripts/demo` imports them.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,8 +15,8 @@ pub fn samples() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../samples"))
 }
 
-/// A session's name, how it stands in the books, and how many jobs there ever were.
-async fn books(world: &World) -> (Vec<(Uuid, i64, i64, Vec<u8>, i32)>, i64) {
+/// Rows of `indexed_sessions`, and the number of jobs.
+async fn indexed_sessions(world: &World) -> (Vec<(Uuid, i64, i64, Vec<u8>, i32)>, i64) {
     let sessions = sqlx::query_as(
         "SELECT session_id, point_revision, indexed_revision, content_hash, points
          FROM indexed_sessions ORDER BY session_id",
@@ -25,7 +25,7 @@ async fn books(world: &World) -> (Vec<(Uuid, i64, i64, Vec<u8>, i32)>, i64) {
 }
 
 #[tokio::test]
-async fn every_eligible_session_of_the_samples_is_indexed_and_a_second_run_finds_nothing_to_do() {
+async fn every_eligible_session_is_indexed_and_a_second_import_changes_nothing() {
     let world = World::new().await;
     world.import(samples());
     world.settle();
@@ -43,21 +43,21 @@ async fn every_eligible_session_of_the_samples_is_indexed_and_a_second_run_finds
         assert_eq!((number("pending"), number("dead")), (0, 0), "{guild}");
     }
 
-    let before = books(&world).await;
+    let before = indexed_sessions(&world).await;
     let again = world.import(samples());
     assert!(again.stderr.contains(": 0 new, 0 edited, 278 unchanged"), "{again}");
     world.settle();
-    assert!(books(&world).await == before, "something was indexed again");
+    assert!(indexed_sessions(&world).await == before, "something was indexed again");
 }
 
 #[tokio::test]
-async fn a_sentence_finds_its_own_conversation_and_never_leaves_its_guild() {
+async fn a_sentence_finds_its_conversation_in_its_guild_alone() {
     let world = World::new().await;
     world.import(samples());
     world.settle();
     let _up = world.up().await;
     for guild in [MAKERS, ORCHARD] {
-        for Remembered { session, channel, first, text } in remembered(&world, guild).await {
+        for Sampled { session, channel, first, text } in sample_messages(&world, guild).await {
             let found = world.search(guild, &text);
             let best = &found[0];
             assert_eq!(best["session_id"], session.to_string(), "{text}");
@@ -77,12 +77,12 @@ async fn a_sentence_finds_its_own_conversation_and_never_leaves_its_guild() {
             }
         }
     }
-    assert_channels_hold(&world);
+    assert_channel_filter(&world);
 }
 
-/// A search can be held to some of the guild's channels, and these lead to no other guild.
+/// Asserts that the channel filter restricts results, and reaches no other guild.
 #[track_caller]
-fn assert_channels_hold(world: &World) {
+fn assert_channel_filter(world: &World) {
     let search = |guild: i64, channels: &[&str]| {
         let guild = guild.to_string();
         let mut arguments = vec!["search", "--guild", &guild, "--json", "--limit", "50"];
@@ -101,18 +101,18 @@ fn assert_channels_hold(world: &World) {
     assert_eq!(search(ORCHARD, &[garden]), BTreeSet::new(), "a channel led out of the guild");
 }
 
-/// What somebody said in the middle of a conversation.
+/// A message from the middle of a session.
 #[derive(sqlx::FromRow)]
-struct Remembered {
+struct Sampled {
     session: Uuid,
     channel: i64,
     first: i64,
     text: String,
 }
 
-/// The longest saying of some of a guild's indexed sessions, where that is neither the first nor the last.
-async fn remembered(world: &World, guild: i64) -> Vec<Remembered> {
-    let remembered: Vec<Remembered> = sqlx::query_as(
+/// The longest inner message of some of a guild's indexed sessions.
+async fn sample_messages(world: &World, guild: i64) -> Vec<Sampled> {
+    let remembered: Vec<Sampled> = sqlx::query_as(
         "SELECT DISTINCT ON (m.first_message_id) s.id AS session, s.channel_id AS channel,
                 s.first_message_id AS first, m.text
          FROM sessions s JOIN indexed_sessions i ON i.session_id = s.id
@@ -126,7 +126,7 @@ async fn remembered(world: &World, guild: i64) -> Vec<Remembered> {
     .await
     .unwrap();
     assert!(!remembered.is_empty());
-    // A few of them, from all over the guild's history.
+    // A few, spread over the guild's history.
     let step = remembered.len().div_ceil(8);
     remembered.into_iter().step_by(step).collect()
 }

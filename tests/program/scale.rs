@@ -1,4 +1,4 @@
-//! Several dispatchers and workers, started, killed and frozen at will, on one index server.
+//! Several dispatchers and workers on one index server, started, killed and frozen.
 
 use guildex_types::{JobQueue, Message, SearchText};
 use rand::rngs::StdRng;
@@ -7,11 +7,11 @@ use tokio::time::Instant;
 
 use crate::export::{CHANNEL, GUILD, minute};
 use crate::feed::{channel, conversation, ids};
-use crate::points::{assert_in_step, collection, points_in};
+use crate::points::{assert_consistent, collection, points_in};
 use crate::standin::{Fault, StandIn};
 use crate::world::{Running, World, wait_until};
 
-/// Small batches, so that there is always a middle of the work; every kill costs the jobs in hand an attempt.
+/// Small batches, so that kills fall between them; each kill costs the claimed jobs an attempt.
 fn on(server: &StandIn, more: &str) -> String {
     let config = server.config();
     format!(
@@ -42,14 +42,14 @@ async fn delete(world: &World, number: i64) {
         .unwrap();
 }
 
-async fn assert_all_in_step(world: &World, server: &StandIn) {
+async fn assert_all_consistent(world: &World, server: &StandIn) {
     let points = points_in(&server.index(), &collection("guildex"), GUILD).await;
-    assert_in_step(world, &points).await;
+    assert_consistent(world, &points).await;
     assert_eq!(world.value::<i64>("SELECT count(*) FROM jobs WHERE state <> 'completed'").await, 0);
 }
 
 #[tokio::test]
-async fn dispatchers_and_workers_may_come_and_go_while_much_changes() {
+async fn dispatchers_and_workers_can_start_and_die_under_traffic() {
     let server = StandIn::start().await;
     let world = World::with(&on(&server, "worker.batch_size = 8\nworker.lease = \"5s\"")).await;
     let mut random = StdRng::seed_from_u64(7);
@@ -69,7 +69,7 @@ async fn dispatchers_and_workers_may_come_and_go_while_much_changes() {
                 _ => say(&world, &[edited(number, 100 * round + later)]).await,
             }
         }
-        // In the middle of the work, and not before anybody works again.
+        // While jobs run, and not before a worker runs again.
         indexed += 5;
         wait_until("some more are indexed", || async {
             world.value::<i64>("SELECT count(*) FROM indexed_sessions").await >= indexed
@@ -85,16 +85,16 @@ async fn dispatchers_and_workers_may_come_and_go_while_much_changes() {
         indexed = world.value::<i64>("SELECT count(*) FROM indexed_sessions").await;
     }
     world.wait_idle().await;
-    assert_all_in_step(&world, &server).await;
+    assert_all_consistent(&world, &server).await;
     for process in dispatchers.into_iter().chain(workers) {
         assert!(process.stop().await.success());
     }
 }
 
 #[tokio::test]
-async fn what_a_killed_worker_held_is_done_by_another() {
+async fn jobs_of_a_killed_worker_are_done_by_another() {
     let server = StandIn::start().await;
-    // All as it is by default.
+    // The default settings.
     let world = World::with(&on(&server, "")).await;
     let _dispatcher = world.start(&["dispatcher"]);
     server.faults.always("upsert", Fault::Slow);
@@ -117,7 +117,7 @@ async fn what_a_killed_worker_held_is_done_by_another() {
         .await;
     eprintln!("what a killed worker held runs elsewhere after {:.1?}", died.elapsed());
     world.wait_idle().await;
-    assert_all_in_step(&world, &server).await;
+    assert_all_consistent(&world, &server).await;
     let lapsed =
         "SELECT count(*) FROM jobs WHERE jsonb_array_length(attempts_log) = 1 AND state = 'completed'";
     assert_eq!(world.value::<i64>(lapsed).await, 20);
@@ -125,7 +125,7 @@ async fn what_a_killed_worker_held_is_done_by_another() {
 }
 
 #[tokio::test]
-async fn a_worker_that_is_frozen_past_its_lease_and_wakes_does_no_harm() {
+async fn a_worker_frozen_past_its_lease_changes_nothing_when_it_wakes() {
     let server = StandIn::start().await;
     let world = World::with(&on(&server, "worker.batch_size = 8\nworker.lease = \"5s\"")).await;
     let _dispatcher = world.start(&["dispatcher"]);
@@ -137,7 +137,7 @@ async fn a_worker_that_is_frozen_past_its_lease_and_wakes_does_no_harm() {
     frozen.freeze();
     world.wait_for("SELECT count(*) > 0 FROM jobs WHERE state = 'running'").await;
 
-    // Much of what it has in hand is not any more what it has read.
+    // Many sessions that it loaded change meanwhile.
     for number in 1..=120 {
         match number % 3 {
             0 => delete(&world, number).await,
@@ -147,11 +147,11 @@ async fn a_worker_that_is_frozen_past_its_lease_and_wakes_does_no_harm() {
     }
     let other = world.start(&["worker"]);
     world.wait_idle().await;
-    assert_all_in_step(&world, &server).await;
+    assert_all_consistent(&world, &server).await;
 
     let upserts = server.faults.calls("upsert");
     frozen.wake();
-    // It notices, one way or the other, and takes part again.
+    // It loses its claims, and takes new jobs.
     wait_until("it has come to itself", || async {
         let log = frozen.log();
         log.contains("claims were lost") || server.faults.calls("upsert") > upserts
@@ -164,5 +164,5 @@ async fn a_worker_that_is_frozen_past_its_lease_and_wakes_does_no_harm() {
     world.wait_idle().await;
     assert!(frozen.stop().await.success());
     world.wait_idle().await;
-    assert_all_in_step(&world, &server).await;
+    assert_all_consistent(&world, &server).await;
 }

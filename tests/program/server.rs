@@ -1,4 +1,4 @@
-//! Several workers on one Qdrant server: where the environment names one (`QDRANT_URL`).
+//! Several workers on one Qdrant server, if `QDRANT_URL` names one.
 
 use std::io::Write;
 
@@ -6,12 +6,12 @@ use guildex_index::{QdrantServer, ServerConfig, VectorIndex};
 use uuid::Uuid;
 
 use crate::export::{GUILD, town};
-use crate::points::{assert_in_step, assert_same, collection, points, points_in};
+use crate::points::{assert_consistent, assert_same, collection, points, points_in};
 use crate::world::{Running, World};
 
 const QUESTIONS: [&str; 4] = ["oak", "the price of bread", "who has seen the cat", "a walk along the river"];
 
-/// A corner of the server, cleared at the end.
+/// A collection prefix of the test's own on the server, cleared at the end.
 struct Corner {
     index: QdrantServer,
     base: String,
@@ -20,7 +20,7 @@ struct Corner {
 impl Corner {
     fn find() -> Option<Self> {
         let Ok(url) = std::env::var("QDRANT_URL") else {
-            // Past the test runner's capture.
+            // Bypasses the test runner's capture.
             let _ = writeln!(
                 std::io::stderr(),
                 "QDRANT_URL is not set: no workers on a Qdrant server are tested"
@@ -49,8 +49,7 @@ fn answers(world: &World) -> Vec<Vec<String>> {
     QUESTIONS.map(sessions).into()
 }
 
-/// Workers of the server index what the embedded engine indexes, though one of them is killed, and searches of both
-/// find the same.
+/// Asserts that workers on the server index what the embedded engine indexes, although one is killed.
 async fn share(workers: usize) {
     let Some(corner) = Corner::find() else { return };
     let embedded = World::new().await;
@@ -67,7 +66,7 @@ async fn share(workers: usize) {
     world.wait_idle().await;
 
     let shared = points_in(&corner.index, &collection(&corner.base), GUILD).await;
-    assert_in_step(&world, &shared).await;
+    assert_consistent(&world, &shared).await;
     assert_eq!(world.value::<i64>("SELECT count(*) FROM jobs WHERE state = 'dead'").await, 0);
     assert_same(&points(&embedded, GUILD).await, &shared);
     assert_eq!(answers(&world), answers(&embedded));
@@ -89,7 +88,7 @@ async fn four_workers_share_a_server() {
 }
 
 #[tokio::test]
-async fn a_backup_of_a_server_brings_its_points_back() {
+async fn a_backup_of_a_server_restores_its_points() {
     let Some(corner) = Corner::find() else { return };
     let world = World::with(&corner.toml()).await;
     world.import(&town(&world.path("town"), 12));
@@ -107,7 +106,7 @@ async fn a_backup_of_a_server_brings_its_points_back() {
 }
 
 #[tokio::test]
-async fn a_server_that_nobody_answers_at_is_told_of_and_costs_nothing() {
+async fn an_unreachable_server_is_reported_and_costs_no_attempts() {
     let nobody =
         "[index]\nbackend = \"server\"\n[index.server]\nurl = \"http://127.0.0.1:9\"\n[search]\nfallback = ";
     let world = World::with(&format!("{nobody} \"none\"")).await;
@@ -119,7 +118,7 @@ async fn a_server_that_nobody_answers_at_is_told_of_and_costs_nothing() {
     assert!(up.stop().await.success());
     assert_eq!(world.value::<i64>("SELECT count(*) FROM jobs WHERE attempts > 1 OR state = 'dead'").await, 0);
 
-    // With `up` gone nobody answers with a configuration of his own.
+    // Without `up`, the search uses the configuration of this command.
     let answer =
         world.ok(&["search", "--guild", &guild, "--set", "search.fallback=postgres", "--json", "oak"]).json();
     assert_eq!(answer["degraded"], true, "{answer}");

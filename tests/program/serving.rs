@@ -1,4 +1,4 @@
-//! One process holds the index; others search through it.
+//! One process owns the embedded index; others search through its socket.
 
 use crate::export::{CHANNEL, GUILD, conversations, export, write};
 use crate::world::World;
@@ -12,7 +12,7 @@ async fn small_world() -> World {
 }
 
 #[tokio::test]
-async fn a_search_answers_the_same_with_and_without_a_process_that_holds_the_index() {
+async fn a_search_gives_the_same_results_with_and_without_a_serving_process() {
     let world = small_world().await;
     let query = "a lathe of walnut and oak";
     let alone = world.search(GUILD, query);
@@ -24,7 +24,7 @@ async fn a_search_answers_the_same_with_and_without_a_process_that_holds_the_ind
 }
 
 #[tokio::test]
-async fn a_second_process_on_the_same_folder_is_refused_by_name() {
+async fn a_second_process_on_the_same_folder_is_rejected() {
     let world = small_world().await;
     let mut up = world.up().await;
     for role in [&["up"][..], &["up", "--until-idle"], &["worker"]] {
@@ -37,7 +37,7 @@ async fn a_second_process_on_the_same_folder_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn an_empty_query_is_an_error_and_an_unknown_guild_has_nothing() {
+async fn an_empty_query_is_an_error_and_an_unknown_guild_has_no_results() {
     let world = small_world().await;
     let guild = GUILD.to_string();
     let ask = || {
@@ -54,7 +54,7 @@ async fn an_empty_query_is_an_error_and_an_unknown_guild_has_nothing() {
 }
 
 #[tokio::test]
-async fn the_command_line_asks_for_all_that_a_search_can_do() {
+async fn the_command_line_supports_every_search_parameter() {
     let world = small_world().await;
     let guild = GUILD.to_string();
     let search = |arguments: &[&str]| {
@@ -83,7 +83,7 @@ async fn the_command_line_asks_for_all_that_a_search_can_do() {
 }
 
 #[tokio::test]
-async fn a_makeshift_is_told_on_standard_error_and_in_json() {
+async fn a_degraded_response_is_reported_on_stderr_and_in_json() {
     let world = World::with("[search]\nfallback = \"postgres\"").await;
     let messages = conversations(3, 4).concat();
     world.import(&write(world.path("small.json"), &export(CHANNEL, &messages)));
@@ -92,7 +92,7 @@ async fn a_makeshift_is_told_on_standard_error_and_in_json() {
     let guild = GUILD.to_string();
     let search = ["search", "--guild", &guild, "--json", "oak"];
     assert_eq!(world.ok(&search).json()["degraded"], false);
-    // No model is active any more, so there is no collection to ask.
+    // No model is active, so there is no collection to search.
     sqlx::query("UPDATE models SET state = 'retired'").execute(&world.pool).await.unwrap();
     let degraded = world.ok(&search);
     assert!(degraded.stderr.contains("warning: answered from Postgres"), "{degraded}");

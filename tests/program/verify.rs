@@ -1,4 +1,4 @@
-//! Comparing the truth with the index, from the command line.
+//! `guildex verify`: Postgres compared with the index.
 
 use serde_json::Value;
 
@@ -12,8 +12,8 @@ async fn settled() -> World {
     world
 }
 
-/// Takes sessions out of the books, and spoils what others were made from.
-async fn spoil(world: &World) {
+/// Removes records of some indexed sessions, and changes messages behind others.
+async fn corrupt(world: &World) {
     for spoil in [
         "DELETE FROM indexed_sessions WHERE session_id IN (SELECT session_id FROM indexed_sessions ORDER BY 1 LIMIT 2)",
         "UPDATE indexed_sessions SET content_hash = 'x'
@@ -38,11 +38,11 @@ fn differs(outcome: &Outcome) {
 }
 
 #[tokio::test]
-async fn the_exit_status_says_whether_truth_and_index_differ() {
+async fn the_exit_status_says_whether_postgres_and_the_index_differ() {
     let world = settled().await;
     let sound = world.ok(&["verify"]);
     assert!(sound.stdout.contains("truth and index agree"), "{sound}");
-    spoil(&world).await;
+    corrupt(&world).await;
     differs(&world.run(&["verify", "--json"]));
     let told = world.fails(&["verify", "--examples", "1"]);
     assert!(told.stdout.contains("truth and index differ in 3 places"), "{told}");
@@ -58,12 +58,12 @@ async fn the_exit_status_says_whether_truth_and_index_differ() {
 }
 
 #[tokio::test]
-async fn a_process_that_holds_the_index_compares_for_others_and_mends() {
+async fn the_process_that_owns_the_index_verifies_and_repairs_for_others() {
     let world = settled().await;
     let alone = world.ok(&["verify", "--json"]).json();
     let up = world.up().await;
     assert_eq!(world.ok(&["verify", "--json"]).json(), alone);
-    spoil(&world).await;
+    corrupt(&world).await;
     differs(&world.run(&["verify", "--json"]));
     let nothing = world.ok(&["verify", "--guild", "4711", "--json"]).json();
     assert_eq!(nothing["models"][0]["guilds"][0]["points"], 0, "{nothing}");
@@ -74,7 +74,7 @@ async fn a_process_that_holds_the_index_compares_for_others_and_mends() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_compared_is_not_taken_for_a_difference() {
+async fn a_verification_that_cannot_run_reports_no_differences() {
     let world = World::new().await;
     world.import(samples());
     let no_index = world.run(&["verify"]);
@@ -87,7 +87,7 @@ async fn what_cannot_be_compared_is_not_taken_for_a_difference() {
 }
 
 #[tokio::test]
-async fn an_index_that_is_lost_is_rebuilt_by_a_repair() {
+async fn a_lost_index_is_rebuilt_by_a_repair() {
     let world = settled().await;
     let before = world.ok(&["verify", "--json"]).json();
     std::fs::remove_dir_all(world.path("d/index")).unwrap();

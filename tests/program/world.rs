@@ -1,4 +1,4 @@
-//! A world of its own for each test: a database, a Redis prefix, a data folder, and the program in it.
+//! An isolated environment for each test: a database, a Redis prefix and a data folder.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -21,10 +21,10 @@ use uuid::Uuid;
 /// The program under test.
 const GUILDEX: &str = env!("CARGO_BIN_EXE_guildex");
 
-/// What one Guildex has to itself. All of it is taken away at the end, whatever came of the test.
+/// A test's environment. Removed when dropped, also after a panic.
 pub struct World {
     folder: TempDir,
-    /// The server, and the database in it.
+    /// Address of the server.
     postgres: Url,
     database: String,
     redis: String,
@@ -33,12 +33,12 @@ pub struct World {
 }
 
 impl World {
-    /// A world with an up-to-date schema and nothing in it.
+    /// An environment with an up-to-date schema and no data.
     pub async fn new() -> Self {
         Self::with("").await
     }
 
-    /// The same, under the configuration `toml`.
+    /// The same, with the configuration `toml`.
     pub async fn with(toml: &str) -> Self {
         Self::on(&postgres(), &redis_url(), toml).await
     }
@@ -54,7 +54,7 @@ impl World {
             .connect_with(options.database(&database))
             .await
             .expect("the new database");
-        // A socket's path has to be short.
+        // The path of a Unix socket is limited to about 100 bytes.
         let folder = tempfile::Builder::new().prefix("gx").tempdir_in("/tmp").unwrap();
         let world = Self {
             folder,
@@ -64,13 +64,13 @@ impl World {
             prefix: format!("test-{name}"),
             pool,
         };
-        // Here even if it is empty, so that no other configuration is looked for.
+        // Written even if empty, so that no other configuration is found.
         fs::write(world.path("guildex.toml"), toml).unwrap();
         world.ok(&["migrate"]);
         world
     }
 
-    /// A place in the world's folder, which is the program's working directory.
+    /// Path in the environment's folder, the program's working directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -86,7 +86,7 @@ impl World {
         }
     }
 
-    /// Runs the program to its end, which has to be a good one.
+    /// Runs the program and asserts success.
     #[track_caller]
     pub fn ok(&self, arguments: &[&str]) -> Outcome {
         let outcome = self.run(arguments);
@@ -94,7 +94,7 @@ impl World {
         outcome
     }
 
-    /// Runs the program to its end, which has to be an error that is told.
+    /// Runs the program and asserts that it fails with an error, not a panic.
     #[track_caller]
     pub fn fails(&self, arguments: &[&str]) -> Outcome {
         let outcome = self.run(arguments);
@@ -103,13 +103,13 @@ impl World {
         outcome
     }
 
-    /// Imports what is at a path.
+    /// Imports a file or folder.
     #[track_caller]
     pub fn import(&self, path: &Path) -> Outcome {
         self.ok(&["import", path.to_str().unwrap()])
     }
 
-    /// Runs every role until nothing is left to do.
+    /// Runs `up` until no job is left.
     #[track_caller]
     pub fn settle(&self) -> Outcome {
         let outcome = self.ok(&["up", "--until-idle"]);
@@ -117,7 +117,7 @@ impl World {
         outcome
     }
 
-    /// What `search` finds, as JSON, best first.
+    /// Results of `search`, as JSON, best first.
     #[track_caller]
     pub fn search(&self, guild: i64, query: &str) -> Vec<Value> {
         let outcome = self.ok(&["search", "--guild", &guild.to_string(), "--json", query]);
@@ -140,7 +140,7 @@ impl World {
     /// Starts `up` and waits until it answers searches.
     pub async fn up(&self) -> Running {
         let mut up = self.start(&["up"]);
-        // The socket of one that was killed may lie there still: a connection tells.
+        // A killed process leaves its socket file: only a connection proves that one listens.
         let socket = self.path("d/guildex.sock");
         wait_until("`up` answers", || {
             up.assert_alive();
@@ -151,7 +151,7 @@ impl World {
         up
     }
 
-    /// Asks Postgres for one value.
+    /// Value of a query.
     pub async fn value<T>(&self, sql: &'static str) -> T
     where
         T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + Send + Unpin,
@@ -164,18 +164,18 @@ impl World {
         wait_until(sql, || async { self.value::<bool>(sql).await }).await;
     }
 
-    /// Waits until a running `up` has nothing left to do.
+    /// Waits until no job is left.
     pub async fn wait_idle(&self) {
         self.wait_for("SELECT NOT EXISTS (SELECT FROM jobs WHERE state IN ('pending', 'queued', 'running'))")
             .await;
     }
 
-    /// What a bot's process would write with.
+    /// Writer of messages, as a bot uses it.
     pub fn ingest(&self) -> Ingest {
         Ingest::new(self.pool.clone(), IngestConfig::default())
     }
 
-    /// The world's corner of Redis.
+    /// Queues of this environment.
     pub async fn queues(&self) -> Queues {
         let (url, prefix) = (self.redis.clone(), self.prefix.clone());
         let config = guildex_queue::Config { url, prefix, ..testing::config() };
@@ -184,7 +184,7 @@ impl World {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(GUILDEX);
-        // Only the model is the machine's; everything else that could configure the program is the world's.
+        // The model is the machine's; all other configuration is the environment's.
         let inherited = |name: &str| !name.starts_with("GUILDEX_") || name == "GUILDEX_MODEL_DIR";
         command
             .args(arguments)
@@ -206,7 +206,7 @@ impl World {
 }
 
 impl Drop for World {
-    /// On a thread of its own, since the test's may be panicking, or in the middle of its runtime.
+    /// On its own thread: the test's thread may be panicking or inside a runtime.
     fn drop(&mut self) {
         let (postgres, database) = (self.postgres.clone(), self.database.clone());
         let (url, prefix) = (self.redis.clone(), self.prefix.clone());
@@ -225,7 +225,7 @@ impl Drop for World {
     }
 }
 
-/// How a run of the program ended.
+/// Exit status and output of the program.
 pub struct Outcome {
     command: String,
     pub status: ExitStatus,
@@ -247,7 +247,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// A process that goes on beside the test, and is killed with it.
+/// A background process, killed when dropped.
 pub struct Running {
     child: Child,
     command: String,
@@ -265,13 +265,13 @@ impl Running {
         self.child.wait().unwrap();
     }
 
-    /// Asks for an end in good order, and waits for it.
+    /// Stops it gracefully.
     pub async fn stop(self) -> ExitStatus {
         signal(self.id(), "TERM");
         self.end().await
     }
 
-    /// Waits for its end.
+    /// Waits until it exits.
     pub async fn end(mut self) -> ExitStatus {
         let mut ended = None;
         wait_until("the process ends", || {
@@ -284,7 +284,7 @@ impl Running {
         ended.unwrap()
     }
 
-    /// `kill -STOP`: it stands still, and does not know it.
+    /// `kill -STOP`.
     pub fn freeze(&self) {
         signal(self.id(), "STOP");
     }
@@ -294,17 +294,17 @@ impl Running {
         signal(self.id(), "CONT");
     }
 
-    /// The processor's time that it has used.
+    /// Processor time used so far.
     pub fn cpu(&self) -> Duration {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap();
-        // After the name, which may hold anything: state is the third field, user and system time are 14 and 15.
+        // Parsed after the name, which may contain spaces: state is field 3, user and system time are 14 and 15.
         let (_, fields) = stat.rsplit_once(')').unwrap();
         let ticks: u64 =
             fields.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum();
         Duration::from_millis(10 * ticks)
     }
 
-    /// Whether it is over by itself.
+    /// True once it has exited.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
@@ -330,12 +330,12 @@ impl Drop for Running {
     }
 }
 
-/// The server that all tests share.
+/// Server shared by all tests.
 pub fn redis_url() -> String {
     std::env::var("REDIS_URL").expect("REDIS_URL is unset: run scripts/test")
 }
 
-/// The server that all tests share.
+/// Server shared by all tests.
 pub fn postgres() -> Url {
     std::env::var("DATABASE_URL").expect("DATABASE_URL is unset: run scripts/test").parse().unwrap()
 }
