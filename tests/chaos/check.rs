@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use guildex_consistency::verify::{self, Kind};
+use guildex_consistency::verify::{self, DifferenceKind};
 use guildex_types::{GuildId, MessageId};
 
 use crate::report::Report;
@@ -56,11 +56,11 @@ pub async fn index(world: &World, report: &mut Report) -> anyhow::Result<()> {
     for guild in found.models.iter().flat_map(|model| &model.guilds) {
         for (kind, found) in &guild.differences {
             let column = match kind {
-                Kind::Missing | Kind::Stale | Kind::WrongHash => &mut report.stale,
-                Kind::Orphaned => &mut report.ghosts,
-                Kind::WrongGuild => &mut report.foreign,
+                DifferenceKind::Missing | DifferenceKind::Stale | DifferenceKind::WrongHash => &mut report.stale,
+                DifferenceKind::Orphaned => &mut report.ghosts,
+                DifferenceKind::WrongGuild => &mut report.foreign,
                 // A second point of the same chunk is orphaned.
-                Kind::Misplaced => &mut report.duplicates,
+                DifferenceKind::Misplaced => &mut report.duplicates,
             };
             *column += usize::try_from(found.count)?;
         }

@@ -99,7 +99,7 @@ async fn compare(
     };
     match verifier.verify(&request, &|_| {}).await {
         Ok(report) => Json(report).into_response(),
-        Err(error @ VerifyError::Adopt(_)) => refuse(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
+        Err(error @ VerifyError::Ownership(_)) => refuse(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
         Err(error) => refuse(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
     }
 }

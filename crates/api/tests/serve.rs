@@ -35,7 +35,7 @@ async fn served(world: &World, test: impl AsyncFnOnce(&Path)) {
         let verifier = Verifier {
             ingest: Ingest::new(world.pool.clone(), IngestConfig::default()),
             index: world.view.clone(),
-            base: "test".to_owned(),
+            prefix: "test".to_owned(),
         };
         async move { serve(&path, searcher, verifier, stop).await }
     });

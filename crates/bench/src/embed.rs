@@ -31,7 +31,7 @@ pub struct Embed {
     pub exports: Vec<PathBuf>,
     /// How sessions are made of them.
     pub rules: Rules,
-    /// Which of them have texts.
+    /// PointSelector of them have texts.
     pub eligible: Eligibility,
     /// Texts of a run, taken evenly from all that there are.
     pub texts: usize,
@@ -45,7 +45,7 @@ pub struct Embed {
     pub int8: Option<PathBuf>,
 }
 
-/// Which weights.
+/// PointSelector weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
     /// The configured model.

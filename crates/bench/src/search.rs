@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use chrono::DateTime;
 use futures::{StreamExt, TryStreamExt, stream};
-use guildex_embed::{Embedder, Models};
+use guildex_embed::{Embedder, ModelRegistry};
 use guildex_index::bm25::{self, Language};
 use guildex_index::{BulkLoad, Collection, CollectionName, Mode, Payload, Point, VectorIndex};
 use guildex_search::{SearchConfig, SearchRequest, Searcher};
@@ -98,7 +98,7 @@ async fn at_size(
 
     let searcher = Searcher {
         pool: pool.clone(),
-        models: Arc::new(Models::ready([embedder.clone()])),
+        models: Arc::new(ModelRegistry::preloaded([embedder.clone()])),
         index: index.clone(),
         base: BASE.to_owned(),
         config: SearchConfig::default(),

@@ -55,7 +55,7 @@ async fn compare(pool: &PgPool, folder: &Path, count: i64) {
     let verifier = Verifier {
         ingest: Ingest::new(pool.clone(), IngestConfig::default()),
         index: Arc::new(EmbeddedIndex::open(folder).unwrap()),
-        base: BASE.to_owned(),
+        prefix: BASE.to_owned(),
     };
     // Opens the collection.
     let nobody = Request { guild: Some(999.try_into().unwrap()), ..Request::default() };

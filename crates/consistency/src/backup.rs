@@ -1,4 +1,4 @@
-//! Copies of the collections, each with what the books say of it.
+//! Copies collections together with their `indexed_sessions` rows.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -15,16 +15,16 @@ use sqlx::PgPool;
 pub use crate::manifest::BackupError;
 use crate::manifest::{self, Manifest, Saved};
 
-/// Books read at a time.
+/// Rows per page.
 const PAGE: i64 = 5_000;
 
-/// Why there is no backup.
+/// Error of writing a backup.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The folder does not do.
+    /// The directory cannot be used.
     #[error(transparent)]
     Folder(#[from] BackupError),
-    /// A collection's name is none.
+    /// A collection's name is invalid.
     #[error(transparent)]
     Name(#[from] InvalidCollectionName),
     /// The index failed.
@@ -35,30 +35,29 @@ pub enum Error {
     Store(#[from] StoreError),
 }
 
-/// One line of a collection's books.
+/// One line of the file with a collection's `indexed_sessions` rows.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Line {
     pub guild: GuildId,
     pub book: IndexedSession,
 }
 
-/// Writes the collections of the models that are kept in step, and what the books say of them, into a new or empty
-/// folder. Jobs may go on: what they change between the two is indexed again after a restore. Returns which models.
+/// Writes the collections of all maintained models with their rows into a new or empty directory, and returns the models.
+/// Jobs may run at the same time: restoring reindexes what they change between the two copies.
 ///
 /// # Errors
-/// If the folder is not empty or cannot be written, or index or Postgres fail. What was written until then is no
-/// backup.
+/// If the directory is not empty or cannot be written, or the index fails. An incomplete directory is not a backup.
 pub async fn backup(
     pool: &PgPool,
     index: &dyn VectorIndex,
-    base: &str,
+    prefix: &str,
     folder: &Path,
 ) -> Result<Vec<ModelSlug>, Error> {
     make_empty(folder)?;
     let mut saved = Vec::new();
     for model in models::list(pool).await? {
         if model.state.is_maintained() {
-            saved.push(save(pool, index, base, &model, folder).await?);
+            saved.push(save(pool, index, prefix, &model, folder).await?);
         }
     }
     let models = saved.iter().map(|saved| saved.model.clone()).collect();
@@ -69,24 +68,24 @@ pub async fn backup(
 async fn save(
     pool: &PgPool,
     index: &dyn VectorIndex,
-    base: &str,
+    prefix: &str,
     model: &IndexModel,
     folder: &Path,
 ) -> Result<Saved, Error> {
-    let name = CollectionName::new(base, &model.slug)?;
-    let (points, books) = (manifest::points(folder, name.as_str()), manifest::books(folder, name.as_str()));
+    let name = CollectionName::new(prefix, &model.slug)?;
+    let (points, rows) = (manifest::points(folder, name.as_str()), manifest::rows(folder, name.as_str()));
     fs::create_dir(&points).map_err(|source| BackupError::Io { path: points.clone(), source })?;
-    write_books(pool, &model.slug, &books).await?;
+    write_rows(pool, &model.slug, &rows).await?;
     index.snapshot(&name, &points).await?;
     Ok(Saved {
         model: model.slug.clone(),
         dimensions: model.dimensions,
-        books_sha256: manifest::hash(&books)?,
+        rows_sha256: manifest::hash(&rows)?,
         collection: name.to_string(),
     })
 }
 
-async fn write_books(pool: &PgPool, model: &ModelSlug, path: &Path) -> Result<(), Error> {
+async fn write_rows(pool: &PgPool, model: &ModelSlug, path: &Path) -> Result<(), Error> {
     let io = |source| BackupError::Io { path: path.to_owned(), source };
     let mut file = BufWriter::new(File::create(path).map_err(io)?);
     let mut db = pool.acquire().await.map_err(StoreError::from)?;

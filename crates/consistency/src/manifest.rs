@@ -1,4 +1,4 @@
-//! What a backup says of itself.
+//! Manifest of a backup.
 
 use std::fs;
 use std::io;
@@ -11,19 +11,19 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-/// The file that makes a folder a backup. Written last: one that was cut short has none.
+/// File name of the manifest. It is written last, so an interrupted backup has none.
 const NAME: &str = "backup.json";
-/// How backups are laid out.
+/// Version of the directory layout.
 const LAYOUT: u32 = 1;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Manifest {
     layout: u32,
-    /// When it was made.
+    /// Creation time.
     pub at: DateTime<Utc>,
-    /// The installation whose sessions it holds.
+    /// Identity of the database.
     pub database: Uuid,
-    /// The newest migration of the schema that it was made under.
+    /// Version of the database schema.
     pub schema: i64,
     pub collections: Vec<Saved>,
 }
@@ -32,32 +32,32 @@ pub(crate) struct Manifest {
 pub(crate) struct Saved {
     pub model: ModelSlug,
     pub dimensions: usize,
-    /// As it was called, which is also its folder's name.
+    /// Name of the collection and of its directory.
     pub collection: String,
-    /// Of the file with its books.
-    pub books_sha256: String,
+    /// SHA-256 of the file with its rows.
+    pub rows_sha256: String,
 }
 
-/// Why a folder is no backup to work with.
+/// Error of reading or writing a backup directory.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    /// The folder or a file in it cannot be read or written.
+    /// The directory or a file in it cannot be read or written.
     #[error("{}: {source}", path.display())]
     Io {
-        /// Which one.
+        /// Path of the file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// Reason.
         source: io::Error,
     },
-    /// It is not empty, so a backup would mix with what is there.
-    #[error("the folder {} is not empty: name a new one", .0.display())]
+    /// The directory is not empty.
+    #[error("the directory {} is not empty: choose a new one", .0.display())]
     NotEmpty(PathBuf),
-    /// It holds no backup, or one that is not whole.
-    #[error("{} is no whole backup: {reason}", folder.display())]
+    /// The directory does not contain a complete backup.
+    #[error("{} is not a complete backup: {reason}", folder.display())]
     NotABackup {
-        /// The folder.
+        /// Path of the directory.
         folder: PathBuf,
-        /// What is wrong.
+        /// Problem.
         reason: String,
     },
 }
@@ -68,24 +68,24 @@ impl Manifest {
     }
 
     pub fn read(folder: &Path) -> Result<Self, BackupError> {
-        let refused = |reason: String| BackupError::NotABackup { folder: folder.to_owned(), reason };
+        let invalid = |reason: String| BackupError::NotABackup { folder: folder.to_owned(), reason };
         let text = fs::read(folder.join(NAME))
-            .map_err(|error| refused(format!("its {NAME} cannot be read: {error}")))?;
+            .map_err(|error| invalid(format!("{NAME} cannot be read: {error}")))?;
         let manifest: Self = serde_json::from_slice(&text)
-            .map_err(|error| refused(format!("its {NAME} cannot be understood: {error}")))?;
+            .map_err(|error| invalid(format!("{NAME} cannot be parsed: {error}")))?;
         if manifest.layout != LAYOUT {
-            return Err(refused(format!("its layout is {}, this release knows {LAYOUT}", manifest.layout)));
+            return Err(invalid(format!(
+                "layout {} is not supported; this release supports {LAYOUT}",
+                manifest.layout
+            )));
         }
         for saved in &manifest.collections {
-            // It names a folder: nothing but a collection's name may stand there.
+            // It becomes part of a path, so only a valid collection name is allowed.
             if saved.collection.parse::<CollectionName>().is_err() {
-                return Err(refused("it names what is no collection".to_owned()));
+                return Err(invalid("it contains an invalid collection name".to_owned()));
             }
-            if hash(&books(folder, &saved.collection))? != saved.books_sha256 {
-                return Err(refused(format!(
-                    "the books of {} are not as they were written",
-                    saved.collection
-                )));
+            if hash(&rows(folder, &saved.collection))? != saved.rows_sha256 {
+                return Err(invalid(format!("the rows of {} do not match their checksum", saved.collection)));
             }
         }
         Ok(manifest)
@@ -102,17 +102,17 @@ impl Manifest {
     }
 }
 
-/// Where the books of a collection are in a backup: one JSON document a line.
-pub(crate) fn books(folder: &Path, collection: &str) -> PathBuf {
-    folder.join(format!("{collection}.books.jsonl"))
+/// Path of a collection's rows in a backup, one JSON document per line.
+pub(crate) fn rows(folder: &Path, collection: &str) -> PathBuf {
+    folder.join(format!("{collection}.indexed_sessions.jsonl"))
 }
 
-/// Where the collection itself is in a backup.
+/// Path of a collection's snapshot in a backup.
 pub(crate) fn points(folder: &Path, collection: &str) -> PathBuf {
     folder.join(collection)
 }
 
-/// The SHA-256 of a file.
+/// SHA-256 of a file.
 pub(crate) fn hash(path: &Path) -> Result<String, BackupError> {
     let io = |source| BackupError::Io { path: path.to_owned(), source };
     let mut hash = Sha256::new();
@@ -127,10 +127,10 @@ mod tests {
 
     use super::*;
 
-    /// A backup of one collection, whose manifest is these bytes.
+    /// Backup of one collection with these bytes as its manifest.
     fn read(manifest: &[u8]) -> (TempDir, Result<Manifest, BackupError>) {
         let folder = TempDir::new().unwrap();
-        fs::write(books(folder.path(), "guildex_minilm"), "{}\n").unwrap();
+        fs::write(rows(folder.path(), "guildex_minilm"), "{}\n").unwrap();
         fs::write(folder.path().join(NAME), manifest).unwrap();
         let manifest = Manifest::read(folder.path());
         (folder, manifest)
@@ -138,39 +138,39 @@ mod tests {
 
     fn manifest() -> serde_json::Value {
         let folder = TempDir::new().unwrap();
-        let path = books(folder.path(), "guildex_minilm");
+        let path = rows(folder.path(), "guildex_minilm");
         fs::write(&path, "{}\n").unwrap();
         let saved = Saved {
             model: "minilm".parse().unwrap(),
             dimensions: 384,
             collection: "guildex_minilm".to_owned(),
-            books_sha256: hash(&path).unwrap(),
+            rows_sha256: hash(&path).unwrap(),
         };
         serde_json::to_value(Manifest::new(Uuid::from_u128(7), 4, vec![saved])).unwrap()
     }
 
-    /// What is taken names collections whose books are as they were, and nothing outside of the folder.
+    /// An accepted manifest names only collections with matching checksums inside the directory.
     fn check(bytes: &[u8]) -> Result<(), TestCaseError> {
         let (folder, manifest) = read(bytes);
         match manifest {
             Ok(manifest) => {
                 prop_assert_eq!(manifest.layout, LAYOUT);
                 for saved in manifest.collections {
-                    let path = books(folder.path(), &saved.collection);
+                    let path = rows(folder.path(), &saved.collection);
                     prop_assert_eq!(path.parent(), Some(folder.path()));
-                    prop_assert_eq!(hash(&path).unwrap(), saved.books_sha256);
+                    prop_assert_eq!(hash(&path).unwrap(), saved.rows_sha256);
                 }
             }
             Err(error) => {
-                let told = error.to_string();
-                prop_assert!(told.contains(&folder.path().display().to_string()), "{}", told);
+                let message = error.to_string();
+                prop_assert!(message.contains(&folder.path().display().to_string()), "{}", message);
             }
         }
         Ok(())
     }
 
     #[test]
-    fn a_manifest_reads_as_it_was_written() {
+    fn a_manifest_reads_back_as_written() {
         let written = manifest();
         let (_folder, read) = read(written.to_string().as_bytes());
         assert_eq!(serde_json::to_value(read.unwrap()).unwrap(), written);
@@ -178,12 +178,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_altered_manifest_is_whole_or_refused(manifest in guildex_test_support::damage::altered(manifest())) {
+        fn an_altered_manifest_is_whole_or_invalid(manifest in guildex_test_support::damage::altered(manifest())) {
             check(manifest.to_string().as_bytes())?;
         }
 
         #[test]
-        fn a_damaged_manifest_is_whole_or_refused(bytes in guildex_test_support::damage::damaged(manifest().to_string().into_bytes())) {
+        fn a_damaged_manifest_is_whole_or_invalid(bytes in guildex_test_support::damage::damaged(manifest().to_string().into_bytes())) {
             check(&bytes)?;
         }
     }

@@ -1,4 +1,4 @@
-//! The way back of a backup.
+//! Restores a backup.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -12,80 +12,80 @@ use guildex_store::{StoreError, database_identity, jobs, schema_version};
 use guildex_types::{GuildId, ModelSlug};
 use uuid::Uuid;
 
-use crate::adopt::{AdoptError, collection_of};
 use crate::backup::{BackupError, Line};
 use crate::manifest::{self, Manifest, Saved};
-use crate::repair::{Repaired, repair};
+use crate::ownership::{OwnershipError, model_collection};
 use crate::verify::VerifyError;
+use crate::verify::{Repaired, VerifyError, repair_collection};
 
-/// Books written at a time.
+/// Rows written per statement.
 const PAGE: usize = 1_000;
 
-/// Why a backup was not restored.
+/// Error of restoring a backup.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The folder holds no backup.
+    /// The directory does not contain a valid backup.
     #[error(transparent)]
     Folder(#[from] BackupError),
-    /// It holds another database's sessions.
-    #[error("the backup was made from another database: its collections do not fit this one's sessions")]
-    Foreign,
-    /// It was made under another schema.
+    /// The backup belongs to another database.
+    #[error("the backup was made from another database")]
+    WrongDatabase,
+    /// The backup was made with another schema version.
     #[error(
-        "the backup was made under schema {theirs}, the database has {ours}: use the release that made it"
+        "the backup has schema version {theirs}, the database has {ours}: restore with the release that made the backup"
     )]
     Schema {
-        /// The backup's.
+        /// Version of the backup.
         theirs: i64,
-        /// The database's.
+        /// Version of the database.
         ours: i64,
     },
-    /// It holds no model that the database keeps.
+    /// The backup has no model of the database.
     #[error(
-        "the backup holds the models {theirs}, the database keeps {ours}: `guildex reindex --to` changes that"
+        "the backup has the models {theirs}, the database has {ours}: switch with `guildex reindex --to`"
     )]
     Models {
-        /// The backup's.
+        /// Models of the backup.
         theirs: String,
-        /// The database's.
+        /// Models of the database.
         ours: String,
     },
-    /// What workers write meanwhile would be lost.
+    /// Jobs are running, whose points would be lost.
     #[error("{0} jobs are running: stop all workers first")]
     Busy(u64),
-    /// The collection cannot be worked with.
+    /// A collection name is invalid.
     #[error(transparent)]
-    Adopt(#[from] AdoptError),
+    Ownership(#[from] OwnershipError),
     /// The index failed.
     #[error(transparent)]
     Index(#[from] guildex_index::Error),
     /// Postgres failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The repair failed; it can be repeated.
+    /// The repair failed. Repeat the restore.
     #[error(transparent)]
     Repair(#[from] VerifyError),
-    /// What is missing could not be asked for.
+    /// Missing sessions could not be enqueued.
     #[error(transparent)]
     Ingest(#[from] IngestError),
 }
 
-/// Puts the backup's collections in the place of those of the same models, and repairs them: what was deleted or
-/// changed since the backup is taken out and indexed again. Stopped at any point, it can be run again; until then the
-/// collection counts as out of date, and nobody works with it.
+/// Replaces the collections of all models that the backup contains, and repairs them: sessions deleted or changed since the
+/// backup are removed or reindexed. If it is interrupted, the collections count as out of date and are not used until it
+/// is run again.
 ///
 /// # Errors
-/// If the backup is not whole or does not fit the database, workers are running, or index or Postgres fail.
+/// If the backup is incomplete or does not fit the database, jobs are running, or the index fails.
 pub async fn restore(
     ingest: &Ingest,
     index: &dyn VectorIndex,
-    base: &str,
+    prefix: &str,
     folder: &Path,
 ) -> Result<Vec<(ModelSlug, Repaired)>, Error> {
     let manifest = Manifest::read(folder)?;
     let pool = ingest.pool();
     if manifest.database != database_identity(pool).await? {
-        return Err(Error::Foreign);
+        return Err(Error::WrongDatabase);
     }
     let (theirs, ours) = (manifest.schema, schema_version(pool).await?);
     if theirs != ours {
@@ -100,20 +100,20 @@ pub async fn restore(
     }
     let mut restored = Vec::new();
     for (saved, model) in pairs {
-        let repaired = one(ingest, index, base, folder, (saved, &model)).await?;
+        let repaired = restore_model(ingest, index, prefix, folder, (saved, &model)).await?;
         restored.push((model.slug, repaired));
     }
     lock.commit().await.map_err(StoreError::from)?;
     Ok(restored)
 }
 
-/// The models that the backup and the database both have.
+/// Models that both the backup and the database have.
 fn pair(manifest: &Manifest, kept: Vec<IndexModel>) -> Result<Vec<(&Saved, IndexModel)>, Error> {
     let names = |slugs: Vec<String>| if slugs.is_empty() { "none".to_owned() } else { slugs.join(", ") };
     let theirs = names(manifest.collections.iter().map(|saved| saved.model.to_string()).collect());
     let ours = names(kept.iter().map(|model| model.slug.to_string()).collect());
-    let in_step = kept.into_iter().filter(|model| model.state.is_maintained());
-    let pairs: Vec<_> = in_step
+    let maintained = kept.into_iter().filter(|model| model.state.is_maintained());
+    let pairs: Vec<_> = maintained
         .filter_map(|model| {
             let fits = |saved: &&Saved| saved.model == model.slug && saved.dimensions == model.dimensions;
             Some((manifest.collections.iter().find(fits)?, model))
@@ -122,44 +122,44 @@ fn pair(manifest: &Manifest, kept: Vec<IndexModel>) -> Result<Vec<(&Saved, Index
     if pairs.is_empty() { Err(Error::Models { theirs, ours }) } else { Ok(pairs) }
 }
 
-/// The books are struck first and written last but one, the identity last: whoever looks in between finds a
-/// collection that is not the books'.
-async fn one(
+/// Assigns a new collection id in the database first and writes the identity last, so that the collection is not used in
+/// between.
+async fn restore_model(
     ingest: &Ingest,
     index: &dyn VectorIndex,
-    base: &str,
+    prefix: &str,
     folder: &Path,
     (saved, model): (&Saved, &IndexModel),
 ) -> Result<Repaired, Error> {
-    let collection = collection_of(base, model).map_err(AdoptError::from)?;
+    let collection = model_collection(prefix, model).map_err(OwnershipError::from)?;
     let identity = Identity { database: database_identity(ingest.pool()).await?, index: Uuid::new_v4() };
     let mut tx = ingest.pool().begin().await.map_err(StoreError::from)?;
     models::replace_index(&mut tx, &model.slug, identity.index).await?;
     tx.commit().await.map_err(StoreError::from)?;
 
     index.restore(&collection, &manifest::points(folder, &saved.collection)).await?;
-    read_books(ingest, &model.slug, &manifest::books(folder, &saved.collection)).await?;
-    let repaired = repair(ingest, index, &collection.name, &model.slug).await?;
+    read_rows(ingest, &model.slug, &manifest::rows(folder, &saved.collection)).await?;
+    let repaired = repair_collection(ingest, index, &collection.name, &model.slug).await?;
     index.set_identity(&collection.name, identity).await?;
     Ok(repaired)
 }
 
-async fn read_books(ingest: &Ingest, model: &ModelSlug, path: &Path) -> Result<(), Error> {
+async fn read_rows(ingest: &Ingest, model: &ModelSlug, path: &Path) -> Result<(), Error> {
     let io = |source| BackupError::Io { path: path.to_owned(), source };
     let mut page: (Option<GuildId>, Vec<IndexedSession>) = (None, Vec::new());
     for line in BufReader::new(File::open(path).map_err(io)?).lines() {
         let Line { guild, book } =
             serde_json::from_str(&line.map_err(io)?).map_err(|error| io(error.into()))?;
         if page.0 != Some(guild) || page.1.len() >= PAGE {
-            put(ingest, model, &mut page).await?;
+            write_rows(ingest, model, &mut page).await?;
             page.0 = Some(guild);
         }
         page.1.push(book);
     }
-    put(ingest, model, &mut page).await
+    write_rows(ingest, model, &mut page).await
 }
 
-async fn put(
+async fn write_rows(
     ingest: &Ingest,
     model: &ModelSlug,
     (guild, page): &mut (Option<GuildId>, Vec<IndexedSession>),

@@ -1,47 +1,46 @@
-//! Cutting a conversation into chunks that the model can read whole.
+//! Splits a conversation into chunks that fit the model's input.
 
 use std::ops::Range;
 
 use crate::tokenizer::{Tokenizer, TokenizerError};
 
-/// A header takes at most this part of a chunk, so that every chunk has room for what was said.
+/// A header takes at most this fraction of a chunk, so that every chunk has room for messages.
 const HEADER_SHARE: usize = 4;
 
 /// A run of lines under the header.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Chunk {
-    /// The header, then the lines, each on a line of its own.
+    /// The header, then the lines, separated by line breaks.
     pub text: String,
-    /// Which lines are in it, in whole or in part.
+    /// Lines that the chunk contains completely or in part.
     pub lines: Range<usize>,
-    /// Its length in tokens, the model's prefix and the special ones included.
+    /// Length in tokens, including the model's prefix and special tokens.
     pub tokens: usize,
 }
 
-/// Content is private: a debug print shows sizes alone.
+/// Message content is private: debug output shows only sizes.
 impl std::fmt::Debug for Chunk {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Chunk({} bytes, lines {:?}, {} tokens)", self.text.len(), self.lines, self.tokens)
     }
 }
 
-/// What [`split`] made.
+/// Result of [`split`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Split {
-    /// The chunks, in the order of the lines. No line makes no chunk.
+    /// Chunks in the order of the lines; empty if there are no lines.
     pub chunks: Vec<Chunk>,
-    /// How many tokens of the header were cut off, in every chunk. The caller logs it.
+    /// Tokens cut off the header in every chunk. The caller logs it.
     pub header_cut: usize,
 }
 
-/// Cuts `lines` (say, a message each) into chunks of at most the tokenizer's window, each under `header`.
+/// Splits `lines` (for example one message each) into chunks of at most the tokenizer's `max_tokens`, each under `header`.
 ///
-/// Room is left for the prefix that the model wants before each chunk; [`embed`](crate::Embedder::embed) puts it
-/// there.
+/// Leaves room for the model's prefix, which [`embed`](crate::Embedder::embed) adds.
 ///
-/// Chunks end between lines. A line that is too long for a chunk is cut between words, and a word that is too
-/// long between characters; nothing but blanks is left out. A header that takes more than a quarter of the
-/// window is shortened. The same input gives the same chunks.
+/// Chunks end between lines. A line that is too long for a chunk is cut between words, and a word that is too long
+/// between characters; only whitespace is dropped. A header longer than a quarter of `max_tokens` is shortened. The same
+/// input always gives the same chunks.
 ///
 /// # Errors
 /// If the tokenizer fails.
@@ -54,9 +53,9 @@ pub fn split<L: AsRef<str>>(
     let mut room = tokenizer.room().saturating_sub(header.tokens);
     loop {
         let chunks = pack(tokenizer, &header, &pieces(tokenizer, lines, room)?, room)?;
-        // BERT's tokens add up over line breaks. Should another tokenizer's not, a smaller room keeps the
-        // promise all the same.
-        let excess = chunks.iter().map(|chunk| chunk.tokens.saturating_sub(tokenizer.window())).max();
+        // BERT's tokens add up over line breaks. For tokenizers whose tokens do not, a smaller room keeps chunks
+        // within the limit.
+        let excess = chunks.iter().map(|chunk| chunk.tokens.saturating_sub(tokenizer.max_tokens())).max();
         match excess {
             Some(excess) if excess > 0 && room > 1 => room = room.saturating_sub(excess).max(1),
             _ => return Ok(Split { chunks, header_cut: header.cut }),
@@ -82,7 +81,7 @@ impl<'h> Header<'h> {
     }
 }
 
-/// A line, or a part of one that is too long.
+/// A line, or a part of a line that is too long.
 struct Piece<'l> {
     line: usize,
     text: &'l str,
@@ -107,7 +106,7 @@ fn pieces<'l, L: AsRef<str>>(
     Ok(pieces)
 }
 
-/// Cuts a line into runs of words of at most `room` tokens; a longer word is cut into runs of characters.
+/// Cuts a line into runs of words of at most `room` tokens. A longer word is cut into runs of characters.
 fn cut_line<'l>(
     tokenizer: &Tokenizer,
     line: &'l str,
@@ -133,12 +132,12 @@ fn cut_line<'l>(
     Ok(parts)
 }
 
-/// Whether BERT takes it for a blank: other controls, of which some are white space, it drops.
+/// Whether BERT treats the character as whitespace. It drops other control characters, some of which are whitespace.
 fn is_blank(c: char) -> bool {
     c.is_whitespace() && (!c.is_control() || matches!(c, '\t' | '\n' | '\r'))
 }
 
-/// Words of a line that stand together.
+/// Consecutive words of a line.
 struct Run<'l> {
     line: &'l str,
     bytes: Range<usize>,
@@ -151,13 +150,13 @@ impl<'l> Run<'l> {
         self.tokens += tokens;
     }
 
-    /// Passes over a word that goes elsewhere; the run is empty.
+    /// Skips a word that is cut on its own. The run is empty.
     fn skip(&mut self, word: &str) {
         let end = self.bytes.end + word.len();
         self.bytes = end..end;
     }
 
-    /// The run so far, unless it is blank. A new one begins behind it.
+    /// Ends the run and returns it unless it is blank.
     fn take(&mut self) -> Option<(&'l str, usize)> {
         let text = self.line.get(self.bytes.clone()).unwrap_or_default().trim();
         let tokens = std::mem::take(&mut self.tokens);
@@ -166,8 +165,8 @@ impl<'l> Run<'l> {
     }
 }
 
-/// Cuts a word of so many `tokens` into parts of about equal length, and those again while they are too long:
-/// a part may have more tokens than its share of the whole.
+/// Cuts a word into parts of about equal length, and these again while they are too long: a part may have more tokens
+/// than its share of the word.
 fn cut_word<'l>(
     tokenizer: &Tokenizer,
     word: &'l str,
@@ -195,8 +194,8 @@ fn runs_of_chars(word: &str, size: usize) -> Vec<&str> {
     starts.zip(ends).filter_map(|(start, end)| word.get(start..end)).collect()
 }
 
-/// Fills chunks with pieces, in order: no more chunks than needed, and all about as long, since a short rest says
-/// little.
+/// Fills chunks with pieces in order. Makes as few chunks as possible and all of similar length, because a short last
+/// chunk has little meaning.
 fn pack(
     tokenizer: &Tokenizer,
     header: &Header<'_>,
@@ -204,13 +203,13 @@ fn pack(
     room: usize,
 ) -> Result<Vec<Chunk>, TokenizerError> {
     let total: usize = pieces.iter().map(|piece| piece.tokens).sum();
-    let wanted = total.div_ceil(room.max(1));
+    let chunk_count = total.div_ceil(room.max(1));
     let mut chunks: Vec<Chunk> = Vec::new();
     let (mut before, mut used) = (0, 0);
     for piece in pieces {
-        // Whether most of the piece stands behind the place where an even chunk would end.
-        let is_next =
-            chunks.len() < wanted && (2 * before + piece.tokens) * wanted > 2 * total * chunks.len();
+        // Whether more than half of the piece lies after the end of an evenly sized chunk.
+        let is_next = chunks.len() < chunk_count
+            && (2 * before + piece.tokens) * chunk_count > 2 * total * chunks.len();
         before += piece.tokens;
         match chunks.last_mut() {
             Some(chunk) if used + piece.tokens <= room && !is_next => {
@@ -268,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_are_about_as_long_as_each_other() {
+    fn chunks_have_similar_lengths() {
         let split = split(&letters(32), "", &["four"; 9]).unwrap();
         assert_eq!(split.chunks.iter().map(|chunk| chunk.lines.clone()).collect::<Vec<_>>(), [0..5, 5..9]);
     }
@@ -289,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_fit_even_where_line_breaks_are_tokens() {
+    fn chunks_fit_even_if_line_breaks_are_tokens() {
         let tokenizer = letters_and_blanks(32);
         let split = split(&tokenizer, "#", &["x"; 100]).unwrap();
         assert!(split.chunks.iter().all(|chunk| chunk.tokens <= 32), "{split:?}");
@@ -297,20 +296,20 @@ mod tests {
     }
 
     #[test]
-    fn no_line_makes_no_chunk_and_a_blank_one_no_fuss() {
+    fn no_lines_make_no_chunk_and_blank_lines_are_kept() {
         assert_eq!(split::<&str>(&letters(32), "#", &[]).unwrap().chunks, []);
         assert_eq!(texts(&split(&letters(32), "#", &["", " "]).unwrap()), ["#\n\n "]);
     }
 
     #[test]
-    fn a_long_header_is_shortened_and_the_loss_told() {
+    fn a_long_header_is_shortened_and_reported() {
         let split = split(&letters(42), &"x ".repeat(30), &["y"]).unwrap();
         assert_eq!(texts(&split), [format!("{}\ny", "x ".repeat(10).trim())]);
         assert_eq!(split.header_cut, 20);
     }
 
     #[test]
-    fn a_debug_print_does_not_show_the_text() {
+    fn debug_output_does_not_show_the_text() {
         let split = split(&letters(32), "secret", &["secret"]).unwrap();
         assert!(!format!("{split:?}").contains("secret"));
     }
@@ -325,10 +324,10 @@ mod tests {
         ]
     }
 
-    /// A model's own, one with a prefix, and a guess.
+    /// An exact tokenizer or an estimate, with or without a prefix.
     fn tokenizer() -> impl Strategy<Value = Tokenizer> {
         let exact = (32_usize..100).prop_map(letters);
-        let approximate = (32_usize..100).prop_map(|window| Tokenizer::approximate(window).unwrap());
+        let approximate = (32_usize..100).prop_map(|max_tokens| Tokenizer::approximate(max_tokens).unwrap());
         let any = prop_oneof![exact, approximate];
         (any, prop_oneof![Just(""), Just("passage: ")])
             .prop_map(|(tokenizer, prefix)| tokenizer.with_passage_prefix(prefix).unwrap())
@@ -340,7 +339,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_chunk_fits_and_nothing_visible_is_lost(
+        fn every_chunk_fits_and_no_visible_text_is_lost(
             tokenizer in tokenizer(),
             header in "[a-z# ]{0,60}",
             lines in prop::collection::vec(line(), 0..12),
@@ -349,7 +348,7 @@ mod tests {
             let mut found = String::new();
             let kept = Header::fit(&tokenizer, &header).unwrap().text;
             for chunk in &done.chunks {
-                prop_assert!(chunk.tokens <= tokenizer.window());
+                prop_assert!(chunk.tokens <= tokenizer.max_tokens());
                 prop_assert_eq!(chunk.tokens, tokenizer.count(&chunk.text).unwrap());
                 found.push_str(&visible(chunk.text.strip_prefix(kept).unwrap()));
             }

@@ -1,4 +1,4 @@
-//! What an embedding model is to the rest of the program.
+//! The interface of an embedding model.
 
 use std::time::Duration;
 
@@ -9,46 +9,46 @@ use guildex_types::ModelSlug;
 use crate::error::LoadError;
 use crate::tokenizer::{Tokenizer, TokenizerError};
 
-/// A text to be stored, and how many tokens the model reads of it, its prefix and the special ones included.
+/// Text to store, with the tokens that the model reads of it, including its prefix and special tokens.
 #[derive(Clone)]
 pub struct Passage {
-    /// The text, without the model's prefix.
+    /// Text without the model's prefix.
     pub text: String,
-    /// As [`Tokenizer::count`] has it, and [`Chunk`](crate::Chunk)s know of themselves.
+    /// Tokens as counted by [`Tokenizer::count`] and stored in [`Chunk::tokens`](crate::Chunk::tokens).
     pub tokens: usize,
 }
 
-/// A model that turns texts into vectors. Shared by all tasks of a process, usually as `Arc<dyn Embedder>`.
+/// Model that turns texts into vectors. Shared by all tasks of a process as `Arc<dyn Embedder>`.
 pub trait Embedder: Send + Sync {
-    /// The model's name as it stands in collection names, its precision included.
+    /// Name of the model as used in collection names, including its precision.
     fn slug(&self) -> &ModelSlug;
 
-    /// The length of every vector.
+    /// Length of every vector.
     fn dimensions(&self) -> usize;
 
-    /// Counts tokens as the model does and knows its window.
+    /// Tokenizer that counts tokens as the model does and knows its limit.
     fn tokenizer(&self) -> &Tokenizer;
 
-    /// Embeds `texts`: one vector a text, in the order given, each of length one in the Euclidean norm.
+    /// Embeds `texts` and returns one vector of Euclidean length one per text, in order.
     ///
-    /// A text beyond the window is cut there, counted in [`truncated`](Self::truncated) and logged; chunks made
-    /// by [`split`](crate::split) never are. The call waits while the model is busy. Dropping the future takes
-    /// back the work that has not begun.
+    /// A text longer than the model's input is truncated, counted in [`truncated`](Self::truncated) and logged; chunks
+    /// made by [`split`](crate::split) never are. The call waits while the model is busy. Dropping the future cancels
+    /// batches that have not started.
     ///
     /// # Errors
-    /// If the model fails on any of the texts: the call then gives no vectors at all. Other calls are not
-    /// affected, so a caller finds the culprit by trying its texts one by one, unless the error
-    /// [`is_unavailable`](EmbedError::is_unavailable): then no text is at fault.
+    /// If the model fails on any of the texts: the call then returns no vectors. Other calls are not affected, so a
+    /// caller finds the failing text by embedding the texts one by one, unless the error
+    /// [`is_unavailable`](EmbedError::is_unavailable), which is not caused by a text.
     fn embed(&self, texts: Vec<String>) -> BoxFuture<'_, Result<Vec<Vec<f32>>, EmbedError>>;
 
-    /// As [`embed`](Self::embed), for texts whose tokens are known already, but an error once the model has been at
-    /// one call for longer than `limit`. Waiting for a turn does not count, nor does a service's time, which has
-    /// bounds of its own.
+    /// Embeds texts whose tokens are known, and fails if one call to the model takes longer than `limit`. Waiting in the
+    /// queue does not count. An API has its own timeouts, so `limit` does not apply to it.
     ///
-    /// What cannot be interrupted goes on after the error, and shows in [`longest_call`](Self::longest_call).
+    /// A call that cannot be interrupted continues after the error and is reported by
+    /// [`longest_call`](Self::longest_call).
     ///
     /// # Errors
-    /// As [`embed`](Self::embed), and [`EmbedError::Overdue`].
+    /// As [`embed`](Self::embed), and [`EmbedError::TimedOut`].
     fn embed_within(
         &self,
         passages: Vec<Passage>,
@@ -56,67 +56,65 @@ pub trait Embedder: Send + Sync {
     ) -> BoxFuture<'_, Result<Vec<Vec<f32>>, EmbedError>> {
         let texts = passages.into_iter().map(|passage| passage.text).collect();
         let embedding = tokio::time::timeout(limit, self.embed(texts));
-        async move { embedding.await.unwrap_or(Err(EmbedError::Overdue(limit))) }.boxed()
+        async move { embedding.await.unwrap_or(Err(EmbedError::TimedOut(limit))) }.boxed()
     }
 
-    /// For how long the model has been at the call that it has been at longest, of those that nobody can
-    /// interrupt. None where there is no such call.
+    /// Duration of the longest running call that cannot be interrupted, if there is one.
     fn longest_call(&self) -> Option<Duration> {
         None
     }
 
-    /// Embeds a question, for a search among what [`embed`](Self::embed) made. Some models read the two
-    /// differently.
+    /// Embeds a search query. Some models use another prefix for queries than for stored texts.
     ///
     /// # Errors
     /// As [`embed`](Self::embed).
-    fn embed_query(&self, question: String) -> BoxFuture<'_, Result<Vec<f32>, EmbedError>> {
-        async move { Ok(self.embed(vec![question]).await?.pop().unwrap_or_default()) }.boxed()
+    fn embed_query(&self, query: String) -> BoxFuture<'_, Result<Vec<f32>, EmbedError>> {
+        async move { Ok(self.embed(vec![query]).await?.pop().unwrap_or_default()) }.boxed()
     }
 
-    /// How many texts were cut at the window since the start.
+    /// Number of texts truncated since the start.
     fn truncated(&self) -> u64;
 }
 
-/// Why texts got no vectors.
+/// Error of an embedding call.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbedError {
-    /// The tokenizer could not read a text.
+    /// The tokenizer failed on a text.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
-    /// The model refused the batch or failed in it.
+    /// The model rejected the batch or failed on it.
     #[error("the embedding model failed: {0}")]
     Model(String),
-    /// The model or the tokenizer panicked. A panicked session is made anew for the next batch.
+    /// The model or the tokenizer panicked. The instance is loaded again for the next batch.
     #[error("the embedding model panicked")]
     Panicked,
-    /// The session had panicked before and could not be made anew. The next batch tries again.
-    #[error("the embedding model could not be loaded again after a panic")]
+    /// The instance had panicked and could not be loaded again. The next batch tries again.
+    #[error("the embedding model could not be reloaded after a panic")]
     Reload(#[from] LoadError),
-    /// The model took too long for one call, as if it hung.
-    #[error("the embedding model has been at one call for more than {}s", .0.as_secs_f32())]
-    Overdue(Duration),
-    /// All of the model's threads are gone.
+    /// One call to the model took too long; it may hang.
+    #[error("the embedding model took more than {}s for one call", .0.as_secs_f32())]
+    TimedOut(Duration),
+    /// All threads of the model have ended.
     #[error("the embedding model has stopped")]
     Stopped,
-    /// The service that runs the model is away, busy, or refuses everybody: the key or another setting is wrong.
-    #[error("the embedding service is unavailable: {reason}")]
+    /// The API is unavailable or busy, or rejects every request because of a wrong key or another setting.
+    #[error("the embedding API is unavailable: {reason}")]
     Unavailable {
-        /// Which service, what it did, and which setting to check if one may be wrong.
+        /// The API, its response, and the setting to check if one may be wrong.
         reason: String,
-        /// How long it asked to be left alone, where it did.
+        /// Pause that the API asked for.
         retry_after: Option<Duration>,
     },
 }
 
 impl EmbedError {
-    /// Whether no text is at fault: whoever asked should wait and ask again, and count no attempt.
+    /// Whether the error is not caused by a text: the caller waits and tries again without counting an attempt.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
     }
 
-    /// Whether the model took too long: trying its texts one by one may cost as much for each.
-    pub fn is_overdue(&self) -> bool {
-        matches!(self, Self::Overdue(_))
+    /// Whether a call took too long. Embedding the texts one by one may take as long for each.
+    pub fn is_timed_out(&self) -> bool {
+        matches!(self, Self::TimedOut(_))
     }
 }

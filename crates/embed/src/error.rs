@@ -1,88 +1,88 @@
-//! Why a model could not be loaded.
+//! Errors of loading a model.
 
 use std::io;
 use std::path::PathBuf;
 
 use crate::tokenizer::TokenizerError;
 
-/// Why a model could not be loaded: the message names what is wrong, the sources tell the reasons.
+/// Error of loading a model. The message names the problem, the sources give the reasons.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// ONNX Runtime is missing, too old or something else.
+    /// ONNX Runtime is missing, too old, or not a usable library.
     #[error(
-        "cannot load ONNX Runtime from {path}: point ORT_DYLIB_PATH to libonnxruntime 1.{minor} or later, or run \
+        "cannot load ONNX Runtime from {path}: set ORT_DYLIB_PATH to libonnxruntime 1.{minor} or later, or run \
          scripts/setup",
         path = path.display(), minor = ort::MINOR_VERSION
     )]
     Runtime {
-        /// The library tried.
+        /// Path of the library.
         path: PathBuf,
-        /// What was wrong with it.
+        /// Reason.
         source: Box<ort::LoadDynamicError>,
     },
     /// A file of the model cannot be read.
     #[error("cannot read {path} of the model", path = path.display())]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Reason.
         source: io::Error,
     },
-    /// The file was read and is no tokenizer.
+    /// The file is not a tokenizer.
     #[error("{path} is not a tokenizer.json: {reason}", path = path.display())]
     TokenizerFile {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What was wrong with it.
+        /// Reason.
         reason: String,
     },
-    /// No model of that name can be downloaded.
-    #[error("no model is called {name}: {hint}")]
+    /// No downloadable model has that name.
+    #[error("unknown model {name}: {hint}")]
     Name {
-        /// As configured.
+        /// Configured name.
         name: String,
-        /// Names like it, or all.
+        /// Similar names, or all.
         hint: String,
     },
-    /// The files were read and are not a model, or cannot be downloaded.
+    /// The files are not a model or cannot be downloaded.
     #[error("cannot load the model {origin}")]
     Model {
-        /// The folder, or the model to download.
+        /// Directory, or name of the model to download.
         origin: String,
-        /// fastembed's reason.
+        /// Reason given by fastembed.
         source: Box<fastembed::Error>,
     },
     /// The model reads fewer tokens than configured.
-    #[error("the model reads at most {limit} tokens, fewer than the configured window of {window}")]
-    Window {
-        /// As configured.
-        window: usize,
-        /// What `tokenizer_config.json` allows.
+    #[error("the model reads at most {limit} tokens, less than the configured max_tokens of {max_tokens}")]
+    MaxTokens {
+        /// Configured number.
+        max_tokens: usize,
+        /// Limit of `tokenizer_config.json`.
         limit: usize,
     },
-    /// The configured window or prefix cannot be, or the tokenizer fails.
+    /// The configured `max_tokens` or prefix is invalid, or the tokenizer fails.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
-    /// The model does not embed a trial text.
-    #[error("the model fails on a trial text: {0}")]
-    Trial(String),
-    /// The model's vectors have another length than configured.
+    /// The model fails on a test text.
+    #[error("the model fails on a test text: {0}")]
+    TestText(String),
+    /// The model's vectors do not have the configured length.
     #[error("the model's vectors have {found} dimensions, not the configured {expected}")]
     Dimensions {
-        /// As configured.
+        /// Configured length.
         expected: usize,
-        /// As the model gives.
+        /// Length of the model's vectors.
         found: usize,
     },
-    /// No thread could be started.
+    /// A thread could not be started.
     #[error("cannot start a thread for the model")]
     Thread(#[source] io::Error),
-    /// A setting of a model behind HTTP cannot be.
+    /// A setting of a remote model is invalid.
     #[error("{setting} of the model {problem}")]
     Setting {
-        /// The field of [`HttpConfig`](crate::HttpConfig).
+        /// Field of [`HttpConfig`](crate::HttpConfig).
         setting: &'static str,
-        /// What is wrong with it.
+        /// Problem with the value.
         problem: &'static str,
     },
 }

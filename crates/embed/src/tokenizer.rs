@@ -1,37 +1,34 @@
-//! Counting tokens as the model does.
+//! Counts tokens as a model does.
 
 use std::borrow::Cow;
-use std::fs;
 use std::ops::RangeInclusive;
-use std::path::Path;
 use std::sync::Arc;
 
 use tokenizers::{NormalizerWrapper, PreTokenizerWrapper};
 
-use crate::approximate;
-use crate::error::LoadError;
+use crate::token_estimate;
 
-/// Room for the special tokens, a shortened header and any single character.
-const WINDOWS: RangeInclusive<usize> = 32..=8192;
+/// The minimum has room for special tokens, a shortened header and any single character.
+const MAX_TOKENS_RANGE: RangeInclusive<usize> = 32..=8192;
 
-/// A prefix leaves at least this part of the window to the text.
-const PREFIX_SHARE: usize = 2;
+/// A prefix takes at most this fraction of `max_tokens`.
+const PREFIX_FRACTION: usize = 2;
 
-/// What a guess allows for special tokens.
+/// Special tokens assumed by an estimate.
 const APPROXIMATE_SPECIALS: usize = 2;
 
-/// Counts tokens for a model and knows its window. It counts whole texts: it neither cuts nor pads. Cheap to clone.
+/// Counts tokens for a model. It counts whole texts without truncation or padding. Cheap to clone.
 ///
-/// Texts are counted as the model reads them when they are stored: special tokens and the model's
-/// [prefix for passages](Self::with_passage_prefix) included.
+/// Counts include what the model adds to a stored text: special tokens and its
+/// [prefix for passages](Self::with_passage_prefix).
 #[derive(Clone)]
 pub struct Tokenizer {
     counter: Counter,
-    window: usize,
+    max_tokens: usize,
     specials: usize,
     prefix: Arc<str>,
     prefix_tokens: usize,
-    /// Whether the tokens of a text are those of its lines.
+    /// Whether the tokens of a text are the sum of the tokens of its lines.
     adds_up: bool,
 }
 
@@ -39,55 +36,57 @@ pub struct Tokenizer {
 enum Counter {
     /// The model's own tokenizer.
     Exact(Arc<tokenizers::Tokenizer>),
-    /// A guess, where that is not at hand.
+    /// An estimate.
     Approximate,
 }
 
-/// Why tokens could not be counted.
+/// Error of counting tokens.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenizerError {
-    /// A window that no model has.
-    #[error("a window of {0} tokens is out of range: use {start} to {end}", start = WINDOWS.start(), end = WINDOWS.end())]
-    Window(usize),
-    /// A prefix that leaves too little of the window.
-    #[error("a prefix of {tokens} tokens takes more than half of a window of {window}: use a shorter one")]
+    /// `max_tokens` is out of range.
+    #[error("max_tokens of {0} is out of range: use {start} to {end}", start = MAX_TOKENS_RANGE.start(), end = MAX_TOKENS_RANGE.end())]
+    MaxTokens(usize),
+    /// The prefix leaves too little room for the text.
+    #[error(
+        "a prefix of {tokens} tokens takes more than half of max_tokens ({max_tokens}): use a shorter prefix"
+    )]
     Prefix {
-        /// The prefix's tokens, special ones included.
+        /// Tokens of the prefix, including special tokens.
         tokens: usize,
-        /// The window.
-        window: usize,
+        /// Configured limit.
+        max_tokens: usize,
     },
-    /// The tokenizer failed; its own reason.
+    /// The tokenizer failed with this reason.
     #[error("the tokenizer failed: {0}")]
     Failed(String),
 }
 
 impl Tokenizer {
-    /// Counts with `inner`, whatever truncation and padding it came with, for a model that reads `window`
-    /// tokens, the special ones (`[CLS]` and `[SEP]`) included.
+    /// Counts with `inner` for a model that reads at most `max_tokens` tokens, including the special tokens (`[CLS]` and
+    /// `[SEP]`). Removes truncation and padding from `inner`.
     ///
     /// # Errors
-    /// If the window is below 32 or above 8,192 tokens, or the tokenizer fails on an empty text.
-    pub fn new(mut inner: tokenizers::Tokenizer, window: usize) -> Result<Self, TokenizerError> {
-        Self::check_window(window)?;
+    /// If `max_tokens` is below 32 or above 8,192, or the tokenizer fails on an empty text.
+    pub fn new(mut inner: tokenizers::Tokenizer, max_tokens: usize) -> Result<Self, TokenizerError> {
+        Self::check_max_tokens(max_tokens)?;
         inner.with_padding(None);
         inner.with_truncation(None).map_err(failed)?;
         let specials = inner.encode_fast("", true).map_err(failed)?.len();
-        let adds_up = reads_word_by_word(&inner);
+        let adds_up = splits_at_whitespace(&inner);
         let counter = Counter::Exact(Arc::new(inner));
-        Ok(Self { counter, window, specials, prefix: "".into(), prefix_tokens: 0, adds_up })
+        Ok(Self { counter, max_tokens, specials, prefix: "".into(), prefix_tokens: 0, adds_up })
     }
 
-    /// Guesses, on the high side, for a model that reads `window` tokens and whose tokenizer is not at hand. For
-    /// English text the guess is about half as much again as the truth.
+    /// Overestimates tokens for a model that reads at most `max_tokens` tokens and whose tokenizer is not available. For
+    /// English text the estimate is about 1.5 times the real number.
     ///
     /// # Errors
-    /// If the window is below 32 or above 8,192 tokens.
-    pub fn approximate(window: usize) -> Result<Self, TokenizerError> {
-        Self::check_window(window)?;
+    /// If `max_tokens` is below 32 or above 8,192.
+    pub fn approximate(max_tokens: usize) -> Result<Self, TokenizerError> {
+        Self::check_max_tokens(max_tokens)?;
         Ok(Self {
             counter: Counter::Approximate,
-            window,
+            max_tokens,
             specials: APPROXIMATE_SPECIALS,
             prefix: "".into(),
             prefix_tokens: 0,
@@ -95,53 +94,56 @@ impl Tokenizer {
         })
     }
 
-    /// For a model that reads `prefix` before each stored text, as e5 reads `"passage: "`.
+    /// Adds `prefix` to each stored text when counting, as e5 models read `"passage: "`.
     ///
     /// # Errors
-    /// If the prefix takes more than half of the window, or the tokenizer fails on it.
+    /// If the prefix takes more than half of `max_tokens`, or the tokenizer fails on it.
     pub fn with_passage_prefix(self, prefix: &str) -> Result<Self, TokenizerError> {
         let prefix_tokens = self.tokens_of_prefix(prefix)?;
-        let stands_apart = prefix.is_empty() || prefix.ends_with(char::is_whitespace);
-        Ok(Self { prefix: prefix.into(), prefix_tokens, adds_up: self.adds_up && stands_apart, ..self })
+        let ends_word = prefix.is_empty() || prefix.ends_with(char::is_whitespace);
+        Ok(Self { prefix: prefix.into(), prefix_tokens, adds_up: self.adds_up && ends_word, ..self })
     }
 
-    /// Counts alike, for texts of at most `tokens` tokens, the special ones included and the prefix not. A window
-    /// that is smaller stays.
+    /// Lowers the limit to `tokens`, including special tokens but not the prefix. A lower limit is kept.
     #[must_use]
     pub fn at_most(&self, tokens: usize) -> Self {
-        Self { window: self.window.min(tokens.saturating_add(self.prefix_tokens)), ..self.clone() }
+        Self { max_tokens: self.max_tokens.min(tokens.saturating_add(self.prefix_tokens)), ..self.clone() }
     }
 
-    /// The tokens of a text to come before others, the special ones not included.
+    /// Tokens of a prefix, without special tokens.
     pub(crate) fn tokens_of_prefix(&self, prefix: &str) -> Result<usize, TokenizerError> {
         let own: usize = self.own_tokens(vec![prefix])?.iter().sum();
         let tokens = own + self.specials;
-        if tokens > self.window / PREFIX_SHARE {
-            return Err(TokenizerError::Prefix { tokens, window: self.window });
+        if tokens > self.max_tokens / PREFIX_FRACTION {
+            return Err(TokenizerError::Prefix { tokens, max_tokens: self.max_tokens });
         }
         Ok(own)
     }
 
-    pub(crate) fn check_window(window: usize) -> Result<(), TokenizerError> {
-        if WINDOWS.contains(&window) { Ok(()) } else { Err(TokenizerError::Window(window)) }
+    pub(crate) fn check_max_tokens(max_tokens: usize) -> Result<(), TokenizerError> {
+        if MAX_TOKENS_RANGE.contains(&max_tokens) {
+            Ok(())
+        } else {
+            Err(TokenizerError::MaxTokens(max_tokens))
+        }
     }
 
-    /// How many tokens the model reads of a text, the prefix and the special ones included.
-    pub fn window(&self) -> usize {
-        self.window
+    /// Tokens that the model reads of a text, including prefix and special tokens.
+    pub fn max_tokens(&self) -> usize {
+        self.max_tokens
     }
 
-    /// How many tokens of the window are the text's own: the window without the prefix and the special ones.
+    /// Tokens left for the text itself: `max_tokens` without prefix and special tokens.
     pub fn room(&self) -> usize {
-        self.window.saturating_sub(self.specials + self.prefix_tokens)
+        self.max_tokens.saturating_sub(self.specials + self.prefix_tokens)
     }
 
-    /// Whether it counts as the model does, rather than guess.
+    /// Whether counts are exact rather than estimated.
     pub fn is_exact(&self) -> bool {
         matches!(self.counter, Counter::Exact(_))
     }
 
-    /// The tokens of `text`, the prefix and the special ones included.
+    /// Counts the tokens of `text`, including prefix and special tokens.
     ///
     /// # Errors
     /// If the tokenizer fails.
@@ -149,27 +151,27 @@ impl Tokenizer {
         Ok(self.counts(vec![text])?.iter().sum())
     }
 
-    /// The tokens of each of `texts`, neither prefix nor special ones included.
+    /// Counts the tokens of each text without prefix and special tokens.
     pub(crate) fn own_tokens(&self, texts: Vec<&str>) -> Result<Vec<usize>, TokenizerError> {
         match &self.counter {
             Counter::Exact(inner) => {
                 let encodings = inner.encode_batch_fast(texts, false).map_err(failed)?;
                 Ok(encodings.iter().map(tokenizers::Encoding::len).collect())
             }
-            Counter::Approximate => Ok(texts.into_iter().map(approximate::tokens).collect()),
+            Counter::Approximate => Ok(texts.into_iter().map(token_estimate::tokens).collect()),
         }
     }
 
-    /// The tokens of each of `texts`, the prefix and the special ones included.
+    /// Counts the tokens of each text, including prefix and special tokens.
     pub(crate) fn counts(&self, texts: Vec<&str>) -> Result<Vec<usize>, TokenizerError> {
-        // Not every tokenizer's tokens add up where two texts meet.
+        // Tokens of concatenated texts do not add up with every tokenizer.
         let prefixed: Vec<Cow<'_, str>> =
             texts.into_iter().map(|text| prefixed(&self.prefix, text)).collect();
         self.whole_tokens(prefixed.iter().map(AsRef::as_ref).collect())
     }
 
-    /// What [`counts`](Self::counts) says of texts made of lines whose own tokens are known, `own` for each text: from
-    /// these where they add up, which spares reading all again.
+    /// Same as [`counts`](Self::counts) for texts made of lines with `own` tokens per text. Reuses these if tokens add up
+    /// over lines, which avoids tokenizing again.
     pub(crate) fn counts_of_lines(
         &self,
         texts: Vec<&str>,
@@ -181,15 +183,15 @@ impl Tokenizer {
         Ok(own.into_iter().map(|own| own + self.prefix_tokens + self.specials).collect())
     }
 
-    /// The tokens of each of `texts`, the special ones included: they have their prefix, if any, already.
+    /// Counts the tokens of each text, including special tokens. The texts already have their prefix.
     pub(crate) fn whole_tokens(&self, texts: Vec<&str>) -> Result<Vec<usize>, TokenizerError> {
         let own = self.own_tokens(texts)?;
         Ok(own.into_iter().map(|tokens| tokens + self.specials).collect())
     }
 
-    /// The beginning of `text`, which has its prefix already, that the model reads.
+    /// Truncates `text`, which already has its prefix, to the part that the model reads.
     pub(crate) fn cut<'t>(&self, text: &'t str) -> Result<&'t str, TokenizerError> {
-        let mut room = self.window.saturating_sub(self.specials);
+        let mut room = self.max_tokens.saturating_sub(self.specials);
         loop {
             let kept = match &self.counter {
                 Counter::Exact(inner) => {
@@ -200,11 +202,11 @@ impl Tokenizer {
                         .map_or(text.len(), |&(_, end)| end);
                     text.get(..end).unwrap_or(text)
                 }
-                Counter::Approximate => approximate::cut(text, room),
+                Counter::Approximate => token_estimate::cut(text, room),
             };
-            // A text cut within a word may have other tokens at its end than it had there before.
+            // A text cut within a word may end in other tokens than the original.
             let tokens: usize = self.whole_tokens(vec![kept])?.iter().sum();
-            let excess = tokens.saturating_sub(self.window);
+            let excess = tokens.saturating_sub(self.max_tokens);
             if excess == 0 || room <= 1 {
                 return Ok(kept);
             }
@@ -213,19 +215,11 @@ impl Tokenizer {
     }
 }
 
-/// Whether it cuts at every blank before it looks for tokens, as BERT's does, so that lines have the same tokens alone
-/// and together.
-fn reads_word_by_word(inner: &tokenizers::Tokenizer) -> bool {
+/// Whether the tokenizer splits at whitespace first, as BERT's does, so that lines have the same tokens alone and
+/// together.
+fn splits_at_whitespace(inner: &tokenizers::Tokenizer) -> bool {
     matches!(inner.get_pre_tokenizer(), Some(PreTokenizerWrapper::BertPreTokenizer(_)))
         && matches!(inner.get_normalizer(), Some(NormalizerWrapper::BertNormalizer(_)))
-}
-
-/// A model's `tokenizer.json`.
-pub(crate) fn read(path: &Path, window: usize) -> Result<Tokenizer, LoadError> {
-    let bytes = fs::read(path).map_err(|source| LoadError::File { path: path.to_owned(), source })?;
-    let inner = tokenizers::Tokenizer::from_bytes(bytes)
-        .map_err(|reason| LoadError::TokenizerFile { path: path.to_owned(), reason: reason.to_string() })?;
-    Ok(Tokenizer::new(inner, window)?)
 }
 
 pub(crate) fn prefixed<'t>(prefix: &str, text: &'t str) -> Cow<'t, str> {
@@ -235,7 +229,7 @@ pub(crate) fn prefixed<'t>(prefix: &str, text: &'t str) -> Cow<'t, str> {
 impl std::fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let kind = if self.is_exact() { "exact" } else { "approximate" };
-        write!(f, "Tokenizer({kind}, window {}, prefix {:?})", self.window, self.prefix)
+        write!(f, "Tokenizer({kind}, max_tokens {}, prefix {:?})", self.max_tokens, self.prefix)
     }
 }
 
@@ -243,14 +237,14 @@ fn failed(reason: tokenizers::Error) -> TokenizerError {
     TokenizerError::Failed(reason.to_string())
 }
 
-/// A tokenizer of the model's kind (BERT's normaliser, pre-tokeniser and word pieces) that needs no files: its
-/// pieces are single letters and a few common runs of them.
+/// Tokenizer like that of the default model (BERT's normalizer, pre-tokenizer and word pieces) that needs no files. Its
+/// pieces are single letters and some common sequences.
 #[cfg(test)]
-pub(crate) fn letters(window: usize) -> Tokenizer {
-    Tokenizer::new(letters_file().parse().unwrap(), window).unwrap()
+pub(crate) fn letters(max_tokens: usize) -> Tokenizer {
+    Tokenizer::new(letters_file().parse().unwrap(), max_tokens).unwrap()
 }
 
-/// The `tokenizer.json` of [`letters`].
+/// `tokenizer.json` of [`letters`].
 #[cfg(test)]
 pub(crate) fn letters_file() -> String {
     let normalizer = serde_json::json!({
@@ -260,14 +254,14 @@ pub(crate) fn letters_file() -> String {
     pieces_of_letters(normalizer, serde_json::json!({"type": "BertPreTokenizer"}))
 }
 
-/// Like [`letters`], but each blank is a token, so that tokens do not add up over line breaks.
+/// Like [`letters`], but each whitespace character is a token, so that tokens do not add up over line breaks.
 #[cfg(test)]
-pub(crate) fn letters_and_blanks(window: usize) -> Tokenizer {
+pub(crate) fn letters_and_blanks(max_tokens: usize) -> Tokenizer {
     let splitter = serde_json::json!({
         "type": "Split", "pattern": {"Regex": r"\s"}, "behavior": "Isolated", "invert": false,
     });
     let file = pieces_of_letters(serde_json::Value::Null, splitter);
-    Tokenizer::new(file.parse().unwrap(), window).unwrap()
+    Tokenizer::new(file.parse().unwrap(), max_tokens).unwrap()
 }
 
 #[cfg(test)]
@@ -299,7 +293,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn special_tokens_count() {
+    fn special_tokens_are_counted() {
         let tokenizer = letters(64);
         assert_eq!(tokenizer.count("").unwrap(), 2);
         assert_eq!(tokenizer.count("the xy").unwrap(), 5);
@@ -309,12 +303,12 @@ mod tests {
     fn model_of(tokenizer: &Tokenizer) -> tokenizers::Tokenizer {
         match &tokenizer.counter {
             Counter::Exact(inner) => inner.as_ref().clone(),
-            Counter::Approximate => panic!("a guess has no tokenizer"),
+            Counter::Approximate => panic!("an estimate has no tokenizer"),
         }
     }
 
     #[test]
-    fn cutting_and_padding_of_the_tokenizer_given_are_undone() {
+    fn truncation_and_padding_of_the_given_tokenizer_are_removed() {
         let mut cutting = model_of(&letters(64));
         cutting.with_truncation(Some(TruncationParams { max_length: 8, ..Default::default() })).unwrap();
         cutting.with_padding(Some(tokenizers::PaddingParams {
@@ -327,21 +321,21 @@ mod tests {
     }
 
     #[test]
-    fn a_window_can_be_narrowed_and_not_widened() {
+    fn max_tokens_can_be_lowered_but_not_raised() {
         let tokenizer = letters(64).with_passage_prefix("abc").unwrap();
         assert_eq!(tokenizer.at_most(40).room(), 38);
-        assert_eq!(tokenizer.at_most(40).window(), 41);
-        assert_eq!(tokenizer.at_most(100).window(), 64);
+        assert_eq!(tokenizer.at_most(40).max_tokens(), 41);
+        assert_eq!(tokenizer.at_most(100).max_tokens(), 64);
     }
 
     #[test]
-    fn a_window_without_room_is_refused() {
+    fn max_tokens_without_room_is_rejected() {
         let inner = model_of(&letters(64));
-        assert!(matches!(Tokenizer::new(inner, 31), Err(TokenizerError::Window(31))));
+        assert!(matches!(Tokenizer::new(inner, 31), Err(TokenizerError::MaxTokens(31))));
     }
 
     #[test]
-    fn a_passage_prefix_takes_room_and_counts() {
+    fn a_passage_prefix_is_counted() {
         let plain = letters(64);
         let e5 = plain.clone().with_passage_prefix("abc: ").unwrap();
         assert_eq!(e5.room(), plain.room() - 2);
@@ -349,21 +343,27 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_that_leaves_no_room_is_refused() {
+    fn a_prefix_that_leaves_no_room_is_rejected() {
         let long = "x ".repeat(31);
-        let refused = letters(64).with_passage_prefix(&long);
-        assert!(matches!(refused, Err(TokenizerError::Prefix { tokens: 33, window: 64 })), "{refused:?}");
-        let refused = Tokenizer::approximate(64).unwrap().with_passage_prefix(&long);
-        assert!(matches!(refused, Err(TokenizerError::Prefix { tokens: 33, window: 64 })), "{refused:?}");
+        let rejected = letters(64).with_passage_prefix(&long);
+        assert!(
+            matches!(rejected, Err(TokenizerError::Prefix { tokens: 33, max_tokens: 64 })),
+            "{rejected:?}"
+        );
+        let rejected = Tokenizer::approximate(64).unwrap().with_passage_prefix(&long);
+        assert!(
+            matches!(rejected, Err(TokenizerError::Prefix { tokens: 33, max_tokens: 64 })),
+            "{rejected:?}"
+        );
     }
 
     #[test]
-    fn a_window_without_room_is_refused_of_a_guess_too() {
-        assert!(matches!(Tokenizer::approximate(31), Err(TokenizerError::Window(31))));
+    fn max_tokens_without_room_is_rejected_for_estimates() {
+        assert!(matches!(Tokenizer::approximate(31), Err(TokenizerError::MaxTokens(31))));
     }
 
     #[test]
-    fn a_cut_keeps_what_the_model_reads() {
+    fn a_cut_keeps_the_part_that_the_model_reads() {
         for tokenizer in [letters(32), letters_and_blanks(32), Tokenizer::approximate(32).unwrap()] {
             for text in
                 ["x, ".repeat(100), format!("{} ", "abcd".repeat(20)).repeat(4), "한你é🎉 ".repeat(40)]

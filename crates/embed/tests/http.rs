@@ -162,7 +162,7 @@ async fn nothing_asks_nothing() {
 async fn prefixes_go_before_texts_and_what_is_beyond_the_window_is_cut_and_counted() {
     let service = Service::start(async |asked| vectors(&asked)).await;
     let config = HttpConfig {
-        window: 32,
+        max_tokens: 32,
         passage_prefix: "passage: ".into(),
         query_prefix: "query: ".into(),
         ..config(service.base_url())
@@ -285,7 +285,7 @@ async fn what_does_not_pass_is_away_after_so_many_tries() {
 #[tokio::test]
 async fn patience_ends_the_tries_too() {
     let service = Service::start(async |_| StatusCode::BAD_GATEWAY).await;
-    let config = HttpConfig { patience: Duration::from_millis(1), ..config(service.base_url()) };
+    let config = HttpConfig { retry_timeout: Duration::from_millis(1), ..config(service.base_url()) };
     assert!(failure(&HttpEmbedder::new(config).unwrap()).await.is_unavailable());
     assert_eq!(service.asked().len(), 1);
 }
@@ -316,7 +316,7 @@ async fn a_service_that_is_too_slow_is_away() {
     let config =
         HttpConfig { timeout: Duration::from_millis(100), max_retries: 1, ..config(service.base_url()) };
     let error = failure(&HttpEmbedder::new(config).unwrap()).await;
-    assert!(error.is_unavailable() && reason(&error).contains("no answer within 100ms"), "{error}");
+    assert!(error.is_unavailable() && reason(&error).contains("no response within 100ms"), "{error}");
     assert_eq!(service.asked().len(), 2);
 }
 
@@ -407,7 +407,7 @@ async fn a_text_that_is_refused_fails_alone() {
             HttpEmbedder::new(HttpConfig { max_retries: 1, ..config(service.base_url()) }).unwrap();
         let error = failure(&embedder).await;
         assert!(matches!(error, EmbedError::Model(_)) && !error.is_unavailable(), "{error}");
-        assert_eq!(reason(&error), format!("it answered {} (some_error)", status.as_u16()));
+        assert_eq!(reason(&error), format!("status {} (some_error)", status.as_u16()));
         assert_eq!(embedder.embed(texts(&["another"])).await.unwrap().len(), 1);
     }
 }
@@ -483,7 +483,7 @@ fn settings_that_cannot_be_are_refused() {
     assert!(error.starts_with("api_key of the model has characters"), "{error}");
     let error = refusal(HttpConfig { dimensions: 0, ..config() });
     assert!(matches!(error, LoadError::Setting { setting: "dimensions", .. }), "{error}");
-    let error = refusal(HttpConfig { window: 31, ..config() });
+    let error = refusal(HttpConfig { max_tokens: 31, ..config() });
     assert!(matches!(error, LoadError::Tokenizer(_)), "{error}");
     let error = refusal(HttpConfig { passage_prefix: "x ".repeat(400), ..config() });
     assert!(matches!(error, LoadError::Tokenizer(_)), "{error}");
@@ -508,7 +508,7 @@ async fn the_local_model_gives_the_same_vectors_when_it_is_served() {
     let local = LocalEmbedder::load(LocalConfig {
         source: Some(variable("GUILDEX_MODEL_DIR")).into(),
         onnx_runtime: Some(variable("ORT_DYLIB_PATH")),
-        sessions: 1,
+        instances: 1,
         ..LocalConfig::new("all-minilm-l6-v2-fp32".parse().unwrap())
     });
     let local = Arc::new(local.unwrap());
@@ -522,7 +522,7 @@ async fn the_local_model_gives_the_same_vectors_when_it_is_served() {
     .await;
     let served = HttpEmbedder::new(HttpConfig {
         dimensions: local.dimensions(),
-        window: local.tokenizer().window(),
+        max_tokens: local.tokenizer().max_tokens(),
         tokenizer: Some(variable("GUILDEX_MODEL_DIR").join("tokenizer.json")),
         max_batch_texts: 7,
         ..config(service.base_url())

@@ -29,7 +29,7 @@ fn config() -> LocalConfig {
     LocalConfig {
         source: folder(model_dir()),
         onnx_runtime: Some(variable("ORT_DYLIB_PATH")),
-        sessions: 2,
+        instances: 2,
         ..LocalConfig::new("all-minilm-l6-v2-fp32".parse().unwrap())
     }
 }
@@ -99,7 +99,7 @@ async fn nothing_gives_nothing_and_an_empty_text_a_vector() {
 
 #[tokio::test]
 async fn a_text_beyond_the_window_is_cut_and_counted() {
-    let own = LocalEmbedder::load(LocalConfig { sessions: 1, window: 64, ..config() }).unwrap();
+    let own = LocalEmbedder::load(LocalConfig { instances: 1, max_tokens: 64, ..config() }).unwrap();
     let window = |words: usize| "word ".repeat(words);
     let vectors = own.embed(vec![window(62), window(63), window(500), "word".into()]).await.unwrap();
     assert_eq!(own.truncated(), 2);
@@ -137,7 +137,7 @@ async fn callers_that_go_away_do_not_disturb_the_others() {
 #[tokio::test]
 async fn one_embedder_serves_as_a_trait_object() {
     let shared: Arc<dyn Embedder> =
-        Arc::new(LocalEmbedder::load(LocalConfig { sessions: 1, ..config() }).unwrap());
+        Arc::new(LocalEmbedder::load(LocalConfig { instances: 1, ..config() }).unwrap());
     let calls = (0..3).map(|_| shared.embed(vec!["hello".into()]));
     assert_eq!(try_join_all(calls).await.unwrap().len(), 3);
     assert_eq!(shared.slug().as_str(), "all-minilm-l6-v2-fp32");
@@ -146,7 +146,7 @@ async fn one_embedder_serves_as_a_trait_object() {
 #[test]
 fn the_tokenizer_counts_as_the_model_does() {
     let tokenizer = model().tokenizer();
-    assert_eq!(tokenizer.window(), 256);
+    assert_eq!(tokenizer.max_tokens(), 256);
     assert_eq!(tokenizer.count("").unwrap(), 2);
     assert_eq!(tokenizer.count("How do I reset my password?").unwrap(), 9);
     assert_eq!(tokenizer.count(&"word ".repeat(1000)).unwrap(), 1002, "it cut or padded");
@@ -155,8 +155,8 @@ fn the_tokenizer_counts_as_the_model_does() {
 #[tokio::test]
 async fn a_model_with_prefixes_reads_them_before_the_texts() {
     let config = LocalConfig {
-        sessions: 1,
-        window: 64,
+        instances: 1,
+        max_tokens: 64,
         passage_prefix: "passage: ".into(),
         query_prefix: "query: ".into(),
         ..config()
@@ -185,7 +185,7 @@ async fn a_model_with_prefixes_reads_them_before_the_texts() {
 #[tokio::test]
 async fn a_folder_is_pooled_as_configured() {
     let source = LocalSource::Folder { path: model_dir(), pooling: Pooling::Cls };
-    let first = LocalEmbedder::load(LocalConfig { sessions: 1, source, ..config() }).unwrap();
+    let first = LocalEmbedder::load(LocalConfig { instances: 1, source, ..config() }).unwrap();
     let (first, mean) = (first.embed(vec!["tea".into()]).await.unwrap(), embed(&["tea"]).await);
     assert!(furthest(&first[0], &mean[0]) > 1e-2, "both are pooled alike");
 }
@@ -303,10 +303,10 @@ fn a_model_of_other_dimensions_is_refused() {
 
 #[test]
 fn a_window_that_the_model_does_not_have_is_refused() {
-    let error = LocalEmbedder::load(LocalConfig { window: 1000, ..config() }).err();
-    assert!(matches!(error, Some(LoadError::Window { window: 1000, limit: 512 })), "{error:?}");
+    let error = LocalEmbedder::load(LocalConfig { max_tokens: 1000, ..config() }).err();
+    assert!(matches!(error, Some(LoadError::MaxTokens { max_tokens: 1000, limit: 512 })), "{error:?}");
     for window in [0, 31, usize::MAX] {
-        let error = LocalEmbedder::load(LocalConfig { window, ..config() }).err();
+        let error = LocalEmbedder::load(LocalConfig { max_tokens: window, ..config() }).err();
         assert!(matches!(error, Some(LoadError::Tokenizer(_))), "{error:?}");
     }
 }

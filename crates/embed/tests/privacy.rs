@@ -48,7 +48,7 @@ async fn neither_key_nor_texts_are_logged() {
     .await;
     let config = HttpConfig {
         api_key: Some(KEY.into()),
-        window: 32,
+        max_tokens: 32,
         ..HttpConfig::new("some-model".parse().unwrap(), service.base_url(), "m".into(), 4)
     };
     let embedder = HttpEmbedder::new(config).unwrap();
@@ -59,7 +59,8 @@ async fn neither_key_nor_texts_are_logged() {
     assert!(service.asked().len() >= 4);
 
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    for told in ["asking for embeddings again", "texts beyond the model's window are cut", "DEBUG"] {
+    for told in ["retrying embeddings request", "texts longer than the model's input were truncated", "DEBUG"]
+    {
         assert!(log.contains(told), "{told} is not in the log:\n{log}");
     }
     assert!(!log.contains(KEY) && !log.contains("confidential"), "{log}");

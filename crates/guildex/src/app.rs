@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use guildex_consistency::verify::Verifier;
-use guildex_embed::Models;
+use guildex_embed::ModelRegistry;
 use guildex_index::{QdrantServer, ServerConfig, VectorIndex};
 use guildex_producer::dispatcher::{Dispatcher, DispatcherConfig};
 use guildex_producer::ingest::{Ingest, IngestConfig};
@@ -105,7 +105,7 @@ impl App {
     }
 
     /// The models that the configuration names.
-    pub fn models(&self) -> anyhow::Result<Arc<Models>> {
+    pub fn models(&self) -> anyhow::Result<Arc<ModelRegistry>> {
         Ok(Arc::new(model_registry::models(&self.config)?))
     }
 
@@ -153,7 +153,7 @@ impl App {
         &self,
         ingest: Ingest,
         queues: Queues,
-        models: Arc<Models>,
+        models: Arc<ModelRegistry>,
         index: Arc<dyn VectorIndex>,
         last_resort: LastResort,
     ) -> Worker {
@@ -187,15 +187,20 @@ impl App {
     }
 
     /// A searcher of an index.
-    pub fn searcher(&self, pool: PgPool, models: Arc<Models>, index: Arc<dyn VectorIndex>) -> Searcher {
+    pub fn searcher(
+        &self,
+        pool: PgPool,
+        models: Arc<ModelRegistry>,
+        index: Arc<dyn VectorIndex>,
+    ) -> Searcher {
         let base = self.config.index.collection_prefix.clone();
         Searcher { pool, models, index, base, config: self.config.search.searches() }
     }
 
     /// A comparer of the truth with an index.
     pub fn verifier(&self, pool: PgPool, index: Arc<dyn VectorIndex>) -> Verifier {
-        let base = self.config.index.collection_prefix.clone();
-        Verifier { ingest: self.ingest(pool), index, base }
+        let prefix = self.config.index.collection_prefix.clone();
+        Verifier { ingest: self.ingest(pool), index, prefix }
     }
 
     /// Where the process that holds the data folder answers searches.

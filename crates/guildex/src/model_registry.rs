@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use guildex_embed::{HashConfig, HttpConfig, LocalConfig, LocalSource, Models};
+use guildex_embed::{HashConfig, HttpConfig, LocalConfig, LocalSource, ModelRegistry};
 use guildex_types::ModelSlug;
 
 use crate::config::Config;
@@ -16,7 +16,7 @@ pub const DIMENSIONS: usize = 384;
 ///
 /// # Errors
 /// If a section is no model.
-pub fn models(config: &Config) -> anyhow::Result<Models> {
+pub fn models(config: &Config) -> anyhow::Result<ModelRegistry> {
     let mut providers =
         vec![(config.model.name.clone(), guildex_embed::Provider::Local(local_model(config)))];
     for (name, model) in &config.models {
@@ -25,7 +25,7 @@ pub fn models(config: &Config) -> anyhow::Result<Models> {
         providers.push((slug, provider));
     }
     // Of two with one name the later counts.
-    Ok(Models::new(providers))
+    Ok(ModelRegistry::new(providers))
 }
 
 /// The model that `[model]` describes.
@@ -33,7 +33,7 @@ pub fn local_model(config: &Config) -> LocalConfig {
     let model = &config.model;
     LocalConfig {
         source: LocalSource::from(model.dir.clone()),
-        window: model.max_tokens,
+        max_tokens: model.max_tokens,
         dimensions: DIMENSIONS,
         ..local(config, model.name.clone())
     }
@@ -46,25 +46,30 @@ fn local(config: &Config, slug: ModelSlug) -> LocalConfig {
     LocalConfig {
         onnx_runtime: model.onnxruntime.clone(),
         max_batch_tokens: model.max_batch_tokens,
-        sessions: if model.instances == 0 { defaults.sessions } else { model.instances },
+        instances: if model.instances == 0 { defaults.instances } else { model.instances },
         ..defaults
     }
 }
 
 fn named(config: &Config, slug: &ModelSlug, model: &NamedModel) -> anyhow::Result<guildex_embed::Provider> {
-    let NamedModel { dimensions, max_tokens: window, query_prefix, passage_prefix, .. } = model.clone();
+    let NamedModel { dimensions, max_tokens, query_prefix, passage_prefix, .. } = model.clone();
     Ok(match model.provider {
         Provider::Local => guildex_embed::Provider::Local(LocalConfig {
             source: source(model.dir.clone(), model),
             dimensions,
-            window,
+            max_tokens,
             query_prefix,
             passage_prefix,
             ..local(config, slug.clone())
         }),
         Provider::Hash => {
             let tokenizer = model.tokenizer.clone();
-            guildex_embed::Provider::Hash(HashConfig { slug: slug.clone(), dimensions, window, tokenizer })
+            guildex_embed::Provider::Hash(HashConfig {
+                slug: slug.clone(),
+                dimensions,
+                max_tokens,
+                tokenizer,
+            })
         }
         Provider::Http => {
             let base_url = model.base_url.as_ref().context("base_url is missing")?.expose().parse()?;
@@ -72,7 +77,7 @@ fn named(config: &Config, slug: &ModelSlug, model: &NamedModel) -> anyhow::Resul
             guildex_embed::Provider::Http(HttpConfig {
                 api_key: model.api_key.clone(),
                 send_dimensions: model.send_dimensions,
-                window,
+                max_tokens,
                 max_batch_texts: model.max_batch_texts,
                 max_batch_tokens: model.max_batch_tokens,
                 concurrency: model.concurrency,

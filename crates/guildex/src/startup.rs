@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 #[cfg(feature = "embedded")]
 use backon::{ConstantBuilder, Retryable};
-use guildex_consistency::adopt::{adopt, verify};
+use guildex_consistency::ownership::{ensure_owned, find_owned};
 #[cfg(feature = "embedded")]
 use guildex_index::EmbeddedIndex;
 use guildex_index::{BulkLoad, VectorIndex};
@@ -78,7 +78,7 @@ pub async fn active_model(app: &App, pool: &PgPool) -> anyhow::Result<IndexModel
 pub async fn check_active(app: &App, pool: &PgPool, index: &dyn VectorIndex) -> anyhow::Result<ModelSlug> {
     let active = active_model(app, pool).await?;
     let ingest = app.ingest(pool.clone());
-    match verify(&ingest, index, &app.config().index.collection_prefix, &active).await {
+    match find_owned(&ingest, index, &app.config().index.collection_prefix, &active).await {
         Err(error) if error.is_unavailable() => {}
         outcome => drop(outcome?),
     }
@@ -94,7 +94,8 @@ pub async fn bulk(app: &App, ingest: &Ingest, model: &ModelSlug, bulk: BulkLoad)
     let index = index(app).await?;
     let kept = models::list(ingest.pool()).await?;
     let model = kept.iter().find(|kept| kept.slug == *model).context("the model has just been dropped")?;
-    let collection = adopt(ingest, index.as_ref(), &app.config().index.collection_prefix, model).await?;
+    let collection =
+        ensure_owned(ingest, index.as_ref(), &app.config().index.collection_prefix, model).await?;
     if bulk == BulkLoad::End {
         tracing::info!(%collection, "the server builds its graphs");
     }

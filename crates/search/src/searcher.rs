@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use guildex_embed::Models;
+use guildex_embed::ModelRegistry;
 use guildex_index::VectorIndex;
 use sqlx::PgPool;
 use tokio::time::{Instant, timeout};
@@ -22,7 +22,7 @@ pub struct Searcher {
     /// The truth.
     pub pool: PgPool,
     /// The models at hand.
-    pub models: Arc<Models>,
+    pub models: Arc<ModelRegistry>,
     /// The index.
     pub index: Arc<dyn VectorIndex>,
     /// What the names of collections begin with; a model's name follows.

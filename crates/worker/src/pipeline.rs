@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use futures::future::try_join_all;
 use futures::{FutureExt, StreamExt};
-use guildex_embed::Models;
+use guildex_embed::ModelRegistry;
 use guildex_index::{Error, Point, VectorIndex};
 use guildex_store::sessions::Session;
 use guildex_types::{Eligibility, GuildId, JobId, Revision, SessionId};
@@ -38,7 +38,7 @@ const OVERLAP: usize = 2;
 /// What the stages of one model work with.
 pub(crate) struct Parts {
     pub pool: PgPool,
-    pub models: Arc<Models>,
+    pub models: Arc<ModelRegistry>,
     pub index: Arc<dyn VectorIndex>,
     pub target: Target,
     pub breaker: Breaker,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use guildex_consistency::adopt::{AdoptError, adopt};
+use guildex_consistency::ownership::{OwnershipError, ensure_owned};
 use guildex_index::{CollectionName, VectorIndex};
 use guildex_producer::ingest::Ingest;
 use guildex_store::StoreError;
@@ -68,7 +68,7 @@ impl Targets {
     }
 
     /// The targets of now, or of a moment ago.
-    pub(crate) async fn current(&self) -> Result<Current, AdoptError> {
+    pub(crate) async fn current(&self) -> Result<Current, OwnershipError> {
         let mut seen = self.seen.lock().await;
         if let Some((at, current)) = &seen.latest
             && at.elapsed() < FRESH
@@ -96,20 +96,20 @@ impl Targets {
         Ok(current)
     }
 
-    async fn adopted(&self, seen: &mut Seen, model: &IndexModel) -> Result<CollectionName, AdoptError> {
+    async fn adopted(&self, seen: &mut Seen, model: &IndexModel) -> Result<CollectionName, OwnershipError> {
         if let Some((index_id, name)) = seen.adopted.get(&model.slug)
             && model.index_id.is_some()
             && *index_id == model.index_id
         {
             return Ok(name.clone());
         }
-        let name = adopt(&self.ingest, self.index.as_ref(), &self.base, model).await?;
+        let name = ensure_owned(&self.ingest, self.index.as_ref(), &self.base, model).await?;
         let index_id = models::index_id(self.ingest.pool(), &model.slug).await?;
         seen.adopted.insert(model.slug.clone(), (index_id, name.clone()));
         Ok(name)
     }
 
-    async fn drop_collection(&self, seen: &mut Seen, model: &IndexModel) -> Result<(), AdoptError> {
+    async fn drop_collection(&self, seen: &mut Seen, model: &IndexModel) -> Result<(), OwnershipError> {
         let name = CollectionName::new(&self.base, &model.slug)?;
         self.index.drop_collection(&name).await?;
         models::delete(self.ingest.pool(), &model.slug).await?;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use guildex_consistency::adopt::AdoptError;
-use guildex_embed::Models;
+use guildex_consistency::ownership::OwnershipError;
+use guildex_embed::ModelRegistry;
 use guildex_index::{CollectionName, Error, VectorIndex};
 use guildex_producer::backfill;
 use guildex_producer::ingest::{Ingest, IngestError};
@@ -23,7 +23,7 @@ use crate::targets::{Current, Target, Targets, kept_in_step};
 #[derive(Clone)]
 pub(crate) struct Tasks {
     pub ingest: Ingest,
-    pub models: Arc<Models>,
+    pub models: Arc<ModelRegistry>,
     pub index: Arc<dyn VectorIndex>,
     pub targets: Arc<Targets>,
     pub breaker: Breaker,
@@ -84,8 +84,8 @@ impl Route {
 }
 
 impl Tasks {
-    async fn current(&self) -> Result<Result<Current, AdoptError>, Stopped> {
-        self.breaker.guard("the index", || self.targets.current(), AdoptError::is_unavailable).await
+    async fn current(&self) -> Result<Result<Current, OwnershipError>, Stopped> {
+        self.breaker.guard("the index", || self.targets.current(), OwnershipError::is_unavailable).await
     }
 
     fn parts(&self, target: &Target) -> Parts {

@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use guildex_embed::Models;
+use guildex_embed::ModelRegistry;
 use guildex_store::StoreError;
 use guildex_store::jobs::{self, ClaimToken};
 use guildex_types::JobId;
@@ -47,7 +47,7 @@ pub(crate) struct Watchdog {
 /// What it looks at.
 pub(crate) struct Watch {
     pub underway: Arc<Underway>,
-    pub models: Arc<Models>,
+    pub models: Arc<ModelRegistry>,
     pub claims: Arc<Claims>,
     pub limits: Limits,
     pub last_resort: LastResort,
@@ -119,7 +119,7 @@ impl Watch {
             charged: false,
         });
         let limit = bound(self.limits.index_session);
-        let calls = self.models.in_calls().filter(|(_, time)| *time > limit);
+        let calls = self.models.running_calls().filter(|(_, time)| *time > limit);
         let models = calls.map(|(model, after)| Hang {
             what: format!("the model {model}"),
             after,

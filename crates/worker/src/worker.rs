@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use guildex_embed::Models;
+use guildex_embed::ModelRegistry;
 use guildex_index::VectorIndex;
 use guildex_producer::ingest::Ingest;
 use guildex_queue::{Delivery, Queues};
@@ -38,7 +38,7 @@ pub struct Worker {
     /// Where deliveries come from.
     pub queues: Queues,
     /// The models at hand.
-    pub models: Arc<Models>,
+    pub models: Arc<ModelRegistry>,
     /// The view of the truth that is kept in step.
     pub index: Arc<dyn VectorIndex>,
     /// What the names of its collections begin with.

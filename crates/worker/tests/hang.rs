@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use guildex_embed::{EmbedError, Embedder, LocalConfig, LocalEmbedder, Models, Passage, Tokenizer};
+use guildex_embed::{EmbedError, Embedder, LocalConfig, LocalEmbedder, ModelRegistry, Passage, Tokenizer};
 use guildex_index::EmbeddedIndex;
 use guildex_producer::ingest::{Ingest, IngestConfig};
 use guildex_queue::{Queues, testing};
@@ -66,7 +66,7 @@ impl Embedder for Moody {
             self.hangs_since.lock().unwrap().get_or_insert_with(Instant::now);
             return async move {
                 tokio::time::sleep(limit).await;
-                Err(EmbedError::Overdue(limit))
+                Err(EmbedError::TimedOut(limit))
             }
             .boxed();
         }
@@ -92,7 +92,7 @@ async fn worker() {
         LocalEmbedder::load(LocalConfig {
             source: Some(PathBuf::from(std::env::var_os("GUILDEX_MODEL_DIR").unwrap())).into(),
             onnx_runtime: Some(PathBuf::from(std::env::var_os("ORT_DYLIB_PATH").unwrap())),
-            sessions: 1,
+            instances: 1,
             ..LocalConfig::new("all-minilm-l6-v2-fp32".parse().unwrap())
         })
     };
@@ -103,7 +103,7 @@ async fn worker() {
         name: format!("process {}", std::process::id()),
         ingest: Ingest::new(pool, IngestConfig::default()),
         queues: Queues::connect(&config).await.unwrap(),
-        models: Arc::new(Models::ready([model])),
+        models: Arc::new(ModelRegistry::preloaded([model])),
         index: Arc::new(
             EmbeddedIndex::open(PathBuf::from(std::env::var_os(FOLDER).unwrap()).as_path()).unwrap(),
         ),

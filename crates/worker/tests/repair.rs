@@ -3,15 +3,15 @@
 
 mod support;
 
-use guildex_consistency::repair::{Repaired, repair};
+use guildex_consistency::verify::{Repaired, repair_collection};
 use guildex_index::VectorIndex;
 use guildex_types::{PointId, Revision};
 use sqlx::PgPool;
 use support::*;
 
-async fn mend(world: &World) -> Repaired {
+async fn repaired(world: &World) -> Repaired {
     let (view, collection, model) = (world.view.as_ref(), world.collection(), world.model_slug());
-    let repaired = repair(&world.ingest, view, collection, model).await.unwrap();
+    let repaired = repair_collection(&world.ingest, view, collection, model).await.unwrap();
     world.settle().await;
     repaired
 }
@@ -25,7 +25,7 @@ async fn a_sound_collection_is_left_as_it_is(pool: PgPool) {
         let worker = world.start_worker();
         world.settle().await;
         let before = world.points().await;
-        assert_eq!(mend(world).await, Repaired { sound: 3, broken: 0, strays: 0 });
+        assert_eq!(repaired(world).await, Repaired { consistent: 3, reindexed: 0, orphaned: 0 });
         assert_eq!(world.points().await, before);
         assert_eq!(world.model.texts().len(), 3);
         worker.stop().await;
@@ -68,9 +68,9 @@ async fn what_was_lost_changed_or_left_behind_is_mended(pool: PgPool) {
             .await
             .unwrap();
 
-        assert_eq!(mend(world).await, Repaired { sound: 1, broken: 3, strays: 1 });
+        assert_eq!(repaired(world).await, Repaired { consistent: 1, reindexed: 3, orphaned: 1 });
         assert_eq!(world.in_step().await, 4);
-        assert_eq!(mend(world).await, Repaired { sound: 4, broken: 0, strays: 0 });
+        assert_eq!(repaired(world).await, Repaired { consistent: 4, reindexed: 0, orphaned: 0 });
         worker.stop().await;
     })
     .await;

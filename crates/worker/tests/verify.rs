@@ -7,7 +7,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use guildex_consistency::verify::{GuildReport, Kind, Report, Request, Verifier};
+use guildex_consistency::verify::{DifferenceKind, GuildReport, Report, Request, Verifier};
 use guildex_index::{Point, VectorIndex};
 use guildex_types::{ChannelId, GuildId, MessageId, PointId, Revision, SessionId};
 use sqlx::PgPool;
@@ -21,7 +21,7 @@ async fn run(world: &World, repair: bool) -> Report {
 }
 
 /// How many differences there are of each kind, over all guilds.
-fn kinds(report: &Report) -> BTreeMap<Kind, u64> {
+fn kinds(report: &Report) -> BTreeMap<DifferenceKind, u64> {
     let mut kinds = BTreeMap::new();
     for guild in report.models.iter().flat_map(|model| &model.guilds) {
         for (kind, found) in &guild.differences {
@@ -76,7 +76,7 @@ async fn what_agrees_is_left_as_it_is(pool: PgPool) {
         let before = world.points().await;
         let report = run(world, true).await;
         assert_eq!((report.differences, report.in_progress, report.repairs), (0, 0, 0));
-        assert_eq!((only_guild(&report).points, only_guild(&report).in_step), (3, 3));
+        assert_eq!((only_guild(&report).points, only_guild(&report).consistent), (3, 3));
         assert_eq!(world.count("state <> 'completed'").await, 0);
         assert_eq!(world.points().await, before);
         worker.stop().await;
@@ -152,19 +152,22 @@ async fn each_kind_of_difference_is_told_and_mended(pool: PgPool) {
         }
 
         let expected = BTreeMap::from([
-            (Kind::Missing, 3),
-            (Kind::Stale, 2),
-            (Kind::Orphaned, 3),
-            (Kind::WrongGuild, 2),
-            (Kind::Misplaced, 2),
-            (Kind::WrongHash, 2),
+            (DifferenceKind::Missing, 3),
+            (DifferenceKind::Stale, 2),
+            (DifferenceKind::Orphaned, 3),
+            (DifferenceKind::WrongGuild, 2),
+            (DifferenceKind::Misplaced, 2),
+            (DifferenceKind::WrongHash, 2),
         ]);
         let report = run(world, false).await;
         assert_eq!(kinds(&report), expected, "{report:#?}");
         assert_eq!((report.in_progress, report.repairs), (0, 0));
         let guild = report.models[0].guilds.iter().find(|guild| guild.guild_id == world.guild()).unwrap();
-        let missing: Vec<SessionId> =
-            guild.differences[&Kind::Missing].examples.iter().map(|example| example.session_id).collect();
+        let missing: Vec<SessionId> = guild.differences[&DifferenceKind::Missing]
+            .examples
+            .iter()
+            .map(|example| example.session_id)
+            .collect();
         assert!(missing.contains(&of_day(1).payload.session_id), "{missing:?}");
         assert_eq!(kinds(&run(world, false).await), expected, "a look changed something");
 
@@ -198,7 +201,7 @@ async fn what_jobs_are_about_to_do_is_in_progress(pool: PgPool) {
         world.settle().await;
         let report = run(world, false).await;
         assert_eq!((report.differences, report.in_progress), (0, 0), "{report:#?}");
-        assert_eq!(only_guild(&report).in_step, 3);
+        assert_eq!(only_guild(&report).consistent, 3);
         worker.stop().await;
     })
     .await;
@@ -234,7 +237,7 @@ async fn nothing_differs_while_messages_come_and_go(pool: PgPool) {
         world.settle().await;
         let report = run(world, false).await;
         assert_eq!((report.differences, report.in_progress), (0, 0), "{report:#?}");
-        assert_eq!(only_guild(&report).in_step, 17);
+        assert_eq!(only_guild(&report).consistent, 17);
         worker.stop().await;
     })
     .await;
@@ -251,7 +254,7 @@ async fn what_no_job_will_bring_is_missing(pool: PgPool) {
         .execute(&world.pool)
         .await
         .unwrap();
-        assert_eq!(kinds(&run(world, false).await), BTreeMap::from([(Kind::Missing, 1)]));
+        assert_eq!(kinds(&run(world, false).await), BTreeMap::from([(DifferenceKind::Missing, 1)]));
         run(world, true).await;
         let worker = world.start_worker();
         world.settle().await;
@@ -267,12 +270,12 @@ async fn a_collection_that_is_lost_is_rebuilt(pool: PgPool) {
         let (worker, _) = settled(world, 4).await;
         worker.stop().await;
         world.view.drop_collection(world.collection()).await.unwrap();
-        assert_eq!(kinds(&run(world, false).await), BTreeMap::from([(Kind::Missing, 4)]));
+        assert_eq!(kinds(&run(world, false).await), BTreeMap::from([(DifferenceKind::Missing, 4)]));
         run(world, true).await;
         let worker = world.start_worker();
         world.settle().await;
         let report = run(world, false).await;
-        assert_eq!((report.differences, only_guild(&report).in_step), (0, 4), "{report:#?}");
+        assert_eq!((report.differences, only_guild(&report).consistent), (0, 4), "{report:#?}");
         worker.stop().await;
     })
     .await;
@@ -300,7 +303,10 @@ async fn points_of_a_later_database_are_outdone(pool: PgPool) {
         )
         .await;
         let report = run(world, true).await;
-        assert_eq!(kinds(&report), BTreeMap::from([(Kind::Stale, 1), (Kind::Orphaned, 1)]));
+        assert_eq!(
+            kinds(&report),
+            BTreeMap::from([(DifferenceKind::Stale, 1), (DifferenceKind::Orphaned, 1)])
+        );
         world.settle().await;
         let report = run(world, false).await;
         assert_eq!((report.differences, report.in_progress), (0, 0), "{report:#?}");

@@ -34,7 +34,7 @@ pub struct Measured {
 /// If the model cannot be loaded or fails.
 pub async fn alone(way: Way, config: LocalConfig, texts: Vec<String>) -> Result<Measured, BenchError> {
     match way {
-        Way::Ours(sessions) => ours(LocalConfig { sessions, ..config }, texts).await,
+        Way::Ours(instances) => ours(LocalConfig { instances, ..config }, texts).await,
         Way::Fastembed(batch) => spawn_blocking(move || fastembed(&config, batch, &texts)).await?,
         Way::Gemm(threads) => spawn_blocking(move || gemm::measure(&config, threads)).await?,
     }
@@ -51,7 +51,7 @@ async fn ours(config: LocalConfig, texts: Vec<String>) -> Result<Measured, Bench
 
 fn fastembed(config: &LocalConfig, batch: usize, texts: &[String]) -> Result<Measured, BenchError> {
     let failed = |error: fastembed::Error| BenchError::Fastembed(error.to_string());
-    let mut model = guildex_embed::fastembed_of(config, None)?;
+    let mut model = guildex_embed::fastembed_model(config, None)?;
     let rest_mib = resident_mib();
     model.embed(texts.iter().take(WARM_UP).collect::<Vec<_>>(), Some(batch)).map_err(failed)?;
     let watch = Watch::start(rest_mib);

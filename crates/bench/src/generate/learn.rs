@@ -15,13 +15,13 @@ const ENOUGH: usize = 500_000;
 /// A message without its text.
 #[derive(Debug, Clone)]
 pub(super) struct Said {
-    /// Which of the channel's members, from 0.
+    /// PointSelector of the channel's members, from 0.
     pub author: u32,
     /// Since the message before, in milliseconds.
     pub gap: u64,
     /// How many messages back the one is that it answers.
     pub reply: Option<u32>,
-    /// Which of the channel's members it mentions.
+    /// PointSelector of the channel's members it mentions.
     pub mentions: Vec<u32>,
     /// Its words in [`Chat::words`].
     words: (u32, u32),

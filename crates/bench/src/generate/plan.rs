@@ -1,4 +1,4 @@
-//! Which guilds there are, and how large their channels.
+//! PointSelector guilds there are, and how large their channels.
 
 use super::random::Random;
 
@@ -12,7 +12,7 @@ const MIN_CHANNEL: u64 = 200;
 pub(super) struct Planned {
     /// Its guild, from 1.
     pub guild: u64,
-    /// Which of the guild's channels it is, from 1.
+    /// PointSelector of the guild's channels it is, from 1.
     pub number: u64,
     pub messages: u64,
     /// How many messages the guild has: the more there are, the more members wrote them.

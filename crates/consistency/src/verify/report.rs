@@ -1,4 +1,4 @@
-//! What a comparison found.
+//! Result of a comparison.
 
 use std::collections::BTreeMap;
 
@@ -6,27 +6,26 @@ use guildex_store::models::ModelState;
 use guildex_types::{GuildId, ModelSlug, PointId, Revision, SessionId};
 use serde::{Deserialize, Serialize};
 
-/// In which way truth and index differ.
+/// Kind of difference between Postgres and the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// A session that is worth a place in the collection is not in it, or not all of it.
+pub enum DifferenceKind {
+    /// An eligible session is not in the collection, or not completely.
     Missing,
-    /// A session's points show an older or another state than the books and the truth have; or a point does that is none
-    /// of its session's.
+    /// Points of a session have another revision than recorded, or the recorded revision is not the latest.
     Stale,
-    /// Points that nobody needs: of a session that is no more, that is not worth a place, or that has fewer.
+    /// A point without use: its session does not exist, is not eligible, or has fewer points.
     Orphaned,
-    /// A point with one guild's id, of another guild's session.
+    /// A point has the id of one guild and belongs to a session of another.
     WrongGuild,
-    /// A point that names another channel than its session's, or lies where another point ought to.
+    /// A point has another channel than its session, or the id of another point.
     Misplaced,
-    /// A session's points were made from another text than it has now, or nobody knows from which.
+    /// Points of a session were made from another text than its current one, or their content hash is unknown.
     WrongHash,
 }
 
-impl Kind {
-    /// The name, as in JSON.
+impl DifferenceKind {
+    /// Name as in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Missing => "missing",
@@ -42,50 +41,50 @@ impl Kind {
 /// One difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Finding {
-    pub kind: Kind,
+    pub kind: DifferenceKind,
     pub session_id: SessionId,
-    /// The point, where it is about a single one.
+    /// Point, if the difference concerns a single one.
     pub point_id: Option<PointId>,
-    /// The highest revision that was seen on a point.
-    pub seen: Revision,
+    /// Highest revision of the points that were read.
+    pub highest_revision: Revision,
 }
 
-/// Where a difference is.
+/// Example of a difference.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Example {
-    /// The session, as the point or the truth names it.
+    /// Session as named by the point or by Postgres.
     pub session_id: SessionId,
-    /// The point, where it is about a single one.
+    /// Point, if the difference concerns a single one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub point_id: Option<PointId>,
 }
 
-/// The differences of one kind.
+/// Differences of one kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Found {
-    /// How many: sessions, or points that are no session's.
+pub struct Differences {
+    /// Number of sessions, or of points without session.
     pub count: u64,
-    /// Some of them.
+    /// Some examples.
     pub examples: Vec<Example>,
 }
 
-/// How a guild's points in one collection compare with its sessions.
+/// Comparison of a guild's points in one collection with its sessions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuildReport {
-    /// The tenant, as the points or the truth name it.
+    /// Guild as named by the points or by Postgres.
     pub guild_id: GuildId,
-    /// Points that were looked at.
+    /// Number of points compared.
     pub points: u64,
-    /// Sessions that have all their points, at their latest revision.
-    pub in_step: u64,
-    /// Sessions and points that differ, and for which a job is on its way or came by meanwhile; with a repair its own
-    /// jobs are among them.
+    /// Sessions with all their points at the latest revision.
+    pub consistent: u64,
+    /// Sessions and points that differ but have an unfinished job or have just changed. After a repair this includes its
+    /// own jobs.
     pub in_progress: u64,
-    /// What differs, by kind.
-    pub differences: BTreeMap<Kind, Found>,
-    /// Sessions that a repair asked to be indexed again.
+    /// Differences by kind.
+    pub differences: BTreeMap<DifferenceKind, Differences>,
+    /// Sessions that a repair enqueued for indexing.
     pub to_index: u64,
-    /// Sessions whose points a repair asked to be removed.
+    /// Sessions whose points a repair enqueued for removal.
     pub to_remove: u64,
 }
 
@@ -94,7 +93,7 @@ impl GuildReport {
         Self {
             guild_id,
             points: 0,
-            in_step: 0,
+            consistent: 0,
             in_progress: 0,
             differences: BTreeMap::new(),
             to_index: 0,
@@ -110,33 +109,33 @@ impl GuildReport {
         }
     }
 
-    /// How many differences there are, of all kinds.
+    /// Number of differences of all kinds.
     pub fn count(&self) -> u64 {
         self.differences.values().map(|found| found.count).sum()
     }
 }
 
-/// How a model's collection compares with the truth.
+/// Comparison of a model's collection with Postgres.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelReport {
-    /// The model.
+    /// Model.
     pub model: ModelSlug,
-    /// What becomes of its collection. Where it is not kept in step, nothing is missing from it.
+    /// State of the model. Nothing can be missing from a collection that is not maintained.
     pub state: ModelState,
-    /// Each guild, by id.
+    /// Guilds by id.
     pub guilds: Vec<GuildReport>,
 }
 
-/// How index and truth compare.
+/// Comparison of the index with Postgres.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// Differences that no job is about to mend.
+    /// Differences that no unfinished job will resolve.
     pub differences: u64,
-    /// What jobs are about to mend, or did meanwhile.
+    /// Differences that an unfinished job will resolve or a finished one has just resolved.
     pub in_progress: u64,
-    /// Sessions that a repair asked jobs for.
+    /// Sessions with a job enqueued by a repair.
     pub repairs: u64,
-    /// Each model, by name.
+    /// Models by name.
     pub models: Vec<ModelReport>,
 }
 

@@ -87,14 +87,14 @@ impl Client {
             let (head, body) = response.into_parts();
             let body = Limited::new(body, limit).collect().await.map_err(|error| {
                 if error.is::<LengthLimitError>() {
-                    format!("its answer is longer than {limit} bytes")
+                    format!("the response is longer than {limit} bytes")
                 } else {
                     chain(error.as_ref())
                 }
             })?;
             Ok(Reply { status: head.status, headers: head.headers, body: body.to_bytes() })
         };
-        let late = || format!("no answer within {:?}", self.timeout);
+        let late = || format!("no response within {:?}", self.timeout);
         tokio::time::timeout(self.timeout, exchange).await.unwrap_or_else(|_| Err(late()))
     }
 }

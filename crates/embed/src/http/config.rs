@@ -1,4 +1,4 @@
-//! Which service to ask, and how.
+//! Configuration of a remote model.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,46 +11,46 @@ use url::Url;
 
 use crate::error::LoadError;
 
-/// A model behind an OpenAI-compatible service, and how to ask it.
+/// Configuration of a model behind an OpenAI-compatible API.
 #[derive(Debug, Clone)]
 pub struct HttpConfig {
-    /// The model's name in the index, its precision included.
+    /// Name of the model in the index, including its precision.
     pub slug: ModelSlug,
-    /// The service, without `/embeddings`: for OpenAI `https://api.openai.com/v1`.
+    /// URL of the API without `/embeddings`: for OpenAI `https://api.openai.com/v1`.
     pub base_url: BaseUrl,
-    /// The key, sent as a bearer token. `None` for a service that wants none.
+    /// API key, sent as a bearer token.
     pub api_key: Option<SecretString>,
-    /// What the service calls the model.
+    /// Name of the model in the API.
     pub model: String,
-    /// The length of the model's vectors.
+    /// Length of the model's vectors.
     pub dimensions: usize,
-    /// Whether to ask for vectors of that length. Most models have but one length, and refuse to be asked.
+    /// Whether to send `dimensions`. Most models have only one length and reject the parameter.
     pub send_dimensions: bool,
-    /// The tokens that the model reads of a text, prefix and special ones included.
-    pub window: usize,
-    /// The most texts in a request.
+    /// Tokens that the model reads of a text, including prefix and special tokens.
+    pub max_tokens: usize,
+    /// Maximum texts of a request.
     pub max_batch_texts: usize,
-    /// The most tokens in a request, each text counted as long as the longest. A longer text goes alone.
+    /// Maximum tokens of a request, with each text counted as long as the longest. A longer text gets its own request.
     pub max_batch_tokens: usize,
-    /// The most requests at a time, of all callers together.
+    /// Maximum concurrent requests of all callers.
     pub concurrency: usize,
-    /// How long one request may take, its answer included.
+    /// Timeout of a request, including its response.
     pub timeout: Duration,
-    /// How often a request is tried again.
+    /// Maximum retries of a request.
     pub max_retries: usize,
-    /// How long after a request's first try another may begin. A service that wants a longer pause counts as away.
-    pub patience: Duration,
-    /// The model's `tokenizer.json`. Without it tokens are guessed, on the high side.
+    /// Time after the first attempt in which retries may start. An API that asks for a longer pause counts as unavailable.
+    pub retry_timeout: Duration,
+    /// Path of the model's `tokenizer.json`. Without it tokens are overestimated.
     pub tokenizer: Option<PathBuf>,
-    /// What the model wants before a text that is stored, as e5 wants `"passage: "`. Usually empty.
+    /// Prefix of stored texts, such as `"passage: "` for e5 models. Usually empty.
     pub passage_prefix: String,
-    /// What the model wants before a question, as e5 wants `"query: "`. Usually empty.
+    /// Prefix of queries, such as `"query: "` for e5 models. Usually empty.
     pub query_prefix: String,
 }
 
 impl HttpConfig {
-    /// A model without key or prefixes, with a window of 512 tokens: at most four requests at a time, each of up
-    /// to 64 texts and 16,384 tokens, of 30 s at most, tried again up to five times within 60 s.
+    /// Creates a configuration without key or prefixes and with 512 tokens of a text: at most four concurrent requests of
+    /// up to 64 texts and 16,384 tokens, with a timeout of 30 s, and up to five retries within 60 s.
     pub fn new(slug: ModelSlug, base_url: BaseUrl, model: String, dimensions: usize) -> Self {
         Self {
             slug,
@@ -59,13 +59,13 @@ impl HttpConfig {
             model,
             dimensions,
             send_dimensions: false,
-            window: 512,
+            max_tokens: 512,
             max_batch_texts: 64,
             max_batch_tokens: 16_384,
             concurrency: 4,
             timeout: Duration::from_secs(30),
             max_retries: 5,
-            patience: Duration::from_secs(60),
+            retry_timeout: Duration::from_secs(60),
             tokenizer: None,
             passage_prefix: String::new(),
             query_prefix: String::new(),
@@ -73,38 +73,38 @@ impl HttpConfig {
     }
 
     pub(crate) fn check(&self) -> Result<(), LoadError> {
-        let refuse = |setting, problem| Err(LoadError::Setting { setting, problem });
+        let invalid = |setting, problem| Err(LoadError::Setting { setting, problem });
         match self {
-            Self { model, .. } if model.trim().is_empty() => refuse("model", "is empty"),
-            Self { dimensions: 0, .. } => refuse("dimensions", "must be 1 or more"),
-            Self { max_batch_texts: 0, .. } => refuse("max_batch_texts", "must be 1 or more"),
-            Self { concurrency: 0, .. } => refuse("concurrency", "must be 1 or more"),
-            Self { timeout: Duration::ZERO, .. } => refuse("timeout", "must be more than nothing"),
+            Self { model, .. } if model.trim().is_empty() => invalid("model", "is empty"),
+            Self { dimensions: 0, .. } => invalid("dimensions", "must be 1 or more"),
+            Self { max_batch_texts: 0, .. } => invalid("max_batch_texts", "must be 1 or more"),
+            Self { concurrency: 0, .. } => invalid("concurrency", "must be 1 or more"),
+            Self { timeout: Duration::ZERO, .. } => invalid("timeout", "must be greater than zero"),
             _ => Ok(()),
         }
     }
 }
 
-/// The address of a service. It has no user and no password; its query, where it has one, is sent and never shown.
+/// URL of an API, without user and password. Its query is sent but never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BaseUrl(Url);
 
-/// Why an address cannot be a [`BaseUrl`]. The address is not shown: it may hold a secret.
+/// Error of parsing a [`BaseUrl`]. Does not show the URL, which may contain a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
-    /// No address at all.
-    #[error("base_url is not an address: write it like https://api.openai.com/v1")]
+    /// Not a URL.
+    #[error("base_url is not a URL: write it like https://api.openai.com/v1")]
     Malformed,
-    /// Another protocol.
-    #[error("base_url must begin with http:// or https://")]
+    /// Unsupported scheme.
+    #[error("base_url must start with http:// or https://")]
     Scheme,
-    /// A user or a password in it.
-    #[error("base_url must not hold a user or a password: put the key into api_key")]
+    /// User or password in the URL.
+    #[error("base_url must not contain a user or password: set api_key instead")]
     Credentials,
 }
 
 impl BaseUrl {
-    /// Where embeddings are asked for.
+    /// URL of the embeddings endpoint.
     pub(crate) fn embeddings(&self) -> Url {
         let mut url = self.0.clone();
         let path = format!("{}/embeddings", url.path().trim_end_matches('/'));
@@ -129,7 +129,7 @@ impl FromStr for BaseUrl {
     }
 }
 
-/// Without the query.
+/// Omits the query.
 impl fmt::Display for BaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = self.0.clone();
@@ -138,7 +138,7 @@ impl fmt::Display for BaseUrl {
     }
 }
 
-/// Without the query.
+/// Omits the query.
 impl fmt::Debug for BaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "BaseUrl({self})")
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn the_endpoint_is_below_the_base() {
+    fn the_endpoint_is_appended_to_the_base_url() {
         for (base, endpoint) in [
             ("https://api.openai.com/v1", "https://api.openai.com/v1/embeddings"),
             ("https://api.openai.com/v1/", "https://api.openai.com/v1/embeddings"),
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_of_a_service_is_refused_and_not_shown() {
+    fn invalid_urls_are_rejected_and_not_shown() {
         for (text, error) in [
             ("", UrlError::Malformed),
             ("api.openai.com/v1", UrlError::Malformed),
@@ -183,18 +183,18 @@ mod tests {
     }
 
     #[test]
-    fn no_print_shows_key_or_query() {
+    fn output_shows_neither_key_nor_query() {
         let config = HttpConfig {
             base_url: "https://a.example/v1?key=hidden".parse().unwrap(),
             api_key: Some("hidden".into()),
             ..config()
         };
-        let print = format!("{config:?} {}", config.base_url);
-        assert!(print.contains("https://a.example/v1") && !print.contains("hidden"), "{print}");
+        let output = format!("{config:?} {}", config.base_url);
+        assert!(output.contains("https://a.example/v1") && !output.contains("hidden"), "{output}");
     }
 
     #[test]
-    fn settings_that_cannot_be_are_named() {
+    fn invalid_settings_are_named() {
         let cases = [
             ("model", HttpConfig { model: " ".into(), ..config() }),
             ("dimensions", HttpConfig { dimensions: 0, ..config() }),

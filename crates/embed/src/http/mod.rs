@@ -1,9 +1,9 @@
-//! A model behind an OpenAI-compatible service.
+//! A model behind an OpenAI-compatible API.
 
-mod answer;
 mod client;
 mod config;
-mod failure;
+mod error;
+mod response;
 
 use std::time::Duration;
 
@@ -17,47 +17,49 @@ use tokio::time::{Instant, sleep_until};
 
 use self::client::Client;
 pub use self::config::{BaseUrl, HttpConfig, UrlError};
-use self::failure::{Failure, Kind};
-use crate::batch::plan;
+use self::error::{ErrorKind, RequestError};
+use crate::batching::plan;
 use crate::embedder::{EmbedError, Embedder, Passage};
+use crate::encoder_input::{CountedTexts, InputPreparer};
 use crate::error::LoadError;
-use crate::reader::{Measured, Reader};
-use crate::tokenizer::{self, Tokenizer};
+use crate::tokenizer::Tokenizer;
+use crate::tokenizer_file;
 
-/// The pause before the first retry; each further one is up to twice as long, at random.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// The longest pause between tries, unless the service asks for a longer one.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// More patience than this is as good as any.
-const LONGEST_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
-/// A text that no service can object to: where it is refused too, the fault is not with the texts.
-const TRIAL: &str = "a trial";
-/// The most bytes of an answer: a number of a vector takes about 20.
-const BYTES_A_NUMBER: usize = 32;
-/// Vectors longer than configured are still read, so that the error can say so.
-const NUMBERS_A_VECTOR: usize = 8192;
-/// Room in an answer for all that is not numbers.
-const BYTES_BESIDES: usize = 64 * 1024;
+/// Delay before the first retry; each further delay is up to twice as long, at random.
+const INITIAL_DELAY: Duration = Duration::from_millis(200);
+/// Maximum delay between retries, in addition to a pause that the API asks for.
+const MAX_DELAY: Duration = Duration::from_secs(10);
+/// Upper bound of the retry timeout, so that deadlines do not overflow.
+const MAX_RETRY_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+/// Text that no API objects to: if it is rejected too, the cause is not a text.
+const TEST_TEXT: &str = "test";
+/// Response bytes allowed per number of a vector; it takes about 20.
+const BYTES_PER_NUMBER: usize = 32;
+/// Longer vectors than configured are still read, so that the error can name their length.
+const MIN_READ_DIMENSIONS: usize = 8192;
+/// Response bytes allowed for everything other than numbers.
+const EXTRA_RESPONSE_BYTES: usize = 64 * 1024;
 
-/// A model that a service runs, asked with `POST {base_url}/embeddings`.
+/// Model behind an API, called with `POST {base_url}/embeddings`.
 ///
-/// What the service cannot do now ([`EmbedError::is_unavailable`]) is told apart from what it cannot do with these texts.
-/// Where its answer leaves that open (400, 413, 422, 424, 500), it is asked about a harmless text: if it embeds
-/// that, the texts are at fault.
+/// Errors distinguish an API that is unavailable ([`EmbedError::is_unavailable`]) from texts that it cannot embed. If the
+/// response does not tell (400, 413, 422, 424, 500), the embedder sends a harmless text: if that succeeds, the texts are
+/// the cause.
 ///
-/// Redirections are not followed, lest the key go elsewhere. Proxies of the environment (`HTTPS_PROXY`) are not used.
+/// Does not follow redirects, which could send the key elsewhere, and does not use proxies of the environment
+/// (`HTTPS_PROXY`).
 pub struct HttpEmbedder {
     config: HttpConfig,
     client: Client,
-    reader: Reader,
-    /// One for each request at a time.
+    input: InputPreparer,
+    /// Limits concurrent requests.
     slots: Semaphore,
-    /// Until when the service wants to be left alone, by whomever.
-    quiet_until: watch::Sender<Instant>,
+    /// End of the pause that the API asked for, shared by all callers.
+    paused_until: watch::Sender<Instant>,
 }
 
 #[derive(Serialize)]
-struct Question<'t> {
+struct EmbeddingsRequest<'t> {
     model: &'t str,
     input: &'t [String],
     encoding_format: &'static str,
@@ -68,122 +70,130 @@ struct Question<'t> {
 type Vectors = Vec<Vec<f32>>;
 
 impl HttpEmbedder {
-    /// Makes a client; nothing is asked yet, so that a service that is away does not keep a process from starting.
-    /// Reads the tokenizer, where there is one, which may take a second.
+    /// Creates the client without sending a request, so that a process can start while the API is unavailable. Reads the
+    /// tokenizer if one is configured, which may take a second.
     ///
     /// # Errors
-    /// If a setting cannot be, or the tokenizer cannot be read.
+    /// If a setting is invalid or the tokenizer cannot be read.
     pub fn new(config: HttpConfig) -> Result<Self, LoadError> {
         config.check()?;
         let tokenizer = match &config.tokenizer {
-            Some(path) => tokenizer::read(path, config.window)?,
-            None => Tokenizer::approximate(config.window)?,
+            Some(path) => tokenizer_file::read(path, config.max_tokens)?,
+            None => Tokenizer::approximate(config.max_tokens)?,
         };
         Ok(Self {
             client: Client::new(&config)?,
-            reader: Reader::new(tokenizer, config.passage_prefix.clone(), config.query_prefix.clone())?,
+            input: InputPreparer::new(tokenizer, config.passage_prefix.clone(), config.query_prefix.clone())?,
             slots: Semaphore::new(config.concurrency.min(Semaphore::MAX_PERMITS)),
-            quiet_until: watch::Sender::new(Instant::now()),
+            paused_until: watch::Sender::new(Instant::now()),
             config,
         })
     }
 
-    async fn run(&self, measured: Measured) -> Result<Vectors, EmbedError> {
-        let Measured { texts, tokens } = measured;
+    async fn run(&self, input: CountedTexts) -> Result<Vectors, EmbedError> {
+        let CountedTexts { texts, tokens } = input;
         let batches = plan(&tokens, self.config.max_batch_tokens);
         let batches = batches.iter().flat_map(|batch| batch.chunks(self.config.max_batch_texts));
-        let work = batches.map(|batch| {
+        let requests = batches.map(|batch| {
             let texts: Vec<String> = batch.iter().filter_map(|&index| texts.get(index).cloned()).collect();
             async move {
                 let vectors = self.request(&texts).await?;
                 Ok::<_, EmbedError>(batch.iter().copied().zip(vectors).collect::<Vec<_>>())
             }
         });
-        let work: Vec<_> = work.collect();
-        tracing::debug!(texts = texts.len(), requests = work.len(), "embedding");
-        let mut vectors = stream::iter(work).buffer_unordered(self.config.concurrency).try_concat().await?;
+        let requests: Vec<_> = requests.collect();
+        tracing::debug!(texts = texts.len(), requests = requests.len(), "embedding texts");
+        let mut vectors =
+            stream::iter(requests).buffer_unordered(self.config.concurrency).try_concat().await?;
         vectors.sort_unstable_by_key(|&(index, _)| index);
         Ok(vectors.into_iter().map(|(_, vector)| vector).collect())
     }
 
-    /// One batch: asks again while that may help, and then tells whose fault it is.
+    /// Embeds one batch with retries, then determines whether its texts are the cause of a failure.
     async fn request(&self, texts: &[String]) -> Result<Vectors, EmbedError> {
-        let deadline = Instant::now() + self.config.patience.min(LONGEST_PATIENCE);
+        let deadline = Instant::now() + self.config.retry_timeout.min(MAX_RETRY_TIMEOUT);
         let backoff = ExponentialBuilder::default()
-            .with_min_delay(FIRST_PAUSE)
-            .with_max_delay(LONGEST_PAUSE)
+            .with_min_delay(INITIAL_DELAY)
+            .with_max_delay(MAX_DELAY)
             .with_max_times(self.config.max_retries)
             .with_jitter();
-        let asked = (|| self.ask(texts, deadline))
+        let result = (|| self.attempt(texts, deadline))
             .retry(backoff)
-            .when(|failure| failure.kind.may_pass())
-            .adjust(|failure, pause| {
-                // Beyond what the service asks for, so that not all who wait come back at once.
-                let pause = pause? + failure.retry_after.unwrap_or_default();
-                (Instant::now() + pause < deadline).then_some(pause)
+            .when(|error| error.kind.is_transient())
+            .adjust(|error, delay| {
+                // Added to the pause that the API asks for, so that not all callers return at once.
+                let delay = delay? + error.retry_after.unwrap_or_default();
+                (Instant::now() + delay < deadline).then_some(delay)
             })
-            .notify(|failure, pause| {
-                tracing::warn!(model = %self.config.slug, reason = failure.reason, ?pause, "asking for embeddings again");
+            .notify(|error, delay| {
+                tracing::warn!(model = %self.config.slug, reason = error.reason, ?delay, "retrying embeddings request");
             });
-        let Failure { kind, reason, retry_after } = match asked.await {
+        let RequestError { kind, reason, retry_after } = match result.await {
             Ok(vectors) => return Ok(vectors),
-            Err(failure) => failure,
+            Err(error) => error,
         };
-        let texts_at_fault = match kind {
-            Kind::Away | Kind::Setting => false,
-            Kind::Unusable => true,
-            Kind::Broken | Kind::Refused => self.ask(&[TRIAL.to_owned()], deadline).await.is_ok(),
+        let caused_by_texts = match kind {
+            ErrorKind::Unavailable | ErrorKind::Misconfigured => false,
+            ErrorKind::InvalidResponse => true,
+            ErrorKind::ServerError | ErrorKind::Rejected => {
+                self.attempt(&[TEST_TEXT.to_owned()], deadline).await.is_ok()
+            }
         };
-        if texts_at_fault {
+        if caused_by_texts {
             return Err(EmbedError::Model(reason));
         }
         Err(EmbedError::Unavailable { reason: format!("{}: {reason}", self.config.base_url), retry_after })
     }
 
-    /// One try.
-    async fn ask(&self, texts: &[String], deadline: Instant) -> Result<Vectors, Failure> {
+    /// Sends one request.
+    async fn attempt(&self, texts: &[String], deadline: Instant) -> Result<Vectors, RequestError> {
         let HttpConfig { model, dimensions, send_dimensions, .. } = &self.config;
-        let question = Question {
+        let request = EmbeddingsRequest {
             model,
             input: texts,
             encoding_format: "float",
             dimensions: send_dimensions.then_some(*dimensions),
         };
-        let body =
-            serde_json::to_vec(&question).map_err(|_| Failure::new(Kind::Unusable, "it cannot be asked"))?;
-        let numbers = texts.len().saturating_mul(NUMBERS_A_VECTOR.max(*dimensions));
-        let limit = numbers.saturating_mul(BYTES_A_NUMBER).saturating_add(BYTES_BESIDES);
+        let body = serde_json::to_vec(&request).map_err(|_| {
+            RequestError::new(ErrorKind::InvalidResponse, "the request cannot be written as JSON")
+        })?;
+        let numbers = texts.len().saturating_mul(MIN_READ_DIMENSIONS.max(*dimensions));
+        let limit = numbers.saturating_mul(BYTES_PER_NUMBER).saturating_add(EXTRA_RESPONSE_BYTES);
 
-        // Held while the service wants to be left alone, since nobody else may ask then either.
+        // Held during a pause, in which no other caller may send a request either.
         let _slot = self.slots.acquire().await;
-        self.keep_quiet(deadline).await?;
-        let reply = self.client.post(body, limit).await.map_err(|reason| Failure::new(Kind::Away, reason))?;
+        self.wait_for_pause(deadline).await?;
+        let reply = self
+            .client
+            .post(body, limit)
+            .await
+            .map_err(|reason| RequestError::new(ErrorKind::Unavailable, reason))?;
         if reply.status.is_success() {
-            return answer::vectors(&reply, texts.len(), *dimensions);
+            return response::vectors(&reply, texts.len(), *dimensions);
         }
-        let failure = Failure::of(&reply);
-        if let Some(pause) = failure.retry_after {
+        let error = RequestError::from_response(&reply);
+        if let Some(pause) = error.retry_after {
             let until = Instant::now() + pause;
-            self.quiet_until.send_if_modified(|quiet| {
-                let longer = until > *quiet;
-                *quiet = until.max(*quiet);
-                longer
+            self.paused_until.send_if_modified(|paused_until| {
+                let is_longer = until > *paused_until;
+                *paused_until = until.max(*paused_until);
+                is_longer
             });
         }
-        Err(failure)
+        Err(error)
     }
 
-    /// Waits while the service wants to be left alone, if that ends before the deadline.
-    async fn keep_quiet(&self, deadline: Instant) -> Result<(), Failure> {
+    /// Waits until the pause that the API asked for is over; fails if that is after the deadline.
+    async fn wait_for_pause(&self, deadline: Instant) -> Result<(), RequestError> {
         loop {
-            let until = *self.quiet_until.borrow();
+            let until = *self.paused_until.borrow();
             let now = Instant::now();
             if until <= now {
                 return Ok(());
             }
             if until >= deadline {
-                let failure = Failure::new(Kind::Away, "it asked to be left alone");
-                return Err(Failure { retry_after: Some(until - now), ..failure });
+                let error = RequestError::new(ErrorKind::Unavailable, "the API asked for a pause");
+                return Err(RequestError { retry_after: Some(until - now), ..error });
             }
             sleep_until(until).await;
         }
@@ -200,33 +210,34 @@ impl Embedder for HttpEmbedder {
     }
 
     fn tokenizer(&self) -> &Tokenizer {
-        self.reader.tokenizer()
+        self.input.tokenizer()
     }
 
-    /// Wants a tokio runtime. Dropping the future ends the requests under way.
+    /// Requires a tokio runtime. Dropping the future aborts running requests.
     fn embed(&self, texts: Vec<String>) -> BoxFuture<'_, Result<Vectors, EmbedError>> {
-        async move { self.run(self.reader.passages(texts).await?).await }.boxed()
+        async move { self.run(self.input.passages(texts).await?).await }.boxed()
     }
 
-    /// Every request has its own limit, [`HttpConfig::timeout`], after which the service counts as away.
+    /// Ignores the limit: every request has its own timeout, [`HttpConfig::timeout`], after which the API counts as
+    /// unavailable.
     fn embed_within(
         &self,
         passages: Vec<Passage>,
         _: Duration,
     ) -> BoxFuture<'_, Result<Vectors, EmbedError>> {
-        async move { self.run(self.reader.counted(passages).await?).await }.boxed()
+        async move { self.run(self.input.counted(passages).await?).await }.boxed()
     }
 
-    /// Wants a tokio runtime.
-    fn embed_query(&self, question: String) -> BoxFuture<'_, Result<Vec<f32>, EmbedError>> {
+    /// Requires a tokio runtime.
+    fn embed_query(&self, query: String) -> BoxFuture<'_, Result<Vec<f32>, EmbedError>> {
         async move {
-            let mut vectors = self.run(self.reader.question(question).await?).await?;
+            let mut vectors = self.run(self.input.query(query).await?).await?;
             Ok(vectors.pop().unwrap_or_default())
         }
         .boxed()
     }
 
     fn truncated(&self) -> u64 {
-        self.reader.truncated()
+        self.input.truncated()
     }
 }

@@ -37,7 +37,7 @@ pub async fn restore(app: &App, args: Backup) -> anyhow::Result<()> {
     for (model, repaired) in restored {
         print(&format!(
             "{model}: restored; {} sessions as they were, {} to be indexed again, {} removed that are no more\n",
-            repaired.sound, repaired.broken, repaired.strays
+            repaired.consistent, repaired.reindexed, repaired.orphaned
         ))?;
     }
     print("what changed since is indexed by the next `guildex up` or `guildex worker`\n")

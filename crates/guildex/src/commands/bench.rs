@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use anyhow::Context;
 use guildex_bench::generate::{self, Generate};
 use guildex_bench::{Program, Report, Servers, embed, freshness, ingest, pipeline, queue, search};
-use guildex_consistency::presence;
+use guildex_consistency::heartbeat;
 use guildex_embed::{Embedder, LocalConfig, LocalEmbedder, LocalSource, Pooling};
 use guildex_index::{EmbeddedIndex, QdrantServer, VectorIndex};
 use guildex_worker::exit_hung;
@@ -92,7 +92,7 @@ async fn embed(app: &App, program: &Program, args: &BenchEmbed) -> anyhow::Resul
         threads,
         int8: args.int8.clone(),
     };
-    let config = LocalConfig { sessions: 1, ..model_registry::local_model(app.config()) };
+    let config = LocalConfig { instances: 1, ..model_registry::local_model(app.config()) };
     let model = tokio::task::spawn_blocking(move || LocalEmbedder::load(config)).await??;
     let tokenizer = model.tokenizer().clone();
     drop(model);
@@ -116,8 +116,8 @@ async fn worker_alone(app: &App) -> anyhow::Result<()> {
     let pool = app.database().await?;
     let (queues, index) = (app.queues().await?, startup::index(app).await?);
     let worker = app.worker(app.ingest(pool.clone()), queues, app.models()?, index, Arc::new(exit_hung));
-    let presence = presence::run(&pool, &worker.name, "worker", worker.config.slots(), stop.clone());
-    tokio::join!(worker.run(stop.clone()), presence);
+    let heartbeat = heartbeat::run(&pool, &worker.name, "worker", worker.config.slots(), stop.clone());
+    tokio::join!(worker.run(stop.clone()), heartbeat);
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 use std::process::ExitCode;
 
-use guildex_consistency::adopt::{adopt, collection_of, recreate};
+use guildex_consistency::ownership::{ensure_owned, model_collection, recreate};
 use guildex_index::VectorIndex;
 use guildex_producer::ingest::Ingest;
 use guildex_store::models::{self, IndexModel, ModelState};
@@ -39,7 +39,7 @@ async fn one(
     model: &IndexModel,
 ) -> anyhow::Result<bool> {
     let base = &app.config().index.collection_prefix;
-    let collection = collection_of(base, model)?;
+    let collection = model_collection(base, model)?;
     let name = &collection.name;
     if args.recreate {
         let lost = recreate(ingest, index, base, model).await?;
@@ -47,7 +47,7 @@ async fn one(
         return Ok(true);
     }
     if !args.check {
-        adopt(ingest, index, base, model).await?;
+        ensure_owned(ingest, index, base, model).await?;
         index.update_in_place(&collection).await?;
     }
     let differences = match index.differences(&collection).await {

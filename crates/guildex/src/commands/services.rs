@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use guildex_consistency::adopt::adopt;
-use guildex_consistency::presence;
-use guildex_embed::Models;
+use guildex_consistency::heartbeat;
+use guildex_consistency::ownership::ensure_owned;
+use guildex_embed::ModelRegistry;
 use guildex_index::VectorIndex;
 use guildex_producer::retention;
 use guildex_search::Fallback;
@@ -49,8 +49,8 @@ pub async fn dispatcher(app: &App) -> anyhow::Result<()> {
     let ingest = app.ingest(pool);
     tracing::info!("dispatching");
     let name = process_name();
-    let presence = presence::run(ingest.pool(), &name, "dispatcher", 0, stop.clone());
-    tokio::join!(dispatcher.run(stop.clone()), retention::run(&ingest, stop.clone()), presence);
+    let heartbeat = heartbeat::run(ingest.pool(), &name, "dispatcher", 0, stop.clone());
+    tokio::join!(dispatcher.run(stop.clone()), retention::run(&ingest, stop.clone()), heartbeat);
     Ok(())
 }
 
@@ -63,8 +63,8 @@ pub async fn worker(app: &App) -> anyhow::Result<()> {
     let searches = serve(app, &pool, &models, &index, ended.clone()).await?;
     let worker = app.worker(app.ingest(pool.clone()), queues, models, index, Arc::new(exit_hung));
     tracing::info!("working");
-    let presence = presence::run(&pool, &worker.name, "worker", worker.config.slots(), ended.clone());
-    tokio::join!(presence, async {
+    let heartbeat = heartbeat::run(&pool, &worker.name, "worker", worker.config.slots(), ended.clone());
+    tokio::join!(heartbeat, async {
         worker.run(stop).await;
         ended.cancel();
     });
@@ -98,12 +98,12 @@ pub async fn up(app: &App, until_idle: bool) -> anyhow::Result<()> {
         retention::sweep(&ingest, &stop).await?;
     }
     let overdue = retention::run(&ingest, stop.clone());
-    let presence = presence::run(&pool, &worker.name, "up", worker.config.slots(), ended.clone());
+    let heartbeat = heartbeat::run(&pool, &worker.name, "up", worker.config.slots(), ended.clone());
     let work = async {
         worker.run(stop.clone()).await;
         ended.cancel();
     };
-    tokio::join!(dispatcher.run(stop.clone()), overdue, work, presence, async {
+    tokio::join!(dispatcher.run(stop.clone()), overdue, work, heartbeat, async {
         if until_idle && let Err(error) = watch(&pool, &stop).await {
             tracing::error!(%error, "cannot tell whether anything is pending");
         }
@@ -130,12 +130,12 @@ fn start_again(restarts: Restarts, stop: CancellationToken) -> LastResort {
 
 /// The index and the models. What is wrong with the active one, or with its collection, is told at the start; an
 /// index that is away is waited for.
-async fn open(app: &App, pool: &PgPool) -> anyhow::Result<(Arc<dyn VectorIndex>, Arc<Models>)> {
+async fn open(app: &App, pool: &PgPool) -> anyhow::Result<(Arc<dyn VectorIndex>, Arc<ModelRegistry>)> {
     let (models, active) = (app.models()?, startup::active_model(app, pool).await?);
     models.get(&active.slug).await?;
     let index = startup::index(app).await?;
     let ingest = app.ingest(pool.clone());
-    match adopt(&ingest, index.as_ref(), &app.config().index.collection_prefix, &active).await {
+    match ensure_owned(&ingest, index.as_ref(), &app.config().index.collection_prefix, &active).await {
         Err(error) if error.is_unavailable() => tracing::warn!(%error, "nothing is claimed until it is back"),
         outcome => drop(outcome?),
     }
@@ -147,7 +147,7 @@ async fn open(app: &App, pool: &PgPool) -> anyhow::Result<(Arc<dyn VectorIndex>,
 async fn serve(
     app: &App,
     pool: &PgPool,
-    models: &Arc<Models>,
+    models: &Arc<ModelRegistry>,
     index: &Arc<dyn VectorIndex>,
     stop: CancellationToken,
 ) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {

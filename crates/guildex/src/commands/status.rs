@@ -4,7 +4,7 @@ use std::time::Duration;
 use anyhow::bail;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
-use guildex_consistency::presence::LATELY;
+use guildex_consistency::heartbeat::STALE_AFTER;
 use guildex_store::models::{self, ModelState};
 use guildex_store::processes::{self, ProcessStatus};
 use guildex_store::status::{self, GuildStatus, ModelStatus};
@@ -33,7 +33,7 @@ pub async fn run(app: &App, args: Status) -> anyhow::Result<()> {
         let model = models::active(&pool).await?.unwrap_or_else(|| app.first_model().0.clone());
         let guilds = status::guilds(&pool, args.guild, &model, eligible).await?;
         let models = status::models(&pool, eligible).await?;
-        let processes = processes::list_recent(&pool, LATELY).await?;
+        let processes = processes::list_recent(&pool, STALE_AFTER).await?;
         if let (Some(guild), true) = (args.guild, guilds.is_empty() && !args.json) {
             bail!("guild {guild} is not known: import something of it first, or check the id");
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
-use guildex_consistency::verify::{GuildReport, Kind, ModelReport, Report, Request};
+use guildex_consistency::verify::{DifferenceKind, GuildReport, ModelReport, Report, Request};
 use guildex_store::{StoreError, reconcile_view, sessions};
 use guildex_types::GuildId;
 use sqlx::PgPool;
@@ -19,8 +19,14 @@ use crate::startup;
 
 const POLL: Duration = Duration::from_millis(500);
 
-const KINDS: [Kind; 6] =
-    [Kind::Missing, Kind::Stale, Kind::Orphaned, Kind::WrongGuild, Kind::Misplaced, Kind::WrongHash];
+const KINDS: [DifferenceKind; 6] = [
+    DifferenceKind::Missing,
+    DifferenceKind::Stale,
+    DifferenceKind::Orphaned,
+    DifferenceKind::WrongGuild,
+    DifferenceKind::Misplaced,
+    DifferenceKind::WrongHash,
+];
 
 /// Compares, and fails if the last comparison finds a difference.
 pub async fn run(app: &App, args: Verify) -> anyhow::Result<ExitCode> {
@@ -135,7 +141,7 @@ fn row(name: String, guilds: &[&GuildReport]) -> Vec<String> {
     let mut row = vec![
         name,
         sum(&|guild| guild.points).to_string(),
-        sum(&|guild| guild.in_step).to_string(),
+        sum(&|guild| guild.consistent).to_string(),
         sum(&|guild| guild.in_progress).to_string(),
     ];
     for kind in KINDS {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use guildex_embed::{EmbedError, Embedder, Models, Tokenizer};
+use guildex_embed::{EmbedError, Embedder, ModelRegistry, Tokenizer};
 use guildex_index::{Collection, CollectionName, Payload, Point, VectorIndex, bm25};
 use guildex_search::{Fallback, SearchConfig, SearchError, SearchRequest, SearchResponse, Searcher};
 use guildex_store::channels::{self, Channel};
@@ -183,7 +183,7 @@ impl World {
     pub fn searcher(&self) -> Searcher {
         Searcher {
             pool: self.pool.clone(),
-            models: Arc::new(Models::ready(
+            models: Arc::new(ModelRegistry::preloaded(
                 self.letters.iter().map(|model| Arc::clone(model) as Arc<dyn Embedder>),
             )),
             index: self.view.clone(),

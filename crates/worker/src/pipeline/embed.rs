@@ -22,7 +22,7 @@ pub(super) async fn embed(parts: &Parts, batch: Drafted) -> Embedded {
         Err(error) => return without_model(batch, &error),
     };
     match vectors(parts, &embedder, &batch, &passages).await {
-        Ok(Err(error)) if error.is_overdue() => give_up(parts, batch, &error),
+        Ok(Err(error)) if error.is_timed_out() => give_up(parts, batch, &error),
         Ok(Ok(vectors)) => {
             let mut vectors = vectors.into_iter();
             batch.into_iter().map(|work| with_vectors(work, &mut vectors)).collect()
@@ -61,7 +61,7 @@ async fn one_by_one(parts: &Parts, embedder: &Arc<dyn Embedder>, batch: Drafted)
     let mut embedded = Vec::with_capacity(batch.len());
     for work in batch {
         match vectors(parts, embedder, std::slice::from_ref(&work), &passages(&work.plan)).await {
-            Ok(Err(error)) if error.is_overdue() => embedded.extend(give_up(parts, vec![work], &error)),
+            Ok(Err(error)) if error.is_timed_out() => embedded.extend(give_up(parts, vec![work], &error)),
             Ok(Ok(vectors)) => embedded.push(with_vectors(work, &mut vectors.into_iter())),
             Ok(Err(error)) => work.part.end(Outcome::Failed(error.to_string())),
             // The rest is let go as well.

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use guildex_embed::{EmbedError, Embedder, LocalConfig, LocalEmbedder, Models, Tokenizer};
+use guildex_embed::{EmbedError, Embedder, LocalConfig, LocalEmbedder, ModelRegistry, Tokenizer};
 use guildex_index::{
     BulkLoad, Collection, CollectionName, Difference, EmbeddedIndex, Ensured, Error, Hit, Identity, Page,
     Point, PointHeader, PointSelector, Query, Scope, VectorIndex,
@@ -150,7 +150,7 @@ impl Model {
             LocalEmbedder::load(LocalConfig {
                 source: Some(PathBuf::from(variable("GUILDEX_MODEL_DIR"))).into(),
                 onnx_runtime: Some(PathBuf::from(variable("ORT_DYLIB_PATH"))),
-                sessions: 1,
+                instances: 1,
                 ..LocalConfig::new("all-minilm-l6-v2-fp32".parse().unwrap())
             })
             .unwrap()
@@ -448,7 +448,7 @@ const BASE: &str = "test";
 
 /// What a worker is made of, but for its connections.
 pub struct Parts {
-    models: Arc<Models>,
+    models: Arc<ModelRegistry>,
     view: Arc<View>,
 }
 
@@ -485,7 +485,7 @@ pub struct World {
     pub model: Arc<Model>,
     /// Another, which has no collection yet.
     pub next: Arc<Model>,
-    models: Arc<Models>,
+    models: Arc<ModelRegistry>,
     pub view: Arc<View>,
     collection: CollectionName,
     changes: tokio::sync::Mutex<PgListener>,
@@ -577,7 +577,7 @@ impl World {
         let view = Arc::new(View::open(moments.clone()));
         let collection = CollectionName::new(BASE, model.slug()).unwrap();
         let ready = [model.clone() as Arc<dyn Embedder>, next.clone()];
-        let models = Arc::new(Models::ready(ready));
+        let models = Arc::new(ModelRegistry::preloaded(ready));
         models::ensure_active(&pool, model.slug(), model.dimensions()).await.unwrap();
         let channel = Channel {
             guild_id: 1.try_into().unwrap(),

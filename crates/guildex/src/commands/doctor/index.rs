@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use guildex_consistency::adopt::{collection_of, verify};
+use guildex_consistency::ownership::{find_owned, model_collection};
 use guildex_consistency::verify::Request;
 use guildex_index::{PointSelector, VectorIndex};
 use guildex_store::models::{self, IndexModel, ModelState};
@@ -89,8 +89,8 @@ async fn collection(app: &App, pool: &PgPool, index: &dyn VectorIndex, model: &I
     let advice = "`guildex init` makes what is missing; `guildex init --recreate` takes the place of what is another's \
                   or does not fit, and all is indexed again";
     Check::run(format!("collection {}", model.slug), LIMIT, advice, async {
-        let wanted = collection_of(base, model)?;
-        let name = verify(&app.ingest(pool.clone()), index, base, model).await?;
+        let wanted = model_collection(base, model)?;
+        let name = find_owned(&app.ingest(pool.clone()), index, base, model).await?;
         index.headers(&name, nobody()?, PointSelector::After(None, 1)).await.context("it cannot be read")?;
         let differences = index.differences(&wanted).await?;
         if let Some(fatal) = differences.iter().find(|difference| difference.fatal) {

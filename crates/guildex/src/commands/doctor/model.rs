@@ -41,7 +41,7 @@ async fn one(app: &App, model: &IndexModel) -> Check {
         let from = match app.config().models.get(model.slug.as_str()).map(|named| named.provider) {
             Some(Provider::Http) => "a service".to_owned(),
             Some(Provider::Hash) => "a hash; no model".to_owned(),
-            _ => format!("ONNX Runtime {}", guildex_embed::onnx_runtime()),
+            _ => format!("ONNX Runtime {}", guildex_embed::onnx_runtime_version()),
         };
         Ok(Finding::fine(format!("embedded a line into {} dimensions with {from}", vector.len())))
     })

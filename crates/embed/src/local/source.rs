@@ -1,4 +1,4 @@
-//! Where a local model comes from: a folder, or a name to download.
+//! Origin of a local model: a directory, or a name to download.
 
 use std::path::PathBuf;
 
@@ -7,38 +7,38 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::LoadError;
 
-/// The model that a configuration without any other means.
+/// Default model.
 const DEFAULT: &str = "all-MiniLM-L6-v2";
-/// How alike a name must be to be suggested, of 1.
-const ALIKE: f64 = 0.6;
-/// How many names are suggested.
-const SUGGESTIONS: usize = 4;
+/// Minimum similarity of a suggested name, between 0 and 1.
+const MIN_SIMILARITY: f64 = 0.6;
+/// Maximum number of suggested names.
+const MAX_SUGGESTIONS: usize = 4;
 
-/// Where the files of a local model come from.
+/// Origin of a local model's files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LocalSource {
-    /// A folder with `model.onnx` (of whatever precision), `tokenizer.json`, `config.json`,
+    /// Directory with `model.onnx` (of any precision), `tokenizer.json`, `config.json`,
     /// `special_tokens_map.json` and `tokenizer_config.json`.
     Folder {
-        /// The folder.
+        /// Path of the directory.
         path: PathBuf,
-        /// How the model's vectors become one: its documentation says.
+        /// Pooling of token vectors, as documented by the model.
         pooling: Pooling,
     },
-    /// A model that fastembed knows, downloaded from the model hub at first use and pooled as it ought to be. The
-    /// name is the model's own there, as `multilingual-e5-small`; `-q` at its end means the quantised one. Case
-    /// does not matter.
+    /// Model supported by fastembed, downloaded from the Hugging Face hub on first use with the right pooling. The name is
+    /// the model's name on the hub, such as `multilingual-e5-small`; the suffix `-q` selects the quantized model. Not
+    /// case-sensitive.
     Named(String),
 }
 
-/// How the vectors of a text's tokens become the text's one.
+/// Pooling of token vectors into the vector of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pooling {
-    /// Their mean: sentence-transformers' models and e5.
+    /// Mean of all token vectors: sentence-transformers and e5 models.
     #[default]
     Mean,
-    /// The first token's: bge and the like.
+    /// Vector of the first token: bge and similar models.
     Cls,
 }
 
@@ -52,34 +52,34 @@ impl From<Pooling> for fastembed::Pooling {
 }
 
 impl Default for LocalSource {
-    /// all-MiniLM-L6-v2, downloaded.
+    /// Downloads all-MiniLM-L6-v2.
     fn default() -> Self {
         Self::Named(DEFAULT.to_owned())
     }
 }
 
-/// The folder, with mean pooling; without one, the default model.
+/// The directory with mean pooling, or the default model.
 impl From<Option<PathBuf>> for LocalSource {
     fn from(folder: Option<PathBuf>) -> Self {
         folder.map_or_else(Self::default, |path| Self::Folder { path, pooling: Pooling::Mean })
     }
 }
 
-/// The model that fastembed knows under that name.
+/// Finds the model with that name among those of fastembed.
 pub(crate) fn resolve(name: &str) -> Result<ModelInfo<EmbeddingModel>, LoadError> {
     let mut known = TextEmbedding::list_supported_models();
-    match known.iter().position(|model| name_of(model).eq_ignore_ascii_case(name)) {
+    match known.iter().position(|model| model_name(model).eq_ignore_ascii_case(name)) {
         Some(found) => Ok(known.swap_remove(found)),
         None => Err(LoadError::Name { name: name.to_owned(), hint: hint(name, &known) }),
     }
 }
 
-/// The last part of the hub's name, without what it says of the file format.
-fn name_of(model: &ModelInfo<EmbeddingModel>) -> String {
+/// Last part of the name on the hub, without the file format.
+fn model_name(model: &ModelInfo<EmbeddingModel>) -> String {
     let code = model.model_code.to_ascii_lowercase();
     let name = code.rsplit('/').next().unwrap_or_default();
     let name = name.trim_end_matches("-q").trim_end_matches("-onnx");
-    // The precision is not in every code, but in every variant's name.
+    // The name on the hub does not always contain the precision; fastembed's variant does.
     let variant = model.model.to_string();
     match variant.rsplit_once('Q') {
         Some((_, "")) => format!("{name}-q"),
@@ -91,16 +91,17 @@ fn name_of(model: &ModelInfo<EmbeddingModel>) -> String {
 fn hint(name: &str, known: &[ModelInfo<EmbeddingModel>]) -> String {
     let name = name.to_ascii_lowercase();
     let mut names: Vec<(f64, String)> =
-        known.iter().map(name_of).map(|known| (strsim::jaro_winkler(&name, &known), known)).collect();
+        known.iter().map(model_name).map(|known| (strsim::jaro_winkler(&name, &known), known)).collect();
     names.sort_by(|(a, one), (b, other)| b.total_cmp(a).then_with(|| one.cmp(other)));
-    let (near, far): (Vec<_>, Vec<_>) = names.into_iter().partition(|(alike, _)| *alike >= ALIKE);
-    let list = |names: Vec<(f64, String)>, most: usize| {
-        names.into_iter().take(most).map(|(_, name)| name).collect::<Vec<_>>().join(", ")
+    let (near, far): (Vec<_>, Vec<_>) =
+        names.into_iter().partition(|(similarity, _)| *similarity >= MIN_SIMILARITY);
+    let list = |names: Vec<(f64, String)>, limit: usize| {
+        names.into_iter().take(limit).map(|(_, name)| name).collect::<Vec<_>>().join(", ")
     };
     if near.is_empty() {
-        format!("there are {}", list(far, usize::MAX))
+        format!("use one of {}", list(far, usize::MAX))
     } else {
-        format!("did you mean {}?", list(near, SUGGESTIONS))
+        format!("did you mean {}?", list(near, MAX_SUGGESTIONS))
     }
 }
 
@@ -111,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_lead_to_the_models_meant() {
+    fn names_resolve_to_models() {
         for (name, model, dimensions) in [
             ("all-MiniLM-L6-v2", EmbeddingModel::AllMiniLML6V2, 384),
             ("all-minilm-l6-v2-q", EmbeddingModel::AllMiniLML6V2Q, 384),
@@ -130,32 +131,32 @@ mod tests {
     }
 
     #[test]
-    fn every_model_has_a_name_of_its_own() {
+    fn every_model_has_a_unique_name() {
         let known = TextEmbedding::list_supported_models();
-        let names: BTreeSet<String> = known.iter().map(name_of).collect();
+        let names: BTreeSet<String> = known.iter().map(model_name).collect();
         assert_eq!(names.len(), known.len(), "{names:?}");
         for model in known {
-            assert_eq!(resolve(&name_of(&model)).unwrap().model, model.model);
+            assert_eq!(resolve(&model_name(&model)).unwrap().model, model.model);
         }
     }
 
     #[test]
-    fn an_unknown_name_is_told_what_is_near_it() {
+    fn an_unknown_name_gets_suggestions() {
         let error = resolve("multilingual-e5-smal").unwrap_err().to_string();
         assert!(
-            error.contains("no model is called multilingual-e5-smal: did you mean multilingual-e5-small, "),
+            error.contains("unknown model multilingual-e5-smal: did you mean multilingual-e5-small, "),
             "{error}"
         );
         let error = resolve("zzz").unwrap_err().to_string();
         assert!(
-            error.contains("there are ") && error.contains("bge-m3") && error.contains("all-minilm-l6-v2"),
+            error.contains("use one of ") && error.contains("bge-m3") && error.contains("all-minilm-l6-v2"),
             "{error}"
         );
     }
 
     #[test]
-    fn no_folder_means_the_default_model() {
-        let LocalSource::Named(name) = LocalSource::from(None) else { panic!("a folder") };
+    fn without_a_directory_the_default_model_is_used() {
+        let LocalSource::Named(name) = LocalSource::from(None) else { panic!("a directory") };
         assert_eq!(resolve(&name).unwrap().model, EmbeddingModel::AllMiniLML6V2);
     }
 }

@@ -1,4 +1,9 @@
-//! A sentence-transformer on this machine's cores.
+//! Runs a sentence-transformer model on the CPU.
+
+mod cpu_features;
+mod model_pool;
+pub(crate) mod onnx_runtime;
+pub(crate) mod source;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,47 +18,45 @@ use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use guildex_types::ModelSlug;
 use tokenizers::utils::parallelism::set_parallelism;
 
-use crate::batch::plan_tightly;
-use crate::bytes;
+use self::model_pool::{Load, Model, ModelPool};
+use self::source::{LocalSource, Pooling};
+use crate::batching::plan_min_padding;
 use crate::embedder::{EmbedError, Embedder, Passage};
+use crate::encoder_input::{CountedTexts, InputPreparer};
 use crate::error::LoadError;
-use crate::reader::{Measured, Reader};
-use crate::runtime;
-use crate::sessions::{Load, Model, Sessions};
-use crate::source::{self, LocalSource, Pooling};
 use crate::tokenizer::Tokenizer;
 
-/// More sessions than this cost memory (each holds the weights) and bring little.
-const MAX_DEFAULT_SESSIONS: usize = 8;
+/// More instances need memory (each holds the weights) and add little throughput.
+const MAX_DEFAULT_INSTANCES: usize = 8;
 
-/// Which model to run, and how.
+/// Configuration of a local model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalConfig {
-    /// The model's name, its precision included.
+    /// Name of the model, including its precision.
     pub slug: ModelSlug,
-    /// Where its files come from. The default downloads all-MiniLM-L6-v2 at first use.
+    /// Origin of the files. The default downloads all-MiniLM-L6-v2 on first use.
     pub source: LocalSource,
-    /// Where a downloaded model is kept. `HF_HOME`, where set, overrides it.
+    /// Directory for downloaded models. `HF_HOME` overrides it.
     pub cache_dir: PathBuf,
-    /// ONNX Runtime's shared library, 1.24 or later. `None` takes `ORT_DYLIB_PATH`, else the system's.
+    /// Shared library of ONNX Runtime 1.24 or later. Default: `ORT_DYLIB_PATH`, else the system's library.
     pub onnx_runtime: Option<PathBuf>,
-    /// The length of the model's vectors.
+    /// Length of the model's vectors.
     pub dimensions: usize,
-    /// The tokens that the model reads of a text, prefix and special ones included.
-    pub window: usize,
-    /// What the model wants before a text that is stored, as e5 wants `"passage: "`. Usually empty.
+    /// Tokens that the model reads of a text, including prefix and special tokens.
+    pub max_tokens: usize,
+    /// Prefix of stored texts, such as `"passage: "` for e5 models. Usually empty.
     pub passage_prefix: String,
-    /// What the model wants before a question, as e5 wants `"query: "`. Usually empty.
+    /// Prefix of queries, such as `"query: "` for e5 models. Usually empty.
     pub query_prefix: String,
-    /// The most tokens in a batch, padding included.
+    /// Maximum tokens of a batch, including padding.
     pub max_batch_tokens: usize,
-    /// Copies of the model, each of one thread; at least one.
-    pub sessions: usize,
+    /// Instances of the model with one thread each; at least one.
+    pub instances: usize,
 }
 
 impl LocalConfig {
-    /// all-MiniLM-L6-v2 under the name `slug`: 384 dimensions, a window of 256 tokens, batches of at most 512
-    /// padded tokens, a session for each core up to eight.
+    /// Creates a configuration of all-MiniLM-L6-v2 with the name `slug`: 384 dimensions, 256 tokens of a text, batches of
+    /// at most 512 padded tokens, and one instance per core up to eight.
     pub fn new(slug: ModelSlug) -> Self {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         Self {
@@ -62,59 +65,60 @@ impl LocalConfig {
             cache_dir: fastembed::get_cache_dir().into(),
             onnx_runtime: None,
             dimensions: 384,
-            window: 256,
+            max_tokens: 256,
             passage_prefix: String::new(),
             query_prefix: String::new(),
             max_batch_tokens: 512,
-            sessions: cores.min(MAX_DEFAULT_SESSIONS),
+            instances: cores.min(MAX_DEFAULT_INSTANCES),
         }
     }
 }
 
-/// A model loaded into this process, in one or more sessions.
+/// Model loaded into this process as a pool of instances.
 pub struct LocalEmbedder {
     slug: ModelSlug,
     dimensions: usize,
     max_batch_tokens: usize,
-    reader: Reader,
-    sessions: Sessions,
+    input: InputPreparer,
+    pool: ModelPool,
 }
 
 impl LocalEmbedder {
-    /// Loads ONNX Runtime (once a process) and the model's sessions, and tries the model on one text. Blocks for
-    /// about a second, or for a download.
+    /// Loads ONNX Runtime (once per process) and the model's instances, and embeds a test text. Blocks for about a second,
+    /// or for a download.
     ///
     /// # Errors
-    /// If the library, a file of the model or the configuration is wrong.
+    /// If the library, a file of the model or the configuration is invalid.
     pub fn load(config: LocalConfig) -> Result<Self, LoadError> {
-        Tokenizer::check_window(config.window)?;
-        runtime::load(config.onnx_runtime.as_deref())?;
-        // Batches are side by side already: threads that share one's texts would only be in their way.
+        Tokenizer::check_max_tokens(config.max_tokens)?;
+        onnx_runtime::load(config.onnx_runtime.as_deref())?;
+        // Batches already run in parallel; parallel tokenization would only compete with them.
         set_parallelism(false);
         if let Some(warning) =
-            bytes::warning(&config.slug, &config.source, bytes::processor_multiplies_bytes())
+            cpu_features::warning(&config.slug, &config.source, cpu_features::has_int8_dot_product())
         {
             tracing::warn!("{warning}");
         }
 
         let mut first = open(&config)?;
-        let tokenizer = tokenizer_of(&first, config.window)?;
-        let reader = Reader::new(tokenizer, config.passage_prefix.clone(), config.query_prefix.clone())?;
-        try_out(&mut first, config.dimensions)?;
+        let tokenizer = model_tokenizer(&first, config.max_tokens)?;
+        let input =
+            InputPreparer::new(tokenizer, config.passage_prefix.clone(), config.query_prefix.clone())?;
+        check_dimensions(&mut first, config.dimensions)?;
 
-        let LocalConfig { slug, dimensions, max_batch_tokens, sessions, .. } = config.clone();
+        let LocalConfig { slug, dimensions, max_batch_tokens, instances, .. } = config.clone();
         let load: Load = Arc::new(move || open(&config).map(into_model));
         let mut models = vec![into_model(first)];
-        for _ in 1..sessions {
+        for _ in 1..instances {
             models.push(load()?);
         }
-        let sessions = Sessions::start(models, &load).map_err(LoadError::Thread)?;
-        Ok(Self { slug, dimensions, max_batch_tokens, reader, sessions })
+        let pool = ModelPool::start(models, &load).map_err(LoadError::Thread)?;
+        Ok(Self { slug, dimensions, max_batch_tokens, input, pool })
     }
 
-    async fn run(&self, measured: Measured, limit: Duration) -> Result<Vec<Vec<f32>>, EmbedError> {
-        let Measured { mut texts, tokens } = measured;
-        let batches = plan_tightly(&tokens, self.max_batch_tokens);
+    async fn run(&self, input: CountedTexts, limit: Duration) -> Result<Vec<Vec<f32>>, EmbedError> {
+        let CountedTexts { mut texts, tokens } = input;
+        let batches = plan_min_padding(&tokens, self.max_batch_tokens);
         tracing::debug!(
             texts = texts.len(),
             tokens = tokens.iter().sum::<usize>(),
@@ -124,13 +128,13 @@ impl LocalEmbedder {
         let work = batches.into_iter().map(|batch| {
             let texts = batch.iter().filter_map(|&index| texts.get_mut(index).map(mem::take)).collect();
             async move {
-                let vectors = self.sessions.run(texts, limit).await?;
+                let vectors = self.pool.run(texts, limit).await?;
                 Ok::<_, EmbedError>(batch.into_iter().zip(vectors).collect::<Vec<_>>())
             }
         });
-        // A call offers no more batches at a time than the sessions can take, so that a large call does not
-        // keep a small one waiting for all of it.
-        let done = stream::iter(work).buffer_unordered(self.sessions.appetite());
+        // A call submits only as many batches as the pool can take, so that a large call does not block a small one until
+        // its end.
+        let done = stream::iter(work).buffer_unordered(self.pool.max_pending());
         let mut vectors = done.try_concat().await?;
         vectors.sort_unstable_by_key(|&(index, _)| index);
         Ok(vectors.into_iter().map(|(_, vector)| vector).collect())
@@ -147,12 +151,12 @@ impl Embedder for LocalEmbedder {
     }
 
     fn tokenizer(&self) -> &Tokenizer {
-        self.reader.tokenizer()
+        self.input.tokenizer()
     }
 
-    /// Wants a tokio runtime.
+    /// Requires a tokio runtime.
     fn embed(&self, texts: Vec<String>) -> BoxFuture<'_, Result<Vec<Vec<f32>>, EmbedError>> {
-        async move { self.run(self.reader.passages(texts).await?, Duration::MAX).await }.boxed()
+        async move { self.run(self.input.passages(texts).await?, Duration::MAX).await }.boxed()
     }
 
     fn embed_within(
@@ -160,44 +164,44 @@ impl Embedder for LocalEmbedder {
         passages: Vec<Passage>,
         limit: Duration,
     ) -> BoxFuture<'_, Result<Vec<Vec<f32>>, EmbedError>> {
-        async move { self.run(self.reader.counted(passages).await?, limit).await }.boxed()
+        async move { self.run(self.input.counted(passages).await?, limit).await }.boxed()
     }
 
     fn longest_call(&self) -> Option<Duration> {
-        self.sessions.longest_call()
+        self.pool.longest_call()
     }
 
-    /// Wants a tokio runtime.
-    fn embed_query(&self, question: String) -> BoxFuture<'_, Result<Vec<f32>, EmbedError>> {
+    /// Requires a tokio runtime.
+    fn embed_query(&self, query: String) -> BoxFuture<'_, Result<Vec<f32>, EmbedError>> {
         async move {
-            let mut vectors = self.run(self.reader.question(question).await?, Duration::MAX).await?;
+            let mut vectors = self.run(self.input.query(query).await?, Duration::MAX).await?;
             Ok(vectors.pop().unwrap_or_default())
         }
         .boxed()
     }
 
     fn truncated(&self) -> u64 {
-        self.reader.truncated()
+        self.input.truncated()
     }
 }
 
-/// Opens one session of one thread: on few cores, sessions side by side beat threads in one session.
+/// Opens an instance with one thread. On few cores, parallel instances are faster than threads of one instance.
 fn open(config: &LocalConfig) -> Result<TextEmbedding, LoadError> {
     open_with(config, Some(1))
 }
 
-/// The model in fastembed's own hands, to compare with: one session, of all cores or so many threads.
+/// Opens the model with fastembed alone, for comparisons: one instance that uses all cores or `threads` threads.
 ///
 /// # Errors
-/// If the library, a file of the model or the configuration is wrong.
-pub fn fastembed_of(config: &LocalConfig, threads: Option<usize>) -> Result<TextEmbedding, LoadError> {
-    runtime::load(config.onnx_runtime.as_deref())?;
+/// If the library, a file of the model or the configuration is invalid.
+pub fn fastembed_model(config: &LocalConfig, threads: Option<usize>) -> Result<TextEmbedding, LoadError> {
+    onnx_runtime::load(config.onnx_runtime.as_deref())?;
     open_with(config, threads)
 }
 
 fn open_with(config: &LocalConfig, threads: Option<usize>) -> Result<TextEmbedding, LoadError> {
     match &config.source {
-        LocalSource::Folder { path, pooling } => open_folder(path, *pooling, config.window, threads),
+        LocalSource::Folder { path, pooling } => open_folder(path, *pooling, config.max_tokens, threads),
         LocalSource::Named(name) => download(name, config, threads),
     }
 }
@@ -205,7 +209,7 @@ fn open_with(config: &LocalConfig, threads: Option<usize>) -> Result<TextEmbeddi
 fn open_folder(
     folder: &Path,
     pooling: Pooling,
-    window: usize,
+    max_tokens: usize,
     threads: Option<usize>,
 ) -> Result<TextEmbedding, LoadError> {
     let read = |name: &str| {
@@ -220,13 +224,13 @@ fn open_folder(
     };
     let model =
         UserDefinedEmbeddingModel::new(read("model.onnx")?, tokenizer_files).with_pooling(pooling.into());
-    let mut options = InitOptionsUserDefined::new().with_max_length(window);
+    let mut options = InitOptionsUserDefined::new().with_max_length(max_tokens);
     options.intra_threads = threads;
     TextEmbedding::try_new_from_user_defined(model, options)
         .map_err(|source| LoadError::Model { origin: folder.display().to_string(), source: Box::new(source) })
 }
 
-/// fastembed pools as the model wants it.
+/// Downloads a model. fastembed chooses the pooling.
 fn download(name: &str, config: &LocalConfig, threads: Option<usize>) -> Result<TextEmbedding, LoadError> {
     let model = source::resolve(name)?;
     if model.dim != config.dimensions {
@@ -234,31 +238,31 @@ fn download(name: &str, config: &LocalConfig, threads: Option<usize>) -> Result<
     }
     let mut options = TextInitOptions::new(model.model)
         .with_cache_dir(config.cache_dir.clone())
-        .with_max_length(config.window)
+        .with_max_length(config.max_tokens)
         .with_show_download_progress(false);
     options.intra_threads = threads;
     TextEmbedding::try_new(options)
         .map_err(|source| LoadError::Model { origin: name.to_owned(), source: Box::new(source) })
 }
 
-/// fastembed's own tokenizer, so that both count alike.
-fn tokenizer_of(model: &TextEmbedding, window: usize) -> Result<Tokenizer, LoadError> {
-    let limit = model.tokenizer.get_truncation().map_or(window, |truncation| truncation.max_length);
-    if limit < window {
-        return Err(LoadError::Window { window, limit });
+/// Uses fastembed's tokenizer, so that both count the same.
+fn model_tokenizer(model: &TextEmbedding, max_tokens: usize) -> Result<Tokenizer, LoadError> {
+    let limit = model.tokenizer.get_truncation().map_or(max_tokens, |truncation| truncation.max_length);
+    if limit < max_tokens {
+        return Err(LoadError::MaxTokens { max_tokens, limit });
     }
-    Ok(Tokenizer::new(model.tokenizer.clone(), window)?)
+    Ok(Tokenizer::new(model.tokenizer.clone(), max_tokens)?)
 }
 
-fn try_out(model: &mut TextEmbedding, dimensions: usize) -> Result<(), LoadError> {
-    let vectors = model.embed(["a trial"], None).map_err(|reason| LoadError::Trial(reason.to_string()))?;
+fn check_dimensions(model: &mut TextEmbedding, dimensions: usize) -> Result<(), LoadError> {
+    let vectors = model.embed(["test"], None).map_err(|reason| LoadError::TestText(reason.to_string()))?;
     let found = vectors.first().map_or(0, Vec::len);
     if found == dimensions { Ok(()) } else { Err(LoadError::Dimensions { expected: dimensions, found }) }
 }
 
 fn into_model(mut model: TextEmbedding) -> Model {
     Box::new(move |texts| {
-        // One call, one batch: fastembed would hold every batch's output until the end.
+        // One batch per call: fastembed keeps the output of all batches of a call until the end.
         let vectors =
             model.embed(texts, Some(texts.len())).map_err(|reason| EmbedError::Model(reason.to_string()))?;
         if vectors.len() == texts.len() {

@@ -1,4 +1,4 @@
-//! The models that a configuration names, loaded when they are first asked for.
+//! Configured models, loaded on first use.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,18 +9,18 @@ use tokio::sync::OnceCell;
 
 use crate::embedder::Embedder;
 use crate::error::LoadError;
-use crate::hash::{HashConfig, HashEmbedder};
+use crate::hash_embedder::{HashConfig, HashEmbedder};
 use crate::http::{HttpConfig, HttpEmbedder};
 use crate::local::{LocalConfig, LocalEmbedder};
 
-/// Where a model's vectors come from.
+/// Implementation of a model.
 #[derive(Debug, Clone)]
 pub enum Provider {
-    /// This machine's cores.
+    /// Runs on the CPU.
     Local(LocalConfig),
-    /// A service.
+    /// Calls an API.
     Http(HttpConfig),
-    /// Nobody: vectors are drawn from hashes.
+    /// Derives vectors from hashes.
     Hash(HashConfig),
 }
 
@@ -35,9 +35,9 @@ impl Provider {
     }
 }
 
-/// The models at hand, each loaded once a process. Shared as `Arc<Models>`.
-pub struct Models {
-    known: BTreeMap<ModelSlug, Entry>,
+/// Configured models, each loaded at most once per process. Shared as `Arc<ModelRegistry>`.
+pub struct ModelRegistry {
+    entries: BTreeMap<ModelSlug, Entry>,
 }
 
 struct Entry {
@@ -45,56 +45,56 @@ struct Entry {
     loaded: OnceCell<Arc<dyn Embedder>>,
 }
 
-/// Why a model is not to be had.
+/// Error of getting a model.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
-    /// Nobody said where it is.
-    #[error("the model {model} is not configured: give it a section [models.{model}] ({known} are known)")]
+    /// The model is not configured.
+    #[error("the model {model} is not configured: add a section [models.{model}] (configured: {configured})")]
     Unknown {
-        /// The one asked for.
+        /// Requested model.
         model: ModelSlug,
-        /// Those that are, by comma.
-        known: String,
+        /// Configured models, separated by commas.
+        configured: String,
     },
-    /// It could not be loaded.
+    /// The model could not be loaded.
     #[error("the model {model} cannot be loaded")]
     Load {
-        /// The one asked for.
+        /// Requested model.
         model: ModelSlug,
-        /// Why.
+        /// Reason.
         source: LoadError,
     },
-    /// Loading it panicked.
+    /// Loading the model panicked.
     #[error("loading the model {0} panicked")]
     Panicked(ModelSlug),
 }
 
-impl Models {
-    /// Models that are loaded when they are first asked for.
+impl ModelRegistry {
+    /// Creates a registry of models that are loaded on first use.
     pub fn new(providers: impl IntoIterator<Item = (ModelSlug, Provider)>) -> Self {
         let entry = |provider| Entry { provider: Some(provider), loaded: OnceCell::new() };
-        Self { known: providers.into_iter().map(|(slug, provider)| (slug, entry(provider))).collect() }
+        Self { entries: providers.into_iter().map(|(slug, provider)| (slug, entry(provider))).collect() }
     }
 
-    /// Models that are loaded already.
-    pub fn ready(models: impl IntoIterator<Item = Arc<dyn Embedder>>) -> Self {
+    /// Creates a registry of loaded models.
+    pub fn preloaded(models: impl IntoIterator<Item = Arc<dyn Embedder>>) -> Self {
         let entry = |model| Entry { provider: None, loaded: OnceCell::new_with(Some(model)) };
-        Self { known: models.into_iter().map(|model| (model.slug().clone(), entry(model))).collect() }
+        Self { entries: models.into_iter().map(|model| (model.slug().clone(), entry(model))).collect() }
     }
 
-    /// Their names.
+    /// Names of the models.
     pub fn slugs(&self) -> impl Iterator<Item = &ModelSlug> {
-        self.known.keys()
+        self.entries.keys()
     }
 
-    /// The model of that name, loaded. Waits for another who loads it already; a failure is not kept, so that the
-    /// next call tries again.
+    /// Returns a model, loading it on first use. Concurrent calls share one load. Failures are not cached, so the next call
+    /// tries again.
     ///
     /// # Errors
-    /// If it is not known or cannot be loaded.
+    /// If the model is not configured or cannot be loaded.
     pub async fn get(&self, model: &ModelSlug) -> Result<Arc<dyn Embedder>, ModelError> {
-        let unknown = || ModelError::Unknown { model: model.clone(), known: self.names() };
-        let entry = self.known.get(model).ok_or_else(unknown)?;
+        let unknown = || ModelError::Unknown { model: model.clone(), configured: self.names() };
+        let entry = self.entries.get(model).ok_or_else(unknown)?;
         let load = || async {
             let provider = entry.provider.clone().ok_or_else(unknown)?;
             tokio::task::spawn_blocking(|| provider.load())
@@ -105,15 +105,14 @@ impl Models {
         entry.loaded.get_or_try_init(load).await.cloned()
     }
 
-    /// The loaded models that are in calls that nobody can interrupt, each with how long it has been in the
-    /// longest.
-    pub fn in_calls(&self) -> impl Iterator<Item = (&ModelSlug, Duration)> {
-        let loaded = self.known.iter().filter_map(|(slug, entry)| Some((slug, entry.loaded.get()?)));
+    /// Loaded models with a running call that cannot be interrupted, each with the duration of its longest call.
+    pub fn running_calls(&self) -> impl Iterator<Item = (&ModelSlug, Duration)> {
+        let loaded = self.entries.iter().filter_map(|(slug, entry)| Some((slug, entry.loaded.get()?)));
         loaded.filter_map(|(slug, model)| Some((slug, model.longest_call()?)))
     }
 
     fn names(&self) -> String {
-        self.known.keys().map(ModelSlug::to_string).collect::<Vec<_>>().join(", ")
+        self.entries.keys().map(ModelSlug::to_string).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -135,49 +134,51 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_model_is_loaded_once_however_many_ask() {
+    async fn concurrent_callers_load_a_model_once() {
         let (slug, provider) = http("a", None);
-        let models = Arc::new(Models::new([(slug.clone(), provider)]));
-        let asking = (0..32).map(|_| {
+        let models = Arc::new(ModelRegistry::new([(slug.clone(), provider)]));
+        let callers = (0..32).map(|_| {
             let (models, slug) = (models.clone(), slug.clone());
             tokio::spawn(async move { models.get(&slug).await.unwrap() })
         });
-        let given = try_join_all(asking).await.unwrap();
+        let loaded = try_join_all(callers).await.unwrap();
         let first = models.get(&slug).await.unwrap();
-        assert!(given.iter().all(|model| Arc::ptr_eq(model, &first)));
+        assert!(loaded.iter().all(|model| Arc::ptr_eq(model, &first)));
     }
 
     #[tokio::test]
-    async fn a_failure_is_told_and_not_kept() {
+    async fn a_failure_is_reported_and_not_cached() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("tokenizer.json");
         let (slug, provider) = http("a", Some(file.clone()));
-        let models = Models::new([(slug.clone(), provider)]);
+        let models = ModelRegistry::new([(slug.clone(), provider)]);
 
-        let Err(error) = models.get(&slug).await else { panic!("it was loaded") };
+        let Err(error) = models.get(&slug).await else { panic!("the model was loaded") };
         assert_eq!(error.to_string(), "the model a cannot be loaded");
         assert!(error.source().unwrap().to_string().contains("tokenizer.json"));
 
-        fs::write(&file, "no tokenizer").unwrap();
+        fs::write(&file, "not a tokenizer").unwrap();
         assert!(models.get(&slug).await.is_err());
         fs::write(&file, crate::tokenizer::letters_file()).unwrap();
         assert!(models.get(&slug).await.unwrap().tokenizer().is_exact());
     }
 
     #[tokio::test]
-    async fn an_unknown_model_is_told_which_are_known() {
-        let models = Models::new([http("a-model", None), http("b-model", None)]);
-        let Err(error) = models.get(&"c-model".parse().unwrap()).await else { panic!("it was loaded") };
-        let told = "the model c-model is not configured: give it a section [models.c-model] (a-model, b-model are known)";
-        assert_eq!(error.to_string(), told);
+    async fn an_unknown_model_error_lists_the_configured_models() {
+        let models = ModelRegistry::new([http("a-model", None), http("b-model", None)]);
+        let Err(error) = models.get(&"c-model".parse().unwrap()).await else {
+            panic!("the model was loaded")
+        };
+        let expected = "the model c-model is not configured: add a section [models.c-model] (configured: a-model, b-model)";
+        assert_eq!(error.to_string(), expected);
         assert_eq!(models.slugs().count(), 2);
     }
 
     #[tokio::test]
-    async fn a_model_that_is_ready_is_given_as_it_is() {
+    async fn a_preloaded_model_is_returned() {
         let (slug, provider) = http("a", None);
         let model = provider.load().unwrap();
-        let models = Models::ready([model.clone()]);
+        let models = ModelRegistry::preloaded([model.clone()]);
         assert!(Arc::ptr_eq(&models.get(&slug).await.unwrap(), &model));
     }
 }

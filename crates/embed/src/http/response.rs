@@ -1,62 +1,65 @@
-//! Reading vectors out of the service's answer.
+//! Reads vectors from a response of the API.
 
 use http::header::CONTENT_TYPE;
 use serde::Deserialize;
 
 use super::client::Reply;
-use super::failure::{Failure, Kind};
+use super::error::{ErrorKind, RequestError};
 
 #[derive(Deserialize)]
-struct Answer {
+struct EmbeddingsResponse {
     data: Vec<Item>,
 }
 
 #[derive(Deserialize)]
 struct Item {
-    /// Services that leave it out answer in order.
+    /// APIs that omit it return vectors in order.
     index: Option<usize>,
     embedding: Vec<Option<f32>>,
 }
 
-/// The vectors for `count` texts, in the texts' order, each of length one.
-pub(super) fn vectors(reply: &Reply, count: usize, dimensions: usize) -> Result<Vec<Vec<f32>>, Failure> {
-    let Ok(Answer { data }) = serde_json::from_slice(&reply.body) else { return Err(unreadable(reply)) };
-    let unusable = |reason: String| Failure::new(Kind::Unusable, reason);
+/// Returns the vectors of `count` texts in the order of the texts, each of length one.
+pub(super) fn vectors(reply: &Reply, count: usize, dimensions: usize) -> Result<Vec<Vec<f32>>, RequestError> {
+    let Ok(EmbeddingsResponse { data }) = serde_json::from_slice(&reply.body) else {
+        return Err(unreadable(reply));
+    };
+    let invalid = |reason: String| RequestError::new(ErrorKind::InvalidResponse, reason);
     if data.len() != count {
-        return Err(unusable(format!("it gave {} vectors for {count} texts", data.len())));
+        return Err(invalid(format!("the response has {} vectors for {count} texts", data.len())));
     }
     let mut vectors: Vec<Option<Vec<f32>>> = vec![None; count];
     for (place, Item { index, embedding }) in data.into_iter().enumerate() {
         if embedding.len() != dimensions {
             let found = embedding.len();
             let reason = format!(
-                "its vectors have {found} dimensions, not the configured {dimensions}: check dimensions"
+                "the vectors have {found} dimensions, not the configured {dimensions}: check dimensions"
             );
-            return Err(Failure::new(Kind::Setting, reason));
+            return Err(RequestError::new(ErrorKind::Misconfigured, reason));
         }
-        let vector = of_length_one(embedding)
-            .ok_or_else(|| unusable("it gave a vector without a direction".into()))?;
+        let vector = normalized(embedding).ok_or_else(|| {
+            invalid("the response has a vector of length zero or with invalid numbers".into())
+        })?;
         match vectors.get_mut(index.unwrap_or(place)) {
             Some(slot @ None) => *slot = Some(vector),
-            _ => return Err(unusable("its vectors do not say whose they are".into())),
+            _ => return Err(invalid("the indexes of the vectors are invalid".into())),
         }
     }
     Ok(vectors.into_iter().flatten().collect())
 }
 
-/// A service that answers in JSON has met a text that it cannot handle; what answers in anything else is no such
-/// service, but a proxy or a web page.
-fn unreadable(reply: &Reply) -> Failure {
+/// Classifies a response that cannot be parsed. JSON comes from an API that cannot handle a text; anything else comes from
+/// a proxy or a web page.
+fn unreadable(reply: &Reply) -> RequestError {
     let kind =
         reply.headers.get(CONTENT_TYPE).map(|kind| String::from_utf8_lossy(kind.as_bytes()).to_lowercase());
     if kind.is_some_and(|kind| kind.contains("json")) {
-        Failure::new(Kind::Unusable, "its answer cannot be read as vectors")
+        RequestError::new(ErrorKind::InvalidResponse, "the response does not contain vectors")
     } else {
-        Failure::new(Kind::Setting, "its answer is not JSON: check base_url")
+        RequestError::new(ErrorKind::Misconfigured, "the response is not JSON: check base_url")
     }
 }
 
-fn of_length_one(embedding: Vec<Option<f32>>) -> Option<Vec<f32>> {
+fn normalized(embedding: Vec<Option<f32>>) -> Option<Vec<f32>> {
     let vector: Vec<f32> = embedding.into_iter().collect::<Option<_>>()?;
     let length = vector.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
     (length.is_finite() && length > 0.0)
@@ -65,22 +68,23 @@ fn of_length_one(embedding: Vec<Option<f32>>) -> Option<Vec<f32>> {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, StatusCode};
+    use http::StatusCode;
+    use http::header::HeaderMap;
     use proptest::prelude::*;
 
     use super::*;
 
-    fn read(kind: &'static str, body: &str) -> Result<Vec<Vec<f32>>, Failure> {
+    fn read(kind: &'static str, body: &str) -> Result<Vec<Vec<f32>>, RequestError> {
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, kind.parse().unwrap())]);
         vectors(&Reply { status: StatusCode::OK, headers, body: body.to_owned().into() }, 2, 2)
     }
 
-    fn kind(body: &str) -> Kind {
+    fn kind(body: &str) -> ErrorKind {
         read("application/json", body).unwrap_err().kind
     }
 
     #[test]
-    fn vectors_go_where_their_index_says_and_get_length_one() {
+    fn vectors_are_ordered_by_index_and_normalized() {
         let body = r#"{"object":"list","data":[{"index":1,"embedding":[0,2]},{"index":0,"embedding":[3.0,-4e0]}],"usage":{}}"#;
         assert_eq!(read("application/json", body).unwrap(), [[0.6, -0.8], [0.0, 1.0]]);
         let body = r#"{"data":[{"embedding":[1,0]},{"embedding":[0,1e-30]}]}"#;
@@ -88,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn vectors_that_cannot_be_used_are_the_texts_affair() {
+    fn unusable_vectors_are_an_invalid_response() {
         for second in [
             r#"{"index":0,"embedding":[1,0]}"#,
             r#"{"index":2,"embedding":[1,0]}"#,
@@ -101,31 +105,31 @@ mod tests {
             r#"{"index":1}"#,
         ] {
             let body = format!(r#"{{"data":[{{"index":0,"embedding":[1,0]}},{second}]}}"#);
-            assert_eq!(kind(&body), Kind::Unusable, "{second}");
+            assert_eq!(kind(&body), ErrorKind::InvalidResponse, "{second}");
         }
-        assert_eq!(kind(r#"{"data":[{"index":0,"embedding":[1,0]}]}"#), Kind::Unusable);
-        assert_eq!(kind(r#"{"data":[]}"#), Kind::Unusable);
-        assert_eq!(kind(r#"{"error":"secret"}"#), Kind::Unusable);
+        assert_eq!(kind(r#"{"data":[{"index":0,"embedding":[1,0]}]}"#), ErrorKind::InvalidResponse);
+        assert_eq!(kind(r#"{"data":[]}"#), ErrorKind::InvalidResponse);
+        assert_eq!(kind(r#"{"error":"secret"}"#), ErrorKind::InvalidResponse);
     }
 
     #[test]
-    fn vectors_of_another_length_and_web_pages_are_the_operators_affair() {
+    fn wrong_dimensions_and_web_pages_are_a_configuration_error() {
         assert_eq!(
             kind(r#"{"data":[{"index":0,"embedding":[1,0,0]},{"index":1,"embedding":[1,0,0]}]}"#),
-            Kind::Setting
+            ErrorKind::Misconfigured
         );
-        assert_eq!(read("text/html", "<html>secret").unwrap_err().kind, Kind::Setting);
+        assert_eq!(read("text/html", "<html>secret").unwrap_err().kind, ErrorKind::Misconfigured);
     }
 
     #[test]
-    fn no_reason_repeats_the_answer() {
+    fn reasons_do_not_repeat_the_response() {
         for body in [r#"{"data":"secret"}"#, "secret", r#"{"secret":1}"#] {
             let failure = read("application/json", body).unwrap_err();
             assert!(!format!("{failure:?}").contains("secret"), "{failure:?}");
         }
     }
 
-    /// What is taken is what was asked for: two vectors of two dimensions and length one.
+    /// Accepted responses have two vectors of two dimensions and length one.
     fn check(body: &str) -> Result<(), TestCaseError> {
         if let Ok(vectors) = read("application/json", body) {
             prop_assert_eq!(vectors.len(), 2);
@@ -138,7 +142,7 @@ mod tests {
         Ok(())
     }
 
-    fn answer() -> impl Strategy<Value = serde_json::Value> {
+    fn response() -> impl Strategy<Value = serde_json::Value> {
         (any::<[f32; 4]>(), any::<bool>()).prop_map(|([a, b, c, d], swapped)| {
             let (one, other) = if swapped { (1, 0) } else { (0, 1) };
             serde_json::json!({"object": "list", "model": "m", "usage": {"total_tokens": 7}, "data": [
@@ -150,13 +154,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_altered_answer_is_vectors_or_none(body in answer().prop_flat_map(guildex_test_support::damage::altered)) {
+        fn an_altered_response_is_valid_or_rejected(body in response().prop_flat_map(guildex_test_support::damage::altered)) {
             check(&body.to_string())?;
         }
 
         #[test]
-        fn a_damaged_answer_is_vectors_or_none(
-            body in answer().prop_flat_map(|answer| guildex_test_support::damage::damaged(answer.to_string().into_bytes())),
+        fn a_damaged_response_is_valid_or_rejected(
+            body in response().prop_flat_map(|response| guildex_test_support::damage::damaged(response.to_string().into_bytes())),
         ) {
             check(&String::from_utf8_lossy(&body))?;
         }

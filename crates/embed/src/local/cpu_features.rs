@@ -1,10 +1,10 @@
-//! Models in int8, and processors that are slow at them.
+//! Detects processors that are slow at int8 models.
 
 use guildex_types::ModelSlug;
 
-use crate::source::LocalSource;
+use super::source::LocalSource;
 
-/// Whether a model multiplies in whole numbers of a byte, as far as its names tell.
+/// Whether a model is quantized to int8, judging by its names.
 pub(crate) fn is_int8(slug: &ModelSlug, source: &LocalSource) -> bool {
     let named = match source {
         LocalSource::Named(name) => name.to_ascii_lowercase().ends_with("-q"),
@@ -13,9 +13,9 @@ pub(crate) fn is_int8(slug: &ModelSlug, source: &LocalSource) -> bool {
     named || slug.as_str().ends_with("-int8")
 }
 
-/// Whether this processor sums products of bytes in one instruction. Without that int8 gains
-/// little over fp32, and on x86 some of its sums are cut off at 16 bits.
-pub(crate) fn processor_multiplies_bytes() -> bool {
+/// Whether this processor has dot product instructions for int8. Without them int8 is hardly faster than fp32, and on x86
+/// some intermediate sums saturate at 16 bits.
+pub(crate) fn has_int8_dot_product() -> bool {
     #[cfg(target_arch = "x86_64")]
     return std::is_x86_feature_detected!("avx512vnni") || std::is_x86_feature_detected!("avxvnni");
     #[cfg(target_arch = "aarch64")]
@@ -25,12 +25,12 @@ pub(crate) fn processor_multiplies_bytes() -> bool {
     return true;
 }
 
-/// What whoever runs a model on such a processor ought to know.
-pub(crate) fn warning(slug: &ModelSlug, source: &LocalSource, multiplies_bytes: bool) -> Option<String> {
-    (is_int8(slug, source) && !multiplies_bytes).then(|| {
+/// Warning for an int8 model on a processor without int8 instructions.
+pub(crate) fn warning(slug: &ModelSlug, source: &LocalSource, has_int8_dot_product: bool) -> Option<String> {
+    (is_int8(slug, source) && !has_int8_dot_product).then(|| {
         format!(
-            "{slug} is in int8, and this processor has no instructions for that (VNNI on x86, dot products on ARM): \
-             the model in fp32 may be as fast, and is more exact"
+            "{slug} is an int8 model, and this processor has no int8 dot product instructions (VNNI on x86, DotProd on \
+             ARM): the fp32 model may be as fast and is more exact"
         )
     })
 }
@@ -38,10 +38,10 @@ pub(crate) fn warning(slug: &ModelSlug, source: &LocalSource, multiplies_bytes: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::Pooling;
+    use crate::local::source::Pooling;
 
     #[test]
-    fn int8_on_a_processor_without_byte_products_is_warned_of() {
+    fn int8_without_processor_support_gives_a_warning() {
         let folder = LocalSource::Folder { path: "/model".into(), pooling: Pooling::Mean };
         let named = |name: &str| LocalSource::Named(name.to_owned());
         let slug = |name: &str| name.parse::<ModelSlug>().unwrap();
@@ -49,8 +49,8 @@ mod tests {
         for (slug, source) in
             [(&int8, &folder), (&int8, &named("all-MiniLM-L6-v2")), (&fp32, &named("bge-small-en-v1.5-Q"))]
         {
-            let told = warning(slug, source, false).unwrap();
-            assert!(told.starts_with(slug.as_str()), "{told}");
+            let warned = warning(slug, source, false).unwrap();
+            assert!(warned.starts_with(slug.as_str()), "{warned}");
             assert_eq!(warning(slug, source, true), None);
         }
         assert_eq!(warning(&fp32, &folder, false), None);

@@ -1,16 +1,16 @@
-//! Guessing how many tokens a text has, for models whose tokenizer is not at hand.
+//! Estimates the tokens of a text for models whose tokenizer is not available.
 //!
-//! The guess is meant to be too high rather than too low, whatever the tokenizer: English text is overcounted by
-//! about a half, which costs room in a chunk, whereas an undercount would have the model cut what was to be found.
+//! The estimate is meant to be too high rather than too low for any tokenizer. English text is overestimated by about
+//! half, which makes chunks smaller; an underestimate would make the model truncate text that should be searchable.
 
-/// About how many tokens a text has: one for every three letters of a word, one for each digit and sign, and for a
-/// character beyond ASCII one less than its bytes in UTF-8 (two for a Chinese character, three for an emoji).
-/// Blanks and line breaks are free, so that lines' tokens add up.
+/// Estimated tokens of a text: one for every three letters of a word, one for each digit and punctuation mark, and for
+/// a non-ASCII character one less than its bytes in UTF-8 (two for a Chinese character, three for an emoji). Whitespace
+/// counts zero, so that the tokens of lines add up.
 pub(crate) fn tokens(text: &str) -> usize {
     costs(text).map(|(_, tokens)| tokens).sum()
 }
 
-/// The longest beginning of `text` that has at most `room` tokens.
+/// Longest prefix of `text` with at most `room` tokens.
 pub(crate) fn cut(text: &str, room: usize) -> &str {
     let ends = costs(text).scan(0, |used, (end, tokens)| {
         *used += tokens;
@@ -20,7 +20,7 @@ pub(crate) fn cut(text: &str, room: usize) -> &str {
     text.get(..end).unwrap_or(text)
 }
 
-/// Where each character ends, in bytes, and what it adds to the tokens.
+/// End of each character in bytes, and the tokens that it adds.
 fn costs(text: &str) -> impl Iterator<Item = (usize, usize)> {
     text.char_indices().scan(0, |letters, (start, c)| {
         let before = std::mem::take(letters);
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_digits_and_signs_count_by_their_kind() {
+    fn words_digits_and_punctuation_have_their_own_counts() {
         assert_eq!(tokens(""), 0);
         assert_eq!(tokens("   "), 0);
         assert_eq!(tokens("the cat"), 2);
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_ends_before_the_character_that_is_too_much() {
+    fn a_cut_ends_before_the_character_that_exceeds_the_limit() {
         assert_eq!(cut("the cat", 1), "the ");
         assert_eq!(cut("你好", 3), "你");
         assert_eq!(cut("你好", 1), "");
@@ -64,7 +64,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_cut_is_the_longest_beginning_that_fits(text in r"(\PC|[a-z0-9 \n]){0,80}", room in 0_usize..60) {
+        fn a_cut_is_the_longest_prefix_that_fits(text in r"(\PC|[a-z0-9 \n]){0,80}", room in 0_usize..60) {
             let kept = cut(&text, room);
             prop_assert!(text.starts_with(kept) && tokens(kept) <= room);
             if let Some(next) = text[kept.len()..].chars().next() {

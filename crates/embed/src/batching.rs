@@ -1,12 +1,12 @@
-//! Which texts go through the model together.
+//! Groups texts into batches under a budget of padded tokens.
 
 use std::cmp::Reverse;
 
 /// Groups texts, given by their `lengths` in tokens, into batches of at most `max_padded_tokens`.
 ///
-/// A batch is padded to its longest text, so it costs longest x count. Texts of like length go together and
-/// the longest go first, so that the last batches to finish are the cheap ones. A text beyond the budget
-/// stands alone. Returns indexes into `lengths`, each exactly once.
+/// A batch is padded to its longest text, so it costs its longest length times its count. Texts of similar length share
+/// a batch, and the longest run first so that the last batches to finish are the cheap ones. A text over the budget gets
+/// its own batch. Returns indexes into `lengths`, each exactly once.
 pub fn plan(lengths: &[usize], max_padded_tokens: usize) -> Vec<Vec<usize>> {
     let texts = longest_first(lengths);
 
@@ -21,34 +21,34 @@ pub fn plan(lengths: &[usize], max_padded_tokens: usize) -> Vec<Vec<usize>> {
     batches
 }
 
-/// Texts with their lengths.
+/// Indexes of texts with their lengths, longest first.
 fn longest_first(lengths: &[usize]) -> Vec<(usize, usize)> {
     let mut texts: Vec<(usize, usize)> = lengths.iter().copied().enumerate().collect();
     texts.sort_by_key(|&(_, length)| Reverse(length));
     texts
 }
 
-/// What a batch costs beside its tokens, in tokens: small products are slower, and every call has its price. Measured
-/// with all-MiniLM-L6-v2 in fp32 and int8.
-const OVERHEAD: usize = 10;
+/// Fixed cost of a batch in tokens: small matrix products are slower and each call has overhead. Measured with
+/// all-MiniLM-L6-v2 in fp32 and int8.
+const BATCH_OVERHEAD: usize = 10;
 
-/// Groups texts as [`plan`] does, and so that there is least to compute: of all ways to cut the texts, by length, into
-/// batches under the budget, the one with the fewest padded tokens, a batch counting as ten more.
+/// Groups texts like [`plan`], but with minimal computation: of all ways to cut the texts, sorted by length, into batches
+/// under the budget, it takes the one with the fewest padded tokens, where each batch adds a fixed cost of ten tokens.
 ///
-/// What a call costs beyond that must be nothing: it makes more and smaller batches than [`plan`].
-pub fn plan_tightly(lengths: &[usize], max_padded_tokens: usize) -> Vec<Vec<usize>> {
+/// It makes more and smaller batches than [`plan`], so use it only where calls have no other cost.
+pub fn plan_min_padding(lengths: &[usize], max_padded_tokens: usize) -> Vec<Vec<usize>> {
     let mut texts = longest_first(lengths);
 
-    // For each number of the longest texts, the least that they cost, and how many of them are in the last batch.
+    // For the first n texts: the minimal cost and the size of the last batch.
     let mut cheapest = vec![(0, 0)];
     for end in 1..=texts.len() {
         let before = cheapest.iter().zip(&texts).enumerate().rev();
         let costs = before.map_while(|(begin, (&(cost, _), &(_, longest)))| {
             let (count, longest) = (end - begin, longest.max(1));
             let fits = count == 1 || longest * count <= max_padded_tokens;
-            fits.then_some((cost + longest * count + OVERHEAD, count))
+            fits.then_some((cost + longest * count + BATCH_OVERHEAD, count))
         });
-        // A text alone always fits.
+        // A single text always fits.
         cheapest.push(costs.min().unwrap_or_default());
     }
 
@@ -68,50 +68,50 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_of_like_length_go_together() {
+    fn texts_of_similar_length_share_a_batch() {
         assert_eq!(plan(&[10, 100, 11, 90, 12], 200), [vec![1, 3], vec![4, 2, 0]]);
     }
 
     #[test]
-    fn a_text_beyond_the_budget_stands_alone() {
+    fn a_text_over_the_budget_gets_its_own_batch() {
         assert_eq!(plan(&[300, 5, 5], 100), [vec![0], vec![1, 2]]);
         assert_eq!(plan(&[5, 5], 0), [vec![0], vec![1]]);
     }
 
     #[test]
-    fn nothing_makes_no_batch() {
+    fn no_texts_make_no_batches() {
         assert!(plan(&[], 1024).is_empty());
     }
 
     #[test]
-    fn a_tight_plan_cuts_where_lengths_differ() {
+    fn min_padding_cuts_where_lengths_differ() {
         assert_eq!(plan(&[100, 100, 50, 50, 50], 300), [vec![0, 1, 2], vec![3, 4]]);
-        assert_eq!(plan_tightly(&[100, 100, 50, 50, 50], 300), [vec![0, 1], vec![2, 3, 4]]);
+        assert_eq!(plan_min_padding(&[100, 100, 50, 50, 50], 300), [vec![0, 1], vec![2, 3, 4]]);
         assert_eq!(
-            plan_tightly(&[100, 99, 98], 300),
+            plan_min_padding(&[100, 99, 98], 300),
             [vec![0, 1, 2]],
-            "a call more costs more than that padding"
+            "another batch would cost more than the padding"
         );
-        assert_eq!(plan_tightly(&[300, 5, 5], 100), [vec![0], vec![1, 2]]);
-        assert_eq!(plan_tightly(&[5, 5], 0), [vec![0], vec![1]]);
-        assert!(plan_tightly(&[], 512).is_empty());
+        assert_eq!(plan_min_padding(&[300, 5, 5], 100), [vec![0], vec![1, 2]]);
+        assert_eq!(plan_min_padding(&[5, 5], 0), [vec![0], vec![1]]);
+        assert!(plan_min_padding(&[], 512).is_empty());
     }
 
-    /// What [`plan_tightly`] makes least.
+    /// Cost that [`plan_min_padding`] minimizes.
     fn cost(lengths: &[usize], batches: &[Vec<usize>]) -> usize {
-        let of = |batch: &Vec<usize>| {
-            batch.iter().map(|&index| lengths[index].max(1)).max().unwrap() * batch.len() + OVERHEAD
+        let batch_cost = |batch: &Vec<usize>| {
+            batch.iter().map(|&index| lengths[index].max(1)).max().unwrap() * batch.len() + BATCH_OVERHEAD
         };
-        batches.iter().map(of).sum()
+        batches.iter().map(batch_cost).sum()
     }
 
     proptest! {
         #[test]
-        fn a_tight_plan_has_every_text_once_in_budget_and_costs_no_more_than_another(
+        fn min_padding_has_each_text_once_within_budget_at_the_lowest_cost(
             lengths in prop::collection::vec(0_usize..300, 0..100),
             budget in 0_usize..1000,
         ) {
-            let batches = plan_tightly(&lengths, budget);
+            let batches = plan_min_padding(&lengths, budget);
             let mut seen = batches.concat();
             seen.sort_unstable();
             prop_assert_eq!(seen, (0..lengths.len()).collect::<Vec<_>>());
@@ -119,14 +119,14 @@ mod tests {
                 let longest = batch.iter().map(|&index| lengths[index]).max().unwrap();
                 prop_assert!(batch.len() == 1 || longest * batch.len() <= budget);
             }
-            let alone: Vec<_> = (0..lengths.len()).map(|index| vec![index]).collect();
-            for other in [plan(&lengths, budget), plan(&lengths, budget / 2), alone] {
+            let single: Vec<_> = (0..lengths.len()).map(|index| vec![index]).collect();
+            for other in [plan(&lengths, budget), plan(&lengths, budget / 2), single] {
                 prop_assert!(cost(&lengths, &batches) <= cost(&lengths, &other));
             }
         }
 
         #[test]
-        fn every_text_is_in_one_batch_and_every_batch_in_budget(
+        fn each_text_is_in_one_batch_and_each_batch_within_budget(
             lengths in prop::collection::vec(0_usize..600, 0..200),
             budget in 0_usize..2000,
         ) {
@@ -141,7 +141,7 @@ mod tests {
         }
 
         #[test]
-        fn no_batch_could_take_the_longest_text_of_the_next(
+        fn no_batch_has_room_for_the_longest_text_of_the_next(
             lengths in prop::collection::vec(1_usize..300, 1..100),
         ) {
             let batches = plan(&lengths, 1024);
