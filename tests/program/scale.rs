@@ -154,7 +154,7 @@ async fn a_worker_frozen_past_its_lease_changes_nothing_when_it_wakes() {
     // It loses its claims, and takes new jobs.
     wait_until("it has come to itself", || async {
         let log = frozen.log();
-        log.contains("claims were lost") || server.faults.calls("upsert") > upserts
+        log.contains("leases lost") || server.faults.calls("upsert") > upserts
     })
     .await;
     assert!(other.stop().await.success());

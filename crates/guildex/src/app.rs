@@ -11,8 +11,8 @@ use guildex_producer::dispatcher::{Dispatcher, DispatcherConfig};
 use guildex_producer::ingest::{Ingest, IngestConfig};
 use guildex_queue::Queues;
 use guildex_search::Searcher;
-use guildex_types::ModelSlug;
-use guildex_worker::{Concurrency, LastResort, Worker, WorkerConfig};
+use guildex_types::{ModelSlug, RetryPolicy};
+use guildex_worker::{Concurrency, HangHandler, Worker, WorkerConfig};
 use secrecy::ExposeSecret;
 use sqlx::PgPool;
 
@@ -56,7 +56,7 @@ impl App {
         let config = guildex_queue::Config {
             url: self.config.redis_url()?.expose().to_owned(),
             prefix: self.config.redis.prefix.clone(),
-            stop_grace: self.config.worker.shutdown_timeout,
+            shutdown_timeout: self.config.worker.shutdown_timeout,
             ..guildex_queue::Config::default()
         };
         Queues::connect(&config).await.context("cannot connect to Redis (redis.url)")
@@ -155,7 +155,7 @@ impl App {
         queues: Queues,
         models: Arc<ModelRegistry>,
         index: Arc<dyn VectorIndex>,
-        last_resort: LastResort,
+        on_hang: HangHandler,
     ) -> Worker {
         let Config { worker, sessions, retry, index: Index { collection_prefix, preview, .. }, .. } =
             &self.config;
@@ -165,7 +165,7 @@ impl App {
             queues,
             models,
             index,
-            base: collection_prefix.clone(),
+            collection_prefix: collection_prefix.clone(),
             config: WorkerConfig {
                 concurrency: Concurrency {
                     delete: worker.concurrency.delete,
@@ -175,14 +175,13 @@ impl App {
                 batch_size: worker.batch_size,
                 batch_wait: worker.batch_wait,
                 lease: worker.lease,
-                second_look: worker.lease.saturating_mul(2),
-                backoff_base: retry.initial_delay,
-                backoff_max: retry.max_delay,
-                limits: worker.time_limits.of_worker(),
+                recheck_delay: worker.lease.saturating_mul(2),
+                retry: RetryPolicy::new(retry.initial_delay, retry.max_delay),
+                time_limits: worker.time_limits.of_worker(),
                 eligible: sessions.eligibility(),
                 previews: *preview,
             },
-            last_resort,
+            on_hang,
         }
     }
 

@@ -1,4 +1,4 @@
-//! Where Redis is, and how patient to be with it and with workers.
+//! Configuration of the queues.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,25 +7,25 @@ use guildex_types::JobQueue;
 
 use crate::QueueError;
 
-/// Settings of all queues. Every process of an installation needs the same `prefix`, `heartbeat_interval` and
+/// Configuration of all queues. Every process of a deployment needs the same `prefix`, `heartbeat_interval` and
 /// `missed_heartbeats`.
 #[derive(Clone)]
 pub struct Config {
     /// `redis://[user:password@]host:port[/db]`; never printed.
     pub url: String,
-    /// The namespace of all keys: letters, digits, `_`, `-`, `.` and `:`.
+    /// Prefix of all keys: letters, digits, `_`, `-`, `.` and `:`.
     pub prefix: String,
-    /// How often an idle consumer looks for work.
+    /// Interval at which an idle consumer polls.
     pub poll_interval: Duration,
-    /// How often a consumer says that it lives.
+    /// Interval of a consumer's heartbeats.
     pub heartbeat_interval: Duration,
-    /// After how many silent heartbeats a consumer counts as dead and its deliveries go to others. The product
-    /// of the two is the time to redelivery; it counts in whole seconds and is two seconds at least.
+    /// Missed heartbeats after which a consumer counts as dead and its deliveries go to others. The product of both is
+    /// the time to redelivery; it counts in whole seconds and is at least two seconds.
     pub missed_heartbeats: u32,
-    /// How long Redis may take to answer.
+    /// Time limit of a Redis command, and of connecting.
     pub response_timeout: Duration,
-    /// How long a consumer that was told to stop waits for its running handlers before it drops them.
-    pub stop_grace: Duration,
+    /// Time that a consumer which stops waits for running handlers before it drops them.
+    pub shutdown_timeout: Duration,
 }
 
 impl Default for Config {
@@ -37,7 +37,7 @@ impl Default for Config {
             heartbeat_interval: Duration::from_secs(2),
             missed_heartbeats: 4,
             response_timeout: Duration::from_secs(10),
-            stop_grace: Duration::from_secs(30),
+            shutdown_timeout: Duration::from_secs(30),
         }
     }
 }
@@ -50,39 +50,39 @@ impl fmt::Debug for Config {
             .field("heartbeat_interval", &self.heartbeat_interval)
             .field("missed_heartbeats", &self.missed_heartbeats)
             .field("response_timeout", &self.response_timeout)
-            .field("stop_grace", &self.stop_grace)
+            .field("shutdown_timeout", &self.shutdown_timeout)
             .finish_non_exhaustive()
     }
 }
 
 impl Config {
     /// # Errors
-    /// If a setting would make apalis panic, spin or take living workers for dead ones.
+    /// If a setting would make apalis panic or spin, or make it take living workers for dead.
     pub(crate) fn validate(&self) -> Result<(), QueueError> {
         let plain = |c: char| c.is_ascii_alphanumeric() || "_-.:".contains(c);
         let redelivery = self.heartbeat_interval.saturating_mul(self.missed_heartbeats);
-        let complaint = if self.prefix.is_empty() || !self.prefix.chars().all(plain) {
-            "the prefix must be of letters, digits, '_', '-', '.' and ':'"
+        let problem = if self.prefix.is_empty() || !self.prefix.chars().all(plain) {
+            "prefix must consist of letters, digits, '_', '-', '.' and ':'"
         } else if self.poll_interval.is_zero() || self.response_timeout.is_zero() {
-            "the poll interval and the response timeout must be above zero"
+            "poll_interval and response_timeout must be greater than zero"
         } else if redelivery < Duration::from_secs(2) || self.missed_heartbeats < 2 {
-            // Heartbeats are stored in whole seconds: with less, a living worker looks dead at a second's turn.
-            "heartbeat_interval x missed_heartbeats must be two seconds and two heartbeats at least"
+            // Heartbeats are stored in whole seconds: with less, a living worker would seem dead at the turn of a second.
+            "heartbeat_interval x missed_heartbeats must be at least two seconds and two heartbeats"
         } else {
             return Ok(());
         };
-        Err(QueueError::Config(complaint))
+        Err(QueueError::Config(problem))
     }
 
-    /// The envelope in which apalis-redis 1.0.0 works.
-    pub(crate) fn queue(&self, class: JobQueue) -> apalis_redis::Config {
+    /// Settings with which apalis-redis 1.0.0 works.
+    pub(crate) fn redis_queue(&self, queue: JobQueue) -> apalis_redis::Config {
         apalis_redis::Config::default()
-            .queue(format!("{}:{class}", self.prefix))
+            .queue(format!("{}:{queue}", self.prefix))
             // Prefetched jobs get no heartbeat and run twice.
             .batch_size(1)
-            // A lock is an O(n) `LREM` a job; the ledger has the locks that count.
+            // A lock is an O(n) `LREM` for each job; claims in Postgres are the locks that count.
             .lock_tasks(false)
-            // Nobody listens.
+            // Nothing subscribes.
             .emit_events(false)
             .heartbeat_interval(self.heartbeat_interval)
             .missed_heartbeats(self.missed_heartbeats as usize)
@@ -97,7 +97,7 @@ mod tests {
     fn the_defaults_are_valid_and_redeliver_after_eight_seconds() {
         let config = Config::default();
         config.validate().unwrap();
-        assert_eq!(config.queue(JobQueue::Live).orphaned_duration(), Duration::from_secs(8));
+        assert_eq!(config.redis_queue(JobQueue::Live).orphaned_duration(), Duration::from_secs(8));
     }
 
     #[test]
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_would_hurt_are_refused() {
+    fn harmful_settings_are_rejected() {
         let ok = Config::default;
         for bad in [
             Config { prefix: String::new(), ..ok() },
@@ -117,7 +117,7 @@ mod tests {
             Config { heartbeat_interval: Duration::from_millis(400), ..ok() },
             Config { missed_heartbeats: 1, ..ok() },
         ] {
-            assert!(matches!(bad.validate(), Err(QueueError::Config(_))), "{bad:?} was taken");
+            assert!(matches!(bad.validate(), Err(QueueError::Config(_))), "{bad:?} was accepted");
         }
     }
 }

@@ -1,21 +1,21 @@
-//! What a queue hands over, and how it is written in Redis.
+//! Deliveries, and their encoding in Redis.
 
 use std::convert::Infallible;
 
 use apalis::prelude::Codec;
 use guildex_types::JobId;
 
-/// What a handler gets.
+/// Argument of a handler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivery {
-    /// A job to claim in the ledger. It may come twice, and for a job that is long done.
+    /// Job to claim in Postgres. May be delivered twice, and for a job that is completed.
     Job(JobId),
-    /// Bytes that are no job id, as they lay in Redis; they are not delivered again.
+    /// Bytes that are no job id, as found in Redis. They are not delivered again.
     Undecodable(Vec<u8>),
 }
 
 impl Delivery {
-    /// The job, if it is one.
+    /// Job id, unless the delivery is undecodable.
     pub fn job(&self) -> Option<JobId> {
         match self {
             Self::Job(id) => Some(*id),
@@ -24,8 +24,8 @@ impl Delivery {
     }
 }
 
-/// A job id as a JSON string. Decoding never fails: an error here would end the worker, and then the next one,
-/// for as long as the payload exists.
+/// Encodes a job id as a JSON string. Decoding never fails: an error would end the worker, and each worker after it, for as
+/// long as the payload exists.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct JobIdCodec;
 
@@ -53,14 +53,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_job_id_survives_redis(id: u128) {
+        fn job_ids_round_trip(id: u128) {
             let delivery = Delivery::Job(JobId::from(uuid::Uuid::from_u128(id)));
             let Ok(bytes) = JobIdCodec.encode(&delivery);
             prop_assert_eq!(JobIdCodec.decode(&bytes), Ok(delivery));
         }
 
         #[test]
-        fn any_other_bytes_are_handed_over_as_they_are(bytes: Vec<u8>) {
+        fn other_bytes_are_delivered_unchanged(bytes: Vec<u8>) {
             prop_assert_eq!(JobIdCodec.decode(&bytes), Ok(Delivery::Undecodable(bytes)));
         }
     }

@@ -1,15 +1,15 @@
-//! What can go wrong between Guildex and Redis.
+//! Errors of the queues.
 
-/// A queue operation that failed. No variant carries the URL or a job's content.
+/// Failure of a queue operation. No variant contains the URL or a job's content.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
-    /// A setting that cannot work.
-    #[error("queue settings: {0}")]
+    /// A setting is invalid, or Redis is configured in a way that cannot work.
+    #[error("invalid queue settings: {0}")]
     Config(&'static str),
-    /// Redis cannot be reached, refused, or did not answer in time.
+    /// Redis is unavailable, rejected a command, or did not respond in time.
     #[error("Redis: {0}")]
     Redis(#[from] redis::RedisError),
-    /// A push that Redis or apalis refused.
+    /// Redis or apalis rejected a push.
     #[error("Redis: {0}")]
     Push(#[from] apalis_redis::Error),
 }

@@ -1,4 +1,4 @@
-//! A round trip that tells whether Redis does what the queues need of it.
+//! Check of Redis for `doctor`.
 
 use std::time::Duration;
 
@@ -7,47 +7,47 @@ use uuid::Uuid;
 
 use crate::{QueueError, Queues};
 
-/// How long the key of a checkup that is cut short stays.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
+/// Expiry of the key of an interrupted check.
+const EXPIRY: Duration = Duration::from_secs(60);
 
-/// What Redis says of itself.
+/// Properties of Redis that matter to the queues.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkup {
-    /// Its version.
+    /// Version.
     pub version: String,
-    /// What it throws away when its memory is full.
+    /// Policy for a full memory (`maxmemory-policy`).
     pub eviction: String,
-    /// The most memory that it takes, in bytes; 0 for as much as there is.
+    /// Memory limit in bytes; 0 for none.
     pub max_memory: u64,
-    /// Whether it writes each change to a file.
+    /// Whether changes are appended to a file.
     pub append_only: bool,
-    /// Whether its last copy on disk came to an end.
+    /// Whether the last snapshot to disk succeeded.
     pub saves: bool,
-    /// Whether it is one of a cluster, which apalis' scripts cannot work on.
+    /// Whether it is a cluster, on which apalis' scripts do not work.
     pub is_cluster: bool,
 }
 
 impl Queues {
-    /// Writes a key under the prefix, reads it and takes it away, and asks Redis about itself.
+    /// Writes, reads and deletes a key under the prefix, and reads Redis' properties.
     ///
     /// # Errors
-    /// If Redis fails, or does not give what it was given.
+    /// If Redis fails or does not return the value.
     pub async fn checkup(&self) -> Result<Checkup, QueueError> {
         let mut redis = self.redis.clone();
         let (key, value) =
             (format!("{}:health:{}", self.config.prefix, Uuid::new_v4()), Uuid::new_v4().to_string());
-        let () = redis.set_ex(&key, &value, FORGOTTEN_AFTER.as_secs()).await?;
+        let () = redis.set_ex(&key, &value, EXPIRY.as_secs()).await?;
         let read: Option<String> = redis.get_del(&key).await?;
         if read.as_ref() != Some(&value) {
-            return Err(QueueError::Config("Redis does not keep what it is given: is its memory full?"));
+            return Err(QueueError::Config("Redis does not store values: is its memory full?"));
         }
         let info: String = redis::cmd("INFO").query_async(&mut redis).await?;
-        Ok(Checkup::of(&info))
+        Ok(Checkup::from_info(&info))
     }
 }
 
 impl Checkup {
-    fn of(info: &str) -> Self {
+    fn from_info(info: &str) -> Self {
         let field = |name: &str| {
             let mut pairs = info.lines().filter_map(|line| line.split_once(':'));
             pairs.find(|(found, _)| *found == name).map(|(_, value)| value.trim()).unwrap_or_default()
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_redis_says_is_read_line_by_line() {
+    fn info_is_parsed_line_by_line() {
         let info = "# Server\r\nredis_version:7.2.4\r\n# Memory\r\nmaxmemory:1024\r\nmaxmemory_human:1K\r\n\
                     maxmemory_policy:allkeys-lru\r\naof_enabled:1\r\nrdb_last_bgsave_status:err\r\ncluster_enabled:0\r\n";
         let expected = Checkup {
@@ -79,6 +79,6 @@ mod tests {
             saves: false,
             is_cluster: false,
         };
-        assert_eq!(Checkup::of(info), expected);
+        assert_eq!(Checkup::from_info(info), expected);
     }
 }

@@ -1,4 +1,4 @@
-//! Namespaces of their own for tests with a real Redis.
+//! Isolated queues for tests with a real Redis.
 
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{Config, QueueError, Queues};
 
-/// Settings for the Redis at `REDIS_URL`, with a prefix that nobody else has and redelivery in two seconds.
+/// Configuration for the Redis at `REDIS_URL`, with a unique prefix and redelivery after two seconds.
 ///
 /// # Panics
 /// If `REDIS_URL` is unset.
@@ -26,10 +26,10 @@ pub fn config() -> Config {
     }
 }
 
-/// Runs a test with queues of its own, and takes their keys away afterwards, whatever came of it.
+/// Runs a test with its own queues, and deletes their keys afterwards, also if the test panics.
 ///
 /// # Panics
-/// If Redis is not there, or if the test does.
+/// If Redis is unavailable, or if the test panics.
 #[allow(clippy::expect_used, reason = "for tests only")]
 pub async fn with_queues<F: Future<Output = ()>>(test: impl FnOnce(Queues) -> F) {
     let queues = Queues::connect(&config()).await.expect("Redis at REDIS_URL");
@@ -40,17 +40,17 @@ pub async fn with_queues<F: Future<Output = ()>>(test: impl FnOnce(Queues) -> F)
     }
 }
 
-/// A connection beside the queues' own, to look at Redis or to spoil it.
+/// Connection to inspect or change Redis.
 pub fn connection(queues: &Queues) -> ConnectionManager {
     queues.redis.clone()
 }
 
-/// The names of the keys of a queue, as apalis has them.
-pub fn layout(queues: &Queues, class: JobQueue) -> apalis_redis::Config {
-    queues.config.queue(class)
+/// Names of a queue's keys in apalis.
+pub fn layout(queues: &Queues, queue: JobQueue) -> apalis_redis::Config {
+    queues.config.redis_queue(queue)
 }
 
-/// The names of all keys under the queues' prefix.
+/// Names of all keys under the queues' prefix.
 ///
 /// # Errors
 /// If Redis fails.
@@ -59,15 +59,15 @@ pub async fn keys(queues: &Queues) -> Result<Vec<String>, QueueError> {
     Ok(redis::cmd("KEYS").arg(pattern).query_async(&mut queues.redis.clone()).await?)
 }
 
-/// Takes away every key under the queues' prefix, waiting jobs and all.
+/// Deletes every key under the queues' prefix, with the ids that wait.
 ///
 /// # Errors
 /// If Redis fails.
 pub async fn purge(queues: &Queues) -> Result<(), QueueError> {
     let mut pipe = redis::pipe();
-    for class in JobQueue::ALL {
-        // The one key that apalis shares between all queues of a server.
-        pipe.zrem("core:apalis:queues:list", queues.config.queue(class).workers_set());
+    for queue in JobQueue::ALL {
+        // The only key that apalis shares between all queues of a server.
+        pipe.zrem("core:apalis:queues:list", queues.config.redis_queue(queue).workers_set());
     }
     for key in keys(queues).await? {
         pipe.del(key);

@@ -1,4 +1,4 @@
-//! Pushing and consuming with a Redis that behaves.
+//! Pushing and consuming while Redis is available.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use apalis_redis::RedisTask;
-use guildex_queue::testing::{config, connection, layout, with_queues};
+use guildex_queue::testing::{self, connection, layout, with_queues};
 use guildex_queue::{Config, Delivery, Queues, WINDOW};
 use guildex_types::JobQueue;
 use redis::AsyncCommands;
@@ -36,7 +36,7 @@ async fn every_pushed_id_is_delivered_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_consumers_share_a_full_window_and_no_id_comes_twice() {
+async fn two_consumers_share_a_full_window_without_duplicates() {
     with_queues(|queues| async move {
         let ids = new_ids(WINDOW);
         assert_eq!(queues.push(JobQueue::Backfill, &ids).await.unwrap(), WINDOW);
@@ -58,7 +58,7 @@ async fn two_consumers_share_a_full_window_and_no_id_comes_twice() {
 }
 
 #[tokio::test]
-async fn an_id_can_be_pushed_again_and_comes_again() {
+async fn an_id_that_is_pushed_again_is_delivered_again() {
     with_queues(|queues| async move {
         let ids = new_ids(1);
         let mut consumer = Consumer::start(&queues, JobQueue::Live, 1);
@@ -72,7 +72,7 @@ async fn an_id_can_be_pushed_again_and_comes_again() {
 }
 
 #[tokio::test]
-async fn what_a_dead_consumer_held_comes_to_another() {
+async fn ids_of_a_dead_consumer_are_redelivered() {
     with_queues(|queues| async move {
         let ids = new_ids(6);
         queues.push(JobQueue::Live, &ids).await.unwrap();
@@ -108,7 +108,7 @@ async fn dropping_the_consumer_drops_its_handlers() {
 }
 
 #[tokio::test]
-async fn an_undecodable_payload_reaches_the_handler_and_hurts_nobody() {
+async fn undecodable_payloads_reach_the_handler() {
     with_queues(|queues| async move {
         let ids = new_ids(2);
         let junk = [&b"{\"kind\":\"nonsense\"}"[..], b"", b"\xff\xfe", b"\"no uuid\""];
@@ -137,13 +137,13 @@ async fn an_undecodable_payload_reaches_the_handler_and_hurts_nobody() {
 }
 
 #[tokio::test]
-async fn a_panicking_handler_loses_no_other_delivery_and_does_not_come_again() {
+async fn a_panic_acknowledges_its_delivery_and_affects_no_other() {
     with_queues(|queues| async move {
         let ids = new_ids(20);
         queues.push(JobQueue::Live, &ids).await.unwrap();
         let bad = ids[3];
         let mut consumer = Consumer::start_with(&queues, JobQueue::Live, 2, move |delivery| async move {
-            assert_ne!(delivery, Delivery::Job(bad), "the handler panics, as it should");
+            assert_ne!(delivery, Delivery::Job(bad), "a panic expected by the test");
         });
         let got = consumer.next_jobs(20).await;
         assert_eq!(consumer.stop().await, []);
@@ -156,7 +156,7 @@ async fn a_panicking_handler_loses_no_other_delivery_and_does_not_come_again() {
 }
 
 #[tokio::test]
-async fn stopping_waits_for_running_handlers_and_takes_no_more() {
+async fn a_stop_waits_for_running_handlers_and_takes_no_more() {
     with_queues(|queues| async move {
         let ids = new_ids(3);
         queues.push(JobQueue::Live, &ids).await.unwrap();
@@ -175,7 +175,7 @@ async fn stopping_waits_for_running_handlers_and_takes_no_more() {
         for _ in 0..100 {
             queues.ping().await.unwrap();
         }
-        assert!(!consumer.task.is_finished(), "it did not wait");
+        assert!(!consumer.task.is_finished(), "the stop did not wait");
 
         release.notify_one();
         assert_eq!(consumer.stop().await, []);
@@ -186,10 +186,10 @@ async fn stopping_waits_for_running_handlers_and_takes_no_more() {
 }
 
 #[tokio::test]
-async fn a_handler_that_outlasts_the_grace_is_dropped_and_its_job_comes_again() {
+async fn a_handler_past_the_shutdown_timeout_is_dropped_and_its_id_redelivered() {
     with_queues(|_| async move {
-        let hasty = Config { stop_grace: std::time::Duration::from_millis(50), ..config() };
-        let queues = Queues::connect(&hasty).await.unwrap();
+        let config = Config { shutdown_timeout: std::time::Duration::from_millis(50), ..testing::config() };
+        let queues = Queues::connect(&config).await.unwrap();
         let ids = new_ids(1);
         queues.push(JobQueue::Live, &ids).await.unwrap();
         let mut stubborn = Consumer::start_with(&queues, JobQueue::Live, 1, |_| pending());
@@ -199,13 +199,13 @@ async fn a_handler_that_outlasts_the_grace_is_dropped_and_its_job_comes_again() 
         let mut other = Consumer::start(&queues, JobQueue::Live, 1);
         assert_eq!(other.next_job().await, ids[0]);
         other.stop().await;
-        guildex_queue::testing::purge(&queues).await.unwrap();
+        testing::purge(&queues).await.unwrap();
     })
     .await;
 }
 
 #[tokio::test]
-async fn no_more_handlers_run_at_once_than_asked_for() {
+async fn concurrency_is_limited() {
     with_queues(|queues| async move {
         queues.push(JobQueue::Live, &new_ids(60)).await.unwrap();
         let running = Arc::new(AtomicUsize::new(0));
@@ -229,7 +229,7 @@ async fn no_more_handlers_run_at_once_than_asked_for() {
 }
 
 #[tokio::test]
-async fn depth_counts_what_waits_and_not_what_is_held() {
+async fn depth_counts_waiting_ids_only() {
     with_queues(|queues| async move {
         assert_eq!(queues.depth(JobQueue::Live).await.unwrap(), 0);
         queues.push(JobQueue::Live, &new_ids(3)).await.unwrap();
@@ -247,7 +247,7 @@ async fn depth_counts_what_waits_and_not_what_is_held() {
 }
 
 #[tokio::test]
-async fn a_queue_takes_its_window_and_no_more() {
+async fn a_push_fills_the_window_and_no_more() {
     with_queues(|queues| async move {
         let ids = new_ids(WINDOW + 5);
         assert_eq!(queues.push(JobQueue::Backfill, &ids[..10]).await.unwrap(), 10);
@@ -259,7 +259,7 @@ async fn a_queue_takes_its_window_and_no_more() {
 }
 
 #[tokio::test]
-async fn two_prefixes_do_not_see_each_other() {
+async fn prefixes_are_isolated() {
     with_queues(|ours| async move {
         with_queues(|theirs| async move {
             let (a, b) = (new_ids(1), new_ids(1));
@@ -277,7 +277,7 @@ async fn two_prefixes_do_not_see_each_other() {
 }
 
 #[tokio::test]
-async fn redis_knows_what_waits_and_what_is_in_somebodys_hands_and_nothing_else() {
+async fn known_ids_are_those_that_wait_or_are_held() {
     with_queues(|queues| async move {
         let (done, held, waiting) = (new_ids(3), new_ids(2), new_ids(700));
         queues.push(JobQueue::Live, &done).await.unwrap();
@@ -290,7 +290,7 @@ async fn redis_knows_what_waits_and_what_is_in_somebodys_hands_and_nothing_else(
         busy.next_jobs(2).await;
         queues.push(JobQueue::Live, &waiting).await.unwrap();
         let mut known: Vec<_> = queues.known(JobQueue::Live).await.unwrap().into_iter().collect();
-        // What was done may be on its way out still.
+        // Acknowledged ids may still be on their way out.
         known.retain(|id| !done.contains(id));
         assert_same(&known, &[held, waiting].concat());
         assert!(queues.known(JobQueue::Backfill).await.unwrap().is_empty());

@@ -1,4 +1,4 @@
-//! A Redis that goes away, comes back empty, or was never there.
+//! Outages of Redis, and restarts that lose its data.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use guildex_queue::{Config, QueueError, Queues};
 use guildex_types::JobQueue;
-use support::{Consumer, Redis, config_of, new_ids, push_in_the_end};
+use support::{Consumer, Redis, config_of, new_ids, push_until_ok};
 use tokio::sync::Notify;
 
 #[tokio::test]
-async fn a_flushed_redis_is_taken_up_again() {
+async fn a_consumer_survives_a_flush() {
     let server = Redis::start().await;
     let queues = Queues::connect(&config_of(&server)).await.unwrap();
     let mut consumer = working_consumer(&queues).await;
@@ -25,20 +25,20 @@ async fn a_flushed_redis_is_taken_up_again() {
 }
 
 #[tokio::test]
-async fn cut_connections_are_made_anew() {
+async fn a_consumer_reconnects() {
     let server = Redis::start().await;
     let queues = Queues::connect(&config_of(&server)).await.unwrap();
     let mut consumer = working_consumer(&queues).await;
 
     command(&Queues::connect(&config_of(&server)).await.unwrap(), &["CLIENT", "KILL", "SKIPME", "yes"]).await;
     let ids = new_ids(1);
-    push_in_the_end(&queues, JobQueue::Live, &ids).await;
+    push_until_ok(&queues, JobQueue::Live, &ids).await;
     assert_eq!(consumer.next_job().await, ids[0]);
     consumer.stop().await;
 }
 
 #[tokio::test]
-async fn a_redis_that_died_and_came_back_empty_is_taken_up_again() {
+async fn a_consumer_survives_restarts_that_lose_all_data() {
     let mut server = Redis::start().await;
     let queues = Queues::connect(&config_of(&server)).await.unwrap();
     let mut consumer = working_consumer(&queues).await;
@@ -48,7 +48,7 @@ async fn a_redis_that_died_and_came_back_empty_is_taken_up_again() {
         assert!(queues.ping().await.is_err());
         server.restart().await;
         let ids = new_ids(1);
-        push_in_the_end(&queues, JobQueue::Live, &ids).await;
+        push_until_ok(&queues, JobQueue::Live, &ids).await;
         assert_eq!(consumer.next_job().await, ids[0]);
     }
     consumer.stop().await;
@@ -63,13 +63,13 @@ async fn a_consumer_that_starts_before_redis_waits_for_it() {
 
     server.restart().await;
     let ids = new_ids(1);
-    push_in_the_end(&queues, JobQueue::Live, &ids).await;
+    push_until_ok(&queues, JobQueue::Live, &ids).await;
     assert_eq!(consumer.next_job().await, ids[0]);
     consumer.stop().await;
 }
 
 #[tokio::test]
-async fn handlers_live_through_an_outage_and_are_waited_for_when_stopped_in_it() {
+async fn handlers_survive_an_outage_and_a_stop_waits_for_them() {
     let mut server = Redis::start().await;
     let queues = Queues::connect(&config_of(&server)).await.unwrap();
     queues.push(JobQueue::Live, &new_ids(1)).await.unwrap();
@@ -92,14 +92,14 @@ async fn handlers_live_through_an_outage_and_are_waited_for_when_stopped_in_it()
     for _ in 0..5 {
         assert!(queues.ping().await.is_err());
     }
-    assert!(!consumer.task.is_finished(), "it did not wait");
+    assert!(!consumer.task.is_finished(), "the stop did not wait");
     release.notify_one();
     finished.notified().await;
     consumer.stop().await;
 }
 
 #[tokio::test]
-async fn a_consumer_can_be_stopped_while_redis_is_away() {
+async fn a_consumer_stops_while_redis_is_unavailable() {
     let queues = Queues::open(&config_of(&Redis::stopped())).unwrap();
     let consumer = Consumer::start(&queues, JobQueue::Live, 1);
     assert!(queues.ping().await.is_err());
@@ -107,7 +107,7 @@ async fn a_consumer_can_be_stopped_while_redis_is_away() {
 }
 
 #[tokio::test]
-async fn connecting_fails_clearly_and_keeps_the_password_to_itself() {
+async fn connection_errors_are_clear_and_do_not_show_the_password() {
     let mut server = Redis::stopped();
     let secret = Config { url: server.url_with("hunter2"), ..config_of(&server) };
     let refused = Queues::connect(&secret).await.err().unwrap();
@@ -125,7 +125,7 @@ async fn connecting_fails_clearly_and_keeps_the_password_to_itself() {
     }
 }
 
-/// A consumer that is known to have worked once.
+/// A consumer that has received one delivery.
 async fn working_consumer(queues: &Queues) -> Consumer {
     let mut consumer = Consumer::start(queues, JobQueue::Live, 1);
     let ids = new_ids(1);

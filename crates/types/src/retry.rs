@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::config::duration;
 
 /// Exponential backoff: the delay doubles with each failure, up to a maximum.
 ///
@@ -13,15 +16,30 @@ use rand::Rng;
 /// let delays: Vec<_> = policy.delays().take(3).collect();
 /// assert_eq!(delays, [1, 2, 4].map(Duration::from_secs));
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct RetryPolicy {
     /// Delay after the first failure.
+    #[serde(with = "duration")]
     pub initial_delay: Duration,
     /// Longest delay.
+    #[serde(with = "duration")]
     pub max_delay: Duration,
     /// Whether a random share of each delay, up to half of it, is left out, so that callers that failed together
     /// do not retry together.
+    #[serde(skip, default = "jitter")]
     pub jitter: bool,
+}
+
+impl Default for RetryPolicy {
+    /// The policy for failed jobs: 1 s to 5 min.
+    fn default() -> Self {
+        Self::new(Duration::from_secs(1), Duration::from_mins(5))
+    }
+}
+
+fn jitter() -> bool {
+    true
 }
 
 impl RetryPolicy {

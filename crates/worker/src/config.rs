@@ -1,30 +1,33 @@
+//! Configuration of a worker.
+
 use std::time::Duration;
 
-use guildex_types::{Eligibility, JobQueue};
+use guildex_types::{Eligibility, JobQueue, RetryPolicy};
 
-use crate::limits::Limits;
+use serde::{Deserialize, Serialize};
 
-/// How a worker works.
+use crate::jobs::{backfill_channel, delete_session, index_session};
+use crate::time_limits::TimeLimits;
+
+/// Configuration of a worker.
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
-    /// Jobs in flight, by class.
+    /// Jobs that run at the same time, for each queue.
     pub concurrency: Concurrency,
-    /// Sessions that go through the pipeline together, at most.
+    /// Most jobs claimed together.
     pub batch_size: usize,
-    /// How long a batch waits to fill.
+    /// Time that a batch waits to fill.
     pub batch_wait: Duration,
-    /// How long a claim holds without being renewed; renewed three times in that time.
+    /// Duration of a lease, which is renewed three times in that time.
     pub lease: Duration,
-    /// When to look a second time at what was taken from another worker: whoever wakes later than that wakes into a
-    /// world that has moved on for long.
-    pub second_look: Duration,
-    /// The pause after a first failure; doubled with each further one, and spread by chance.
-    pub backoff_base: Duration,
-    /// The longest pause.
-    pub backoff_max: Duration,
-    /// How long work may take.
-    pub limits: Limits,
-    /// Which sessions are indexed.
+    /// Delay before the recheck of a completed job that had been taken over from another worker: it removes points
+    /// that a worker wrote which was frozen for longer than its lease.
+    pub recheck_delay: Duration,
+    /// Delays before failed jobs run again.
+    pub retry: RetryPolicy,
+    /// Time limits, by job kind.
+    pub time_limits: TimeLimits,
+    /// Sessions that are indexed.
     pub eligible: Eligibility,
     /// Whether points carry the beginning of their text, for other readers of the collection.
     pub previews: bool,
@@ -37,10 +40,9 @@ impl Default for WorkerConfig {
             batch_size: 64,
             batch_wait: Duration::from_millis(20),
             lease: Duration::from_secs(10),
-            second_look: Duration::from_secs(20),
-            backoff_base: Duration::from_secs(1),
-            backoff_max: Duration::from_secs(300),
-            limits: Limits::default(),
+            recheck_delay: Duration::from_secs(20),
+            retry: RetryPolicy::default(),
+            time_limits: TimeLimits::default(),
             eligible: Eligibility::default(),
             previews: true,
         }
@@ -48,20 +50,21 @@ impl Default for WorkerConfig {
 }
 
 impl WorkerConfig {
-    /// Jobs that one process holds at once, at most.
+    /// Jobs that one process runs at the same time.
     pub fn slots(&self) -> usize {
         self.concurrency.total()
     }
 }
 
-/// Jobs in flight in one process, by class. A few batches' worth keeps every stage of the pipeline busy.
-#[derive(Debug, Clone, Copy)]
+/// Jobs that one process runs at the same time, by queue. A few batches keep every stage of the pipeline busy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Concurrency {
-    /// Removals.
+    /// Deletions. Default: 16.
     pub delete: usize,
-    /// Live changes.
+    /// Changes as they happen. Default: 64.
     pub live: usize,
-    /// Backfill.
+    /// Imports and backfills. Default: 256.
     pub backfill: usize,
 }
 
@@ -72,8 +75,9 @@ impl Default for Concurrency {
 }
 
 impl Concurrency {
-    pub(crate) fn of(self, class: JobQueue) -> usize {
-        match class {
+    /// Concurrency of a queue, at least one.
+    pub(crate) fn get(self, queue: JobQueue) -> usize {
+        match queue {
             JobQueue::Delete => self.delete,
             JobQueue::Live => self.live,
             JobQueue::Backfill => self.backfill,
@@ -82,6 +86,17 @@ impl Concurrency {
     }
 
     pub(crate) fn total(self) -> usize {
-        JobQueue::ALL.into_iter().map(|class| self.of(class)).sum()
+        JobQueue::ALL.into_iter().map(|queue| self.get(queue)).sum()
+    }
+}
+
+// Here, since the kinds' defaults stand with their jobs.
+impl Default for TimeLimits {
+    fn default() -> Self {
+        Self {
+            index_session: index_session::TIME_LIMIT,
+            delete: delete_session::TIME_LIMIT,
+            backfill: backfill_channel::TIME_LIMIT,
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Ends a process in which something hangs that nobody can stop, so that it can be started again.
+//! Ends a process in which an operation hangs that cannot be stopped, so that a supervisor restarts it.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -8,93 +8,92 @@ use std::time::Duration;
 
 use guildex_embed::ModelRegistry;
 use guildex_store::StoreError;
-use guildex_store::jobs::{self, ClaimToken};
+use guildex_store::jobs;
 use guildex_types::JobId;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, PgPool};
 use tokio::time::timeout;
 
-use crate::claims::Claims;
-use crate::limits::{Limit, Limits, Underway};
+use crate::lease_keeper::{Lease, LeaseKeeper};
+use crate::time_limits::{InFlight, TimeLimit, TimeLimits};
 
-/// The exit code of a process that ended itself because work in it hung past its hard limit: `EX_TEMPFAIL` of
+/// Exit code of a process that ended itself because an operation exceeded its hard limit: `EX_TEMPFAIL` of
 /// sysexits(3), "try again later".
 pub const EXIT_HUNG: u8 = 75;
 
-/// What is done at the very end, in the place of [`exit_hung`]; it should not return.
-pub type LastResort = Arc<dyn Fn() + Send + Sync>;
+/// Called last when an operation hangs: [`exit_hung`], or a replacement that does not return either.
+pub type HangHandler = Arc<dyn Fn() + Send + Sync>;
 
-/// How long giving jobs back may take, and how long an orderly exit may.
-const CLOSING: Duration = Duration::from_secs(5);
+/// Time to release jobs, and time for an orderly exit.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Ends the process with [`EXIT_HUNG`].
 pub fn exit_hung() {
-    // Libraries tidy up at an exit, and may wait there for the thread that hangs.
+    // Libraries clean up at an exit, and may wait there for the thread that hangs.
     let _ = thread::Builder::new().spawn(|| {
-        thread::sleep(CLOSING);
+        thread::sleep(CLOSE_TIMEOUT);
         std::process::abort();
     });
     std::process::exit(EXIT_HUNG.into());
 }
 
-/// Looks after the work of one worker, from a thread of its own: a runtime whose threads are all blocked does not
-/// stop it.
+/// Checks the hard limits of one worker's operations, on a thread of its own: it works while all threads of the
+/// runtime are blocked.
 pub(crate) struct Watchdog {
-    leash: Sender<()>,
+    stop_tx: Sender<()>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What it looks at.
+/// State that the watchdog checks.
 pub(crate) struct Watch {
-    pub underway: Arc<Underway>,
+    pub in_flight: Arc<InFlight>,
     pub models: Arc<ModelRegistry>,
-    pub claims: Arc<Claims>,
-    pub limits: Limits,
-    pub last_resort: LastResort,
+    pub leases: Arc<LeaseKeeper>,
+    pub limits: TimeLimits,
+    pub on_hang: HangHandler,
     pub database: Arc<PgConnectOptions>,
 }
 
-/// Something that does not come back.
+/// An operation that does not return.
 #[derive(Debug, PartialEq, Eq)]
 struct Hang {
-    what: String,
-    after: Duration,
-    /// Whose fault it may be.
+    operation: String,
+    elapsed: Duration,
+    /// Jobs that may have caused it.
     jobs: Vec<JobId>,
-    /// Whether these have lost an attempt to it already, when it was given up.
+    /// Whether the attempts of these jobs were already consumed, when the operation was abandoned.
     charged: bool,
 }
 
 impl Watchdog {
-    /// Starts to look. Without a thread for it there is no watching, which is told.
+    /// Starts the thread. Without one, which is logged, hard limits are not enforced.
     pub fn start(watch: Watch) -> Self {
-        let (leash, loose) = mpsc::channel();
-        let looking = move || {
-            let often = watch.often();
-            while let Err(RecvTimeoutError::Timeout) = loose.recv_timeout(often) {
-                let hangs = watch.look(|limit| limit.hard);
+        let (stop_tx, stop_rx) = mpsc::channel();
+        let run = move || {
+            let interval = watch.interval();
+            while let Err(RecvTimeoutError::Timeout) = stop_rx.recv_timeout(interval) {
+                let hangs = watch.hangs(|limit| limit.hard);
                 if !hangs.is_empty() {
                     return watch.end(&hangs);
                 }
             }
-            // A process that stops would wait for what hangs, whatever its limit.
-            let hangs = watch.look(|limit| limit.soft);
+            // A process that shuts down would wait for abandoned operations, regardless of their hard limits.
+            let hangs = watch.hangs(|limit| limit.soft);
             if !hangs.is_empty() {
                 watch.end(&hangs);
             }
         };
-        let thread = thread::Builder::new().name("watchdog".to_owned()).spawn(looking);
+        let thread = thread::Builder::new().name("watchdog".to_owned()).spawn(run);
         if let Err(error) = &thread {
-            tracing::error!(%error, "nobody watches over hard limits: the watchdog has no thread");
+            tracing::error!(%error, "failed to start the watchdog thread; hard time limits are not enforced");
         }
-        Self { leash, thread: thread.ok() }
+        Self { stop_tx, thread: thread.ok() }
     }
 
-    /// A last look, and no more from here on.
+    /// Checks a last time, and stops. Waits for a watchdog that is ending the process.
     pub fn stop(self) {
-        let Self { leash, thread } = self;
-        drop(leash);
-        // If it is about to end the process, it shall.
+        let Self { stop_tx, thread } = self;
+        drop(stop_tx);
         let _ = thread.map(JoinHandle::join);
     }
 }
@@ -104,70 +103,72 @@ impl Watch {
         pool.connect_options()
     }
 
-    fn often(&self) -> Duration {
-        let Limits { index_session, delete, backfill } = self.limits;
+    fn interval(&self) -> Duration {
+        let TimeLimits { index_session, delete, backfill } = self.limits;
         let shortest = index_session.hard.min(delete.hard).min(backfill.hard);
         (shortest / 10).clamp(Duration::from_millis(10), Duration::from_secs(1))
     }
 
-    /// What is past that limit.
-    fn look(&self, bound: fn(Limit) -> Duration) -> Vec<Hang> {
-        let pieces = self.underway.past(bound).into_iter().map(|piece| Hang {
-            what: piece.what.to_owned(),
-            after: piece.since.elapsed(),
-            jobs: piece.jobs.to_vec(),
+    /// Operations that exceed a limit.
+    fn hangs(&self, bound: fn(TimeLimit) -> Duration) -> Vec<Hang> {
+        let entries = self.in_flight.exceeding(bound).into_iter().map(|entry| Hang {
+            operation: entry.operation.to_owned(),
+            elapsed: entry.since.elapsed(),
+            jobs: entry.jobs.to_vec(),
             charged: false,
         });
         let limit = bound(self.limits.index_session);
-        let calls = self.models.running_calls().filter(|(_, time)| *time > limit);
-        let models = calls.map(|(model, after)| Hang {
-            what: format!("the model {model}"),
-            after,
-            jobs: self.underway.given_up(),
+        let calls = self.models.running_calls().filter(|(_, elapsed)| *elapsed > limit);
+        let calls = calls.map(|(model, elapsed)| Hang {
+            operation: format!("calling the model {model}"),
+            elapsed,
+            jobs: self.in_flight.abandoned(),
             charged: true,
         });
-        pieces.chain(models).collect()
+        entries.chain(calls).collect()
     }
 
-    /// What may have hung and is still held loses its attempt and comes back as a suspect when its lease is over.
-    /// Everything else is given back, the attempt with it: nobody knows of anything against it, and what a model was
-    /// given up with has paid for that already.
+    /// Jobs that may have caused a hang keep their lease: when it expires, their attempt is consumed and they are
+    /// quarantined. All other jobs are released without consuming their attempts, among them those that were charged
+    /// when their call of a model was abandoned.
     fn end(&self, hangs: &[Hang]) {
-        for Hang { what, after, jobs, .. } in hangs {
+        for Hang { operation, elapsed, jobs, .. } in hangs {
             let jobs: Vec<String> = jobs.iter().map(JobId::to_string).collect();
-            let (seconds, code) = (after.as_secs_f32(), EXIT_HUNG);
             tracing::error!(
-                what,
-                seconds,
+                operation,
+                ?elapsed,
                 jobs = jobs.join(","),
-                code,
-                "it hangs past its limit and cannot be stopped: this process ends"
+                exit_code = EXIT_HUNG,
+                "operation exceeded its hard time limit and cannot be stopped; ending this process"
             );
         }
-        let suspects: HashSet<JobId> =
+        let charged: HashSet<JobId> =
             hangs.iter().filter(|hang| !hang.charged).flat_map(|hang| hang.jobs.iter().copied()).collect();
-        let innocent: Vec<_> =
-            self.claims.all().into_iter().filter(|(id, _)| !suspects.contains(id)).collect();
-        match self.give_back(&innocent) {
-            Ok(()) => tracing::info!(jobs = innocent.len(), "gave the other jobs back"),
-            Err(reason) => {
-                tracing::warn!(reason, "jobs could not be given back; they return when their lease is over")
+        let mut others = self.leases.all();
+        others.retain(|(id, _)| !charged.contains(id));
+        match self.release(&others) {
+            Ok(()) => tracing::info!(jobs = others.len(), "released the other jobs"),
+            Err(error) => {
+                tracing::warn!(
+                    error,
+                    "failed to release jobs; they return to the queue when their leases expire"
+                )
             }
         }
-        (self.last_resort)();
+        (self.on_hang)();
     }
 
-    /// With a runtime and a connection of its own: those of the process may hang as well.
-    fn give_back(&self, claims: &[(JobId, ClaimToken)]) -> Result<(), String> {
+    /// Uses a runtime and a connection of its own, since those of the process may hang as well.
+    fn release(&self, leases: &[Lease]) -> Result<(), String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let giving = async {
+        let release = async {
             let mut connection = self.database.connect().await.map_err(StoreError::from)?;
-            jobs::release(&mut connection, claims, Duration::ZERO).await
+            jobs::release(&mut connection, leases, Duration::ZERO).await
         };
         runtime
             .map_err(|error| error.to_string())?
-            .block_on(async { timeout(CLOSING, giving).await })
-            .map_err(|_| "the database does not answer".to_owned())?
+            .block_on(async { timeout(CLOSE_TIMEOUT, release).await })
+            .map_err(|_| "the database does not respond".to_owned())?
             .map_err(|error| error.to_string())
     }
 }

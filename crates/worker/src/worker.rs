@@ -1,4 +1,4 @@
-//! The worker itself: queues in, outcomes out.
+//! The worker: connects queues, claims, jobs and results.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,166 +16,145 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::breaker::Breaker;
-use crate::claims::{Claims, Held};
+use crate::circuit_breaker::CircuitBreaker;
+use crate::claimer::{Claimer, DeliveredId};
+use crate::completer::{Completer, RunAgain};
 use crate::config::WorkerConfig;
-use crate::finish::{self, Finisher, Pauses};
-use crate::intake::{Arrived, Intake};
-use crate::limits::Clock;
-use crate::targets::Targets;
-use crate::tasks::{Route, Tasks};
-use crate::watchdog::{LastResort, Watch, Watchdog};
+use crate::job_context::JobContext;
+use crate::job_router::JobRouter;
+use crate::lease_keeper::LeaseKeeper;
+use crate::model_collections::ModelCollections;
+use crate::time_limits::TimeLimiter;
+use crate::watchdog::{HangHandler, Watch, Watchdog};
 
-/// How long the last claims may take when a worker stops.
-const CLOSING: Duration = Duration::from_secs(5);
+/// Time for the last claims when a worker stops.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Runs jobs. Any number of workers share the queues; each is one process or a part of one.
+/// Runs jobs. Any number of workers share the queues, in one process or in several.
 pub struct Worker {
-    /// Its name in the ledger.
+    /// Name, recorded with the jobs that it claims.
     pub name: String,
-    /// Writes sessions for backfill jobs; its pool holds the truth.
+    /// Writes sessions for backfills, and holds the connection pool.
     pub ingest: Ingest,
-    /// Where deliveries come from.
+    /// Queues that deliver jobs.
     pub queues: Queues,
-    /// The models at hand.
+    /// Embedding models.
     pub models: Arc<ModelRegistry>,
-    /// The view of the truth that is kept in step.
+    /// Index to update.
     pub index: Arc<dyn VectorIndex>,
-    /// What the names of its collections begin with.
-    pub base: String,
-    /// How to go about it.
+    /// Prefix of the index's collection names.
+    pub collection_prefix: String,
+    /// Configuration.
     pub config: WorkerConfig,
-    /// What is done when something hangs past its hard limit: [`exit_hung`](crate::exit_hung), or something that
-    /// comes to the same.
-    pub last_resort: LastResort,
+    /// Called when an operation exceeds its hard time limit: [`exit_hung`](crate::exit_hung), or a replacement that does
+    /// not return either.
+    pub on_hang: HangHandler,
 }
 
 impl Worker {
-    /// Works until `stop`. Then it takes no more deliveries, ends what runs within the queues' grace, and gives
-    /// the rest back, the attempts with it.
+    /// Runs jobs until `stop` is cancelled. Then it takes no more deliveries, finishes running jobs within the queues'
+    /// shutdown timeout, and releases the rest without consuming their attempts.
     pub async fn run(&self, stop: CancellationToken) {
         let pool = self.ingest.pool().clone();
-        let claims = Arc::new(Claims::default());
-        let slots = Arc::new(Semaphore::new(self.config.concurrency.total()));
-        let finisher = finish::start(pool.clone(), claims.clone(), Pauses::of(&self.config));
-        let tasks = self.tasks(&stop);
-        let watchdog = self.watchdog(&pool, &claims, &tasks);
+        let leases = Arc::new(LeaseKeeper::new(pool.clone(), self.config.lease));
+        let slots = Arc::new(Semaphore::new(self.config.slots()));
+        let run_again = RunAgain { retry: self.config.retry, recheck_delay: self.config.recheck_delay };
+        let completer = Completer::start(pool.clone(), leases.clone(), run_again);
+        let context = self.context(&stop);
+        let watchdog = self.watchdog(&pool, &leases, &context);
+        let collections = context.collections.clone();
 
-        // Models come and go where no job does, too.
-        let targets = tasks.targets.clone();
-        let watch = async move { targets.watch().await };
-
-        let mut intakes = JoinSet::new();
-        let consumers = join_all(JobQueue::ALL.map(|class| {
-            let (arrived, arrivals) = mpsc::channel(self.config.batch_size.max(1));
-            let batches = start_route(tasks.clone());
-            let intake = self.intake(&claims, &slots, &finisher, &tasks);
-            intakes.spawn(intake.run(arrivals, batches));
-            self.consume(class, arrived, stop.clone())
+        let mut claimers = JoinSet::new();
+        let consumers = join_all(JobQueue::ALL.map(|queue| {
+            let (delivered, deliveries) = mpsc::channel(self.config.batch_size.max(1));
+            let batches = JobRouter::start(context.clone(), queue);
+            let claimer = self.claimer(&leases, &slots, &completer, &context);
+            claimers.spawn(claimer.run(deliveries, batches));
+            self.consume(queue, delivered, stop.clone())
         }));
         tokio::select! {
             _ = consumers => {}
-            () = claims.keep_alive(&pool, self.config.lease) => {}
-            () = watch => {}
+            () = leases.renew_loop() => {}
+            () = collections.watch() => {}
         }
-        // A claim that was under way at the stop is noted before what is left is given back. Where the database
-        // is away nothing can be given back, either.
-        let _ = timeout(CLOSING, intakes.join_all()).await;
-        self.give_back(&pool, &claims).await;
+        // Claims in progress at the stop must be known before the rest is released. If the database is unavailable,
+        // nothing can be released either.
+        let _ = timeout(CLOSE_TIMEOUT, claimers.join_all()).await;
+        leases.release_all().await;
         watchdog.stop();
     }
 
-    fn watchdog(&self, pool: &PgPool, claims: &Arc<Claims>, tasks: &Tasks) -> Watchdog {
-        Watchdog::start(Watch {
-            underway: tasks.clock.underway().clone(),
-            models: self.models.clone(),
-            claims: claims.clone(),
-            limits: self.config.limits,
-            last_resort: self.last_resort.clone(),
-            database: Watch::database(pool),
-        })
-    }
-
-    fn intake(
-        &self,
-        claims: &Arc<Claims>,
-        slots: &Arc<Semaphore>,
-        finisher: &Finisher,
-        tasks: &Tasks,
-    ) -> Intake {
-        Intake {
-            pool: self.ingest.pool().clone(),
-            worker: self.name.clone(),
-            claims: claims.clone(),
-            slots: slots.clone(),
-            config: self.config.clone(),
-            finisher: finisher.clone(),
-            breaker: tasks.breaker.clone(),
-            stop: tasks.stop.clone(),
-        }
-    }
-
-    fn tasks(&self, stop: &CancellationToken) -> Tasks {
+    fn context(&self, stop: &CancellationToken) -> JobContext {
         let (ingest, index) = (self.ingest.clone(), self.index.clone());
-        Tasks {
-            targets: Arc::new(Targets::new(ingest.clone(), index.clone(), self.base.clone())),
+        let collections =
+            ModelCollections::new(ingest.clone(), index.clone(), self.collection_prefix.clone());
+        JobContext {
+            collections: Arc::new(collections),
             ingest,
             models: self.models.clone(),
             index,
-            breaker: Breaker::new(stop.clone()),
-            clock: Clock::new(self.config.limits),
+            breaker: CircuitBreaker::new(stop.clone()),
+            limiter: TimeLimiter::new(self.config.time_limits),
             eligible: self.config.eligible,
             previews: self.config.previews,
             stop: stop.clone(),
         }
     }
 
-    /// A delivery is acknowledged when its job's outcome is in the ledger.
-    async fn consume(&self, class: JobQueue, arrived: mpsc::Sender<Arrived>, stop: CancellationToken) {
+    fn watchdog(&self, pool: &PgPool, leases: &Arc<LeaseKeeper>, context: &JobContext) -> Watchdog {
+        Watchdog::start(Watch {
+            in_flight: context.limiter.in_flight().clone(),
+            models: self.models.clone(),
+            leases: leases.clone(),
+            limits: self.config.time_limits,
+            on_hang: self.on_hang.clone(),
+            database: Watch::database(pool),
+        })
+    }
+
+    fn claimer(
+        &self,
+        leases: &Arc<LeaseKeeper>,
+        slots: &Arc<Semaphore>,
+        completer: &Completer,
+        context: &JobContext,
+    ) -> Claimer {
+        Claimer {
+            pool: self.ingest.pool().clone(),
+            worker: self.name.clone(),
+            leases: leases.clone(),
+            slots: slots.clone(),
+            config: self.config.clone(),
+            completer: completer.clone(),
+            breaker: context.breaker.clone(),
+            stop: context.stop.clone(),
+        }
+    }
+
+    /// Passes deliveries on. Each is acknowledged when the result of its job is written.
+    async fn consume(&self, queue: JobQueue, delivered: mpsc::Sender<DeliveredId>, stop: CancellationToken) {
         let pool = self.ingest.pool().clone();
         let handler = move |delivery: Delivery| {
-            let (arrived, pool) = (arrived.clone(), pool.clone());
+            let (delivered, pool) = (delivered.clone(), pool.clone());
             async move {
                 match delivery {
                     Delivery::Job(id) => {
-                        let (ended, acknowledged) = oneshot::channel();
-                        if arrived.send((id, ended)).await.is_ok() {
+                        let (ack, acknowledged) = oneshot::channel();
+                        if delivered.send(DeliveredId { id, ack }).await.is_ok() {
                             let _ = acknowledged.await;
                         }
                     }
-                    Delivery::Undecodable(raw) => bury(&pool, class, &raw).await,
+                    Delivery::Undecodable(raw) => dead_letter(&pool, queue, &raw).await,
                 }
             }
         };
-        self.queues.consume(class, self.config.concurrency.of(class), &self.name, handler, stop).await;
-    }
-
-    async fn give_back(&self, pool: &PgPool, claims: &Claims) {
-        let left = claims.all();
-        if left.is_empty() {
-            return;
-        }
-        tracing::info!(jobs = left.len(), "giving unfinished jobs back");
-        if let Err(error) = jobs::release(pool, &left, Duration::ZERO).await {
-            tracing::warn!(%error, "could not give jobs back; they return when their lease is over");
-        }
+        self.queues.consume(queue, self.config.concurrency.get(queue), &self.name, handler, stop).await;
     }
 }
 
-fn start_route(tasks: Tasks) -> mpsc::Sender<Vec<Held>> {
-    let (batches, mut claimed) = mpsc::channel::<Vec<Held>>(1);
-    tokio::spawn(async move {
-        let mut route = Route::new(tasks);
-        while let Some(batch) = claimed.recv().await {
-            route.take(batch).await;
-        }
-    });
-    batches
-}
-
-async fn bury(pool: &PgPool, class: JobQueue, raw: &[u8]) {
-    tracing::error!(%class, bytes = raw.len(), "redis delivered what is no job id; kept among the dead jobs");
-    if let Err(error) = jobs::dead_letter(pool, class, &String::from_utf8_lossy(raw)).await {
-        tracing::warn!(%error, "an undecodable delivery could not be kept");
+async fn dead_letter(pool: &PgPool, queue: JobQueue, raw: &[u8]) {
+    tracing::error!(%queue, bytes = raw.len(), "undecodable entry in Redis moved to dead-letter state");
+    if let Err(error) = jobs::dead_letter(pool, queue, &String::from_utf8_lossy(raw)).await {
+        tracing::warn!(%queue, %error, "failed to store an undecodable entry");
     }
 }

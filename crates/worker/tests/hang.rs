@@ -1,5 +1,5 @@
-//! Jobs that hang or kill their process, in processes that really end. This binary is its own worker: a test starts it
-//! anew, as a supervisor does, for as long as there is work.
+//! Jobs that hang or crash their process. The test binary is its own worker, restarted by the tests as by a supervisor until
+//! no job is left.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod support;
@@ -15,13 +15,13 @@ use guildex_embed::{EmbedError, Embedder, LocalConfig, LocalEmbedder, ModelRegis
 use guildex_index::EmbeddedIndex;
 use guildex_producer::ingest::{Ingest, IngestConfig};
 use guildex_queue::{Queues, testing};
-use guildex_types::ModelSlug;
-use guildex_worker::{EXIT_HUNG, Limit, Limits, Worker, WorkerConfig, exit_hung};
+use guildex_types::{ModelSlug, RetryPolicy};
+use guildex_worker::{EXIT_HUNG, TimeLimit, TimeLimits, Worker, WorkerConfig, exit_hung};
 use sqlx::PgPool;
 use support::{World, exchange, until, world};
 use tokio_util::sync::CancellationToken;
 
-/// Hangs the model's thread for good.
+/// Hangs the model's thread.
 const HANGS: &str = "mandrake";
 /// Ends the process.
 const KILLS: &str = "cyanide";
@@ -30,13 +30,13 @@ const DATABASE: &str = "GUILDEX_TEST_WORKER_DATABASE";
 const PREFIX: &str = "GUILDEX_TEST_WORKER_PREFIX";
 const FOLDER: &str = "GUILDEX_TEST_WORKER_FOLDER";
 
-/// The real model, but for what the words above do.
-struct Moody {
+/// The real model, except for texts with these words.
+struct FaultyModel {
     real: LocalEmbedder,
     hangs_since: Mutex<Option<Instant>>,
 }
 
-impl Embedder for Moody {
+impl Embedder for FaultyModel {
     fn slug(&self) -> &ModelSlug {
         self.real.slug()
     }
@@ -82,7 +82,7 @@ impl Embedder for Moody {
     }
 }
 
-/// What the started process is: a worker, until it is killed or ends itself. On its own this test does nothing.
+/// The worker process. Does nothing as a test.
 #[tokio::test(flavor = "multi_thread")]
 async fn worker() {
     let Ok(database) = std::env::var(DATABASE) else { return };
@@ -97,8 +97,8 @@ async fn worker() {
         })
     };
     let real = tokio::task::spawn_blocking(load).await.unwrap().unwrap();
-    let model: Arc<dyn Embedder> = Arc::new(Moody { real, hangs_since: Mutex::default() });
-    let limit = Limit { soft: Duration::from_secs(1), hard: Duration::from_secs(3) };
+    let model: Arc<dyn Embedder> = Arc::new(FaultyModel { real, hangs_since: Mutex::default() });
+    let limit = TimeLimit { soft: Duration::from_secs(1), hard: Duration::from_secs(3) };
     let worker = Worker {
         name: format!("process {}", std::process::id()),
         ingest: Ingest::new(pool, IngestConfig::default()),
@@ -107,20 +107,19 @@ async fn worker() {
         index: Arc::new(
             EmbeddedIndex::open(PathBuf::from(std::env::var_os(FOLDER).unwrap()).as_path()).unwrap(),
         ),
-        base: "test".to_owned(),
+        collection_prefix: "test".to_owned(),
         config: WorkerConfig {
             lease: Duration::from_secs(3),
-            backoff_base: Duration::from_millis(1),
-            backoff_max: Duration::from_millis(10),
-            limits: Limits { index_session: limit, delete: limit, backfill: limit },
+            retry: RetryPolicy::new(Duration::from_millis(1), Duration::from_millis(10)),
+            time_limits: TimeLimits { index_session: limit, delete: limit, backfill: limit },
             ..WorkerConfig::default()
         },
-        last_resort: Arc::new(exit_hung),
+        on_hang: Arc::new(exit_hung),
     };
     worker.run(CancellationToken::new()).await;
 }
 
-/// Starts workers, one after the other, until nothing is left to do; returns how those ended that ended.
+/// Restarts a worker until no job is left. Returns the exit statuses.
 async fn supervise(world: &World) -> Vec<ExitStatus> {
     let folder = tempfile::tempdir().unwrap();
     let (database, prefix) = world.addresses();
@@ -138,7 +137,7 @@ async fn supervise(world: &World) -> Vec<ExitStatus> {
     loop {
         let mut worker = start();
         let mut end = None;
-        until("a worker that ends, or no work", async || {
+        until("a worker's exit or no unfinished job", async || {
             end = worker.try_wait().unwrap();
             end.is_some() || world.count("state IN ('pending', 'queued', 'running')").await == 0
         })
@@ -161,29 +160,29 @@ async fn talk(world: &World, bad: &str) {
 }
 
 #[sqlx::test(migrator = "guildex_store::MIGRATOR")]
-async fn a_hung_model_ends_the_process_with_its_own_exit_code_and_only_the_culprit_dies(pool: PgPool) {
+async fn a_hung_model_ends_the_process_and_only_its_job_becomes_dead(pool: PgPool) {
     world(pool, async |world| {
         talk(world, HANGS).await;
         let ends = supervise(world).await;
-        assert!(!ends.is_empty(), "nothing hung for long enough");
+        assert!(!ends.is_empty(), "no process ended");
         assert!(ends.iter().all(|end| end.code() == Some(i32::from(EXIT_HUNG))), "{ends:?}");
         assert_eq!(world.count("state = 'completed'").await, 4);
         assert_eq!(world.count("state = 'dead' AND attempts = 4").await, 1);
-        let history = world.dead_history().await;
+        let history = world.errors_of_dead_job().await;
         assert!(history.iter().any(|error| error.contains("soft limit")), "{history:?}");
     })
     .await;
 }
 
 #[sqlx::test(migrator = "guildex_store::MIGRATOR")]
-async fn a_job_that_kills_its_process_each_time_is_dead_in_the_end_and_alone(pool: PgPool) {
+async fn a_job_that_crashes_its_process_is_quarantined_and_becomes_dead(pool: PgPool) {
     world(pool, async |world| {
         talk(world, KILLS).await;
         let ends = supervise(world).await;
-        assert_eq!(ends.len(), 4, "one end for each attempt: {ends:?}");
+        assert_eq!(ends.len(), 4, "one exit for each attempt: {ends:?}");
         assert!(ends.iter().all(|end| end.code().is_none()), "{ends:?}");
         assert_eq!(world.count("state = 'completed'").await, 4);
-        let history = world.dead_history().await;
+        let history = world.errors_of_dead_job().await;
         assert_eq!(history.len(), 4);
         assert!(history.iter().all(|error| error.contains("lease")), "{history:?}");
     })

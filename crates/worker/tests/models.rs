@@ -1,4 +1,4 @@
-//! Several models: filling, switching, retiring, dropping.
+//! Several models: filling, switching, retiring and dropping.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod support;
@@ -11,14 +11,14 @@ use guildex_store::models::{self, ModelState, Switched};
 use sqlx::PgPool;
 use support::*;
 
-/// Lets index jobs write the next model's collection, and waits until it lacks nothing.
+/// Fills the next model's collection and waits until no session is missing.
 async fn fill(world: &World) {
     reindex::begin(&world.ingest, world.next.slug(), world.next.dimensions()).await.unwrap();
-    world.settle().await;
-    // What a worker had in hand may have passed the new model by.
+    world.until_idle().await;
+    // Jobs that ran when the model was added may not have written its points.
     while world.status_of(&world.next).await.missing > 0 {
         reindex::ask(&world.ingest).await.unwrap();
-        world.settle().await;
+        world.until_idle().await;
     }
 }
 
@@ -27,7 +27,7 @@ async fn switch(world: &World, keep: bool) -> Switched {
     models::switch(&world.pool, world.next.slug(), eligible, keep, false).await.unwrap()
 }
 
-/// How often each text was embedded.
+/// Number of times that each text was embedded.
 fn counts(model: &Model) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     model.texts().into_iter().for_each(|text| *counts.entry(text).or_default() += 1);
@@ -35,13 +35,13 @@ fn counts(model: &Model) -> BTreeMap<String, usize> {
 }
 
 #[sqlx::test(migrator = "guildex_store::MIGRATOR")]
-async fn a_new_model_gets_what_it_lacks_and_the_old_one_embeds_nothing_again(pool: PgPool) {
+async fn a_new_model_is_filled_and_the_old_one_embeds_nothing_again(pool: PgPool) {
     world(pool, async |world| {
         for day in 1..=4 {
             world.ingest(&exchange(day, "does the glue hold")).await;
         }
         let worker = world.start_worker();
-        world.settle().await;
+        world.until_idle().await;
         let before = world.points().await;
 
         fill(world).await;
@@ -50,9 +50,9 @@ async fn a_new_model_gets_what_it_lacks_and_the_old_one_embeds_nothing_again(poo
         assert_eq!(world.model.texts().len(), 4, "the old model embedded something again");
         assert_eq!(world.next.texts().len(), 4, "the new one embedded something twice");
 
-        // From now on both are kept in step.
+        // Both are maintained from now on.
         world.ingest(&exchange(5, "is the press free")).await;
-        world.settle().await;
+        world.until_idle().await;
         assert_eq!((world.points().await.len(), world.points_of_next().await.len()), (5, 5));
         worker.stop().await;
     })
@@ -60,7 +60,7 @@ async fn a_new_model_gets_what_it_lacks_and_the_old_one_embeds_nothing_again(poo
 }
 
 #[sqlx::test(migrator = "guildex_store::MIGRATOR")]
-async fn a_filling_that_was_cut_short_is_taken_up_where_it_was(pool: PgPool) {
+async fn an_interrupted_fill_resumes(pool: PgPool) {
     world(pool, async |world| {
         for day in 1..=6 {
             world.ingest(&exchange(day, "does the glue hold")).await;
@@ -68,7 +68,7 @@ async fn a_filling_that_was_cut_short_is_taken_up_where_it_was(pool: PgPool) {
         let mut worker = world.worker(world.pool.clone(), world.queues.clone());
         worker.config.batch_size = 2;
         let worker = world.start(worker);
-        world.settle().await;
+        world.until_idle().await;
 
         world.next.calls.close();
         reindex::begin(&world.ingest, world.next.slug(), world.next.dimensions()).await.unwrap();
@@ -77,7 +77,7 @@ async fn a_filling_that_was_cut_short_is_taken_up_where_it_was(pool: PgPool) {
         world.next.calls.open();
         worker.stop().await;
         let embedded = world.next.texts().len();
-        assert!(embedded < 6, "nothing was cut short");
+        assert!(embedded < 6, "the fill was not interrupted");
 
         let another = world.start_worker();
         fill(world).await;
@@ -89,11 +89,11 @@ async fn a_filling_that_was_cut_short_is_taken_up_where_it_was(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "guildex_store::MIGRATOR")]
-async fn the_switch_waits_until_nothing_that_is_found_is_missing(pool: PgPool) {
+async fn a_switch_waits_until_no_session_is_missing(pool: PgPool) {
     world(pool, async |world| {
         world.ingest(&exchange(1, "does the glue hold")).await;
         let worker = world.start_worker();
-        world.settle().await;
+        world.until_idle().await;
         models::start_filling(&world.pool, world.next.slug(), world.next.dimensions()).await.unwrap();
         assert_eq!(switch(world, false).await, Switched::Missing(1));
         assert_eq!(models::active(&world.pool).await.unwrap().as_ref(), Some(world.model.slug()));
@@ -109,16 +109,16 @@ async fn the_switch_waits_until_nothing_that_is_found_is_missing(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "guildex_store::MIGRATOR")]
-async fn what_is_indexed_while_a_model_is_added_reaches_it_too(pool: PgPool) {
+async fn sessions_indexed_while_a_model_is_added_reach_it(pool: PgPool) {
     world(pool, async |world| {
         world.ingest(&exchange(1, "does the glue hold")).await;
-        world.view.upserts.close();
+        world.index.upserts.close();
         let worker = world.start_worker();
-        world.view.upserts.until_waiting(1).await;
-        // The worker believes that there is one model.
+        world.index.upserts.until_waiting(1).await;
+        // The worker knows one model.
         models::start_filling(&world.pool, world.next.slug(), world.next.dimensions()).await.unwrap();
-        world.view.upserts.open();
-        world.settle().await;
+        world.index.upserts.open();
+        world.until_idle().await;
         assert_eq!(world.points_of_next().await.len(), 1);
         assert_eq!(world.model.texts().len(), 1, "the first model embedded it twice");
         assert_eq!(world.count("attempts > 1").await, 0);
@@ -128,13 +128,13 @@ async fn what_is_indexed_while_a_model_is_added_reaches_it_too(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "guildex_store::MIGRATOR")]
-async fn a_switch_in_the_midst_of_live_ingest_loses_nothing_and_embeds_nothing_twice(pool: PgPool) {
+async fn a_switch_during_live_ingest_loses_nothing_and_embeds_nothing_twice(pool: PgPool) {
     world(pool, async |world| {
         let worker = world.start_worker();
         for day in 1..=5 {
             world.ingest(&exchange(day, &format!("does glue {day} hold"))).await;
         }
-        world.settle().await;
+        world.until_idle().await;
         reindex::begin(&world.ingest, world.next.slug(), world.next.dimensions()).await.unwrap();
         let live = async {
             for day in 6..=25 {
@@ -147,16 +147,16 @@ async fn a_switch_in_the_midst_of_live_ingest_loses_nothing_and_embeds_nothing_t
             }
         };
         tokio::join!(live, async {
-            // It may need what passed it by to be asked for again, as the command does.
+            // Enqueues missed sessions again, as the command does.
             tokio::select! {
                 () = switching => {}
                 () = async { loop {
-                    world.settle().await;
+                    world.until_idle().await;
                     reindex::ask(&world.ingest).await.unwrap();
                 } } => {}
             }
         });
-        world.settle().await;
+        world.until_idle().await;
         let next = world.status_of(&world.next).await;
         assert_eq!((next.state, next.indexed, next.missing), (ModelState::Active, 25, 0));
         for model in [&world.model, &world.next] {
@@ -174,10 +174,10 @@ async fn a_retired_models_collection_only_shrinks(pool: PgPool) {
             world.ingest(&exchange(day, "my address is a secret")).await;
         }
         let worker = world.start_worker();
-        world.settle().await;
+        world.until_idle().await;
         fill(world).await;
         assert_eq!(switch(world, false).await, Switched::Yes);
-        // One that ran before the switch may still write the old collection, for a second.
+        // A worker from before the switch may still write the old collection for a second.
         worker.stop().await;
         let worker = world.start_worker();
 
@@ -185,11 +185,11 @@ async fn a_retired_models_collection_only_shrinks(pool: PgPool) {
         let [question, _] = exchange(2, "my address is a secret");
         world.ingest(&[edited(1, "my address is none of your business", &question)]).await;
         world.ingest(&exchange(4, "does the glue hold")).await;
-        world.settle().await;
+        world.until_idle().await;
         let old: Vec<_> =
             world.points().await.into_iter().map(|point| point.payload.message_ids[0]).collect();
-        assert_eq!(old, [exchange(3, "")[0].id], "it shows what was changed or deleted");
-        // The lone answer that is left of the first day is too short to be indexed.
+        assert_eq!(old, [exchange(3, "")[0].id], "changed or deleted messages are shown");
+        // The answer left of the first day is too short to be indexed.
         assert_eq!(world.points_of_next().await.len(), 3);
         worker.stop().await;
     })
@@ -197,24 +197,24 @@ async fn a_retired_models_collection_only_shrinks(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "guildex_store::MIGRATOR")]
-async fn a_dropped_model_leaves_no_collection_and_no_books(pool: PgPool) {
+async fn a_dropped_model_leaves_no_collection_and_no_records(pool: PgPool) {
     world(pool, async |world| {
         world.ingest(&exchange(1, "does the glue hold")).await;
         let worker = world.start_worker();
-        world.settle().await;
+        world.until_idle().await;
         fill(world).await;
         assert_eq!(switch(world, false).await, Switched::Yes);
         assert_eq!(models::drop_unused(&world.pool).await.unwrap(), [world.model.slug().clone()]);
 
-        // No job is there to make a worker look.
+        // Without any job.
         let gone = async || models::list(&world.pool).await.unwrap().len() == 1;
         until("the end of the old model", gone).await;
-        let books: i64 = sqlx::query_scalar("SELECT count(*) FROM indexed_sessions WHERE model = $1")
+        let records: i64 = sqlx::query_scalar("SELECT count(*) FROM indexed_sessions WHERE model = $1")
             .bind(world.model.slug().as_str())
             .fetch_one(&world.pool)
             .await
             .unwrap();
-        assert_eq!(books, 0);
+        assert_eq!(records, 0);
         worker.stop().await;
     })
     .await;

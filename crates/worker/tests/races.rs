@@ -1,4 +1,4 @@
-//! Changes and other workers that come at the worst moments of an index job.
+//! Changes and other workers at the worst steps of an index job.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
@@ -12,11 +12,11 @@ use guildex_types::SessionId;
 use sqlx::PgPool;
 use support::*;
 
-/// While `work` is under way, no search shows anything.
-async fn nothing_is_shown_during(world: &World, work: impl Future<Output = ()>) {
+/// Asserts that searches show nothing while `work` runs.
+async fn assert_nothing_shown_during(world: &World, work: impl Future<Output = ()>) {
     let watching = async {
         loop {
-            assert_eq!(world.shown().await, 0, "a search shows what was deleted");
+            assert_eq!(world.searchable().await, 0, "a search shows deleted messages");
             tokio::task::yield_now().await;
         }
     };
@@ -24,28 +24,28 @@ async fn nothing_is_shown_during(world: &World, work: impl Future<Output = ()>) 
         () = watching => {}
         () = work => {}
     }
-    assert_eq!(world.shown().await, 0);
+    assert_eq!(world.searchable().await, 0);
 }
 
 #[sqlx::test(migrator = "guildex_store::MIGRATOR")]
-async fn a_deletion_at_any_moment_of_an_index_job_leaves_nothing(pool: PgPool) {
+async fn a_deletion_at_any_step_of_an_index_job_leaves_no_points(pool: PgPool) {
     world(pool, async |world| {
         let worker = world.start_worker();
-        for (day, moment) in (1..).zip(Moment::ALL) {
-            world.view.moments.trap(moment);
+        for (day, step) in (1..).zip(Step::ALL) {
+            world.index.steps.trap(step);
             world.ingest(&exchange(day, "my address is a secret")).await;
-            world.view.moments.until_caught().await;
+            world.index.steps.until_caught().await;
             world.delete(day, &[1, 2]).await;
-            nothing_is_shown_during(world, async {
-                // The points that it finds go before the index job is through.
+            assert_nothing_shown_during(world, async {
+                // Existing points are removed before the index job ends.
                 let done = "kind = 'remove_points' AND state = 'completed'";
                 world.until("the removal", async || world.count(done).await == day).await;
-                world.view.moments.release();
-                world.settle().await;
+                world.index.steps.release();
+                world.until_idle().await;
             })
             .await;
-            assert_eq!(world.in_step().await, 0);
-            assert_eq!(world.points().await, [], "ghosts of a deletion at {moment:?}");
+            assert_eq!(world.assert_consistent().await, 0);
+            assert_eq!(world.points().await, [], "points left by a deletion at {step:?}");
         }
         worker.stop().await;
     })
@@ -53,20 +53,20 @@ async fn a_deletion_at_any_moment_of_an_index_job_leaves_nothing(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "guildex_store::MIGRATOR")]
-async fn an_edit_at_any_moment_of_an_index_job_is_what_is_found_in_the_end(pool: PgPool) {
+async fn an_edit_at_any_step_of_an_index_job_is_indexed(pool: PgPool) {
     world(pool, async |world| {
         let worker = world.start_worker();
-        for (day, moment) in (1..).zip(Moment::ALL) {
+        for (day, step) in (1..).zip(Step::ALL) {
             let talk = exchange(day, "my address is a secret");
-            world.view.moments.trap(moment);
+            world.index.steps.trap(step);
             world.ingest(&talk).await;
-            world.view.moments.until_caught().await;
+            world.index.steps.until_caught().await;
             world.ingest(&[edited(9, "does the glue hold", &talk[0])]).await;
-            world.view.moments.release();
-            world.settle().await;
-            assert_eq!(world.in_step().await, usize::try_from(day).unwrap());
+            world.index.steps.release();
+            world.until_idle().await;
+            assert_eq!(world.assert_consistent().await, usize::try_from(day).unwrap());
             let previews = world.previews().await;
-            assert!(previews.iter().all(|preview| !preview.contains("secret")), "stale after {moment:?}");
+            assert!(previews.iter().all(|preview| !preview.contains("secret")), "stale after {step:?}");
         }
         assert_eq!(world.count("attempts > 1 OR state <> 'completed'").await, 0);
         worker.stop().await;
@@ -74,7 +74,7 @@ async fn an_edit_at_any_moment_of_an_index_job_is_what_is_found_in_the_end(pool:
     .await;
 }
 
-/// What happens while a worker is frozen.
+/// Change while a worker is frozen.
 #[derive(Debug, Clone, Copy)]
 enum Meanwhile {
     Nothing,
@@ -84,24 +84,24 @@ enum Meanwhile {
 }
 
 #[sqlx::test(migrator = "guildex_store::MIGRATOR")]
-async fn a_worker_that_wakes_when_another_has_done_its_job_does_no_harm(pool: PgPool) {
+async fn a_worker_that_wakes_after_its_lease_expired_does_no_harm(pool: PgPool) {
     world(pool, async |world| {
         let mut day = 0;
         let mut expected = 0;
         for meanwhile in [Meanwhile::Nothing, Meanwhile::Edit, Meanwhile::Deletion] {
-            for moment in Moment::ALL {
+            for step in Step::ALL {
                 day += 1;
                 let mut talk = exchange(day, &"a secret story about a small printer ".repeat(20)).to_vec();
                 talk.extend(
                     (3..6).map(|n| reply(day, 1, say(day, n, 1, &"and what came of it ".repeat(15)))),
                 );
-                world.view.moments.trap(moment);
+                world.index.steps.trap(step);
                 let mut frozen = world.worker(world.pool.clone(), world.queues.clone());
                 frozen.name = "frozen".to_owned();
                 let frozen = world.start(frozen);
                 world.ingest(&talk).await;
-                world.view.moments.until_caught().await;
-                // It takes no more, and is not waited for yet.
+                world.index.steps.until_caught().await;
+                // It claims no more jobs.
                 frozen.stop.cancel();
 
                 match meanwhile {
@@ -126,15 +126,19 @@ async fn a_worker_that_wakes_when_another_has_done_its_job_does_no_harm(pool: Pg
                         world.count("state = 'running' AND claimed_by = 'frozen'").await == 0
                     })
                     .await;
-                world.settle().await;
+                world.until_idle().await;
                 expected += usize::from(!matches!(meanwhile, Meanwhile::Deletion));
-                assert_eq!(world.in_step().await, expected, "{meanwhile:?} at {moment:?}");
+                assert_eq!(world.assert_consistent().await, expected, "{meanwhile:?} at {step:?}");
 
-                world.view.moments.release();
+                world.index.steps.release();
                 frozen.stop().await;
                 other.stop().await;
-                world.until_nobody_works().await;
-                assert_eq!(world.in_step().await, expected, "harm after {meanwhile:?} at {moment:?}");
+                world.until_no_task_runs().await;
+                assert_eq!(
+                    world.assert_consistent().await,
+                    expected,
+                    "inconsistent after {meanwhile:?} at {step:?}"
+                );
                 assert_eq!(world.count("state <> 'completed'").await, 0);
             }
         }
@@ -144,19 +148,19 @@ async fn a_worker_that_wakes_when_another_has_done_its_job_does_no_harm(pool: Pg
     .await;
 }
 
-/// How many there are to be: `GUILDEX_RACES=10000` for the whole run.
+/// Number of races; set `GUILDEX_RACES=10000` for a full run.
 fn races() -> i64 {
     std::env::var("GUILDEX_RACES").map_or(500, |races| races.parse().expect("GUILDEX_RACES is a number"))
 }
 
 #[sqlx::test(migrator = "guildex_store::MIGRATOR")]
-async fn deletions_that_race_against_index_jobs_leave_no_ghost(pool: PgPool) {
+async fn deletions_racing_with_index_jobs_leave_no_points(pool: PgPool) {
     world(pool, async |world| {
-        world.model.make_cheap();
+        world.model.use_fake_vectors();
         let workers = [world.start_worker(), world.start_worker()];
-        let mut told = world.view.moments.listen();
+        let mut steps = world.index.steps.listen();
         let days: Vec<i64> = (1..=races()).collect();
-        let mut raced = [0; Moment::ALL.len()];
+        let mut raced = [0; Step::ALL.len()];
         for days in days.chunks(200) {
             let mut left: BTreeMap<SessionId, i64> = days
                 .iter()
@@ -167,19 +171,16 @@ async fn deletions_that_race_against_index_jobs_leave_no_ghost(pool: PgPool) {
                 .collect();
             let talk: Vec<_> = days.iter().flat_map(|day| exchange(*day, &format!("secret {day}"))).collect();
             world.ingest(&talk).await;
-            // A quarter of them before they are read or embedded, the others at one moment each.
-            let moment = |day: i64| Moment::ALL[usize::try_from(day).unwrap() % Moment::ALL.len()];
+            // A quarter of the deletions start before their sessions are loaded, the others at one step each.
+            let step = |day: i64| Step::ALL[usize::try_from(day).unwrap() % Step::ALL.len()];
             let mut deletions: FuturesUnordered<_> = FuturesUnordered::new();
-            let early: Vec<_> = left
-                .iter()
-                .filter(|(_, day)| moment(**day) == Moment::Embedding)
-                .map(|(id, _)| *id)
-                .collect();
-            let mut come = Some((Moment::Embedding, early));
+            let early: Vec<_> =
+                left.iter().filter(|(_, day)| step(**day) == Step::Embedding).map(|(id, _)| *id).collect();
+            let mut reached = Some((Step::Embedding, early));
             while !left.is_empty() || !deletions.is_empty() {
-                if let Some((now, sessions)) = come.take() {
+                if let Some((now, sessions)) = reached.take() {
                     for session in sessions {
-                        if left.get(&session).is_some_and(|day| moment(*day) == now) {
+                        if left.get(&session).is_some_and(|day| step(*day) == now) {
                             let day = left.remove(&session).unwrap();
                             raced[now as usize] += 1;
                             deletions.push(async move { world.delete(day, &[1, 2]).await });
@@ -187,19 +188,19 @@ async fn deletions_that_race_against_index_jobs_leave_no_ghost(pool: PgPool) {
                     }
                 }
                 tokio::select! {
-                    moment = told.recv() => come = moment,
+                    step = steps.recv() => reached = step,
                     Some(()) = deletions.next() => {}
                 }
             }
             drop(deletions);
-            world.settle().await;
-            assert_eq!(world.points().await, [], "ghosts");
+            world.until_idle().await;
+            assert_eq!(world.points().await, [], "points left by deletions");
             assert_eq!(world.count("state = 'dead'").await, 0);
         }
-        assert_eq!(world.in_step().await, 0);
-        assert_eq!(world.shown().await, 0);
+        assert_eq!(world.assert_consistent().await, 0);
+        assert_eq!(world.searchable().await, 0);
         assert!(raced.iter().all(|count| *count > 0), "{raced:?}");
-        eprintln!("{} deletions raced against index jobs, by moment {raced:?}: no ghosts", days.len());
+        eprintln!("{} deletions raced against index jobs, by step {raced:?}: no points left", days.len());
         for worker in workers {
             worker.stop().await;
         }

@@ -1,5 +1,5 @@
-//! What differs between truth and index is told, each in its kind, and mended by ordinary jobs; what is on its way is
-//! no difference.
+//! `verify` reports each kind of difference between Postgres and the index, and repairs them by ordinary jobs. Changes in
+//! progress are no differences.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod support;
@@ -16,11 +16,11 @@ use support::*;
 
 async fn run(world: &World, repair: bool) -> Report {
     let verifier =
-        Verifier { ingest: world.ingest.clone(), index: world.view.clone(), base: "test".to_owned() };
+        Verifier { ingest: world.ingest.clone(), index: world.index.clone(), base: "test".to_owned() };
     verifier.verify(&Request { guild: None, repair, examples: 3 }, &|_| {}).await.unwrap()
 }
 
-/// How many differences there are of each kind, over all guilds.
+/// Number of differences by kind, over all guilds.
 fn kinds(report: &Report) -> BTreeMap<DifferenceKind, u64> {
     let mut kinds = BTreeMap::new();
     for guild in report.models.iter().flat_map(|model| &model.guilds) {
@@ -36,13 +36,13 @@ fn only_guild(report: &Report) -> &GuildReport {
     &report.models[0].guilds[0]
 }
 
-/// A world with so many sessions, of a day each, that are in step.
-async fn settled(world: &World, days: i64) -> (Running, impl Fn(i64) -> Point) {
+/// Indexes a session for each day.
+async fn indexed(world: &World, days: i64) -> (Running, impl Fn(i64) -> Point) {
     for day in 1..=days {
         world.ingest(&exchange(day, "does the glue hold")).await;
     }
     let worker = world.start_worker();
-    world.settle().await;
+    world.until_idle().await;
     let points = world.points().await;
     let of_day = move |day: i64| {
         points.iter().find(|p| p.payload.message_ids[0] == exchange(day, "")[0].id).unwrap().clone()
@@ -52,14 +52,14 @@ async fn settled(world: &World, days: i64) -> (Running, impl Fn(i64) -> Point) {
 
 async fn lose(world: &World, point: &Point) {
     let all = [(point.payload.session_id, Revision::from(i64::MAX))];
-    world.view.delete_below(world.collection(), point.payload.guild_id, &all).await.unwrap();
+    world.index.delete_below(world.collection(), point.payload.guild_id, &all).await.unwrap();
 }
 
 async fn put(world: &World, point: Point) {
-    world.view.upsert(world.collection(), vec![point]).await.unwrap();
+    world.index.upsert(world.collection(), vec![point]).await.unwrap();
 }
 
-async fn change_book(world: &World, change: &'static str, session: SessionId) {
+async fn change_record(world: &World, change: &'static str, session: SessionId) {
     let changed = sqlx::query(change).bind(session.get()).execute(&world.pool).await.unwrap();
     assert_eq!(changed.rows_affected(), 1);
 }
@@ -70,9 +70,9 @@ fn id_of(guild: GuildId, point: &Point, world: &World, chunk: u32) -> PointId {
 }
 
 #[sqlx::test(migrator = "guildex_store::MIGRATOR")]
-async fn what_agrees_is_left_as_it_is(pool: PgPool) {
+async fn a_consistent_index_is_not_changed(pool: PgPool) {
     world(pool, async |world| {
-        let (worker, _) = settled(world, 3).await;
+        let (worker, _) = indexed(world, 3).await;
         let before = world.points().await;
         let report = run(world, true).await;
         assert_eq!((report.differences, report.in_progress, report.repairs), (0, 0, 0));
@@ -85,25 +85,25 @@ async fn what_agrees_is_left_as_it_is(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "guildex_store::MIGRATOR")]
-async fn each_kind_of_difference_is_told_and_mended(pool: PgPool) {
+async fn each_kind_of_difference_is_reported_and_repaired(pool: PgPool) {
     world(pool, async |world| {
-        let (worker, of_day) = settled(world, 12).await;
-        let elsewhere = GuildId::try_from(77).unwrap();
+        let (worker, of_day) = indexed(world, 12).await;
+        let other_guild = GuildId::try_from(77).unwrap();
         let changed = |day: i64, change: &dyn Fn(&mut Point)| {
             let mut point = of_day(day);
             change(&mut point);
             point
         };
 
-        // Missing: its points, or its line in the books.
+        // Missing: points, or a record.
         lose(world, &of_day(1)).await;
-        change_book(
+        change_record(
             world,
             "DELETE FROM indexed_sessions WHERE session_id = $1",
             of_day(2).payload.session_id,
         )
         .await;
-        // Stale: its points, or one that a worker left which froze and woke.
+        // Stale: all points, or one that a frozen worker left.
         lose(world, &of_day(3)).await;
         put(world, changed(3, &|point| point.payload.revision = 1.into())).await;
         put(
@@ -115,9 +115,9 @@ async fn each_kind_of_difference_is_told_and_mended(pool: PgPool) {
             }),
         )
         .await;
-        // Orphaned: of a session that is no more, of one that never was, of a guild that nobody knows.
+        // Orphaned: of a deleted session, of one that never existed, of an unknown guild.
         world.delete(5, &[1, 2]).await;
-        world.settle().await;
+        world.until_idle().await;
         put(world, of_day(5)).await;
         for guild in [world.guild(), 78.try_into().unwrap()] {
             put(
@@ -130,25 +130,25 @@ async fn each_kind_of_difference_is_told_and_mended(pool: PgPool) {
             )
             .await;
         }
-        // Another guild's: a copy, and one that took the place of the session's own, which is missing then.
+        // Of another guild: a copy, and one that replaced the session's own point, which is missing then.
         put(
             world,
             changed(7, &|point| {
-                point.id = id_of(elsewhere, point, world, 0);
-                point.payload.guild_id = elsewhere;
+                point.id = id_of(other_guild, point, world, 0);
+                point.payload.guild_id = other_guild;
             }),
         )
         .await;
-        put(world, changed(8, &|point| point.payload.guild_id = elsewhere)).await;
-        // Misplaced: under an id of its own, in another channel.
+        put(world, changed(8, &|point| point.payload.guild_id = other_guild)).await;
+        // Misplaced: under another id, or in another channel.
         put(world, changed(9, &|point| point.id = Uuid::from_u128(9).into())).await;
         put(world, changed(10, &|point| point.payload.channel_id = ChannelId::try_from(99).unwrap())).await;
-        // Made from another text, or nobody knows from which.
+        // Made from another text, or from an unknown one.
         for (day, change) in [
             (11, "UPDATE indexed_sessions SET content_hash = 'other' WHERE session_id = $1"),
             (12, "UPDATE indexed_sessions SET content_hash = NULL WHERE session_id = $1"),
         ] {
-            change_book(world, change, of_day(day).payload.session_id).await;
+            change_record(world, change, of_day(day).payload.session_id).await;
         }
 
         let expected = BTreeMap::from([
@@ -169,26 +169,26 @@ async fn each_kind_of_difference_is_told_and_mended(pool: PgPool) {
             .map(|example| example.session_id)
             .collect();
         assert!(missing.contains(&of_day(1).payload.session_id), "{missing:?}");
-        assert_eq!(kinds(&run(world, false).await), expected, "a look changed something");
+        assert_eq!(kinds(&run(world, false).await), expected, "verifying changed something");
 
         let report = run(world, true).await;
         assert!(report.repairs >= 12, "{report:#?}");
-        world.settle().await;
+        world.until_idle().await;
         let report = run(world, false).await;
         assert_eq!((report.differences, report.in_progress), (0, 0), "{report:#?}");
-        assert_eq!(world.in_step().await, 11);
-        assert_eq!(world.view.guilds(world.collection()).await.unwrap(), [world.guild()]);
+        assert_eq!(world.assert_consistent().await, 11);
+        assert_eq!(world.index.guilds(world.collection()).await.unwrap(), [world.guild()]);
         worker.stop().await;
     })
     .await;
 }
 
 #[sqlx::test(migrator = "guildex_store::MIGRATOR")]
-async fn what_jobs_are_about_to_do_is_in_progress(pool: PgPool) {
+async fn changes_with_unfinished_jobs_are_in_progress(pool: PgPool) {
     world(pool, async |world| {
-        let (worker, _) = settled(world, 3).await;
+        let (worker, _) = indexed(world, 3).await;
         worker.stop().await;
-        // A session that is new, one that changed, and one that is gone, with nobody at work.
+        // A new, a changed and a deleted session, without a worker.
         world.ingest(&exchange(4, "is it dry")).await;
         world.ingest(&[edited(5, "does the new glue hold", &exchange(1, "does the glue hold")[0])]).await;
         world.delete(2, &[1, 2]).await;
@@ -198,7 +198,7 @@ async fn what_jobs_are_about_to_do_is_in_progress(pool: PgPool) {
             assert_eq!(report.in_progress, 3, "{report:#?}");
         }
         let worker = world.start_worker();
-        world.settle().await;
+        world.until_idle().await;
         let report = run(world, false).await;
         assert_eq!((report.differences, report.in_progress), (0, 0), "{report:#?}");
         assert_eq!(only_guild(&report).consistent, 3);
@@ -208,11 +208,11 @@ async fn what_jobs_are_about_to_do_is_in_progress(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "guildex_store::MIGRATOR")]
-async fn nothing_differs_while_messages_come_and_go(pool: PgPool) {
+async fn no_difference_is_reported_during_ingest(pool: PgPool) {
     world(pool, async |world| {
         let worker = world.start_worker();
-        let all_came = AtomicBool::new(false);
-        let coming = async {
+        let finished = AtomicBool::new(false);
+        let ingesting = async {
             for day in 1..=25 {
                 world.ingest(&exchange(day, "does the glue hold")).await;
                 world.ingest(&[edited(5, "does the new glue hold", &exchange(day, "")[0])]).await;
@@ -220,21 +220,21 @@ async fn nothing_differs_while_messages_come_and_go(pool: PgPool) {
                     world.delete(day, &[1, 2]).await;
                 }
             }
-            all_came.store(true, Ordering::Relaxed);
+            finished.store(true, Ordering::Relaxed);
         };
-        // The first look begins before anything has come.
-        let looking = async {
-            let mut looks = 0;
-            while !all_came.load(Ordering::Relaxed) {
-                let report = run(world, looks % 2 == 1).await;
+        // The first run starts before anything is ingested.
+        let verifying = async {
+            let mut runs = 0;
+            while !finished.load(Ordering::Relaxed) {
+                let report = run(world, runs % 2 == 1).await;
                 assert_eq!((report.differences, report.repairs), (0, 0), "{report:#?}");
-                looks += 1;
+                runs += 1;
             }
-            looks
+            runs
         };
-        let (looks, ()) = futures::join!(looking, coming);
-        assert!(looks > 0, "nobody looked");
-        world.settle().await;
+        let (runs, ()) = futures::join!(verifying, ingesting);
+        assert!(runs > 0);
+        world.until_idle().await;
         let report = run(world, false).await;
         assert_eq!((report.differences, report.in_progress), (0, 0), "{report:#?}");
         assert_eq!(only_guild(&report).consistent, 17);
@@ -244,7 +244,7 @@ async fn nothing_differs_while_messages_come_and_go(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "guildex_store::MIGRATOR")]
-async fn what_no_job_will_bring_is_missing(pool: PgPool) {
+async fn a_session_whose_job_is_dead_is_missing(pool: PgPool) {
     world(pool, async |world| {
         world.ingest(&exchange(1, "does the glue hold")).await;
         assert_eq!(run(world, false).await.in_progress, 1);
@@ -257,23 +257,23 @@ async fn what_no_job_will_bring_is_missing(pool: PgPool) {
         assert_eq!(kinds(&run(world, false).await), BTreeMap::from([(DifferenceKind::Missing, 1)]));
         run(world, true).await;
         let worker = world.start_worker();
-        world.settle().await;
-        assert_eq!(world.in_step().await, 1);
+        world.until_idle().await;
+        assert_eq!(world.assert_consistent().await, 1);
         worker.stop().await;
     })
     .await;
 }
 
 #[sqlx::test(migrator = "guildex_store::MIGRATOR")]
-async fn a_collection_that_is_lost_is_rebuilt(pool: PgPool) {
+async fn a_lost_collection_is_rebuilt(pool: PgPool) {
     world(pool, async |world| {
-        let (worker, _) = settled(world, 4).await;
+        let (worker, _) = indexed(world, 4).await;
         worker.stop().await;
-        world.view.drop_collection(world.collection()).await.unwrap();
+        world.index.drop_collection(world.collection()).await.unwrap();
         assert_eq!(kinds(&run(world, false).await), BTreeMap::from([(DifferenceKind::Missing, 4)]));
         run(world, true).await;
         let worker = world.start_worker();
-        world.settle().await;
+        world.until_idle().await;
         let report = run(world, false).await;
         assert_eq!((report.differences, only_guild(&report).consistent), (0, 4), "{report:#?}");
         worker.stop().await;
@@ -282,16 +282,16 @@ async fn a_collection_that_is_lost_is_rebuilt(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "guildex_store::MIGRATOR")]
-async fn points_of_a_later_database_are_outdone(pool: PgPool) {
+async fn points_with_higher_revisions_are_replaced(pool: PgPool) {
     world(pool, async |world| {
-        let (worker, of_day) = settled(world, 3).await;
+        let (worker, of_day) = indexed(world, 3).await;
         let ahead = |day: i64, change: &dyn Fn(&mut Point)| {
             let mut point = of_day(day);
             point.payload.revision = 1_000_000.into();
             change(&mut point);
             point
         };
-        // As after a restore of the database from an older copy: another state of a session, and one it never had.
+        // As after the database was restored from an older copy: another state of a session, and an unknown session.
         put(world, ahead(1, &|_| {})).await;
         put(
             world,
@@ -307,23 +307,23 @@ async fn points_of_a_later_database_are_outdone(pool: PgPool) {
             kinds(&report),
             BTreeMap::from([(DifferenceKind::Stale, 1), (DifferenceKind::Orphaned, 1)])
         );
-        world.settle().await;
+        world.until_idle().await;
         let report = run(world, false).await;
         assert_eq!((report.differences, report.in_progress), (0, 0), "{report:#?}");
-        assert_eq!(world.in_step().await, 3);
-        // What comes later is later.
+        assert_eq!(world.assert_consistent().await, 3);
+        // Later changes have higher revisions.
         world.ingest(&exchange(4, "is it dry")).await;
-        world.settle().await;
-        assert_eq!(world.in_step().await, 4);
+        world.until_idle().await;
+        assert_eq!(world.assert_consistent().await, 4);
 
-        // No database gives such a number: it is told, and does no harm to the sequence.
+        // An impossible revision is reported, and does not affect the sequence.
         let mut absurd = of_day(3);
         absurd.payload.revision = i64::MAX.into();
         put(world, absurd).await;
         assert_eq!(run(world, true).await.repairs, 0);
         assert_eq!(run(world, false).await.differences, 1);
         world.ingest(&exchange(5, "is it dry")).await;
-        world.settle().await;
+        world.until_idle().await;
         worker.stop().await;
     })
     .await;

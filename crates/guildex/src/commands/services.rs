@@ -11,7 +11,7 @@ use guildex_index::VectorIndex;
 use guildex_producer::retention;
 use guildex_search::Fallback;
 use guildex_store::jobs;
-use guildex_worker::{LastResort, exit_hung};
+use guildex_worker::{HangHandler, exit_hung};
 use sqlx::PgPool;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -90,8 +90,8 @@ pub async fn up(app: &App, until_idle: bool) -> anyhow::Result<()> {
     let searches = serve(app, &pool, &models, &index, ended.clone()).await?;
     let dispatcher = app.dispatcher(pool.clone(), queues.clone());
     let ingest = app.ingest(pool.clone());
-    let last_resort = start_again(restarts, stop.clone());
-    let worker = app.worker(ingest.clone(), queues, models, index, last_resort);
+    let on_hang = start_again(restarts, stop.clone());
+    let worker = app.worker(ingest.clone(), queues, models, index, on_hang);
     tracing::info!("up");
     if until_idle {
         // What is overdue is a part of what there is to do.
@@ -118,7 +118,7 @@ pub async fn up(app: &App, until_idle: bool) -> anyhow::Result<()> {
 }
 
 /// Where something hangs, the process is replaced by a new one, or ends if it is to end anyway.
-fn start_again(restarts: Restarts, stop: CancellationToken) -> LastResort {
+fn start_again(restarts: Restarts, stop: CancellationToken) -> HangHandler {
     Arc::new(move || {
         if !stop.is_cancelled() {
             let error = restarts.again();

@@ -234,7 +234,7 @@ pub struct Concurrency {
     pub backfill: usize,
 }
 
-/// Time limits by kind of job. The defaults are those of [`guildex_worker::Limits`].
+/// Time limits by kind of job. The defaults are those of [`guildex_worker::TimeLimits`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TimeLimits {
@@ -438,17 +438,18 @@ impl Default for Worker {
 
 impl Default for TimeLimits {
     fn default() -> Self {
-        let limit = |guildex_worker::Limit { soft, hard }| TimeLimit { soft, hard };
-        let guildex_worker::Limits { index_session, delete, backfill } = guildex_worker::Limits::default();
+        let limit = |guildex_worker::TimeLimit { soft, hard }| TimeLimit { soft, hard };
+        let guildex_worker::TimeLimits { index_session, delete, backfill } =
+            guildex_worker::TimeLimits::default();
         Self { index_session: limit(index_session), delete: limit(delete), backfill: limit(backfill) }
     }
 }
 
 impl TimeLimits {
     /// The worker's limits.
-    pub fn of_worker(&self) -> guildex_worker::Limits {
-        let limit = |limit: &TimeLimit| guildex_worker::Limit { soft: limit.soft, hard: limit.hard };
-        guildex_worker::Limits {
+    pub fn of_worker(&self) -> guildex_worker::TimeLimits {
+        let limit = |limit: &TimeLimit| guildex_worker::TimeLimit { soft: limit.soft, hard: limit.hard };
+        guildex_worker::TimeLimits {
             index_session: limit(&self.index_session),
             delete: limit(&self.delete),
             backfill: limit(&self.backfill),

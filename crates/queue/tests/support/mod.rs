@@ -1,4 +1,4 @@
-//! What the tests share: a consumer that tells what it gets, and a Redis of one's own.
+//! Shared by the tests: a consumer that reports its deliveries, and a private Redis server.
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::collections::HashSet;
@@ -11,14 +11,14 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-pub use guildex_test_support::TEST_TIMEOUT as PATIENCE;
+pub use guildex_test_support::TEST_TIMEOUT as TIMEOUT;
 pub use guildex_test_support::servers::Redis;
 
 pub fn new_ids(count: usize) -> Vec<JobId> {
     std::iter::repeat_with(JobId::new).take(count).collect()
 }
 
-/// A consumer whose deliveries can be awaited.
+/// A consumer with its deliveries.
 pub struct Consumer {
     deliveries: UnboundedReceiver<Delivery>,
     pub stop: CancellationToken,
@@ -26,15 +26,15 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// Takes what comes and is done with it at once.
-    pub fn start(queues: &Queues, class: JobQueue, concurrency: usize) -> Self {
-        Self::start_with(queues, class, concurrency, |_| async {})
+    /// Acknowledges deliveries at once.
+    pub fn start(queues: &Queues, queue: JobQueue, concurrency: usize) -> Self {
+        Self::start_with(queues, queue, concurrency, |_| async {})
     }
 
-    /// Tells what comes, then gives it to `handler`.
+    /// Reports deliveries and passes them to `handler`.
     pub fn start_with<F>(
         queues: &Queues,
-        class: JobQueue,
+        queue: JobQueue,
         concurrency: usize,
         handler: impl Fn(Delivery) -> F + Send + Sync + 'static,
     ) -> Self
@@ -46,17 +46,17 @@ impl Consumer {
         let (queues, until) = (queues.clone(), stop.clone());
         let task = tokio::spawn(async move {
             let handler = move |delivery: Delivery| {
-                // Nobody listens to a consumer that the test has given up.
+                // Fails once the test has dropped the consumer.
                 let _ = tell.send(delivery.clone());
                 handler(delivery)
             };
-            queues.consume(class, concurrency, "test", handler, until).await;
+            queues.consume(queue, concurrency, "test", handler, until).await;
         });
         Self { deliveries, stop, task }
     }
 
     pub async fn next(&mut self) -> Delivery {
-        timeout(PATIENCE, self.deliveries.recv()).await.expect("a delivery").expect("a running consumer")
+        timeout(TIMEOUT, self.deliveries.recv()).await.expect("a delivery").expect("a running consumer")
     }
 
     pub async fn next_job(&mut self) -> JobId {
@@ -71,14 +71,14 @@ impl Consumer {
         jobs
     }
 
-    /// Stops in good order; what came that nobody asked for.
+    /// Shuts down gracefully. Returns deliveries that were not awaited.
     pub async fn stop(mut self) -> Vec<Delivery> {
         self.stop.cancel();
-        timeout(PATIENCE, self.task).await.expect("a consumer that stops").expect("a consumer that returns");
+        timeout(TIMEOUT, self.task).await.expect("a consumer that stops").expect("a consumer that returns");
         std::iter::from_fn(|| self.deliveries.try_recv().ok()).collect()
     }
 
-    /// Dies on the spot.
+    /// Aborts the consumer.
     pub async fn kill(self) {
         self.task.abort();
         assert!(self.task.await.unwrap_err().is_cancelled());
@@ -86,7 +86,7 @@ impl Consumer {
 }
 
 pub fn assert_same(got: &[JobId], expected: &[JobId]) {
-    assert_eq!(got.len(), expected.len(), "some came twice or not at all");
+    assert_eq!(got.len(), expected.len(), "some ids are missing or duplicate");
     let (got, expected): (HashSet<_>, HashSet<_>) = (got.iter().collect(), expected.iter().collect());
     assert_eq!(got, expected);
 }
@@ -102,13 +102,13 @@ pub fn config_of(redis: &Redis) -> Config {
     }
 }
 
-/// Pushes as the dispatcher does: again, until it works.
-pub async fn push_in_the_end(queues: &Queues, class: JobQueue, ids: &[JobId]) {
-    timeout(PATIENCE, async {
-        while queues.push(class, ids).await.is_err() {
+/// Pushes as the scheduler does: until it succeeds.
+pub async fn push_until_ok(queues: &Queues, queue: JobQueue, ids: &[JobId]) {
+    timeout(TIMEOUT, async {
+        while queues.push(queue, ids).await.is_err() {
             tokio::task::yield_now().await;
         }
     })
     .await
-    .expect("a push that works in the end");
+    .expect("a successful push");
 }

@@ -1,7 +1,7 @@
-//! A guild, its servers, and parts that can be watched, held up and made to fail.
+//! A guild with its services, and a model and an index that can be observed, blocked and made to fail.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-mod moments;
+mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -27,27 +27,27 @@ use guildex_store::status::ModelStatus;
 use guildex_store::{models, search, status};
 use guildex_types::{
     Author, ChannelId, GuildId, JobQueue, Links, Message, MessageId, MessageKind, ModelSlug, PointId,
-    Revision, SearchText, SessionId,
+    RetryPolicy, Revision, SearchText, SessionId,
 };
 use guildex_worker::{Worker, WorkerConfig};
-pub use moments::{Moment, Moments};
 use sqlx::postgres::PgListener;
 use sqlx::{FromRow, PgPool};
+pub use steps::{Step, Steps};
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// Long enough for a busy machine; a test that works does not wait for it.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Long enough for a busy machine; passing tests do not wait for it.
+const TIMEOUT: Duration = Duration::from_secs(60);
 pub const MAX_ATTEMPTS: i32 = 3;
 
 fn minute(day: i64, number: i64) -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + TimeDelta::days(day) + TimeDelta::minutes(number)
 }
 
-/// The id of a day's message.
+/// Id of a day's message.
 fn id(day: i64, number: i64) -> MessageId {
     (100 * day + number).try_into().unwrap()
 }
@@ -76,20 +76,20 @@ pub fn edited(later: i64, text: &str, message: &Message) -> Message {
     Message { edited_at, text: SearchText::from_parts([text]), ..message.clone() }
 }
 
-/// A day's question, and its answer: a session.
+/// A day's question and answer: a session.
 pub fn exchange(day: i64, question: &str) -> [Message; 2] {
     [say(day, 1, 1, question), reply(day, 1, say(day, 2, 2, "I think so, but try it first"))]
 }
 
-/// Where those who pass can be held up, and counted.
+/// Blocks and counts callers while it is closed.
 pub struct Gate {
     open: watch::Sender<bool>,
-    held_up: watch::Sender<usize>,
+    blocked: watch::Sender<usize>,
 }
 
 impl Gate {
     fn new() -> Self {
-        Self { open: watch::Sender::new(true), held_up: watch::Sender::new(0) }
+        Self { open: watch::Sender::new(true), blocked: watch::Sender::new(0) }
     }
 
     pub fn close(&self) {
@@ -102,22 +102,22 @@ impl Gate {
 
     async fn pass(&self) {
         if !*self.open.borrow() {
-            self.held_up.send_modify(|count| *count += 1);
+            self.blocked.send_modify(|count| *count += 1);
             self.open.subscribe().wait_for(|open| *open).await.unwrap();
         }
     }
 
-    /// Until so many were held up.
+    /// Waits until `count` callers were blocked.
     pub async fn until_waiting(&self, count: usize) {
-        let mut held_up = self.held_up.subscribe();
-        timeout(PATIENCE, held_up.wait_for(|held_up| *held_up >= count))
+        let mut blocked = self.blocked.subscribe();
+        timeout(TIMEOUT, blocked.wait_for(|blocked| *blocked >= count))
             .await
-            .expect("somebody at the gate")
+            .expect("a blocked caller")
             .unwrap();
     }
 }
 
-/// One call of the model, between two ticks of a clock that ticks at every beginning and end.
+/// One call of the model, between two ticks of a clock that ticks at every start and end.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Embedding {
     pub texts: Vec<String>,
@@ -125,24 +125,24 @@ pub struct Embedding {
     pub ended: usize,
 }
 
-/// The real model, watched.
+/// The real model, observed.
 pub struct Model {
     slug: ModelSlug,
     real: &'static LocalEmbedder,
-    /// Every call passes here.
+    /// Every call passes this gate.
     pub calls: Gate,
     clock: AtomicUsize,
     embeddings: Mutex<Vec<Embedding>>,
     poison: OnceLock<&'static str>,
     explosive: OnceLock<&'static str>,
     held: OnceLock<&'static str>,
-    moments: Arc<Moments>,
-    cheap: AtomicBool,
+    steps: Arc<Steps>,
+    fake_vectors: AtomicBool,
 }
 
 impl Model {
     /// One model for all tests of a process: loading takes a second.
-    fn load(slug: ModelSlug, moments: Arc<Moments>) -> Self {
+    fn load(slug: ModelSlug, steps: Arc<Steps>) -> Self {
         static REAL: OnceLock<LocalEmbedder> = OnceLock::new();
         let variable =
             |name| std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set: run scripts/test"));
@@ -164,57 +164,57 @@ impl Model {
             poison: OnceLock::new(),
             explosive: OnceLock::new(),
             held: OnceLock::new(),
-            moments,
-            cheap: AtomicBool::new(false),
+            steps,
+            fake_vectors: AtomicBool::new(false),
         }
     }
 
-    /// From now on vectors are drawn by lot from the text, for tests that are about thousands of sessions.
-    pub fn make_cheap(&self) {
-        self.cheap.store(true, Ordering::SeqCst);
+    /// Returns pseudorandom vectors from now on, for tests with thousands of sessions.
+    pub fn use_fake_vectors(&self) {
+        self.fake_vectors.store(true, Ordering::SeqCst);
     }
 
-    /// Every call with such a word in a text fails.
+    /// Fails every call with this word in a text.
     pub fn poison(&self, word: &'static str) {
         self.poison.set(word).unwrap();
     }
 
-    /// Every call with such a word in a text panics.
+    /// Panics in every call with this word in a text.
     pub fn explode(&self, word: &'static str) {
         self.explosive.set(word).unwrap();
     }
 
-    /// Calls with such a word in a text, and no others, are held up.
+    /// Blocks calls with this word in a text, and no others.
     pub fn hold(&self, word: &'static str) {
         self.held.set(word).unwrap();
         self.calls.close();
     }
 
-    /// The calls that ended well.
+    /// Successful calls.
     pub fn embeddings(&self) -> Vec<Embedding> {
         self.embeddings.lock().unwrap().clone()
     }
 
-    /// What was embedded.
+    /// Embedded texts.
     pub fn texts(&self) -> Vec<String> {
         self.embeddings().into_iter().flat_map(|call| call.texts).collect()
     }
 
-    async fn watched(&self, texts: Vec<String>) -> Result<Vec<Vec<f32>>, EmbedError> {
+    async fn observed(&self, texts: Vec<String>) -> Result<Vec<Vec<f32>>, EmbedError> {
         let begun = self.clock.fetch_add(1, Ordering::SeqCst);
         let has = |word: &OnceLock<&str>| word.get().map(|word| texts.iter().any(|text| text.contains(word)));
         if has(&self.held) != Some(false) && !texts.is_empty() {
             self.calls.pass().await;
         }
-        assert!(has(&self.explosive) != Some(true), "as told");
+        assert!(has(&self.explosive) != Some(true), "a panic expected by the test");
         if has(&self.poison) == Some(true) {
-            return Err(EmbedError::Model("it chokes".to_owned()));
+            return Err(EmbedError::Model("the model rejects the text".to_owned()));
         }
         if !texts.is_empty() {
-            self.moments.pass(Moment::Embedding, Vec::new).await;
+            self.steps.pass(Step::Embedding, Vec::new).await;
         }
-        let vectors = if self.cheap.load(Ordering::SeqCst) {
-            texts.iter().map(|text| drawn_by_lot(text, self.real.dimensions())).collect()
+        let vectors = if self.fake_vectors.load(Ordering::SeqCst) {
+            texts.iter().map(|text| fake_vector(text, self.real.dimensions())).collect()
         } else {
             self.real.embed(texts.clone()).await?
         };
@@ -226,8 +226,8 @@ impl Model {
     }
 }
 
-/// A vector of length 1 that depends on the text alone.
-fn drawn_by_lot(text: &str, dimensions: usize) -> Vec<f32> {
+/// A unit vector that depends on the text alone.
+fn fake_vector(text: &str, dimensions: usize) -> Vec<f32> {
     let mut state = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });
@@ -254,7 +254,7 @@ impl Embedder for Model {
     }
 
     fn embed(&self, texts: Vec<String>) -> BoxFuture<'_, Result<Vec<Vec<f32>>, EmbedError>> {
-        self.watched(texts).boxed()
+        self.observed(texts).boxed()
     }
 
     fn truncated(&self) -> u64 {
@@ -262,44 +262,44 @@ impl Embedder for Model {
     }
 }
 
-/// What the index is to refuse, and how often.
+/// Calls that the index rejects, and how many of them.
 pub enum Fault {
     Upserts(usize),
     Removals(usize),
 }
 
-/// The real index, watched.
-pub struct View {
+/// The real index, observed.
+pub struct FaultyIndex {
     real: EmbeddedIndex,
-    /// Every upsert passes here.
+    /// Every upsert passes this gate.
     pub upserts: Gate,
-    pub moments: Arc<Moments>,
+    pub steps: Arc<Steps>,
     failing_upserts: AtomicUsize,
     failing_removals: AtomicUsize,
-    /// Whether it answers nobody.
-    pub away: AtomicBool,
-    /// How many calls were refused.
-    pub refused: AtomicUsize,
-    /// Outlives the index in it.
+    /// Whether all calls fail as unavailable.
+    pub unavailable: AtomicBool,
+    /// Number of failed calls.
+    pub rejected: AtomicUsize,
+    /// Outlives the index.
     _folder: TempDir,
 }
 
-impl View {
-    fn open(moments: Arc<Moments>) -> Self {
+impl FaultyIndex {
+    fn open(steps: Arc<Steps>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         Self {
             real: EmbeddedIndex::open(folder.path()).unwrap(),
             upserts: Gate::new(),
-            moments,
+            steps,
             failing_upserts: AtomicUsize::new(0),
             failing_removals: AtomicUsize::new(0),
-            away: AtomicBool::new(false),
-            refused: AtomicUsize::new(0),
+            unavailable: AtomicBool::new(false),
+            rejected: AtomicUsize::new(0),
             _folder: folder,
         }
     }
 
-    pub fn refuse(&self, fault: Fault) {
+    pub fn reject(&self, fault: Fault) {
         match fault {
             Fault::Upserts(times) => self.failing_upserts.store(times, Ordering::SeqCst),
             Fault::Removals(times) => self.failing_removals.store(times, Ordering::SeqCst),
@@ -307,22 +307,22 @@ impl View {
     }
 
     fn fail(&self, left: &AtomicUsize) -> Result<(), Error> {
-        if self.away.load(Ordering::SeqCst) {
-            self.refused.fetch_add(1, Ordering::SeqCst);
-            return Err(Error::Unavailable("nobody answers".to_owned()));
+        if self.unavailable.load(Ordering::SeqCst) {
+            self.rejected.fetch_add(1, Ordering::SeqCst);
+            return Err(Error::Unavailable("connection refused".to_owned()));
         }
-        let spent =
+        let exhausted =
             left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_err();
-        if spent {
+        if exhausted {
             return Ok(());
         }
-        self.refused.fetch_add(1, Ordering::SeqCst);
-        Err(Error::Engine("it refuses".to_owned()))
+        self.rejected.fetch_add(1, Ordering::SeqCst);
+        Err(Error::Engine("rejected by the test".to_owned()))
     }
 }
 
 #[async_trait]
-impl VectorIndex for View {
+impl VectorIndex for FaultyIndex {
     async fn ensure(&self, collection: &Collection) -> Result<Ensured, Error> {
         self.real.ensure(collection).await
     }
@@ -376,9 +376,9 @@ impl VectorIndex for View {
         self.fail(&self.failing_upserts)?;
         let sessions: BTreeSet<SessionId> = points.iter().map(|point| point.payload.session_id).collect();
         let sessions = || sessions.iter().copied().collect();
-        self.moments.pass(Moment::Upserting, sessions).await;
+        self.steps.pass(Step::Upserting, sessions).await;
         self.real.upsert(collection, points).await?;
-        self.moments.pass(Moment::Upserted, sessions).await;
+        self.steps.pass(Step::Upserted, sessions).await;
         Ok(())
     }
 
@@ -391,7 +391,7 @@ impl VectorIndex for View {
         self.fail(&self.failing_removals)?;
         self.real.delete_below(collection, guild, sessions).await?;
         let sessions = || sessions.iter().map(|(session, _)| *session).collect();
-        self.moments.pass(Moment::Recording, sessions).await;
+        self.steps.pass(Step::Recording, sessions).await;
         Ok(())
     }
 
@@ -443,31 +443,30 @@ impl VectorIndex for View {
     }
 }
 
-/// What the names of collections begin with.
-const BASE: &str = "test";
+/// Prefix of collection names.
+const PREFIX: &str = "test";
 
-/// What a worker is made of, but for its connections.
-pub struct Parts {
+/// Model and index of a worker.
+pub struct WorkerServices {
     models: Arc<ModelRegistry>,
-    view: Arc<View>,
+    index: Arc<FaultyIndex>,
 }
 
-impl Parts {
+impl WorkerServices {
     pub fn worker(&self, pool: PgPool, queues: Queues) -> Worker {
         Worker {
             name: "worker".to_owned(),
             ingest: Ingest::new(pool, ingest_config()),
             queues,
             models: self.models.clone(),
-            index: self.view.clone(),
-            base: BASE.to_owned(),
+            index: self.index.clone(),
+            collection_prefix: PREFIX.to_owned(),
             config: WorkerConfig {
-                backoff_base: Duration::from_millis(1),
-                backoff_max: Duration::from_millis(10),
-                second_look: Duration::from_millis(100),
+                retry: RetryPolicy::new(Duration::from_millis(1), Duration::from_millis(10)),
+                recheck_delay: Duration::from_millis(100),
                 ..WorkerConfig::default()
             },
-            last_resort: Arc::new(|| panic!("something hangs")),
+            on_hang: Arc::new(|| panic!("an operation hangs")),
         }
     }
 }
@@ -476,23 +475,23 @@ fn ingest_config() -> IngestConfig {
     IngestConfig { debounce: Duration::ZERO, max_attempts: MAX_ATTEMPTS as u32, ..IngestConfig::default() }
 }
 
-/// A guild with one channel, and all that works for it but the workers.
+/// A guild with one channel and all services but the workers.
 pub struct World {
     pub pool: PgPool,
     pub queues: Queues,
     pub ingest: Ingest,
     /// The active model.
     pub model: Arc<Model>,
-    /// Another, which has no collection yet.
+    /// Another model, without a collection at first.
     pub next: Arc<Model>,
     models: Arc<ModelRegistry>,
-    pub view: Arc<View>,
+    pub index: Arc<FaultyIndex>,
     collection: CollectionName,
     changes: tokio::sync::Mutex<PgListener>,
     channel: Channel,
 }
 
-/// Runs a test in a world of its own.
+/// Runs a test with its own database, queues and index.
 pub async fn world(pool: PgPool, test: impl AsyncFnOnce(&World)) {
     with_queues(|queues| async move {
         let world = World::new(pool, queues).await;
@@ -510,17 +509,17 @@ pub async fn world(pool: PgPool, test: impl AsyncFnOnce(&World)) {
     .await;
 }
 
-/// A worker that runs.
+/// A running worker.
 pub struct Running {
     pub stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl Running {
-    /// Tells it to stop, and waits until it has.
+    /// Stops the worker and waits for its end.
     pub async fn stop(self) {
         self.stop.cancel();
-        timeout(PATIENCE, self.task).await.expect("a worker that stops").unwrap();
+        timeout(TIMEOUT, self.task).await.expect("a worker that stops").unwrap();
     }
 }
 
@@ -532,25 +531,25 @@ pub struct JobRow {
     pub error: Option<String>,
 }
 
-/// Looks again and again until it is so.
+/// Polls until the condition holds.
 pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let looking = async {
+    let polling = async {
         while !holds().await {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    if timeout(PATIENCE, looking).await.is_err() {
-        panic!("waited in vain for {what}");
+    if timeout(TIMEOUT, polling).await.is_err() {
+        panic!("timed out waiting for {what}");
     }
 }
 
 impl World {
     async fn new(pool: PgPool, queues: Queues) -> Self {
-        // Tells of every change to the ledger, and refuses to have a session recorded as it no longer is.
+        // Notifies of every change to jobs, and rejects records of outdated revisions.
         sqlx::raw_sql(
-            "CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS
+            "CREATE FUNCTION notify_change() RETURNS trigger LANGUAGE plpgsql AS
              $$ BEGIN PERFORM pg_notify('test_changes', ''); RETURN NULL; END $$;
-             CREATE TRIGGER tell AFTER INSERT OR UPDATE OR DELETE ON jobs EXECUTE FUNCTION tell();
+             CREATE TRIGGER notify_change AFTER INSERT OR UPDATE OR DELETE ON jobs EXECUTE FUNCTION notify_change();
              CREATE FUNCTION check_record() RETURNS trigger LANGUAGE plpgsql AS
              $$ BEGIN
                  IF NEW.indexed_revision <> (SELECT revision FROM sessions WHERE id = NEW.session_id) THEN
@@ -568,14 +567,14 @@ impl World {
         changes.listen("test_changes").await.unwrap();
 
         let slug = |text: &str| text.parse::<ModelSlug>().unwrap();
-        let moments = Arc::new(Moments::default());
+        let steps = Arc::new(Steps::default());
         let load = async |name| {
-            let (slug, moments) = (slug(name), moments.clone());
-            Arc::new(tokio::task::spawn_blocking(|| Model::load(slug, moments)).await.unwrap())
+            let (slug, steps) = (slug(name), steps.clone());
+            Arc::new(tokio::task::spawn_blocking(|| Model::load(slug, steps)).await.unwrap())
         };
         let (model, next) = (load("all-minilm-l6-v2-fp32").await, load("next-model").await);
-        let view = Arc::new(View::open(moments.clone()));
-        let collection = CollectionName::new(BASE, model.slug()).unwrap();
+        let index = Arc::new(FaultyIndex::open(steps.clone()));
+        let collection = CollectionName::new(PREFIX, model.slug()).unwrap();
         let ready = [model.clone() as Arc<dyn Embedder>, next.clone()];
         let models = Arc::new(ModelRegistry::preloaded(ready));
         models::ensure_active(&pool, model.slug(), model.dimensions()).await.unwrap();
@@ -593,7 +592,7 @@ impl World {
             model,
             next,
             models,
-            view,
+            index,
             collection,
             changes: tokio::sync::Mutex::new(changes),
             channel,
@@ -618,12 +617,12 @@ impl World {
         self.ingest.delete(self.guild(), ChannelId::try_from(9).unwrap(), &ids).await.unwrap();
     }
 
-    pub fn parts(&self) -> Parts {
-        Parts { models: self.models.clone(), view: self.view.clone() }
+    pub fn services(&self) -> WorkerServices {
+        WorkerServices { models: self.models.clone(), index: self.index.clone() }
     }
 
     pub fn worker(&self, pool: PgPool, queues: Queues) -> Worker {
-        self.parts().worker(pool, queues)
+        self.services().worker(pool, queues)
     }
 
     pub fn start_worker(&self) -> Running {
@@ -636,15 +635,15 @@ impl World {
         Running { stop, task: tokio::spawn(async move { worker.run(until).await }) }
     }
 
-    /// The same queues for a worker that does not wait when it is told to stop.
-    pub async fn impatient_queues(&self) -> Queues {
+    /// The same queues with a shutdown timeout of zero.
+    pub async fn queues_without_shutdown_timeout(&self) -> Queues {
         let queue = testing::layout(&self.queues, JobQueue::Live).active_jobs_list();
         let prefix = queue.split_once(":live").unwrap().0.to_owned();
-        let config = guildex_queue::Config { prefix, stop_grace: Duration::ZERO, ..testing::config() };
+        let config = guildex_queue::Config { prefix, shutdown_timeout: Duration::ZERO, ..testing::config() };
         Queues::connect(&config).await.unwrap()
     }
 
-    /// Waits until the ledger's changes have made something true.
+    /// Waits for changes of jobs until the condition holds.
     pub async fn until(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) {
         let mut changes = self.changes.lock().await;
         let wait = async {
@@ -652,29 +651,29 @@ impl World {
                 changes.recv().await.unwrap();
             }
         };
-        if timeout(PATIENCE, wait).await.is_err() {
-            panic!("waited in vain for {what}: {:?}", self.jobs().await);
+        if timeout(TIMEOUT, wait).await.is_err() {
+            panic!("timed out waiting for {what}: {:?}", self.jobs().await);
         }
     }
 
-    /// Until nothing is left to do.
-    pub async fn settle(&self) {
+    /// Waits until no job is unfinished.
+    pub async fn until_idle(&self) {
         let unfinished = "state IN ('pending', 'queued', 'running')";
         self.until("the end of all jobs", async || self.count(unfinished).await == 0).await;
     }
 
-    /// Until no task of any worker is left.
-    pub async fn until_nobody_works(&self) {
+    /// Waits until no task of any worker is left.
+    pub async fn until_no_task_runs(&self) {
         let wait = async {
-            while Arc::strong_count(&self.view) > 1 || Arc::strong_count(&self.models) > 1 {
+            while Arc::strong_count(&self.index) > 1 || Arc::strong_count(&self.models) > 1 {
                 tokio::task::yield_now().await;
             }
         };
-        timeout(PATIENCE, wait).await.expect("workers that leave nothing running");
+        timeout(TIMEOUT, wait).await.expect("workers without running tasks");
     }
 
-    /// All leases are over.
-    pub async fn lapse(&self) {
+    /// Expires all leases.
+    pub async fn expire_leases(&self) {
         sqlx::query(
             "UPDATE jobs SET lease_expires_at = now() - interval '1 second' WHERE lease_expires_at IS NOT NULL",
         )
@@ -683,7 +682,7 @@ impl World {
         .unwrap();
     }
 
-    /// How many jobs there are of which `condition` holds.
+    /// Number of jobs that match a condition.
     pub async fn count(&self, condition: &str) -> i64 {
         let query = format!("SELECT count(*) FROM jobs WHERE {condition}");
         sqlx::query_scalar(sqlx::AssertSqlSafe(query)).fetch_one(&self.pool).await.unwrap()
@@ -696,8 +695,8 @@ impl World {
             .unwrap()
     }
 
-    /// The errors of the one dead job's attempts.
-    pub async fn dead_history(&self) -> Vec<String> {
+    /// Errors of the only dead job's attempts.
+    pub async fn errors_of_dead_job(&self) -> Vec<String> {
         sqlx::query_scalar(
             "SELECT attempt->>'error' FROM jobs, jsonb_array_elements(attempts_log) AS attempt WHERE state = 'dead'",
         )
@@ -706,12 +705,12 @@ impl World {
         .unwrap()
     }
 
-    /// Gives all jobs more attempts than most tests use up.
+    /// Sets the maximum number of attempts of all jobs.
     pub async fn allow_attempts(&self, attempts: i32) {
         sqlx::query("UPDATE jobs SET max_attempts = $1").bind(attempts).execute(&self.pool).await.unwrap();
     }
 
-    /// The database and the corner of Redis, for another process.
+    /// URL of the database and prefix in Redis, for another process.
     pub fn addresses(&self) -> (String, String) {
         let queue = testing::layout(&self.queues, JobQueue::Live).active_jobs_list();
         let prefix = queue.split_once(":live").unwrap().0.to_owned();
@@ -734,20 +733,20 @@ impl World {
         self.model.slug()
     }
 
-    /// The points for the next model; none where it has no collection.
+    /// Points of the next model; none without a collection.
     pub async fn points_of_next(&self) -> Vec<Point> {
-        let collection = CollectionName::new(BASE, self.next.slug()).unwrap();
-        match self.view.identity(&collection).await {
+        let collection = CollectionName::new(PREFIX, self.next.slug()).unwrap();
+        match self.index.identity(&collection).await {
             Err(Error::NoCollection(_)) => Vec::new(),
             _ => self.points_in(&collection).await,
         }
     }
 
     async fn points_in(&self, collection: &CollectionName) -> Vec<Point> {
-        self.view.scroll(collection, self.guild(), None, 1_000).await.unwrap().points
+        self.index.scroll(collection, self.guild(), None, 1_000).await.unwrap().points
     }
 
-    /// How a model stands.
+    /// Status of a model.
     pub async fn status_of(&self, model: &Model) -> ModelStatus {
         let all = status::models(&self.pool, self.ingest.config().eligible).await.unwrap();
         all.into_iter().find(|status| status.model == *model.slug()).unwrap()
@@ -761,8 +760,8 @@ impl World {
             .collect()
     }
 
-    /// How many sessions a search may show by the points that there are.
-    pub async fn shown(&self) -> usize {
+    /// Number of sessions that a search would show.
+    pub async fn searchable(&self) -> usize {
         let hits: Vec<_> = self
             .points()
             .await
@@ -772,26 +771,25 @@ impl World {
         search::show(&self.pool, self.guild(), None, &hits, self.model.slug()).await.unwrap().len()
     }
 
-    /// Makes sure that index, books and truth agree: every session that is worth it is recorded at its latest
-    /// revision, and the points are those of the books and tell of the session's live messages. Returns how many
-    /// sessions are indexed.
-    pub async fn in_step(&self) -> usize {
-        let truth: Vec<(sqlx::types::Uuid, i64)> = sqlx::query_as(
+    /// Asserts that index, records and sessions agree: every eligible session is recorded at its latest revision, and the
+    /// points match the records and the sessions' live messages. Returns the number of indexed sessions.
+    pub async fn assert_consistent(&self) -> usize {
+        let sessions: Vec<(sqlx::types::Uuid, i64)> = sqlx::query_as(
             "SELECT id, revision FROM sessions WHERE deleted_at IS NULL
              AND (message_count >= 2 OR (message_count = 1 AND word_count >= 12))",
         )
         .fetch_all(&self.pool)
         .await
         .unwrap();
-        let books: Vec<(sqlx::types::Uuid, i64, i64, i32)> = sqlx::query_as(
+        let records: Vec<(sqlx::types::Uuid, i64, i64, i32)> = sqlx::query_as(
             "SELECT session_id, indexed_revision, point_revision, points FROM indexed_sessions WHERE model = $1",
         )
         .bind(self.model.slug().as_str())
         .fetch_all(&self.pool)
         .await
         .unwrap();
-        let recorded: BTreeSet<_> = books.iter().map(|(id, indexed, ..)| (*id, *indexed)).collect();
-        assert_eq!(recorded, truth.into_iter().collect(), "the books are not the truth");
+        let recorded: BTreeSet<_> = records.iter().map(|(id, indexed, ..)| (*id, *indexed)).collect();
+        assert_eq!(recorded, sessions.into_iter().collect(), "records differ from sessions");
 
         let mut stored: BTreeMap<_, (i32, BTreeSet<i64>)> = BTreeMap::new();
         for Point { payload, .. } in self.points().await {
@@ -800,10 +798,10 @@ impl World {
             *count += 1;
             messages.extend(payload.message_ids.iter().map(|id| id.get()));
         }
-        let noted: BTreeMap<_, _> =
-            books.iter().map(|(id, _, points, count)| ((*id, *points), *count)).collect();
+        let recorded_points: BTreeMap<_, _> =
+            records.iter().map(|(id, _, points, count)| ((*id, *points), *count)).collect();
         let counts: BTreeMap<_, _> = stored.iter().map(|(key, (count, _))| (*key, *count)).collect();
-        assert_eq!(counts, noted, "the points are not those of the books");
+        assert_eq!(counts, recorded_points, "points differ from records");
         for ((session, _), (_, messages)) in &stored {
             let live: Vec<i64> = sqlx::query_scalar(
                 "SELECT m.id FROM messages m JOIN sessions s ON m.first_message_id = s.first_message_id
@@ -813,7 +811,7 @@ impl World {
             .fetch_all(&self.pool)
             .await
             .unwrap();
-            assert_eq!(*messages, live.into_iter().collect(), "a point tells of other messages");
+            assert_eq!(*messages, live.into_iter().collect(), "a point holds other messages");
         }
         stored.len()
     }

@@ -1,4 +1,4 @@
-//! Redis' memory stays flat, and nothing that waits is touched.
+//! Cleanup bounds Redis' memory and keeps unfinished ids.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
@@ -13,7 +13,7 @@ use support::{Consumer, assert_same, new_ids};
 #[tokio::test]
 async fn redis_is_as_empty_after_many_jobs_as_after_few() {
     with_queues(|queues| async move {
-        let of_the_queue_itself = [":live:workers", ":live:signal"];
+        let permanent = [":live:workers", ":live:signal"];
         for round in 1..=3 {
             let ids = new_ids(round * 300);
             queues.push(JobQueue::Live, &ids).await.unwrap();
@@ -25,7 +25,7 @@ async fn redis_is_as_empty_after_many_jobs_as_after_few() {
             assert_eq!(queues.trim().await.unwrap(), Trimmed::default());
             assert_eq!(payloads(&queues, JobQueue::Live).await, 0);
             for key in keys(&queues).await.unwrap() {
-                assert!(of_the_queue_itself.iter().any(|end| key.ends_with(end)), "{key} is left");
+                assert!(permanent.iter().any(|end| key.ends_with(end)), "{key} remains");
             }
         }
     })
@@ -33,7 +33,7 @@ async fn redis_is_as_empty_after_many_jobs_as_after_few() {
 }
 
 #[tokio::test]
-async fn what_waits_or_is_held_survives_the_janitor() {
+async fn cleanup_keeps_ids_that_wait_or_are_held() {
     with_queues(|queues| async move {
         let ids = new_ids(10);
         queues.push(JobQueue::Backfill, &ids).await.unwrap();
@@ -51,7 +51,7 @@ async fn what_waits_or_is_held_survives_the_janitor() {
 }
 
 #[tokio::test]
-async fn traces_of_gone_workers_are_taken_away_and_those_of_living_ones_stay() {
+async fn cleanup_removes_metadata_of_former_workers_only() {
     with_queues(|queues| async move {
         let mut consumer = Consumer::start(&queues, JobQueue::Live, 1);
         queues.push(JobQueue::Live, &new_ids(1)).await.unwrap();
@@ -72,12 +72,12 @@ async fn traces_of_gone_workers_are_taken_away_and_those_of_living_ones_stay() {
 }
 
 #[tokio::test]
-async fn ids_without_a_payload_are_taken_away_before_they_kill_every_worker() {
+async fn cleanup_removes_ids_without_a_payload() {
     with_queues(|queues| async move {
         let mut redis = connection(&queues);
         let layout = layout(&queues, JobQueue::Live);
         queues.push(JobQueue::Live, &new_ids(1)).await.unwrap();
-        // As an eviction leaves it, in each of the three places where an id can be.
+        // As after an eviction, in each of the three places that an id can be in.
         let _: () = redis.del(layout.job_data_hash()).await.unwrap();
         let _: () = redis.rpush(layout.active_jobs_list(), "hollow").await.unwrap();
         let _: () = redis.zadd(layout.workers_set(), "held-by", 0).await.unwrap();
@@ -94,8 +94,8 @@ async fn ids_without_a_payload_are_taken_away_before_they_kill_every_worker() {
     .await;
 }
 
-async fn payloads(queues: &Queues, class: JobQueue) -> usize {
-    connection(queues).hlen(layout(queues, class).job_data_hash()).await.unwrap()
+async fn payloads(queues: &Queues, queue: JobQueue) -> usize {
+    connection(queues).hlen(layout(queues, queue).job_data_hash()).await.unwrap()
 }
 
 async fn metadata(queues: &Queues) -> Vec<String> {

@@ -1,4 +1,4 @@
-//! The workers' side: one apalis worker, kept alive until it is told to stop.
+//! Consuming job ids: one apalis worker, restarted after errors until it is stopped.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -20,26 +20,26 @@ use tracing::{error, warn};
 use uuid::Uuid;
 
 use crate::delivery::JobIdCodec;
-use crate::outage::Outage;
+use crate::reconnect::Reconnect;
 use crate::{Delivery, QueueError, Queues};
 
-/// How long a stopping consumer waits for the word that its last deliveries are done to reach Redis. Should it not,
-/// they come again, and find nothing to claim.
-const ACKNOWLEDGING: Duration = Duration::from_millis(100);
+/// Time for the last acknowledgements to reach Redis when a consumer stops. Deliveries that are not acknowledged come again,
+/// and find nothing to claim.
+const ACK_TIMEOUT: Duration = Duration::from_millis(100);
 
 impl Queues {
-    /// Hands every id of the class's queue to `handler`, up to `concurrency` (one at least) at a time, until
-    /// `stop` is cancelled. Then it takes no more, waits for the running handlers up to the
-    /// [grace](crate::Config::stop_grace) and returns.
+    /// Passes every id in a queue to `handler`, with up to `concurrency` (at least one) calls at the same time, until `stop`
+    /// is cancelled. Then it takes no more ids, waits for running handlers up to the
+    /// [shutdown timeout](crate::Config::shutdown_timeout), and returns.
     ///
-    /// It lives through outages of Redis, from the start on: handlers go on, and it keeps trying. What a
-    /// handler was given counts as delivered when it returns, and also when it panics. What was not delivered
-    /// when the consumer died comes again to another one. Dropping the future drops the running handlers.
+    /// Survives outages of Redis, also at the start: handlers continue, and the consumer reconnects. A delivery is
+    /// acknowledged when its handler returns or panics. If the consumer dies before that, the id is delivered to another
+    /// one. Dropping the future drops the running handlers.
     ///
-    /// `name` tells workers apart in Redis; host, process and a random part are added to it.
+    /// `name` identifies the worker in Redis; host name, process id and a random part are appended.
     pub async fn consume<H, F>(
         &self,
-        class: JobQueue,
+        queue: JobQueue,
         concurrency: usize,
         name: &str,
         handler: H,
@@ -51,34 +51,34 @@ impl Queues {
         let handlers = Handlers::new(handler);
         let _abandon = handlers.abandon.clone().drop_guard();
         let name = unique(name);
-        let monitor = self.monitor(class, concurrency, name.clone(), handlers.clone(), stop.clone());
+        let monitor = self.monitor(queue, concurrency, name.clone(), handlers.clone(), stop.clone());
         let work = async {
-            // Its errors were reported as they came; it ends when it is told to.
+            // Errors were logged as they occurred.
             let _ = monitor.run_with_signal(stop.cancelled().map(Ok)).await;
             handlers.finished().await;
-            // Without it others wait for the silence to be long enough.
-            let _ = self.sign_off(class, &name).await;
+            // Otherwise other consumers wait until heartbeats are missed.
+            let _ = self.deregister(queue, &name).await;
         };
-        // apalis does not always notice that its last task has ended while it stops.
+        // apalis sometimes misses the end of its last task while it stops.
         let handled = async {
             stop.cancelled().await;
             handlers.finished().await;
-            sleep(ACKNOWLEDGING).await;
+            sleep(ACK_TIMEOUT).await;
         };
-        let grace_over = async {
+        let timed_out = async {
             stop.cancelled().await;
-            sleep(self.config.stop_grace).await;
+            sleep(self.config.shutdown_timeout).await;
         };
         tokio::select! {
             () = work => (),
             () = handled => (),
-            () = grace_over => warn!(%class, left = handlers.running.len(), "stopping before all is done"),
+            () = timed_out => warn!(%queue, running = handlers.running.len(), "shutdown timeout exceeded; dropping handlers"),
         }
     }
 
     fn monitor<H, F>(
         &self,
-        class: JobQueue,
+        queue: JobQueue,
         concurrency: usize,
         name: String,
         handlers: Handlers<H>,
@@ -89,62 +89,62 @@ impl Queues {
         F: Future<Output = ()> + Send + 'static,
     {
         let queues = self.clone();
-        // One for all lives of the worker: handlers of an earlier one may still run.
+        // One limit for all restarts of the worker: handlers of an earlier one may still run.
         let limit = GlobalConcurrencyLimitLayer::new(concurrency.max(1));
-        let outage = Arc::new(Outage::new(class));
-        let (ended, alive) = (outage.clone(), outage.clone());
+        let reconnect = Arc::new(Reconnect::default());
+        let (failed, alive) = (reconnect.clone(), reconnect.clone());
         Monitor::new()
-            .register(move |life| {
-                let (handlers, outage) = (handlers.clone(), outage.clone());
-                let (redis, queue) = (queues.redis.clone(), queues.config.queue(class));
-                // Redis refuses a name that it has seen of late.
-                let name = format!("{name}-{life}");
+            .register(move |restarts| {
+                let (handlers, reconnect) = (handlers.clone(), reconnect.clone());
+                let (redis, keys) = (queues.redis.clone(), queues.config.redis_queue(queue));
+                // apalis rejects a name that was registered recently.
+                let name = format!("{name}-{restarts}");
                 let backend = RedisStorage::<Delivery>::new(redis)
-                    .with_config(queue)
+                    .with_config(keys)
                     .with_codec(JobIdCodec)
                     .poll_with_strategy(EveryTick::new(queues.config.poll_interval))
-                    .before_start(move |_| sleep(outage.pause()).map(Ok));
+                    .before_start(move |_| sleep(reconnect.delay()).map(Ok));
                 WorkerBuilder::new(name.as_str())
                     .backend(backend)
-                    // A handler that blocks would hold up the heartbeats.
+                    // A blocking handler would delay the heartbeats.
                     .parallelize(tokio::spawn)
                     .layer(limit.clone())
                     .build(move |delivery| handlers.clone().handle(delivery))
             })
-            // The worker ends at its first error, and an outage is no reason to end.
+            // The worker ends at its first error; an outage must not end the consumer.
             .should_restart(move |_, error| {
-                ended.begins(error);
+                failed.failed(error);
                 !stop.is_cancelled()
             })
             .on_event(move |_, event| {
                 if matches!(event, Event::HeartBeat) {
-                    alive.ends();
+                    alive.connected();
                 }
             })
     }
 
-    /// Makes the registrations of all lives of a worker expire. What it fetched in its last moment then goes to
-    /// others with their next heartbeat. apalis means to do so when it closes, but names the wrong member.
-    async fn sign_off(&self, class: JobQueue, name: &str) -> Result<(), QueueError> {
+    /// Expires the registrations of all restarts of a worker, so that ids it fetched last go to others with their next
+    /// heartbeat. apalis tries to do so when it closes, but names the wrong member.
+    async fn deregister(&self, queue: JobQueue, name: &str) -> Result<(), QueueError> {
         let mut redis = self.redis.clone();
-        let workers = self.config.queue(class).workers_set();
+        let workers = self.config.redis_queue(queue).workers_set();
         let registered: Vec<String> = redis.zrange(&workers, 0, -1).await?;
         let mut pipe = redis::pipe();
-        for life in registered.iter().filter(|worker| worker.starts_with(name)) {
-            pipe.cmd("ZADD").arg(&workers).arg("XX").arg(0).arg(life);
-            pipe.del(format!("{workers}:metadata:{life}"));
+        for registration in registered.iter().filter(|worker| worker.starts_with(name)) {
+            pipe.cmd("ZADD").arg(&workers).arg("XX").arg(0).arg(registration);
+            pipe.del(format!("{workers}:metadata:{registration}"));
         }
         Ok(pipe.exec_async(&mut redis).await?)
     }
 }
 
-/// `name-host-process-random`: Redis refuses a worker whose name it has seen of late.
+/// `name-host-process-random`: apalis rejects a name that was registered recently.
 fn unique(name: &str) -> String {
     let host = whoami::hostname().unwrap_or_else(|_| "host".to_owned());
     format!("{name}-{host}-{}-{:08x}", std::process::id(), Uuid::new_v4().as_fields().0)
 }
 
-/// The handler with those of its calls that run, over all lives of the worker.
+/// The handler and its running calls, over all restarts of the worker.
 struct Handlers<H> {
     handler: Arc<H>,
     running: TaskTracker,
@@ -162,7 +162,7 @@ impl<H> Handlers<H> {
         Self { handler: Arc::new(handler), running: TaskTracker::new(), abandon: CancellationToken::new() }
     }
 
-    /// Never fails towards apalis, whose retries ignore their limits.
+    /// Never fails: apalis' retries ignore their limits.
     fn handle<F>(self, delivery: Delivery) -> impl Future<Output = ()> + Send
     where
         H: Fn(Delivery) -> F + Send + Sync + 'static,
@@ -173,8 +173,8 @@ impl<H> Handlers<H> {
             let job = delivery.job();
             let call = AssertUnwindSafe(async move { handler(delivery).await }).catch_unwind();
             if let Some(Err(_)) = abandon.run_until_cancelled(call).await {
-                // Without the panic's text, which may quote a message.
-                error!(job = job.map(tracing::field::display), "a handler panicked");
+                // Without the panic's text, which may contain a message.
+                error!(job.id = job.map(tracing::field::display), "handler panicked");
             }
         })
     }
@@ -185,8 +185,8 @@ impl<H> Handlers<H> {
     }
 }
 
-/// Wakes the worker at every tick. apalis' own interval strategy can lose its waker, as a timer that has fired
-/// and was started again is not polled again.
+/// Wakes the worker at every tick. apalis' own interval strategy can lose its waker: a timer that has fired and was reset is
+/// not polled again.
 struct EveryTick(Interval);
 
 impl EveryTick {
@@ -199,7 +199,7 @@ impl EveryTick {
 
 impl PollStrategy for EveryTick {
     fn poll_drive(&mut self, cx: &mut Context<'_>, _: &PollSnapshot) -> Poll<Option<()>> {
-        // Until it is pending, and so has the waker.
+        // A pending tick has the waker.
         while self.0.poll_tick(cx).is_ready() {}
         Poll::Pending
     }

@@ -1,4 +1,4 @@
-//! What apalis leaves behind, taken away: without this Redis' memory grows with every job.
+//! Removes what apalis leaves behind: otherwise Redis' memory grows with every job.
 
 use std::collections::HashSet;
 
@@ -7,47 +7,48 @@ use redis::{AsyncCommands, RedisResult};
 
 use crate::{QueueError, Queues};
 
-/// Ids handled in one round trip.
+/// Ids processed in one round trip.
 const CHUNK: usize = 500;
 
-/// What a [`trim`](Queues::trim) took away.
+/// Entries that [`trim`](Queues::trim) removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Trimmed {
-    /// Jobs that were delivered and done with.
+    /// Jobs that were delivered and acknowledged.
     pub finished: usize,
-    /// Notes about workers that are no more.
+    /// Metadata of workers that no longer exist.
     pub workers: usize,
-    /// Ids whose payload is gone (Redis evicted it); they would kill each worker that fetches them.
+    /// Ids without a payload, which Redis evicted. They would end each worker that fetches them.
     pub hollow: usize,
 }
 
 impl Queues {
-    /// Takes away what finished jobs and gone workers left, in small steps. Ids that wait or are being handled
-    /// stay. Any number of processes may do so, at any time and as often as they like.
+    /// Removes what finished jobs and former workers left behind, in small steps. Keeps ids that wait or are held by a
+    /// consumer. Safe to run in any number of processes at the same time.
     ///
     /// # Errors
-    /// If Redis fails; the rest is left for the next time.
+    /// If Redis fails. The next run removes the rest.
     pub async fn trim(&self) -> Result<Trimmed, QueueError> {
         let mut trimmed = Trimmed::default();
-        for class in JobQueue::ALL {
-            let mut queue = Queue { redis: self.redis.clone(), keys: self.config.queue(class) };
-            for set in [queue.keys.done_jobs_set(), queue.keys.dead_jobs_set()] {
-                trimmed.finished += queue.trim_finished(&set).await?;
+        for queue in JobQueue::ALL {
+            let mut cleanup =
+                QueueCleanup { redis: self.redis.clone(), keys: self.config.redis_queue(queue) };
+            for set in [cleanup.keys.done_jobs_set(), cleanup.keys.dead_jobs_set()] {
+                trimmed.finished += cleanup.trim_finished(&set).await?;
             }
-            trimmed.workers += queue.trim_workers().await?;
-            trimmed.hollow += queue.trim_hollow().await?;
+            trimmed.workers += cleanup.trim_workers().await?;
+            trimmed.hollow += cleanup.trim_hollow().await?;
         }
         Ok(trimmed)
     }
 }
 
-struct Queue {
+struct QueueCleanup {
     redis: redis::aio::ConnectionManager,
     keys: apalis_redis::Config,
 }
 
-impl Queue {
-    /// The ids leave the set last, so that a janitor that dies in between leaves nothing behind.
+impl QueueCleanup {
+    /// Removes ids from the set last, so that an interrupted run leaves nothing behind.
     async fn trim_finished(&mut self, set: &str) -> RedisResult<usize> {
         let mut trimmed = 0;
         loop {
@@ -69,17 +70,17 @@ impl Queue {
         }
     }
 
-    /// Each life of a worker leaves a hash of its own.
+    /// Each start of a worker leaves a hash of its own.
     async fn trim_workers(&mut self) -> RedisResult<usize> {
         let namespace = format!("{}:metadata:", self.keys.workers_set());
-        let notes = self.scan(&format!("{namespace}*")).await?;
-        // Asked for after the notes, so that a worker that registers meanwhile is not taken for gone.
+        let metadata = self.scan(&format!("{namespace}*")).await?;
+        // Read after the metadata, so that a worker that registers in between counts as existing.
         let registered: HashSet<String> = self.redis.zrange(self.keys.workers_set(), 0, -1).await?;
-        let is_gone =
-            |note: &String| note.strip_prefix(&namespace).is_some_and(|name| !registered.contains(name));
-        let gone: Vec<String> = notes.into_iter().filter(is_gone).collect();
+        let is_former =
+            |key: &String| key.strip_prefix(&namespace).is_some_and(|name| !registered.contains(name));
+        let former: Vec<String> = metadata.into_iter().filter(is_former).collect();
         let mut trimmed = 0;
-        for chunk in gone.chunks(CHUNK) {
+        for chunk in former.chunks(CHUNK) {
             trimmed += self.redis.del::<_, usize>(chunk).await?;
         }
         Ok(trimmed)
@@ -100,8 +101,7 @@ impl Queue {
         }
     }
 
-    /// Looks where an id can be besides the finished sets: it waits (at most a window of them) or a worker
-    /// holds it (a few).
+    /// Checks all places of unfinished ids: those that wait (at most a window) and those that a worker holds (a few).
     async fn trim_hollow(&mut self) -> RedisResult<usize> {
         let mut trimmed = 0;
         let scheduled = self.keys.scheduled_jobs_set();
@@ -125,7 +125,7 @@ impl Queue {
         Ok(trimmed)
     }
 
-    /// Those of the ids that lack their payload or their metadata.
+    /// Ids that lack their payload or their metadata.
     async fn hollow(&mut self, ids: Vec<String>) -> RedisResult<Vec<String>> {
         let mut hollow = Vec::new();
         for chunk in ids.chunks(CHUNK) {
@@ -133,8 +133,8 @@ impl Queue {
             for id in chunk {
                 pipe.hexists(self.keys.job_data_hash(), id).exists(self.meta_key(id));
             }
-            let whole: Vec<bool> = pipe.query_async(&mut self.redis).await?;
-            let pairs = chunk.iter().zip(whole.chunks(2));
+            let exist: Vec<bool> = pipe.query_async(&mut self.redis).await?;
+            let pairs = chunk.iter().zip(exist.chunks(2));
             hollow.extend(pairs.filter(|(_, parts)| parts.contains(&false)).map(|(id, _)| id.clone()));
         }
         Ok(hollow)
