@@ -85,9 +85,8 @@ pub async fn ensure_owned(
     // Serializes concurrent callers, which would both find the collection new. The lock has its own connection.
     let mut lock = ingest.pool().begin().await.map_err(StoreError::from)?;
     models::lock(&mut lock).await?;
-    let collections = index.collections();
-    let is_new = collections.ensure(&collection).await? == Ensured::Created;
-    match collections.identity(&collection.name).await?.filter(|_| !is_new) {
+    let is_new = index.ensure(&collection).await? == Ensured::Created;
+    match index.identity(&collection.name).await?.filter(|_| !is_new) {
         Some(identity) => check_identity(ingest, &collection.name, model, identity).await?,
         None => drop(rebuild(ingest, index, &collection.name, model).await?),
     }

@@ -15,7 +15,6 @@ use uuid::Uuid;
 use crate::backup::{BackupError, Line};
 use crate::manifest::{self, Manifest, Saved};
 use crate::ownership::{OwnershipError, model_collection};
-use crate::verify::VerifyError;
 use crate::verify::{Repaired, VerifyError, repair_collection};
 
 /// Rows written per statement.
