@@ -22,6 +22,23 @@ CREATE TABLE indexed_sessions (
     indexed_revision bigint  NOT NULL,
     -- Hash of the content, the template and the model; null while points are being rewritten.
     content_hash     bytea,
-    points           integer NOT NULL,
+    -- Ids of the session's points, one per chunk, in order.
+    point_ids        uuid[]  NOT NULL CHECK (cardinality(point_ids) > 0),
+    points           integer NOT NULL GENERATED ALWAYS AS (cardinality(point_ids)) STORED,
+    -- Point of the first chunk.
+    qdrant_point_id  uuid    NOT NULL GENERATED ALWAYS AS (point_ids[1]) STORED,
     PRIMARY KEY (session_id, model)
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.05);
+
+-- Session and points of each live message, in the collection that searches read. Without points, model and its columns
+-- are null: the session is not indexed yet, not eligible, or hidden until it is indexed again after a removal.
+CREATE VIEW message_sessions AS
+SELECT m.guild_id, m.channel_id, m.id AS message_id, s.id AS session_id, s.first_message_id, s.revision,
+       i.model, i.indexed_revision, i.qdrant_point_id, i.point_ids
+FROM messages m
+JOIN sessions s ON s.guild_id = m.guild_id AND s.channel_id = m.channel_id
+     AND s.first_message_id = m.first_message_id AND s.deleted_at IS NULL
+LEFT JOIN models a ON a.state = 'active'
+LEFT JOIN indexed_sessions i ON i.session_id = s.id AND i.model = a.slug
+     AND i.indexed_revision >= s.last_removal_revision
+WHERE m.deleted_at IS NULL;

@@ -260,8 +260,8 @@ async fn store(pool: &PgPool, model: &ModelSlug, made: &[(Place, String)]) -> Re
              INSERT INTO sessions (id, guild_id, channel_id, first_message_id, revision, message_count, word_count,
                                    started_at, ended_at)
              SELECT id, guild, guild, first, 1, 4, 60, '2025-01-01Z', '2025-01-01Z' FROM made RETURNING id)
-         INSERT INTO indexed_sessions (session_id, model, point_revision, indexed_revision, content_hash, points)
-         SELECT id, $5, 1, 1, '\\x07', 1 FROM sat",
+         INSERT INTO indexed_sessions (session_id, model, point_revision, indexed_revision, content_hash, point_ids)
+         SELECT id, $5, 1, 1, '\\x07', ARRAY[gen_random_uuid()] FROM sat",
     )
     .bind(made.iter().map(|(place, _)| place.guild.get()).collect::<Vec<_>>())
     .bind(made.iter().map(|(place, _)| place.first.get()).collect::<Vec<_>>())

@@ -148,8 +148,8 @@ async fn store(pool: &PgPool, model: &ModelSlug, firsts: &[i64]) {
              INSERT INTO sessions (id, guild_id, channel_id, first_message_id, revision, message_count, word_count,
                                    started_at, ended_at)
              SELECT id, 1, 1, first, 1, 4, 60, '2025-01-01Z', '2025-01-01Z' FROM made RETURNING id)
-         INSERT INTO indexed_sessions (session_id, model, point_revision, indexed_revision, content_hash, points)
-         SELECT id, $3, 1, 1, '\\x07', 1 FROM sat",
+         INSERT INTO indexed_sessions (session_id, model, point_revision, indexed_revision, content_hash, point_ids)
+         SELECT id, $3, 1, 1, '\\x07', ARRAY[gen_random_uuid()] FROM sat",
     )
     .bind(firsts)
     .bind(firsts.iter().map(|first| session(*first).get()).collect::<Vec<_>>())

@@ -172,8 +172,8 @@ async fn index(pool: &PgPool) {
     let model = "model-fp32".parse().unwrap();
     models::ensure_active(pool, &model, 384).await.unwrap();
     sqlx::query(
-        "INSERT INTO indexed_sessions (session_id, model, point_revision, indexed_revision, content_hash, points)
-         SELECT id, 'model-fp32', revision, revision, '\\x00', 2 FROM sessions WHERE deleted_at IS NULL",
+        "INSERT INTO indexed_sessions (session_id, model, point_revision, indexed_revision, content_hash, point_ids)
+         SELECT id, 'model-fp32', revision, revision, '\\x00', ARRAY[gen_random_uuid(), gen_random_uuid()] FROM sessions WHERE deleted_at IS NULL",
     )
     .execute(pool)
     .await

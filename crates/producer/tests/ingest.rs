@@ -922,8 +922,8 @@ async fn a_backfill_asks_for_what_the_collection_lacks_and_nothing_else(pool: Pg
     place.ingest(&later).await;
     models::ensure_active(&pool, &model(), 384).await.unwrap();
     sqlx::query(
-        "INSERT INTO indexed_sessions (session_id, model, point_revision, indexed_revision, points)
-         SELECT id, $1, revision, revision, 1 FROM sessions WHERE first_message_id = 1",
+        "INSERT INTO indexed_sessions (session_id, model, point_revision, indexed_revision, point_ids)
+         SELECT id, $1, revision, revision, ARRAY[gen_random_uuid()] FROM sessions WHERE first_message_id = 1",
     )
     .bind(model().as_str())
     .execute(&pool)

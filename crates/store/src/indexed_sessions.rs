@@ -1,6 +1,6 @@
 //! The books: what each model's collection holds of a guild's sessions.
 
-use guildex_types::{GuildId, ModelSlug, Revision, SessionId};
+use guildex_types::{GuildId, ModelSlug, PointId, Revision, SessionId};
 use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
@@ -18,8 +18,21 @@ pub struct IndexedSession {
     pub indexed_revision: Revision,
     /// Of what they were made from; `None` while they are being rewritten.
     pub content_hash: Option<Vec<u8>>,
-    /// How many there are.
-    pub points: u32,
+    /// Their ids, one per chunk, in order.
+    pub point_ids: Vec<PointId>,
+}
+
+impl IndexedSession {
+    /// Number of points.
+    pub fn points(&self) -> u32 {
+        u32::try_from(self.point_ids.len()).unwrap_or(u32::MAX)
+    }
+}
+
+/// Formats ids as a `uuid[]` literal: UNNEST flattens an array of arrays, so each is sent as text.
+pub(crate) fn array_literal(ids: &[PointId]) -> String {
+    let ids: Vec<String> = ids.iter().map(|id| id.get().to_string()).collect();
+    format!("{{{}}}", ids.join(","))
 }
 
 /// The guild's books, by session, from after `after` on; at most `limit`.
@@ -34,7 +47,7 @@ pub async fn list(
     limit: i64,
 ) -> Result<Vec<IndexedSession>, StoreError> {
     let rows: Vec<Row> = sqlx::query_as(
-        "SELECT i.session_id, i.point_revision, i.indexed_revision, i.content_hash, i.points
+        "SELECT i.session_id, i.point_revision, i.indexed_revision, i.content_hash, i.point_ids
          FROM indexed_sessions i JOIN sessions s ON s.id = i.session_id
          WHERE s.guild_id = $1 AND i.model = $2 AND ($3::uuid IS NULL OR i.session_id > $3)
          ORDER BY i.session_id LIMIT $4",
@@ -54,7 +67,7 @@ struct Row {
     point_revision: i64,
     indexed_revision: i64,
     content_hash: Option<Vec<u8>>,
-    points: i32,
+    point_ids: Vec<PointId>,
 }
 
 impl Row {
@@ -64,7 +77,7 @@ impl Row {
             point_revision: self.point_revision.into(),
             indexed_revision: self.indexed_revision.into(),
             content_hash: self.content_hash,
-            points: u32::try_from(self.points).unwrap_or(0),
+            point_ids: self.point_ids,
         }
     }
 }
@@ -80,10 +93,10 @@ pub async fn restore(
     books: &[IndexedSession],
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO indexed_sessions (session_id, model, point_revision, indexed_revision, content_hash, points)
-         SELECT s.id, $2, u.point_revision, u.indexed_revision, u.content_hash, u.points
-         FROM UNNEST($3::uuid[], $4::bigint[], $5::bigint[], $6::bytea[], $7::int[])
-              AS u (id, point_revision, indexed_revision, content_hash, points)
+        "INSERT INTO indexed_sessions (session_id, model, point_revision, indexed_revision, content_hash, point_ids)
+         SELECT s.id, $2, u.point_revision, u.indexed_revision, u.content_hash, u.point_ids::uuid[]
+         FROM UNNEST($3::uuid[], $4::bigint[], $5::bigint[], $6::bytea[], $7::text[])
+              AS u (id, point_revision, indexed_revision, content_hash, point_ids)
          JOIN sessions s ON s.id = u.id AND s.guild_id = $1 AND s.deleted_at IS NULL
               AND u.indexed_revision BETWEEN s.last_removal_revision AND s.revision
          ORDER BY s.id FOR SHARE OF s
@@ -95,7 +108,7 @@ pub async fn restore(
     .bind(books.iter().map(|book| book.point_revision.get()).collect::<Vec<_>>())
     .bind(books.iter().map(|book| book.indexed_revision.get()).collect::<Vec<_>>())
     .bind(books.iter().map(|book| book.content_hash.as_deref()).collect::<Vec<_>>())
-    .bind(books.iter().map(|book| i32::try_from(book.points).unwrap_or(i32::MAX)).collect::<Vec<_>>())
+    .bind(books.iter().map(|book| array_literal(&book.point_ids)).collect::<Vec<_>>())
     .execute(pool)
     .await?;
     Ok(())

@@ -1,6 +1,8 @@
 //! How sessions stand: what a comparison of a collection with the truth goes by.
 
-use guildex_types::{ChannelId, Eligibility, GuildId, Job, MessageId, ModelSlug, Revision, SessionId, Task};
+use guildex_types::{
+    ChannelId, Eligibility, GuildId, Job, MessageId, ModelSlug, PointId, Revision, SessionId, Task,
+};
 use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
 
@@ -66,7 +68,7 @@ pub async fn lookup(
         // A backfill asks for what the books lack, once it gets there.
         "SELECT u.id, s.channel_id, s.first_message_id, s.revision, s.deleted_at IS NULL AS is_live,
                 s.deleted_at IS NULL AND is_eligible(s.message_count, s.word_count, $5, $6) AS is_eligible,
-                i.point_revision, i.indexed_revision, i.content_hash, i.points,
+                i.point_revision, i.indexed_revision, i.content_hash, i.point_ids,
                 s.id IS NULL AND EXISTS (SELECT FROM sessions o WHERE o.id = u.id) AS is_elsewhere,
                 EXISTS (SELECT FROM jobs j WHERE j.dedup_key = u.key AND j.state IN ('pending', 'queued', 'running'))
                 OR (i.indexed_revision IS DISTINCT FROM s.revision AND EXISTS (
@@ -99,7 +101,7 @@ struct Row {
     point_revision: Option<i64>,
     indexed_revision: Option<i64>,
     content_hash: Option<Vec<u8>>,
-    points: Option<i32>,
+    point_ids: Option<Vec<PointId>>,
     is_elsewhere: bool,
     is_busy: bool,
 }
@@ -128,7 +130,7 @@ impl Row {
             point_revision: self.point_revision?.into(),
             indexed_revision: self.indexed_revision?.into(),
             content_hash: self.content_hash.clone(),
-            points: u32::try_from(self.points?).unwrap_or(0),
+            point_ids: self.point_ids.clone()?,
         })
     }
 }

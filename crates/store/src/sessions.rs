@@ -2,12 +2,13 @@
 
 use chrono::{DateTime, Utc};
 use guildex_types::{
-    ChannelId, Eligibility, GuildId, MessageId, ModelSlug, Revision, SearchText, SessionId, UserId,
+    ChannelId, Eligibility, GuildId, MessageId, ModelSlug, PointId, Revision, SearchText, SessionId, UserId,
 };
 use sqlx::{FromRow, PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::StoreError;
+use crate::indexed_sessions::array_literal;
 use crate::models::{IndexModel, ModelState, list};
 
 /// Locks sessions of several channels until the transaction ends, in the order in which everybody does: for those
@@ -196,8 +197,8 @@ pub struct Indexed {
     pub point_revision: Revision,
     /// Of what the points were made from; `None` while points are being rewritten.
     pub content_hash: Option<Vec<u8>>,
-    /// How many points there are.
-    pub points: u32,
+    /// Ids of the points, one per chunk, in order.
+    pub point_ids: Vec<PointId>,
 }
 
 /// Reads sessions as they are now, in one statement, so that revision and messages belong together. Sessions
@@ -213,7 +214,7 @@ pub async fn load(
     let (guilds, ids): (Vec<i64>, Vec<Uuid>) = wanted.iter().map(|(g, s)| (g.get(), s.get())).unzip();
     let rows: Vec<LoadedRow> = sqlx::query_as(
         "SELECT s.id, s.guild_id, s.channel_id, c.name AS channel_name, g.language, s.first_message_id, s.revision,
-                i.point_revision, i.content_hash, i.points,
+                i.point_revision, i.content_hash, i.point_ids,
                 m.id AS message_id, m.author_id, m.author_name, m.sent_at, m.text, m.words
          FROM UNNEST($1::bigint[], $2::uuid[]) AS u (guild_id, id)
          JOIN sessions s ON s.id = u.id AND s.guild_id = u.guild_id
@@ -252,7 +253,7 @@ struct LoadedRow {
     revision: i64,
     point_revision: Option<i64>,
     content_hash: Option<Vec<u8>>,
-    points: Option<i32>,
+    point_ids: Option<Vec<PointId>>,
     message_id: Option<i64>,
     author_id: Option<i64>,
     author_name: Option<String>,
@@ -275,7 +276,7 @@ impl LoadedRow {
             indexed: self.point_revision.map(|revision| Indexed {
                 point_revision: revision.into(),
                 content_hash: self.content_hash.clone(),
-                points: count(self.points.unwrap_or(0)),
+                point_ids: self.point_ids.clone().unwrap_or_default(),
             }),
         })
     }
@@ -343,8 +344,8 @@ pub struct Record {
     pub point_revision: Revision,
     /// Of what the points were made from.
     pub content_hash: Vec<u8>,
-    /// How many points there are; 0 takes the session out of the model's books.
-    pub points: u32,
+    /// Ids of the points, one per chunk, in order. Without points the session's record is deleted.
+    pub point_ids: Vec<PointId>,
 }
 
 /// What [`record`] did.
@@ -392,22 +393,22 @@ pub async fn record(
     if !now.iter().any(|kept| kept.slug == *model && kept.state != ModelState::Dropping) {
         return Ok(outcome);
     }
-    let (gone, kept): (Vec<&Record>, Vec<&Record>) = records.iter().partition(|r| r.points == 0);
+    let (gone, kept): (Vec<&Record>, Vec<&Record>) = records.iter().partition(|r| r.point_ids.is_empty());
     if !kept.is_empty() {
         sqlx::query(
             "INSERT INTO indexed_sessions AS i
-                    (session_id, model, point_revision, indexed_revision, content_hash, points)
+                    (session_id, model, point_revision, indexed_revision, content_hash, point_ids)
              SELECT s.id, $7, u.point_revision, u.revision,
-                    CASE WHEN s.revision = u.revision THEN u.content_hash END, u.points
-             FROM UNNEST($1::bigint[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bytea[], $6::int[])
-                  AS u (guild_id, id, revision, point_revision, content_hash, points)
+                    CASE WHEN s.revision = u.revision THEN u.content_hash END, u.point_ids::uuid[]
+             FROM UNNEST($1::bigint[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bytea[], $6::text[])
+                  AS u (guild_id, id, revision, point_revision, content_hash, point_ids)
              JOIN sessions s ON s.id = u.id AND s.guild_id = u.guild_id AND s.deleted_at IS NULL
                   AND (s.revision = u.revision OR u.point_revision = u.revision
                        AND u.revision BETWEEN s.last_removal_revision AND s.revision)
              ORDER BY s.id FOR SHARE OF s
              ON CONFLICT (session_id, model) DO UPDATE
              SET point_revision = excluded.point_revision, indexed_revision = excluded.indexed_revision,
-                 content_hash = excluded.content_hash, points = excluded.points
+                 content_hash = excluded.content_hash, point_ids = excluded.point_ids
              WHERE excluded.content_hash IS NOT NULL OR i.indexed_revision < excluded.indexed_revision",
         )
         .bind(kept.iter().map(|r| r.guild_id.get()).collect::<Vec<_>>())
@@ -415,7 +416,7 @@ pub async fn record(
         .bind(kept.iter().map(|r| r.revision.get()).collect::<Vec<_>>())
         .bind(kept.iter().map(|r| r.point_revision.get()).collect::<Vec<_>>())
         .bind(kept.iter().map(|r| r.content_hash.as_slice()).collect::<Vec<_>>())
-        .bind(kept.iter().map(|r| i32::try_from(r.points).unwrap_or(i32::MAX)).collect::<Vec<_>>())
+        .bind(kept.iter().map(|r| array_literal(&r.point_ids)).collect::<Vec<_>>())
         .bind(model.as_str())
         .execute(&mut *tx)
         .await?;

@@ -12,8 +12,8 @@ use guildex_store::search::{self, Shown};
 use guildex_store::sessions::{self, Changed, Record, Recorded};
 use guildex_store::{MIGRATOR, StoreError, messages, models, soft_delete};
 use guildex_types::{
-    Author, ChannelId, Eligibility, GuildId, Links, Message, MessageId, MessageKind, ModelSlug, Revision,
-    SearchText, SessionId,
+    Author, ChannelId, Eligibility, GuildId, Links, Message, MessageId, MessageKind, ModelSlug, PointId,
+    Revision, SearchText, SessionId,
 };
 use sqlx::PgPool;
 use support::{PATIENCE, until_blocked};
@@ -122,6 +122,10 @@ impl Place {
         self.add_to(first).await
     }
 
+    fn points(&self, first: i64, chunks: u32) -> Vec<PointId> {
+        (0..chunks).map(|chunk| PointId::new(self.guild, self.channel, id(first), &model(), chunk)).collect()
+    }
+
     fn record_of(&self, first: i64, revision: Revision) -> Record {
         Record {
             guild_id: self.guild,
@@ -129,7 +133,7 @@ impl Place {
             revision,
             point_revision: revision,
             content_hash: vec![7],
-            points: 1,
+            point_ids: self.points(first, 1),
         }
     }
 
@@ -265,8 +269,8 @@ async fn a_session_is_read_with_its_messages_in_order_and_what_is_recorded_of_it
     place.record(1, change.revision).await;
     let indexed = place.load(1).await.indexed.unwrap();
     assert_eq!(
-        (indexed.point_revision, indexed.content_hash, indexed.points),
-        (change.revision, Some(vec![7]), 1)
+        (indexed.point_revision, indexed.content_hash, indexed.point_ids),
+        (change.revision, Some(vec![7]), place.points(1, 1))
     );
 }
 
@@ -373,7 +377,7 @@ async fn a_session_without_points_leaves_the_books(pool: PgPool) {
     let old = place.conversation(1).await.revision;
     place.record(1, old).await;
     let latest = place.take_from(1).await.revision;
-    let none = |revision| Record { points: 0, ..place.record_of(1, revision) };
+    let none = |revision| Record { point_ids: Vec::new(), ..place.record_of(1, revision) };
     record(&pool, &[none(old)]).await.unwrap();
     assert_eq!(books(&pool).await.len(), 1, "who read an old revision has no say");
     record(&pool, &[none(latest)]).await.unwrap();
@@ -559,4 +563,67 @@ async fn what_the_collection_lacks_is_found_page_by_page(pool: PgPool) {
     }
     assert_eq!((found.len(), pages), (9, 3));
     assert_eq!(BTreeSet::from_iter(found), lacking);
+}
+
+/// Rows of the view `message_sessions`: message, model, first point and all points.
+type ViewRow = (i64, Option<String>, Option<PointId>, Option<Vec<PointId>>);
+
+async fn message_sessions(place: &Place) -> Vec<ViewRow> {
+    sqlx::query_as(
+        "SELECT message_id, model, qdrant_point_id, point_ids FROM message_sessions
+         WHERE guild_id = $1 AND channel_id = $2 ORDER BY message_id",
+    )
+    .bind(place.guild.get())
+    .bind(place.channel.get())
+    .fetch_all(&place.pool)
+    .await
+    .unwrap()
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn recorded_point_ids_follow_the_points_of_a_session(pool: PgPool) {
+    let place = Place::new(&pool).await;
+    let revision = place.conversation(1).await.revision;
+    assert_eq!(message_sessions(&place).await, [(1, None, None, None), (2, None, None, None)]);
+
+    let shows = |points: Vec<PointId>| {
+        let row =
+            move |message| (message, Some("model-fp32".to_owned()), Some(points[0]), Some(points.clone()));
+        [row(1), row(2)]
+    };
+    let two = Record { point_ids: place.points(1, 2), ..place.record_of(1, revision) };
+    record(&pool, &[two]).await.unwrap();
+    assert_eq!(message_sessions(&place).await, shows(place.points(1, 2)));
+
+    let rewritten = place.take_from(1).await.revision;
+    let hidden = [(1, None, None, None), (2, None, None, None)];
+    assert_eq!(message_sessions(&place).await, hidden, "points of before a removal are shown");
+    place.record(1, rewritten).await;
+    assert_eq!(message_sessions(&place).await, shows(place.points(1, 1)));
+    let none = Record { point_ids: Vec::new(), ..place.record_of(1, rewritten) };
+    record(&pool, &[none]).await.unwrap();
+    assert_eq!(message_sessions(&place).await, hidden, "the session has no points");
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn the_view_of_messages_shows_points_of_the_active_model(pool: PgPool) {
+    let place = Place::new(&pool).await;
+    let revision = place.conversation(1).await.revision;
+    place.record(1, revision).await;
+    run(&pool, "INSERT INTO models (slug, dimensions, state) VALUES ('next-fp32', 384, 'filling')").await;
+    let next: ModelSlug = "next-fp32".parse().unwrap();
+    let points = vec![PointId::new(place.guild, place.channel, id(1), &next, 0)];
+    let filled = Record { point_ids: points.clone(), ..place.record_of(1, revision) };
+    let models = models::list(&pool).await.unwrap();
+    assert_eq!(sessions::record(&pool, &[filled], &next, &models).await.unwrap(), Recorded::Yes);
+
+    let shown = async || message_sessions(&place).await.into_iter().map(|row| row.2).collect::<Vec<_>>();
+    assert_eq!(shown().await, [Some(place.points(1, 1)[0]); 2]);
+    run(&pool, "UPDATE models SET state = 'retired' WHERE state = 'active'").await;
+    run(&pool, "UPDATE models SET state = 'active' WHERE slug = 'next-fp32'").await;
+    assert_eq!(shown().await, [Some(points[0]); 2]);
+}
+
+async fn run(pool: &PgPool, statement: &'static str) {
+    sqlx::query(statement).execute(pool).await.unwrap();
 }

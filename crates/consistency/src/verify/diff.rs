@@ -36,7 +36,7 @@ pub(super) fn point(owner: Owner<'_>, header: &PointHeader, state: &SessionState
         return Some(DifferenceKind::Misplaced);
     }
     match &here.indexed {
-        Some(book) if header.chunk < book.points => None,
+        Some(book) if header.chunk < book.points() => None,
         Some(book) if header.revision != book.point_revision => Some(DifferenceKind::Stale),
         Some(_) => Some(DifferenceKind::Orphaned),
         // If it is eligible but not recorded, the session is missing.
@@ -59,7 +59,7 @@ pub(super) enum Verdict {
 pub(super) fn expected_points(owner: Owner<'_>, state: &SessionState) -> Vec<PointId> {
     match &state.lookup {
         Lookup::Found(here) => {
-            let points = here.indexed.as_ref().map_or(0, |book| book.points);
+            let points = here.indexed.as_ref().map_or(0, |book| book.points());
             (0..points.min(MAX_CHUNKS)).map(|chunk| point_id(owner, here, chunk)).collect()
         }
         Lookup::OtherGuild | Lookup::NotFound => Vec::new(),
@@ -82,11 +82,11 @@ pub(super) fn session(
         (None, true) => return Verdict::Different(DifferenceKind::Missing),
         (Some(book), true) => book,
     };
-    if book.points == 0 || book.points > MAX_CHUNKS {
+    if book.points() == 0 || book.points() > MAX_CHUNKS {
         return Verdict::Different(DifferenceKind::Missing);
     }
     let mut kind = (book.indexed_revision != here.revision).then_some(DifferenceKind::Stale);
-    for chunk in 0..book.points {
+    for chunk in 0..book.points() {
         let Some(header) = headers.get(&point_id(owner, here, chunk)) else {
             return Verdict::Different(DifferenceKind::Missing);
         };
@@ -139,7 +139,7 @@ mod tests {
             point_revision: 7.into(),
             indexed_revision: 8.into(),
             content_hash: Some(HASH.to_vec()),
-            points: 2,
+            point_ids: (0..2).map(|chunk| PointId::new(guild(), channel_id, first, &model, chunk)).collect(),
         };
         let here = FoundSession {
             channel_id,
@@ -212,8 +212,7 @@ mod tests {
         };
         assert_eq!(kind(|case| case.headers.truncate(1)), DifferenceKind::Missing);
         assert_eq!(kind(|case| case.here().indexed = None), DifferenceKind::Missing);
-        assert_eq!(kind(|case| case.book().points = 0), DifferenceKind::Missing);
-        assert_eq!(kind(|case| case.book().points = u32::MAX), DifferenceKind::Missing);
+        assert_eq!(kind(|case| case.book().point_ids.clear()), DifferenceKind::Missing);
         assert_eq!(kind(|case| case.here().revision = 9.into()), DifferenceKind::Stale);
         assert_eq!(kind(|case| case.headers[1].revision = 6.into()), DifferenceKind::Stale);
         assert_eq!(kind(|case| case.headers[1].revision = 8.into()), DifferenceKind::Stale);
@@ -244,12 +243,12 @@ mod tests {
             Some(DifferenceKind::Misplaced)
         );
         assert_eq!(last(|case| case.headers[1].chunk = 0), Some(DifferenceKind::Misplaced));
-        assert_eq!(last(|case| case.book().points = 1), Some(DifferenceKind::Orphaned));
+        assert_eq!(last(|case| case.book().point_ids.truncate(1)), Some(DifferenceKind::Orphaned));
         // Found by comparing the session, so not reported twice.
         assert_eq!(last(|case| case.headers[1].revision = 6.into()), None);
         assert_eq!(last(|case| case.here().indexed = None), None);
         let surplus = altered(|case| {
-            case.book().points = 1;
+            case.book().point_ids.truncate(1);
             case.headers[1].revision = 6.into();
         });
         assert_eq!(surplus.points(), [None, Some(DifferenceKind::Stale)]);

@@ -329,7 +329,7 @@ impl World {
                 revision,
                 point_revision: revision,
                 content_hash: vec![7],
-                points: points.len() as u32,
+                point_ids: points.iter().map(|point| point.id).collect(),
             });
             all.extend(points);
         }

@@ -132,16 +132,16 @@ async fn remove_superseded(
 
 fn record(task: &IndexTask<Point>) -> Option<Record> {
     let IndexTask { session, plan, .. } = task;
-    let (point_revision, content_hash, points) = match plan {
-        Plan::Remove => (session.revision, Vec::new(), 0),
+    let (point_revision, content_hash, point_ids) = match plan {
+        Plan::Remove => (session.revision, Vec::new(), Vec::new()),
         Plan::Keep => {
             let indexed = session.indexed.as_ref()?;
-            (indexed.point_revision, indexed.content_hash.clone()?, indexed.points)
+            (indexed.point_revision, indexed.content_hash.clone()?, indexed.point_ids.clone())
         }
         Plan::Write { points, content_hash } => {
-            (session.revision, content_hash.clone(), u32::try_from(points.len()).unwrap_or(u32::MAX))
+            (session.revision, content_hash.clone(), points.iter().map(|point| point.id).collect())
         }
     };
     let (guild_id, session_id, revision) = (session.guild_id, session.id, session.revision);
-    Some(Record { guild_id, session_id, revision, point_revision, content_hash, points })
+    Some(Record { guild_id, session_id, revision, point_revision, content_hash, point_ids })
 }
