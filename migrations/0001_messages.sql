@@ -27,6 +27,22 @@ CREATE TABLE channels (
     PRIMARY KEY (guild_id, id)
 );
 
+-- Names of members and bots. A rename changes one row and stays in its guild.
+CREATE TABLE users (
+    guild_id     bigint      NOT NULL REFERENCES guilds,
+    user_id      bigint      NOT NULL CHECK (user_id > 0),
+    -- Account name, display name of the account, and display name in the guild.
+    username     text        NOT NULL,
+    global_name  text,
+    display_name text,
+    is_bot       boolean     NOT NULL DEFAULT false,
+    -- Time of the message that had these names: an older message does not overwrite them.
+    named_at     timestamptz NOT NULL,
+    -- Name that is shown.
+    name         text        NOT NULL GENERATED ALWAYS AS (coalesce(display_name, global_name, username)) STORED,
+    PRIMARY KEY (guild_id, user_id)
+) WITH (fillfactor = 80);
+
 -- Messages, partitioned by guild: every query names one guild and reads one partition, whose indexes and vacuum stay
 -- of a manageable size.
 CREATE TABLE messages (
@@ -34,7 +50,9 @@ CREATE TABLE messages (
     channel_id       bigint      NOT NULL,
     id               bigint      NOT NULL CHECK (id > 0),
     author_id        bigint      NOT NULL CHECK (author_id > 0),
-    author_name      text        NOT NULL,
+    -- Name that a webhook posted under: one webhook posts under many names. Null for members and bots, whose names are
+    -- in users.
+    webhook_name     text,
     is_bot           boolean     NOT NULL DEFAULT false,
     is_system        boolean     NOT NULL DEFAULT false,
     -- Times that the program can represent; infinity is excluded.

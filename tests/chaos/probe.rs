@@ -63,7 +63,7 @@ fn message() -> anyhow::Result<Message> {
         guild_id,
         channel_id: id.get().try_into()?,
         id,
-        author: Author { id: 900.try_into()?, name: "prober".to_owned(), is_bot: false },
+        author: Author::member(900.try_into()?, "prober".to_owned()),
         kind: MessageKind::Conversation,
         sent_at,
         edited_at: None,

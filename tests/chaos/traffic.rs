@@ -269,7 +269,7 @@ impl Traffic {
             guild_id: self.guild,
             channel_id: channel,
             id,
-            author: Author { id: self::id(900 + member), name: format!("member{member}"), is_bot: false },
+            author: Author::member(self::id(900 + member), format!("member{member}")),
             kind: MessageKind::Conversation,
             sent_at,
             edited_at: None,

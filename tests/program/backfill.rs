@@ -29,9 +29,9 @@ async fn copy_raw(from: &PgPool, to: &PgPool, nth: i64) {
         (
             "SELECT jsonb_agg(t) FROM (SELECT *, row_number() OVER (ORDER BY id) AS n FROM messages) t
              WHERE n % $1 = 0",
-            "INSERT INTO messages (guild_id, channel_id, id, author_id, author_name, is_bot, is_system, sent_at,
+            "INSERT INTO messages (guild_id, channel_id, id, author_id, webhook_name, is_bot, is_system, sent_at,
                                    edited_at, reply_to, mentions, text)
-             SELECT guild_id, channel_id, id, author_id, author_name, is_bot, is_system, sent_at,
+             SELECT guild_id, channel_id, id, author_id, webhook_name, is_bot, is_system, sent_at,
                     edited_at, reply_to, mentions, text
              FROM jsonb_populate_recordset(NULL::messages, $1)",
         ),

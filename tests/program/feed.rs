@@ -39,11 +39,7 @@ pub fn conversation(number: i64, question: &str) -> [Message; 2] {
         guild_id: GUILD.try_into().unwrap(),
         channel_id: CHANNEL.try_into().unwrap(),
         id,
-        author: Author {
-            id: (900 + place).try_into().unwrap(),
-            name: format!("member{place}"),
-            is_bot: false,
-        },
+        author: Author::member((900 + place).try_into().unwrap(), format!("member{place}")),
         kind: MessageKind::Conversation,
         sent_at: minute(number * 24 * 60 + place),
         edited_at: None,

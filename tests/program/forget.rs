@@ -81,7 +81,8 @@ async fn a_forgotten_member_is_erased_from_rows_and_points_and_imports_do_not_re
     assert_eq!((&receipt["scope"], &receipt["member_id"]), (&json!("member"), &json!("907")));
     let after = async || {
         assert_eq!((shown(&world), in_points(&world).await), (0, 0));
-        let told = "SELECT count(*) FROM messages WHERE text LIKE '%flowerpot%' OR author_name = 'member7'";
+        let told = "SELECT (SELECT count(*) FROM messages WHERE text LIKE '%flowerpot%')
+                           + (SELECT count(*) FROM users WHERE 'member7' IN (username, display_name))";
         assert_eq!(world.value::<i64>(told).await, 0);
         assert_consistent(&world, &points(&world, GUILD).await).await;
     };
@@ -204,7 +205,7 @@ async fn say(world: &World, at: DateTime<Utc>) -> usize {
         guild_id: channel.guild_id,
         channel_id: channel.id,
         id: crate::export::snowflake(at, 7).try_into().unwrap(),
-        author: Author { id: MEMBER.try_into().unwrap(), name: "member7".to_owned(), is_bot: false },
+        author: Author::member(MEMBER.try_into().unwrap(), "member7".to_owned()),
         kind: MessageKind::Conversation,
         sent_at: at,
         edited_at: None,

@@ -252,8 +252,8 @@ async fn store(pool: &PgPool, model: &ModelSlug, made: &[(Place, String)]) -> Re
     sqlx::query(
         "WITH made AS (SELECT * FROM UNNEST($1::bigint[], $2::bigint[], $3::uuid[], $4::text[]) AS u (guild, first, id, text)),
          said AS (
-             INSERT INTO messages (guild_id, channel_id, id, author_id, author_name, sent_at, text, words, first_message_id)
-             SELECT guild, guild, first + n, 1 + n, 'member', '2025-01-01Z'::timestamptz + first * interval '1 second',
+             INSERT INTO messages (guild_id, channel_id, id, author_id, sent_at, text, words, first_message_id)
+             SELECT guild, guild, first + n, 1 + n, '2025-01-01Z'::timestamptz + first * interval '1 second',
                     substr(text, 1 + n * (length(text) / 4), length(text) / 4), 15, first
              FROM made, generate_series(0, 3) AS n),
          sat AS (

@@ -140,8 +140,8 @@ async fn store(pool: &PgPool, model: &ModelSlug, firsts: &[i64]) {
     sqlx::query(
         "WITH made AS (SELECT * FROM UNNEST($1::bigint[], $2::uuid[]) AS u (first, id)),
          said AS (
-             INSERT INTO messages (guild_id, channel_id, id, author_id, author_name, sent_at, text, words, first_message_id)
-             SELECT 1, 1, first + n, 1 + n, 'member', '2025-01-01Z'::timestamptz + first * interval '1 second',
+             INSERT INTO messages (guild_id, channel_id, id, author_id, sent_at, text, words, first_message_id)
+             SELECT 1, 1, first + n, 1 + n, '2025-01-01Z'::timestamptz + first * interval '1 second',
                     repeat('some words to be read ', 4), 20, first
              FROM made, generate_series(0, 3) AS n),
          sat AS (

@@ -188,6 +188,7 @@ struct RawAuthor<'a> {
     #[serde(borrow, default)]
     name: Cow<'a, str>,
     nickname: Option<Cow<'a, str>>,
+    discriminator: Option<Cow<'a, str>>,
     #[serde(default)]
     is_bot: bool,
 }
@@ -195,8 +196,16 @@ struct RawAuthor<'a> {
 impl RawAuthor<'_> {
     fn parse(&self) -> Result<Author, RejectReason> {
         let id: UserId = fields::id("author.id", &self.id)?;
-        let name = self.nickname.as_deref().and_then(fields::name).or_else(|| fields::name(&self.name));
-        Ok(Author { id, name: name.unwrap_or_else(|| id.to_string()), is_bot: self.is_bot })
+        Ok(Author {
+            id,
+            username: fields::name(&self.name).unwrap_or_else(|| id.to_string()),
+            // The exporter writes the global name where there is no nickname.
+            global_name: None,
+            display_name: self.nickname.as_deref().and_then(fields::name),
+            is_bot: self.is_bot,
+            // Bots have a discriminator, webhooks do not.
+            is_webhook: self.is_bot && self.discriminator.as_deref() == Some("0000"),
+        })
     }
 }
 
@@ -238,7 +247,10 @@ mod tests {
         let message = message(json!({"timestampEdited": "2024-03-01T12:05:00+00:00"})).unwrap();
         assert_eq!(message.sent_at.to_rfc3339(), "2024-03-01T10:00:00.500+00:00");
         assert_eq!(message.edited_at.unwrap().to_rfc3339(), "2024-03-01T12:05:00+00:00");
-        assert_eq!((message.author.name.as_str(), message.author.is_bot), ("Ann", false));
+        assert_eq!(
+            (message.author.name(), message.author.username.as_str(), message.author.is_bot),
+            ("Ann", "ann", false)
+        );
         assert_eq!(message.links, Links::default());
     }
 
@@ -288,12 +300,23 @@ mod tests {
         let name = |name: &str, nickname: Value| {
             let author = json!({"id": "3", "name": name, "nickname": nickname, "isBot": true});
             let author = message(json!({"author": author})).unwrap().author;
-            assert!(author.is_bot);
-            author.name
+            assert!(author.is_bot && !author.is_webhook);
+            author.name().to_owned()
         };
         assert_eq!(name("ann", json!("  \n")), "ann");
         assert_eq!(name("ann", Value::Null), "ann");
         assert_eq!(name("\u{0}", json!("")), "3");
+    }
+
+    #[test]
+    fn a_bot_without_a_discriminator_is_a_webhook() {
+        let is_webhook = |discriminator: &str, is_bot: bool| {
+            let author = json!({"id": "3", "name": "ann", "discriminator": discriminator, "isBot": is_bot});
+            message(json!({"author": author})).unwrap().author.is_webhook
+        };
+        assert!(is_webhook("0000", true));
+        assert!(!is_webhook("0042", true), "a bot");
+        assert!(!is_webhook("0000", false), "a member");
     }
 
     #[test]

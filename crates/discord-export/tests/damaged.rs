@@ -43,7 +43,7 @@ fn read(bytes: &[u8]) -> ReadExport {
 fn assert_storable(message: &Message) {
     let text = message.text.as_str();
     assert!(!text.contains('\0') && text.chars().count() <= SearchText::MAX_CHARS);
-    let name = &message.author.name;
+    let name = message.author.name();
     assert!(!name.is_empty() && !name.contains(char::is_control) && name.chars().count() <= 100);
     let end: DateTime<Utc> = "2201-01-01T00:00:00Z".parse().unwrap();
     for time in [Some(message.sent_at), message.edited_at].into_iter().flatten() {

@@ -214,7 +214,7 @@ fn control_characters_are_removed_from_texts_and_names() {
     hostile["author"]["nickname"] = json!("An\nn\u{0}");
     let result = read(Export::of([hostile]).json);
     assert_eq!(result.messages[0].text.as_str(), "ab[31mc\nd");
-    assert_eq!(result.messages[0].author.name, "An n");
+    assert_eq!(result.messages[0].author.name(), "An n");
 }
 
 #[test]

@@ -27,9 +27,12 @@ impl SessionText {
         add(model.as_str());
         add(&self.header);
         add(session.language.as_deref().unwrap_or_default());
-        for (line, message) in self.lines.iter().zip(&session.messages) {
-            add(line);
+        for message in &session.messages {
             add(&message.id.to_string());
+            // The id, not the name: a rename must not index sessions again.
+            add(&message.author_id.to_string());
+            add(&message.sent_at.timestamp().to_string());
+            add(message.text.as_str());
         }
         hash.finalize().to_vec()
     }
@@ -43,7 +46,7 @@ mod tests {
     use crate::testing::session;
 
     #[test]
-    fn everything_that_readers_see_changes_the_hash() {
+    fn everything_that_readers_see_but_names_changes_the_hash() {
         let hash = |change: &dyn Fn(&mut Session)| {
             let mut session = session(&["the bed is cold"]);
             change(&mut session);
@@ -52,8 +55,17 @@ mod tests {
         let unchanged = hash(&|_| {});
         assert_eq!(unchanged, hash(&|_| {}));
         assert_ne!(unchanged, hash(&|session| session.channel_name = "other".into()));
-        assert_ne!(unchanged, hash(&|session| session.messages[0].author_name = "Bo".into()));
+        assert_ne!(unchanged, hash(&|session| session.messages[0].author_id = 8.try_into().unwrap()));
         assert_ne!(unchanged, hash(&|session| session.messages[0].text = SearchText::from_parts(["hot"])));
         assert_ne!(unchanged, hash(&|session| session.language = Some("english".into())));
+    }
+
+    #[test]
+    fn a_rename_keeps_the_hash() {
+        let model = "model".parse().unwrap();
+        let mut renamed = session(&["the bed is cold"]);
+        let before = content_hash(&renamed, &model);
+        renamed.messages[0].author_name = "Bo".into();
+        assert_eq!(content_hash(&renamed, &model), before);
     }
 }

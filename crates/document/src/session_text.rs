@@ -9,8 +9,6 @@ use guildex_store::sessions::{Session, SessionMessage};
 #[derive(Clone)]
 pub struct SessionText {
     pub(crate) header: String,
-    /// Each message for readers.
-    pub(crate) lines: Vec<String>,
     /// Each message for the model.
     pub(crate) spoken: Vec<String>,
 }
@@ -20,7 +18,6 @@ impl SessionText {
     pub fn new(session: &Session) -> Self {
         Self {
             header: header(session),
-            lines: session.messages.iter().map(line).collect(),
             spoken: session.messages.iter().map(|message| spoken(message).to_owned()).collect(),
         }
     }

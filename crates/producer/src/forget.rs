@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use guildex_store::erasures::{self, Erased, Erasure, Target};
 use guildex_store::soft_delete;
 use guildex_store::suppressions::{self, Subject};
-use guildex_store::{StoreError, channels, indexed_sessions, lock_guild};
+use guildex_store::{StoreError, channels, indexed_sessions, lock_guild, users};
 use guildex_types::{ChannelId, GuildId, JobQueue, MessageId, UserId};
 use sqlx::PgConnection;
 
@@ -115,6 +115,7 @@ impl Ingest {
                 let buried = soft_delete::messages_of_member(tx, guild, *member).await?;
                 let latest = buried.iter().map(|buried| buried.latest).max();
                 suppressions::set_cutoff(tx, guild, Subject::Member(*member), latest).await?;
+                users::delete(tx, guild, *member).await?;
                 self.take_out(tx, guild, &buried, JobQueue::Live).await?
             }
             Target::Channel { channel } => {
@@ -135,6 +136,7 @@ impl Ingest {
                 let channels = channels::list(tx, guild).await?;
                 let (removed, latest) = self.raze(tx, guild, &channels).await?;
                 suppressions::set_guild_cutoff(tx, guild, latest).await?;
+                users::delete_all(tx, guild).await?;
                 removed
             }
         };

@@ -20,9 +20,9 @@ use guildex_store::jobs::NewJob;
 use guildex_store::messages::{self, AssignedMessage, NewMessage};
 use guildex_store::soft_delete;
 use guildex_store::suppressions::{self, Candidate};
-use guildex_store::{StoreError, lock_channel, use_generic_plans};
+use guildex_store::{StoreError, lock_channel, use_generic_plans, users};
 use guildex_types::{
-    ChannelId, ExcludedReason, GuildId, Job, JobQueue, Message, MessageId, Revision, SessionId, Task,
+    Author, ChannelId, ExcludedReason, GuildId, Job, JobQueue, Message, MessageId, Revision, SessionId, Task,
 };
 use sqlx::{PgConnection, PgPool};
 
@@ -152,6 +152,10 @@ impl Ingest {
             .await?;
         let mut change = Change { lost, ..Change::default() };
         let mut done = Ingested::default();
+        let named: Vec<(&Author, DateTime<Utc>)> = admitted
+            .iter()
+            .map(|(message, _)| (&message.author, message.edited_at.unwrap_or(message.sent_at)))
+            .collect();
         if !admitted.is_empty() {
             channels::upsert(&mut tx, channel).await?;
             let ids: Vec<MessageId> = admitted.iter().map(|(message, _)| message.id).collect();
@@ -162,6 +166,8 @@ impl Ingest {
             change.arrive(fresh);
         }
         (done.sessions, done.jobs) = self.follow_up(&mut tx, guild, id, change, queue).await?;
+        // Last, so that their rows are locked briefly: authors write in several channels at once.
+        users::upsert(&mut tx, guild, named).await?;
         tx.commit().await?;
         Ok(done)
     }

@@ -72,7 +72,7 @@ fn say(place: &Channel, number: i64, author: i64, text: &str) -> Message {
         guild_id: place.guild_id,
         channel_id: place.id,
         id: number.try_into().unwrap(),
-        author: Author { id: member(author), name: format!("author {author}"), is_bot: false },
+        author: Author::member(member(author), format!("author {author}")),
         kind: MessageKind::Conversation,
         sent_at: minute(number),
         edited_at: None,
@@ -108,14 +108,13 @@ async fn store_elsewhere(pool: &PgPool, place: &Channel, messages: &[Message]) {
     guildex_store::channels::upsert(&mut db, place).await.unwrap();
     for message in messages {
         sqlx::query(
-            "INSERT INTO messages (guild_id, channel_id, id, author_id, author_name, sent_at, text)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            "INSERT INTO messages (guild_id, channel_id, id, author_id, sent_at, text)
+             VALUES ($1, $2, $3, $4, $5, $6)",
         )
         .bind(message.guild_id.get())
         .bind(message.channel_id.get())
         .bind(message.id.get())
         .bind(message.author.id.get())
-        .bind(&message.author.name)
         .bind(message.sent_at)
         .bind(message.text.as_str())
         .execute(&mut *db)
@@ -140,7 +139,7 @@ async fn number(pool: &PgPool, sql: &'static str) -> i64 {
 /// No tombstone tells anything, and every session counts the messages that live in it.
 async fn check(pool: &PgPool) {
     let talking = "SELECT count(*) FROM messages
-                   WHERE deleted_at IS NOT NULL AND (text <> '' OR author_name <> '' OR words <> 0)";
+                   WHERE deleted_at IS NOT NULL AND (text <> '' OR webhook_name IS NOT NULL OR words <> 0)";
     assert_eq!(number(pool, talking).await, 0, "a tombstone tells something");
     let miscounted = "SELECT count(*) FROM sessions s WHERE message_count <> (
                           SELECT count(*) FROM messages m

@@ -55,8 +55,8 @@ async fn accepted_messages_are_stored_and_read_back_unchanged(pool: PgPool) {
                 prop_assert_eq!(imported.expect("the import failed").messages, messages.len() as u64);
                 for message in &messages {
                     let same = messages.iter().filter(|other| other.id == message.id).count();
-                    let stored: (String, String, DateTime<Utc>, Vec<i64>) = sqlx::query_as(
-                        "SELECT text, author_name, sent_at, mentions FROM messages
+                    let stored: (String, Option<String>, DateTime<Utc>, Vec<i64>) = sqlx::query_as(
+                        "SELECT text, webhook_name, sent_at, mentions FROM messages
                          WHERE guild_id = $1 AND channel_id = $2 AND id = $3",
                     )
                     .bind(message.guild_id.get())
@@ -68,7 +68,7 @@ async fn accepted_messages_are_stored_and_read_back_unchanged(pool: PgPool) {
                     // Of duplicate ids the newest edit is stored.
                     if same == 1 {
                         prop_assert_eq!(&stored.0, message.text.as_str());
-                        prop_assert_eq!(&stored.1, &message.author.name);
+                        prop_assert_eq!(stored.1.as_deref(), message.author.webhook_name());
                         prop_assert_eq!(stored.2, without_leap_second(message.sent_at));
                         let mentions: Vec<i64> = message.links.mentions.iter().map(|id| id.get()).collect();
                         prop_assert_eq!(&stored.3, &mentions);

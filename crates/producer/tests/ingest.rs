@@ -97,15 +97,14 @@ impl Place {
         guildex_store::channels::upsert(&mut db, &self.channel).await.unwrap();
         for message in self.here(messages) {
             sqlx::query(
-                "INSERT INTO messages (guild_id, channel_id, id, author_id, author_name, is_bot, is_system,
+                "INSERT INTO messages (guild_id, channel_id, id, author_id, is_bot, is_system,
                                        sent_at, edited_at, reply_to, mentions, text)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
             )
             .bind(message.guild_id.get())
             .bind(message.channel_id.get())
             .bind(message.id.get())
             .bind(message.author.id.get())
-            .bind(&message.author.name)
             .bind(message.author.is_bot)
             .bind(message.kind == MessageKind::System)
             .bind(message.sent_at)
@@ -172,7 +171,7 @@ fn say(number: i64, author: i64, text: &str) -> Message {
         guild_id: 1.try_into().unwrap(),
         channel_id: 9.try_into().unwrap(),
         id: id(number),
-        author: Author { id: author.try_into().unwrap(), name: format!("author {author}"), is_bot: false },
+        author: Author::member(author.try_into().unwrap(), format!("author {author}")),
         kind: MessageKind::Conversation,
         sent_at: minute(number),
         edited_at: None,
@@ -687,12 +686,12 @@ async fn a_deleted_message_leaves_its_row_without_what_it_said(pool: PgPool) {
     let place = Place::new(&pool);
     place.ingest(&exchange()).await;
     assert_eq!(place.delete(&[2]).await, 1);
-    let (text, name, words, gone): (String, String, i32, bool) =
-        sqlx::query_as("SELECT text, author_name, words, deleted_at IS NOT NULL FROM messages WHERE id = 2")
+    let (text, name, words, gone): (String, Option<String>, i32, bool) =
+        sqlx::query_as("SELECT text, webhook_name, words, deleted_at IS NOT NULL FROM messages WHERE id = 2")
             .fetch_one(&pool)
             .await
             .unwrap();
-    assert_eq!((text.as_str(), name.as_str(), words, gone), ("", "", 0, true));
+    assert_eq!((text.as_str(), name, words, gone), ("", None, 0, true));
 
     assert_eq!(place.delete(&[2]).await, 0, "it is deleted already");
     let [_, answer] = exchange();

@@ -32,9 +32,8 @@ fn talk(guild: i64, count: i64) -> Vec<Message> {
         channel_id: 9.try_into().unwrap(),
         id: number.try_into().unwrap(),
         author: Author {
-            id: (1 + number % 7).try_into().unwrap(),
-            name: format!("änn {}", number % 7),
             is_bot: number % 13 == 0,
+            ..Author::member((1 + number % 7).try_into().unwrap(), format!("änn {}", number % 7))
         },
         kind: if number % 17 == 0 { MessageKind::System } else { MessageKind::Conversation },
         sent_at: DateTime::UNIX_EPOCH + TimeDelta::seconds(40 * number) + TimeDelta::nanoseconds(123_456_789),
@@ -80,8 +79,8 @@ async fn who_writes_a_message_without_the_channels_lock_meanwhile_is_no_reason_t
     channels::upsert(&mut pool.acquire().await.unwrap(), &channel(1)).await.unwrap();
     let mut other = pool.begin().await.unwrap();
     sqlx::query(
-        "INSERT INTO messages (guild_id, channel_id, id, author_id, author_name, sent_at, text)
-         VALUES (1, 9, 3, 5, 'other', now(), 'from elsewhere')",
+        "INSERT INTO messages (guild_id, channel_id, id, author_id, sent_at, text)
+         VALUES (1, 9, 3, 5, now(), 'from elsewhere')",
     )
     .execute(&mut *other)
     .await

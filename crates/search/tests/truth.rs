@@ -171,8 +171,8 @@ async fn neighbours_are_the_live_messages_on_either_side(pool: PgPool) {
     world.delete(HERE, 1, &[2]).await;
     // What another program stores and nobody has looked at, and what was found to be of a member who opted out.
     for statement in [
-        "INSERT INTO messages (guild_id, channel_id, id, author_id, author_name, sent_at, text)
-         VALUES (1, 9, 14, 1, 'a', '1970-01-01 00:14Z', 'unseen')",
+        "INSERT INTO messages (guild_id, channel_id, id, author_id, sent_at, text)
+         VALUES (1, 9, 14, 1, '1970-01-01 00:14Z', 'unseen')",
         "UPDATE messages SET excluded_reason = 'opted_out' WHERE id = 21",
     ] {
         sqlx::query(statement).execute(&world.pool).await.unwrap();

@@ -27,6 +27,7 @@ pub mod soft_delete;
 pub mod statistics;
 pub mod status;
 pub mod suppressions;
+pub mod users;
 
 pub use db::{
     MIGRATOR, StoreError, check_schema, connect, database_identity, lock_channel, lock_guild, migrate,

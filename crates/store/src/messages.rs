@@ -192,11 +192,13 @@ pub async fn unassigned(
     limit: i64,
 ) -> Result<Vec<Message>, StoreError> {
     let rows: Vec<MessageRow> = sqlx::query_as(
-        "SELECT id, author_id, author_name, is_bot, is_system, sent_at, edited_at, reply_to, mentions, text
-         FROM messages
-         WHERE guild_id = $1 AND channel_id = $2 AND first_message_id IS NULL AND deleted_at IS NULL
-           AND (excluded_reason IS NULL OR ($3 AND excluded_reason = 'bot'))
-         ORDER BY sent_at, id LIMIT $4",
+        "SELECT m.id, m.author_id, m.webhook_name, n.username, n.global_name, n.display_name, m.is_bot, m.is_system,
+                m.sent_at, m.edited_at, m.reply_to, m.mentions, m.text
+         FROM messages m
+         LEFT JOIN users n ON n.guild_id = m.guild_id AND n.user_id = m.author_id
+         WHERE m.guild_id = $1 AND m.channel_id = $2 AND m.first_message_id IS NULL AND m.deleted_at IS NULL
+           AND (m.excluded_reason IS NULL OR ($3 AND m.excluded_reason = 'bot'))
+         ORDER BY m.sent_at, m.id LIMIT $4",
     )
     .bind(guild.get())
     .bind(channel.get())
@@ -211,7 +213,10 @@ pub async fn unassigned(
 struct MessageRow {
     id: i64,
     author_id: i64,
-    author_name: String,
+    webhook_name: Option<String>,
+    username: Option<String>,
+    global_name: Option<String>,
+    display_name: Option<String>,
     is_bot: bool,
     is_system: bool,
     sent_at: DateTime<Utc>,
@@ -227,7 +232,14 @@ impl MessageRow {
             guild_id,
             channel_id,
             id: self.id.try_into()?,
-            author: Author { id: self.author_id.try_into()?, name: self.author_name, is_bot: self.is_bot },
+            author: Author {
+                id: self.author_id.try_into()?,
+                is_webhook: self.webhook_name.is_some(),
+                username: self.webhook_name.or(self.username).unwrap_or_default(),
+                global_name: self.global_name,
+                display_name: self.display_name,
+                is_bot: self.is_bot,
+            },
             kind: if self.is_system { MessageKind::System } else { MessageKind::Conversation },
             sent_at: self.sent_at,
             edited_at: self.edited_at,

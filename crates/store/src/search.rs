@@ -111,7 +111,8 @@ async fn read(
 ) -> Result<Vec<Shown>, StoreError> {
     let rows: Vec<ShownRow> = sqlx::query_as(
         "SELECT s.id, s.guild_id, s.channel_id, c.name AS channel_name, s.first_message_id,
-                m.id AS message_id, m.author_id, m.author_name, m.sent_at, m.text, m.words
+                m.id AS message_id, m.author_id, coalesce(m.webhook_name, n.name, m.author_id::text) AS author_name,
+                m.sent_at, m.text, m.words
          FROM (SELECT DISTINCT * FROM UNNEST($2::uuid[], $3::bigint[])) AS u (id, revision)
          JOIN sessions s ON s.id = u.id AND s.guild_id = $1 AND s.deleted_at IS NULL
               AND ($4::bigint[] IS NULL OR s.channel_id = ANY($4))
@@ -119,6 +120,7 @@ async fn read(
          LEFT JOIN indexed_sessions i ON i.session_id = s.id AND i.model = $5
          JOIN messages m ON m.guild_id = s.guild_id AND m.channel_id = s.channel_id
               AND m.first_message_id = s.first_message_id AND m.deleted_at IS NULL AND m.text <> ''
+         LEFT JOIN users n ON n.guild_id = m.guild_id AND n.user_id = m.author_id
          WHERE u.revision IS NULL
             OR (i.point_revision = u.revision AND i.indexed_revision >= s.last_removal_revision)
          ORDER BY s.id, m.sent_at, m.id",

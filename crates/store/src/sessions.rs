@@ -215,7 +215,8 @@ pub async fn load(
     let rows: Vec<LoadedRow> = sqlx::query_as(
         "SELECT s.id, s.guild_id, s.channel_id, c.name AS channel_name, g.language, s.first_message_id, s.revision,
                 i.point_revision, i.content_hash, i.point_ids,
-                m.id AS message_id, m.author_id, m.author_name, m.sent_at, m.text, m.words
+                m.id AS message_id, m.author_id, coalesce(m.webhook_name, n.name, m.author_id::text) AS author_name,
+                m.sent_at, m.text, m.words
          FROM UNNEST($1::bigint[], $2::uuid[]) AS u (guild_id, id)
          JOIN sessions s ON s.id = u.id AND s.guild_id = u.guild_id
          JOIN channels c ON c.guild_id = s.guild_id AND c.id = s.channel_id
@@ -223,6 +224,7 @@ pub async fn load(
          LEFT JOIN indexed_sessions i ON i.session_id = s.id AND i.model = $3
          LEFT JOIN messages m ON m.guild_id = s.guild_id AND m.channel_id = s.channel_id
               AND m.first_message_id = s.first_message_id AND m.deleted_at IS NULL AND m.text <> ''
+         LEFT JOIN users n ON n.guild_id = m.guild_id AND n.user_id = m.author_id
          ORDER BY s.id, m.sent_at, m.id",
     )
     .bind(guilds)

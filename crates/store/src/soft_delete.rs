@@ -35,7 +35,7 @@ pub async fn messages(
 ) -> Result<Vec<SoftDeleted>, StoreError> {
     let rows: Vec<BuriedRow> = sqlx::query_as(
         "WITH buried AS (
-             UPDATE messages m SET deleted_at = now(), text = '', words = 0, author_name = ''
+             UPDATE messages m SET deleted_at = now(), text = '', words = 0, webhook_name = NULL
              FROM UNNEST($3::bigint[]) AS u (id)
              WHERE m.guild_id = $1 AND m.channel_id = $2 AND m.id = u.id AND m.deleted_at IS NULL
                AND m.id BETWEEN (SELECT min(id) FROM UNNEST($3) AS id) AND (SELECT max(id) FROM UNNEST($3) AS id)
@@ -61,7 +61,7 @@ pub async fn messages_in_any_channel(
 ) -> Result<Vec<SoftDeleted>, StoreError> {
     let rows: Vec<BuriedRow> = sqlx::query_as(
         "WITH buried AS (
-             UPDATE messages m SET deleted_at = now(), text = '', words = 0, author_name = ''
+             UPDATE messages m SET deleted_at = now(), text = '', words = 0, webhook_name = NULL
              FROM channels c
              WHERE c.guild_id = $1 AND m.guild_id = c.guild_id AND m.channel_id = c.id AND m.id = ANY($2)
                AND m.deleted_at IS NULL
@@ -86,7 +86,7 @@ pub async fn messages_of_member(
 ) -> Result<Vec<SoftDeleted>, StoreError> {
     let rows: Vec<BuriedRow> = sqlx::query_as(
         "WITH buried AS (
-             UPDATE messages SET deleted_at = now(), text = '', words = 0, author_name = ''
+             UPDATE messages SET deleted_at = now(), text = '', words = 0, webhook_name = NULL
              WHERE guild_id = $1 AND author_id = $2 AND deleted_at IS NULL
              RETURNING channel_id, first_message_id, sent_at)
          SELECT channel_id, first_message_id, count(*) AS messages, max(sent_at) AS latest FROM buried GROUP BY 1, 2",
@@ -111,7 +111,7 @@ pub async fn messages_sent_before(
 ) -> Result<Vec<SoftDeleted>, StoreError> {
     let rows: Vec<BuriedRow> = sqlx::query_as(
         "WITH buried AS (
-             UPDATE messages SET deleted_at = now(), text = '', words = 0, author_name = ''
+             UPDATE messages SET deleted_at = now(), text = '', words = 0, webhook_name = NULL
              WHERE guild_id = $1 AND channel_id = $2 AND id IN (
                  SELECT id FROM messages
                  WHERE guild_id = $1 AND channel_id = $2 AND deleted_at IS NULL AND sent_at <= $3

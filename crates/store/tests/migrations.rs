@@ -45,11 +45,18 @@ const TABLES: &[Table] = &[
     },
     Table {
         name: "messages",
-        insert: "INSERT INTO messages (guild_id, channel_id, id, author_id, author_name, sent_at, text)
-                 VALUES (1, 1, $1, 1, '', now(), $2)",
+        insert: "INSERT INTO messages (guild_id, channel_id, id, author_id, sent_at, text)
+                 VALUES (1, 1, $1, 1, now(), $2)",
         update: "UPDATE messages SET text = $2 WHERE guild_id = 1 AND channel_id = 1 AND id = $1",
         delete: "DELETE FROM messages WHERE guild_id = 1 AND channel_id = 1 AND id = $1",
         read: "SELECT id, text FROM messages",
+    },
+    Table {
+        name: "users",
+        insert: "INSERT INTO users (guild_id, user_id, username, named_at) VALUES (1, $1, $2, now())",
+        update: "UPDATE users SET username = $2 WHERE guild_id = 1 AND user_id = $1",
+        delete: "DELETE FROM users WHERE guild_id = 1 AND user_id = $1",
+        read: "SELECT user_id, username FROM users",
     },
     Table {
         name: "sessions",

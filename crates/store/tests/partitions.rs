@@ -26,9 +26,9 @@ async fn fill(pool: &PgPool) {
     run(pool, "INSERT INTO channels SELECT g, 7, 'channel' FROM generate_series(1, 40) g").await.unwrap();
     run(
         pool,
-        "INSERT INTO messages (guild_id, channel_id, id, author_id, author_name, is_bot, sent_at, edited_at, reply_to,
+        "INSERT INTO messages (guild_id, channel_id, id, author_id, is_bot, sent_at, edited_at, reply_to,
                                mentions, text, words, excluded_reason, first_message_id, deleted_at)
-         SELECT g, 7, n, n % 5 + 1, 'ann', n % 10 = 0, '2024-01-01Z'::timestamptz + n * interval '1 minute',
+         SELECT g, 7, n, n % 5 + 1, n % 10 = 0, '2024-01-01Z'::timestamptz + n * interval '1 minute',
                 CASE WHEN n % 7 = 0 THEN '2024-02-01Z'::timestamptz END, CASE WHEN n % 3 = 0 THEN n - 1 END,
                 CASE WHEN n % 4 = 0 THEN ARRAY[3, 4]::bigint[] ELSE '{}' END,
                 CASE WHEN n % 11 = 0 THEN '' ELSE 'said ' || n END, 2, CASE WHEN n % 10 = 0 THEN 'bot' END,
@@ -56,11 +56,11 @@ async fn messages_are_partitioned_by_guild(pool: PgPool) {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_message_is_unique_and_needs_a_known_channel(pool: PgPool) {
     fill(&pool).await;
-    let again = "INSERT INTO messages (guild_id, channel_id, id, author_id, author_name, sent_at, text)
-                 VALUES (3, 7, 50, 1, 'ann', now(), 'again')";
+    let again = "INSERT INTO messages (guild_id, channel_id, id, author_id, sent_at, text)
+                 VALUES (3, 7, 50, 1, now(), 'again')";
     assert_eq!(run(&pool, again).await, Err("23505".to_owned()), "a duplicate id");
-    let unknown = "INSERT INTO messages (guild_id, channel_id, id, author_id, author_name, sent_at, text)
-                  VALUES (3, 7, 51, 1, 'ann', now(), 'here'), (3, 8, 52, 1, 'ann', now(), 'nowhere')";
+    let unknown = "INSERT INTO messages (guild_id, channel_id, id, author_id, sent_at, text)
+                  VALUES (3, 7, 51, 1, now(), 'here'), (3, 8, 52, 1, now(), 'nowhere')";
     assert_eq!(run(&pool, unknown).await, Err("23503".to_owned()), "an unknown channel");
     assert_eq!(count(&pool).await, 2_000, "the failed statement stored a message");
 }

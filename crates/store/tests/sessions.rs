@@ -72,7 +72,7 @@ impl Place {
             guild_id: self.guild,
             channel_id: self.channel,
             id: id(number),
-            author: Author { id: 5.try_into().unwrap(), name: "ann".to_owned(), is_bot: false },
+            author: Author::member(5.try_into().unwrap(), "ann".to_owned()),
             kind: MessageKind::Conversation,
             sent_at: minute(number),
             edited_at: None,

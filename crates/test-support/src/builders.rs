@@ -18,7 +18,7 @@ pub fn minute(number: i64) -> DateTime<Utc> {
 
 /// A member named "author N".
 pub fn author(number: i64) -> Author {
-    Author { id: id(number), name: format!("author {number}"), is_bot: false }
+    Author::member(id(number), format!("author {number}"))
 }
 
 /// An ordinary message of a channel, by author 1, sent in the minute of its id, without text.
@@ -63,7 +63,7 @@ impl MessageExt for Message {
     }
 
     fn named(mut self, name: &str) -> Self {
-        name.clone_into(&mut self.author.name);
+        name.clone_into(&mut self.author.username);
         self
     }
 

@@ -44,15 +44,50 @@ impl Message {
     }
 }
 
-/// Author of a message, as named in that message.
+/// Author of a message, with the names that they had at that time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Author {
     /// Id of the member, bot or webhook.
     pub id: UserId,
-    /// Display name: the nickname, if there is one.
-    pub name: String,
+    /// Account name, or the name that a webhook posted under.
+    pub username: String,
+    /// Display name of the account, if it has one.
+    pub global_name: Option<String>,
+    /// Display name in the guild (nickname), if there is one.
+    pub display_name: Option<String>,
     /// Whether this is a bot or webhook. These are excluded from sessions unless configured otherwise.
     pub is_bot: bool,
+    /// Whether this is a webhook. One webhook posts under many names, so its messages keep their own names.
+    pub is_webhook: bool,
+}
+
+impl Author {
+    /// Creates a member that has only an account name.
+    pub fn member(id: UserId, username: impl Into<String>) -> Self {
+        Self {
+            id,
+            username: username.into(),
+            global_name: None,
+            display_name: None,
+            is_bot: false,
+            is_webhook: false,
+        }
+    }
+
+    /// Creates a webhook that posts under this name.
+    pub fn webhook(id: UserId, name: impl Into<String>) -> Self {
+        Self { is_bot: true, is_webhook: true, ..Self::member(id, name) }
+    }
+
+    /// Name to show: the first of display name in the guild, display name and account name.
+    pub fn name(&self) -> &str {
+        self.display_name.as_ref().or(self.global_name.as_ref()).unwrap_or(&self.username)
+    }
+
+    /// Name that a webhook posted under; `None` for members and bots.
+    pub fn webhook_name(&self) -> Option<&str> {
+        self.is_webhook.then(|| self.name())
+    }
 }
 
 /// References of a message when it was first stored. Edits do not change them.

@@ -33,7 +33,7 @@ fn exchange_in(guild: i64) -> (Channel, Vec<Message>) {
     let talk = exchange(70_000 + guild, "which filament is best for gears").map(|said| Message {
         guild_id: channel.guild_id,
         channel_id: channel.id,
-        author: Author { name: format!("member of {guild}"), ..said.author.clone() },
+        author: Author::member(said.author.id, format!("member of {guild}")),
         ..said
     });
     (channel, talk.into())

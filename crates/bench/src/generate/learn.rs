@@ -115,7 +115,7 @@ impl Learner {
             let gap = before
                 .replace(message.sent_at)
                 .map_or(0, |before| (message.sent_at - before).num_milliseconds());
-            let author = member(message.author.id, Some(&message.author.name));
+            let author = member(message.author.id, Some(message.author.name()));
             let mentions = message.links.mentions.iter().map(|id| member(*id, None)).collect();
             let answered = message.links.reply_to.and_then(|id| places.get(&id));
             let reply =

@@ -118,7 +118,7 @@ mod tests {
             guild_id: GuildId::try_from(1).unwrap(),
             channel_id: 2.try_into().unwrap(),
             id: id(n),
-            author: Author { id: author.try_into().unwrap(), name: format!("m{author}"), is_bot },
+            author: Author { is_bot, ..Author::member(author.try_into().unwrap(), format!("m{author}")) },
             kind: MessageKind::Conversation,
             sent_at: DateTime::UNIX_EPOCH + TimeDelta::minutes(n),
             edited_at: None,

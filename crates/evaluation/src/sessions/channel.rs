@@ -56,7 +56,7 @@ fn session_message(message: &Message) -> SessionMessage {
     SessionMessage {
         id: message.id,
         author_id: message.author.id,
-        author_name: message.author.name.clone(),
+        author_name: message.author.name().to_owned(),
         sent_at: message.sent_at,
         text: message.text.clone(),
         words: u32::try_from(message.text.words()).unwrap_or(u32::MAX),

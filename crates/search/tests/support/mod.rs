@@ -15,7 +15,7 @@ use guildex_index::{Collection, CollectionName, Payload, Point, VectorIndex, bm2
 use guildex_search::{Fallback, SearchConfig, SearchError, SearchRequest, SearchResponse, Searcher};
 use guildex_store::channels::{self, Channel};
 use guildex_store::sessions::{self, Record};
-use guildex_store::{messages, models, soft_delete};
+use guildex_store::{messages, models, soft_delete, users};
 use guildex_types::{
     Author, ChannelId, GuildId, Links, Message, MessageId, MessageKind, ModelSlug, PointId, Revision,
     SearchText, SessionId,
@@ -234,6 +234,8 @@ impl World {
         let mut tx = self.pool.begin().await.unwrap();
         channels::upsert(&mut tx, &channel).await.unwrap();
         messages::insert(&mut tx, place.guild(), place.channel(), &all).await.unwrap();
+        let authors = messages.iter().map(|message| (&message.author, message.sent_at));
+        users::upsert(&mut tx, place.guild(), authors).await.unwrap();
         tx.commit().await.unwrap();
     }
 
@@ -359,7 +361,7 @@ fn message(place: Place, (number, author, at, text): Said<'_>) -> Message {
         guild_id: place.guild(),
         channel_id: place.channel(),
         id: id(number),
-        author: Author { id: author.try_into().unwrap(), name: format!("author {author}"), is_bot: false },
+        author: Author::member(author.try_into().unwrap(), format!("author {author}")),
         kind: MessageKind::Conversation,
         sent_at: minute(at),
         edited_at: None,

@@ -85,20 +85,20 @@ async fn state(
         format!("{{{}}}", ids.join(","))
     };
     sqlx::query(
-        "INSERT INTO messages (guild_id, channel_id, id, author_id, author_name, is_bot, is_system, sent_at,
+        "INSERT INTO messages (guild_id, channel_id, id, author_id, webhook_name, is_bot, is_system, sent_at,
                                edited_at, reply_to, mentions, text, words, excluded_reason, first_message_id)
-         SELECT $1, $2, u.id, u.author_id, u.author_name, u.is_bot, u.is_system, u.sent_at, u.edited_at, u.reply_to,
+         SELECT $1, $2, u.id, u.author_id, u.webhook_name, u.is_bot, u.is_system, u.sent_at, u.edited_at, u.reply_to,
                 u.mentions::bigint[], u.text, u.words, u.excluded_reason, u.first_message_id
          FROM UNNEST($3::bigint[], $4::bigint[], $5::text[], $6::bool[], $7::bool[], $8::timestamptz[],
                      $9::timestamptz[], $10::bigint[], $11::text[], $12::text[], $13::int[], $14::text[], $15::bigint[])
-              AS u (id, author_id, author_name, is_bot, is_system, sent_at,
+              AS u (id, author_id, webhook_name, is_bot, is_system, sent_at,
                     edited_at, reply_to, mentions, text, words, excluded_reason, first_message_id)",
     )
     .bind(guild.get())
     .bind(channel.get())
     .bind(fresh.iter().map(|new| new.message.id.get()).collect::<Vec<_>>())
     .bind(fresh.iter().map(|new| new.message.author.id.get()).collect::<Vec<_>>())
-    .bind(fresh.iter().map(|new| new.message.author.name.as_str()).collect::<Vec<_>>())
+    .bind(fresh.iter().map(|new| new.message.author.webhook_name()).collect::<Vec<_>>())
     .bind(fresh.iter().map(|new| new.message.author.is_bot).collect::<Vec<_>>())
     .bind(fresh.iter().map(|new| new.message.kind == MessageKind::System).collect::<Vec<_>>())
     .bind(fresh.iter().map(|new| new.message.sent_at.trunc_subsecs(6)).collect::<Vec<_>>())
@@ -127,7 +127,7 @@ async fn copy(
             .bigint(channel.get())
             .bigint(message.id.get())
             .bigint(message.author.id.get())
-            .text(message.author.name.as_str())
+            .text(message.author.webhook_name())
             .boolean(message.author.is_bot)
             .boolean(message.kind == MessageKind::System)
             .time(message.sent_at)
@@ -141,7 +141,7 @@ async fn copy(
     }
     rows.copy(
         tx,
-        "COPY messages (guild_id, channel_id, id, author_id, author_name, is_bot, is_system, sent_at, edited_at,
+        "COPY messages (guild_id, channel_id, id, author_id, webhook_name, is_bot, is_system, sent_at, edited_at,
                         reply_to, mentions, text, words, excluded_reason, first_message_id)
          FROM STDIN (FORMAT BINARY)",
     )
@@ -167,10 +167,10 @@ pub async fn apply_edits(
     }
     let rows: Vec<PlacedRow> = sqlx::query_as(
         "UPDATE messages m
-         SET edited_at = u.edited_at, author_name = u.author_name, text = u.text, words = u.words,
+         SET edited_at = u.edited_at, webhook_name = u.webhook_name, text = u.text, words = u.words,
              excluded_reason = CASE WHEN m.first_message_id IS NULL THEN u.excluded_reason END
          FROM UNNEST($3::bigint[], $4::text[], $5::timestamptz[], $6::text[], $7::int[], $8::text[])
-              AS u (id, author_name, edited_at, text, words, excluded_reason)
+              AS u (id, webhook_name, edited_at, text, words, excluded_reason)
          WHERE m.guild_id = $1 AND m.channel_id = $2 AND m.id = u.id AND m.deleted_at IS NULL
            AND m.id BETWEEN (SELECT min(id) FROM UNNEST($3) AS id) AND (SELECT max(id) FROM UNNEST($3) AS id)
            AND coalesce(u.edited_at, '-infinity') > coalesce(m.edited_at, '-infinity')
@@ -179,7 +179,7 @@ pub async fn apply_edits(
     .bind(guild.get())
     .bind(channel.get())
     .bind(messages.iter().map(|(m, _)| m.id.get()).collect::<Vec<_>>())
-    .bind(messages.iter().map(|(m, _)| m.author.name.as_str()).collect::<Vec<_>>())
+    .bind(messages.iter().map(|(m, _)| m.author.webhook_name()).collect::<Vec<_>>())
     .bind(messages.iter().map(|(m, _)| m.edited_at).collect::<Vec<Option<DateTime<Utc>>>>())
     .bind(messages.iter().map(|(m, _)| m.text.as_str()).collect::<Vec<_>>())
     .bind(messages.iter().map(|(m, _)| words(m)).collect::<Vec<_>>())

@@ -65,12 +65,13 @@ pub async fn surrounding(
     max_chars: i32,
 ) -> Result<Vec<SurroundingMessage>, StoreError> {
     let rows: Vec<SurroundingRow> = sqlx::query_as(
-        "SELECT u.place, n.earlier, n.id, n.author_id, n.author_name, n.sent_at, n.text,
+        "SELECT u.place, n.earlier, n.id, n.author_id,
+                coalesce(n.webhook_name, w.name, n.author_id::text) AS author_name, n.sent_at, n.text,
                 n.first_message_id = u.first_message_id AS in_session
          FROM UNNEST($2::bigint[], $3::bigint[], $4::timestamptz[], $5::bigint[], $6::timestamptz[], $7::bigint[])
               WITH ORDINALITY AS u (channel_id, first_message_id, from_time, from_id, to_time, to_id, place)
          CROSS JOIN LATERAL (
-             (SELECT true AS earlier, m.id, m.author_id, m.author_name, m.sent_at, left(m.text, $9) AS text,
+             (SELECT true AS earlier, m.id, m.author_id, m.webhook_name, m.sent_at, left(m.text, $9) AS text,
                      m.first_message_id
               FROM messages m
               WHERE m.guild_id = $1 AND m.channel_id = u.channel_id AND m.first_message_id IS NOT NULL
@@ -78,12 +79,13 @@ pub async fn surrounding(
                 AND (m.sent_at, m.id) < (u.from_time, u.from_id)
               ORDER BY m.sent_at DESC, m.id DESC LIMIT $8)
              UNION ALL
-             (SELECT false, m.id, m.author_id, m.author_name, m.sent_at, left(m.text, $9), m.first_message_id
+             (SELECT false, m.id, m.author_id, m.webhook_name, m.sent_at, left(m.text, $9), m.first_message_id
               FROM messages m
               WHERE m.guild_id = $1 AND m.channel_id = u.channel_id AND m.first_message_id IS NOT NULL
                 AND m.excluded_reason IS NULL AND m.deleted_at IS NULL AND m.text <> ''
                 AND (m.sent_at, m.id) > (u.to_time, u.to_id)
               ORDER BY m.sent_at, m.id LIMIT $8)) n
+         LEFT JOIN users w ON w.guild_id = $1 AND w.user_id = n.author_id
          WHERE $10::bigint[] IS NULL OR u.channel_id = ANY($10)
          ORDER BY u.place, n.sent_at, n.id",
     )

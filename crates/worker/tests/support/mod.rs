@@ -58,7 +58,7 @@ pub fn say(day: i64, number: i64, author: i64, text: &str) -> Message {
         guild_id: 1.try_into().unwrap(),
         channel_id: 9.try_into().unwrap(),
         id: id(day, number),
-        author: Author { id: author.try_into().unwrap(), name: format!("author {author}"), is_bot: false },
+        author: Author::member(author.try_into().unwrap(), format!("author {author}")),
         kind: MessageKind::Conversation,
         sent_at: minute(day, number),
         edited_at: None,
