@@ -17,7 +17,7 @@ async fn shown(world: &World) -> Vec<(String, Vec<String>)> {
         for found in world.search(&Request { surrounding: 5, ..ask(1, "glue oven") }).await.results {
             let around = found.surrounding.unwrap();
             let names = around.before.into_iter().chain(around.after).map(|message| message.author_name);
-            shown.push((found.chunk.preview.to_string(), names.collect()));
+            shown.push((found.preview.to_string(), names.collect()));
         }
     }
     world.view.set(Mood::Honest);
