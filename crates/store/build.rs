@@ -1,4 +1,4 @@
-//! Migrations are compiled in: a new one must rebuild the crate.
+//! Rebuilds the crate if a migration changes, since migrations are compiled in.
 fn main() {
     println!("cargo:rerun-if-changed=../../migrations");
 }

@@ -87,7 +87,7 @@ async fn jobs_are_listed_shown_cancelled_retried_and_purged() {
     let elsewhere = world.fails(&["jobs", "show", &one, "--guild", "4711"]);
     assert!(elsewhere.stderr.contains("guild 4711 has no job"), "{elsewhere}");
     let over = world.fails(&["jobs", "cancel", &one]);
-    assert!(over.stderr.contains("it is over"), "{over}");
+    assert!(over.stderr.contains("already finished"), "{over}");
 
     // Retried: one by its id. A backfill enqueues the others again; their dead jobs stay until they are retried.
     assert_eq!(world.ok(&["jobs", "retry", &one]).stdout, "retried 1 job\n");
@@ -98,7 +98,7 @@ async fn jobs_are_listed_shown_cancelled_retried_and_purged() {
     world.settle();
     assert_consistent(&world, &points(&world, GUILD).await).await;
     let again = world.fails(&["jobs", "retry", &one]);
-    assert!(again.stderr.contains("it is done"), "{again}");
+    assert!(again.stderr.contains("completed"), "{again}");
     assert_eq!(world.ok(&["jobs", "retry", "--state", "dead", "--yes"]).stdout, "retried 5 jobs\n");
     let waiting = job_id(&list(&world, &["--state", "pending"])[0]);
     let unfinished = world.fails(&["jobs", "purge", &waiting]);

@@ -1,55 +1,48 @@
-//! Guilds and their channels, by name.
+//! Guilds and channels.
 
 use guildex_types::{ChannelId, GuildId};
 use sqlx::{PgConnection, PgExecutor};
 
 use crate::StoreError;
 
-/// A channel or thread as its source describes it.
+/// A channel or thread as a source describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Channel {
-    /// The tenant.
+    /// Tenant.
     pub guild_id: GuildId,
-    /// The guild's name.
+    /// Name of the guild.
     pub guild_name: String,
-    /// The channel or thread.
+    /// Id of the channel or thread.
     pub id: ChannelId,
-    /// Its name, without the `#`.
+    /// Name, without the `#`.
     pub name: String,
-    /// A thread's parent channel.
+    /// Parent channel of a thread.
     pub parent_id: Option<ChannelId>,
 }
 
-/// Makes the channel and its guild known, or renames them.
-///
-/// # Errors
-/// If Postgres fails.
+/// Inserts the channel and its guild, or updates their names.
 pub async fn upsert(db: &mut PgConnection, channel: &Channel) -> Result<(), StoreError> {
     let known: bool = sqlx::query_scalar(
         "SELECT EXISTS (
              SELECT FROM guilds g JOIN channels c ON c.guild_id = g.id
              WHERE g.id = $1 AND g.name = $2 AND c.id = $3 AND (c.name, c.parent_id) IS NOT DISTINCT FROM ($4, $5))",
     )
-    .bind(channel.guild_id.get())
+    .bind(channel.guild_id)
     .bind(&channel.guild_name)
-    .bind(channel.id.get())
+    .bind(channel.id)
     .bind(&channel.name)
-    .bind(channel.parent_id.map(ChannelId::get))
+    .bind(channel.parent_id)
     .fetch_one(&mut *db)
     .await?;
     if known {
         return Ok(());
     }
-    // DO UPDATE would lock the row even where nothing changes, and all channels of a guild share one.
+    // DO UPDATE would lock the guild's row, which all of its channels share, even if nothing changes.
     for statement in [
         "INSERT INTO guilds (id, name) VALUES ($1, $2) ON CONFLICT DO NOTHING",
         "UPDATE guilds SET name = $2 WHERE id = $1 AND name <> $2",
     ] {
-        sqlx::query(statement)
-            .bind(channel.guild_id.get())
-            .bind(&channel.guild_name)
-            .execute(&mut *db)
-            .await?;
+        sqlx::query(statement).bind(channel.guild_id).bind(&channel.guild_name).execute(&mut *db).await?;
     }
     for statement in [
         "INSERT INTO channels (guild_id, id, name, parent_id) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
@@ -57,33 +50,27 @@ pub async fn upsert(db: &mut PgConnection, channel: &Channel) -> Result<(), Stor
          WHERE guild_id = $1 AND id = $2 AND (name, parent_id) IS DISTINCT FROM ($3, $4)",
     ] {
         sqlx::query(statement)
-            .bind(channel.guild_id.get())
-            .bind(channel.id.get())
+            .bind(channel.guild_id)
+            .bind(channel.id)
             .bind(&channel.name)
-            .bind(channel.parent_id.map(ChannelId::get))
+            .bind(channel.parent_id)
             .execute(&mut *db)
             .await?;
     }
     Ok(())
 }
 
-/// The language of the guild's words, for stemming; `None` where it has none or is not known.
-///
-/// # Errors
-/// If Postgres fails.
+/// Returns the guild's language, for stemming; `None` if it is not set or the guild does not exist.
 pub async fn language(db: impl PgExecutor<'_>, guild: GuildId) -> Result<Option<String>, StoreError> {
     let language: Option<Option<String>> = sqlx::query_scalar("SELECT language FROM guilds WHERE id = $1")
-        .bind(guild.get())
+        .bind(guild)
         .fetch_optional(db)
         .await?;
     Ok(language.flatten())
 }
 
-/// Gives the guild's words a language, or none. All its sessions get a new revision, since their words in the index
-/// are others now. Returns how many sessions that is; `None` if there is no such guild or nothing changes.
-///
-/// # Errors
-/// If Postgres fails.
+/// Sets or clears the guild's language. All of its sessions get a new revision, since their sparse vectors
+/// change. Returns the number of sessions; `None` if the guild does not exist or the language is the same.
 pub async fn set_language(
     tx: &mut PgConnection,
     guild: GuildId,
@@ -91,7 +78,7 @@ pub async fn set_language(
 ) -> Result<Option<u64>, StoreError> {
     let changed =
         sqlx::query("UPDATE guilds SET language = $2 WHERE id = $1 AND language IS DISTINCT FROM $2")
-            .bind(guild.get())
+            .bind(guild)
             .bind(language)
             .execute(&mut *tx)
             .await?;
@@ -99,60 +86,44 @@ pub async fn set_language(
         return Ok(None);
     }
     let sessions = sqlx::query(
-        "WITH all_of_it AS (
+        "WITH live AS (
              SELECT id FROM sessions WHERE guild_id = $1 AND deleted_at IS NULL ORDER BY id FOR UPDATE)
-         UPDATE sessions s SET revision = nextval('session_revisions') FROM all_of_it a WHERE a.id = s.id",
+         UPDATE sessions s SET revision = nextval('session_revisions') FROM live WHERE live.id = s.id",
     )
-    .bind(guild.get())
+    .bind(guild)
     .execute(tx)
     .await?;
     Ok(Some(sessions.rows_affected()))
 }
 
-/// The channels of a guild, by id.
-///
-/// # Errors
-/// If Postgres fails.
+/// Returns the channels of a guild, ordered by id.
 pub async fn list(db: &mut PgConnection, guild: GuildId) -> Result<Vec<ChannelId>, StoreError> {
-    let ids: Vec<i64> = sqlx::query_scalar("SELECT id FROM channels WHERE guild_id = $1 ORDER BY id")
-        .bind(guild.get())
+    Ok(sqlx::query_scalar("SELECT id FROM channels WHERE guild_id = $1 ORDER BY id")
+        .bind(guild)
         .fetch_all(db)
-        .await?;
-    Ok(ids.into_iter().map(ChannelId::try_from).collect::<Result<_, _>>()?)
+        .await?)
 }
 
-/// The channel and its threads, as far as they are known.
-///
-/// # Errors
-/// If Postgres fails.
+/// Returns the channel and its threads, if they are stored.
 pub async fn with_threads(
     db: &mut PgConnection,
     guild: GuildId,
     channel: ChannelId,
 ) -> Result<Vec<ChannelId>, StoreError> {
-    let ids: Vec<i64> =
-        sqlx::query_scalar("SELECT id FROM channels WHERE guild_id = $1 AND (id = $2 OR parent_id = $2)")
-            .bind(guild.get())
-            .bind(channel.get())
-            .fetch_all(db)
-            .await?;
-    Ok(ids.into_iter().map(ChannelId::try_from).collect::<Result<_, _>>()?)
+    Ok(sqlx::query_scalar("SELECT id FROM channels WHERE guild_id = $1 AND (id = $2 OR parent_id = $2)")
+        .bind(guild)
+        .bind(channel)
+        .fetch_all(db)
+        .await?)
 }
 
-/// Erases the guild's name.
-///
-/// # Errors
-/// If Postgres fails.
+/// Erases the name of the guild.
 pub async fn erase_guild_name(tx: &mut PgConnection, guild: GuildId) -> Result<(), StoreError> {
-    sqlx::query("UPDATE guilds SET name = '' WHERE id = $1").bind(guild.get()).execute(tx).await?;
+    sqlx::query("UPDATE guilds SET name = '' WHERE id = $1").bind(guild).execute(tx).await?;
     Ok(())
 }
 
-/// Every guild, by id: for what is done to all tenants, one after the other.
-///
-/// # Errors
-/// If Postgres fails.
+/// Returns all guilds, ordered by id. For tasks that run for one tenant after the other.
 pub async fn guilds(db: &mut PgConnection) -> Result<Vec<GuildId>, StoreError> {
-    let ids: Vec<i64> = sqlx::query_scalar("SELECT id FROM guilds ORDER BY id").fetch_all(db).await?;
-    Ok(ids.into_iter().map(GuildId::try_from).collect::<Result<_, _>>()?)
+    Ok(sqlx::query_scalar("SELECT id FROM guilds ORDER BY id").fetch_all(db).await?)
 }

@@ -1,7 +1,7 @@
-//! Rows in the binary format of Postgres' `COPY`, which takes them several times as fast as statements do.
+//! Rows in the binary format of Postgres' `COPY`, which is several times as fast as statements.
 //!
-//! The format: <https://www.postgresql.org/docs/current/sql-copy.html#id-1.9.3.55.9.4>. Values are as the types' own
-//! binary input has them.
+//! Format: <https://www.postgresql.org/docs/current/sql-copy.html#id-1.9.3.55.9.4>. Values are in the types'
+//! binary representation.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -9,27 +9,27 @@ use sqlx::PgConnection;
 use crate::StoreError;
 
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
-/// Postgres' number of the type `bigint`.
+/// OID of the type `bigint`.
 const BIGINT: i32 = 20;
-/// 2000-01-01, from which Postgres counts, in microseconds since 1970.
+/// Postgres' epoch, 2000-01-01, in microseconds since 1970.
 const EPOCH: i64 = 946_684_800_000_000;
 
-/// Rows of one table, all of the same columns, in the making.
+/// Builder of rows with the same columns.
 pub(crate) struct Rows {
     columns: i16,
     bytes: Vec<u8>,
 }
 
 impl Rows {
-    /// None yet, of so many columns.
+    /// Creates an empty builder for rows of `columns` columns.
     pub fn new(columns: i16) -> Self {
         let mut bytes = SIGNATURE.to_vec();
-        // No flags, and no extension of the header.
+        // No flags, no header extension.
         bytes.extend([0; 8]);
         Self { columns, bytes }
     }
 
-    /// Begins a row; its values follow in the order of the columns.
+    /// Starts a row. Its values follow in the order of the columns.
     pub fn begin(&mut self) -> &mut Self {
         self.bytes.extend(self.columns.to_be_bytes());
         self
@@ -41,7 +41,7 @@ impl Rows {
         self
     }
 
-    /// Beyond what Postgres takes there is no length; it refuses the row.
+    /// Caps lengths beyond Postgres' limits; Postgres rejects the row then.
     fn length(&mut self, length: usize) {
         self.bytes.extend(i32::try_from(length).unwrap_or(i32::MAX).to_be_bytes());
     }
@@ -82,7 +82,7 @@ impl Rows {
 
     pub fn bigints(&mut self, values: impl ExactSizeIterator<Item = i64>) -> &mut Self {
         let count = values.len();
-        // Dimensions, whether there are nulls, the type; of each dimension its length and first index.
+        // Number of dimensions, null flag, element type; per dimension its length and lower bound.
         self.length(if count == 0 { 12 } else { 20 + 12 * count });
         for number in [i32::from(count > 0), 0, BIGINT] {
             self.bytes.extend(number.to_be_bytes());
@@ -97,7 +97,7 @@ impl Rows {
         self
     }
 
-    /// Hands the rows to `COPY .. FROM STDIN (FORMAT BINARY)`.
+    /// Sends the rows to a `COPY .. FROM STDIN (FORMAT BINARY)` statement.
     pub async fn copy(mut self, db: &mut PgConnection, statement: &str) -> Result<(), StoreError> {
         self.bytes.extend((-1_i16).to_be_bytes());
         let mut copy = db.copy_in_raw(statement).await?;

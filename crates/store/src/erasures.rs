@@ -1,4 +1,4 @@
-//! Receipts: what was forgotten, and whether it is gone from every collection by now.
+//! Receipts of erasures, and their progress.
 
 use std::collections::HashSet;
 
@@ -9,34 +9,36 @@ use sqlx::{FromRow, PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::StoreError;
+use crate::sql::{bigint, unsigned};
 
-/// What is forgotten.
+/// Target of an erasure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "scope", rename_all = "snake_case")]
 pub enum Target {
-    /// These messages, whatever their channels.
+    /// Messages, whatever their channels.
     Messages {
-        /// Their ids.
+        /// Message ids.
         #[serde(rename = "message_ids")]
         messages: Vec<MessageId>,
     },
-    /// All that a member wrote in the guild.
+    /// All messages of a member in the guild.
     Member {
-        /// The member.
+        /// Member.
         #[serde(rename = "member_id")]
         member: UserId,
     },
-    /// A channel with its threads, or a thread.
+    /// Channel with its threads, or a thread.
     Channel {
-        /// The channel or thread.
+        /// Channel or thread.
         #[serde(rename = "channel_id")]
         channel: ChannelId,
     },
-    /// Everything.
+    /// The whole guild.
     Guild,
 }
 
 impl Target {
+    /// Columns `scope` and `targets`.
     fn columns(&self) -> (&'static str, Vec<i64>) {
         match self {
             Self::Messages { messages } => ("messages", messages.iter().map(|id| id.get()).collect()),
@@ -46,7 +48,7 @@ impl Target {
         }
     }
 
-    fn read(scope: &str, ids: &[i64]) -> Result<Self, StoreError> {
+    fn from_columns(scope: &str, ids: &[i64]) -> Result<Self, StoreError> {
         match (scope, ids) {
             ("messages", ids) => {
                 let messages = ids.iter().map(|id| MessageId::try_from(*id)).collect::<Result<_, _>>()?;
@@ -60,14 +62,14 @@ impl Target {
     }
 }
 
-/// What was erased.
+/// Numbers of an erasure.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Erased {
     /// Live messages.
     pub messages: u64,
-    /// Sessions that lost some of them.
+    /// Sessions that contained them.
     pub sessions: u64,
-    /// Points of those sessions, in the collections of all models, as far as the books knew.
+    /// Points of those sessions, in the collections of all models, as recorded then.
     pub points: u64,
 }
 
@@ -79,32 +81,29 @@ impl std::ops::AddAssign for Erased {
     }
 }
 
-/// A receipt. It holds no content.
+/// Receipt of an erasure. Contains ids and numbers, no content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Erasure {
-    /// Its own id.
+    /// Erasure id.
     pub id: Uuid,
-    /// The tenant.
+    /// Tenant.
     pub guild_id: GuildId,
-    /// What was forgotten.
+    /// Target.
     #[serde(flatten)]
     pub target: Target,
     /// Messages whose content was erased.
     pub messages: u64,
-    /// Sessions that lost some of them.
+    /// Sessions that contained them.
     pub sessions: u64,
-    /// Points that those sessions had.
+    /// Points of those sessions.
     pub points: u64,
-    /// When the erasing transaction began. Searches have shown nothing of it since that committed.
+    /// Start of the transaction. Searches do not return the erased content from its commit on.
     pub asked_at: DateTime<Utc>,
-    /// When the last of the points was gone; `None` until then.
+    /// Time at which the last of the points was deleted; `None` until then.
     pub completed_at: Option<DateTime<Utc>>,
 }
 
-/// Writes a receipt for what this transaction erased, to be completed when `jobs` are finished.
-///
-/// # Errors
-/// If Postgres fails.
+/// Inserts the receipt of what this transaction erased. It completes when `jobs` are finished.
 pub async fn write(
     tx: &mut PgConnection,
     guild: GuildId,
@@ -120,12 +119,12 @@ pub async fn write(
          RETURNING id, guild_id, scope, targets, messages, sessions, points, asked_at, completed_at",
     )
     .bind(id)
-    .bind(guild.get())
+    .bind(guild)
     .bind(scope)
     .bind(targets)
-    .bind(i64::try_from(erased.messages).unwrap_or(i64::MAX))
-    .bind(i64::try_from(erased.sessions).unwrap_or(i64::MAX))
-    .bind(i64::try_from(erased.points).unwrap_or(i64::MAX))
+    .bind(bigint(erased.messages))
+    .bind(bigint(erased.sessions))
+    .bind(bigint(erased.points))
     .bind(jobs.is_empty())
     .fetch_one(&mut *tx)
     .await?;
@@ -133,18 +132,15 @@ pub async fn write(
         "INSERT INTO erasure_jobs (erasure_id, job_id) SELECT $1, id FROM UNNEST($2::uuid[]) AS u (id)",
     )
     .bind(id)
-    .bind(jobs.iter().map(|job| job.get()).collect::<Vec<_>>())
+    .bind(jobs.iter().copied().collect::<Vec<_>>())
     .execute(tx)
     .await?;
-    row.read()
+    row.try_into()
 }
 
-/// Completes the receipts whose jobs are all finished. Each of these reached the revision that the erasure gave to
-/// its session, or removed what was below it, so no point of an earlier state is left. A job that is dead counts as
-/// finished: removals do not die.
-///
-/// # Errors
-/// If Postgres fails.
+/// Completes receipts whose jobs are all finished, and returns their number. Each of these jobs reached the
+/// revision that the erasure gave to its session, or deleted the points below it, so no earlier point is
+/// left. Dead jobs count as finished: deletions do not become dead.
 pub async fn settle(pool: &PgPool) -> Result<u64, StoreError> {
     let settled = sqlx::query(
         "WITH open AS (SELECT id FROM erasures WHERE completed_at IS NULL ORDER BY id FOR UPDATE SKIP LOCKED),
@@ -153,8 +149,8 @@ pub async fn settle(pool: &PgPool) -> Result<u64, StoreError> {
                            WHERE e.erasure_id = o.id) AS at
              FROM open o
              WHERE NOT EXISTS (SELECT FROM erasure_jobs e JOIN jobs j ON j.id = e.job_id
-                               WHERE e.erasure_id = o.id AND j.state IN ('pending', 'queued', 'running'))),
-         tidied AS (DELETE FROM erasure_jobs e USING settled s WHERE e.erasure_id = s.id)
+                               WHERE e.erasure_id = o.id AND is_unfinished(j.state))),
+         cleaned AS (DELETE FROM erasure_jobs e USING settled s WHERE e.erasure_id = s.id)
          UPDATE erasures e SET completed_at = coalesce(s.at, now()) FROM settled s WHERE e.id = s.id",
     )
     .execute(pool)
@@ -162,36 +158,33 @@ pub async fn settle(pool: &PgPool) -> Result<u64, StoreError> {
     Ok(settled.rows_affected())
 }
 
-/// How far an erasure is.
+/// Progress of an erasure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
-    /// Its receipt.
+    /// Receipt.
     pub erasure: Erasure,
-    /// Its jobs that are not finished.
+    /// Number of unfinished jobs.
     pub unfinished: u64,
-    /// All of its jobs; 0 once it is completed.
+    /// Number of all jobs; 0 once the erasure is completed.
     pub jobs: u64,
 }
 
-/// The receipt, and how many of its jobs are left; `None` if the guild has no such.
-///
-/// # Errors
-/// If Postgres fails.
+/// Returns an erasure and its progress; `None` if the guild has none with this id.
 pub async fn progress(pool: &PgPool, guild: GuildId, id: Uuid) -> Result<Option<Progress>, StoreError> {
     let row: Option<ProgressRow> = sqlx::query_as(
         "SELECT id, guild_id, scope, targets, messages, sessions, points, asked_at, completed_at,
                 (SELECT count(*) FROM erasure_jobs e WHERE e.erasure_id = erasures.id) AS jobs,
                 (SELECT count(*) FROM erasure_jobs e JOIN jobs j ON j.id = e.job_id
-                 WHERE e.erasure_id = erasures.id AND j.state IN ('pending', 'queued', 'running')) AS unfinished
+                 WHERE e.erasure_id = erasures.id AND is_unfinished(j.state)) AS unfinished
          FROM erasures WHERE guild_id = $1 AND id = $2",
     )
-    .bind(guild.get())
+    .bind(guild)
     .bind(id)
     .fetch_optional(pool)
     .await?;
     row.map(|row| {
         Ok(Progress {
-            erasure: row.receipt.read()?,
+            erasure: row.receipt.try_into()?,
             unfinished: unsigned(row.unfinished),
             jobs: unsigned(row.jobs),
         })
@@ -210,7 +203,7 @@ struct ProgressRow {
 #[derive(FromRow)]
 struct Row {
     id: Uuid,
-    guild_id: i64,
+    guild_id: GuildId,
     scope: String,
     targets: Vec<i64>,
     messages: i64,
@@ -220,21 +213,19 @@ struct Row {
     completed_at: Option<DateTime<Utc>>,
 }
 
-impl Row {
-    fn read(self) -> Result<Erasure, StoreError> {
-        Ok(Erasure {
-            id: self.id,
-            guild_id: self.guild_id.try_into()?,
-            target: Target::read(&self.scope, &self.targets)?,
-            messages: unsigned(self.messages),
-            sessions: unsigned(self.sessions),
-            points: unsigned(self.points),
-            asked_at: self.asked_at,
-            completed_at: self.completed_at,
+impl TryFrom<Row> for Erasure {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: row.id,
+            guild_id: row.guild_id,
+            target: Target::from_columns(&row.scope, &row.targets)?,
+            messages: unsigned(row.messages),
+            sessions: unsigned(row.sessions),
+            points: unsigned(row.points),
+            asked_at: row.asked_at,
+            completed_at: row.completed_at,
         })
     }
-}
-
-fn unsigned(count: i64) -> u64 {
-    u64::try_from(count).unwrap_or(0)
 }

@@ -1,30 +1,28 @@
-//! Round trips that tell whether the database does what Guildex needs of it.
+//! Checks of the database: version, writes, notifications, clock and queue backlog.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgPool;
-use sqlx::postgres::{PgListener, types::PgInterval};
+use sqlx::postgres::PgListener;
 use uuid::Uuid;
 
 use crate::StoreError;
+use crate::sql::interval;
 
-/// The server's version, as it tells it.
-///
-/// # Errors
-/// If Postgres fails.
+/// Returns the server's version.
 pub async fn version(pool: &PgPool) -> Result<String, StoreError> {
     Ok(sqlx::query_scalar("SELECT current_setting('server_version')").fetch_one(pool).await?)
 }
 
-/// Writes a row, reads it, and takes it all back.
+/// Writes a row, reads it and rolls back.
 ///
 /// # Errors
-/// If Postgres fails, or what was written is not what is read.
+/// [`StoreError::Corrupt`] if the row is not read as it was written.
 pub async fn write_and_read(pool: &PgPool) -> Result<(), StoreError> {
     let mut tx = pool.begin().await?;
-    // Beyond Discord's ids, and never committed.
+    // Higher than any Discord id, and never committed.
     let (id, name) = (i64::MAX, Uuid::new_v4().to_string());
     sqlx::query("INSERT INTO guilds (id, name) VALUES ($1, $2)")
         .bind(id)
@@ -34,13 +32,14 @@ pub async fn write_and_read(pool: &PgPool) -> Result<(), StoreError> {
     let read: String =
         sqlx::query_scalar("SELECT name FROM guilds WHERE id = $1").bind(id).fetch_one(&mut *tx).await?;
     tx.rollback().await?;
-    if read == name { Ok(()) } else { Err(StoreError::Corrupt("a row was not read as written".to_owned())) }
+    if read == name {
+        Ok(())
+    } else {
+        Err(StoreError::Corrupt("a row was not read as it was written".to_owned()))
+    }
 }
 
-/// Sends a notification to itself and waits for it.
-///
-/// # Errors
-/// If Postgres fails.
+/// Sends a notification on a channel of its own and waits for it.
 pub async fn notify(pool: &PgPool) -> Result<(), StoreError> {
     let channel = format!("guildex_health_{}", Uuid::new_v4().simple());
     let mut listener = PgListener::connect_with(pool).await?;
@@ -50,41 +49,30 @@ pub async fn notify(pool: &PgPool) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// What the server's clock shows.
-///
-/// # Errors
-/// If Postgres fails.
+/// Returns the time of the server's clock.
 pub async fn clock(pool: &PgPool) -> Result<DateTime<Utc>, StoreError> {
     Ok(sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(pool).await?)
 }
 
-/// What waits in the ledger, and for how long.
+/// Backlog of the job queue.
 #[derive(Debug, Clone, PartialEq, Serialize, sqlx::FromRow)]
 pub struct Backlog {
-    /// Jobs that a dispatcher could move by now.
+    /// Due jobs that are not dispatched yet.
     pub due: i64,
-    /// For how long the first of them has been due, in seconds.
+    /// Time since the first of them was due, in seconds.
     pub due_seconds: f64,
-    /// Jobs that workers could claim.
+    /// Queued jobs.
     pub queued: i64,
-    /// For how long the first of them has been in the queue, in seconds.
+    /// Time since the first of them was queued, in seconds.
     pub queued_seconds: f64,
-    /// Jobs that workers hold.
+    /// Running jobs.
     pub running: i64,
-    /// Jobs that cannot succeed.
+    /// Dead jobs.
     pub dead: i64,
 }
 
-/// How much waits. `queued_lease` is the dispatchers'.
-///
-/// # Errors
-/// If Postgres fails.
-pub async fn backlog(pool: &PgPool, queued_lease: Duration) -> Result<Backlog, StoreError> {
-    let lease = PgInterval {
-        months: 0,
-        days: 0,
-        microseconds: i64::try_from(queued_lease.as_micros()).unwrap_or(i64::MAX),
-    };
+/// Measures the backlog of all queues. `queue_timeout` is the lease that the dispatcher gives to queued jobs.
+pub async fn backlog(pool: &PgPool, queue_timeout: Duration) -> Result<Backlog, StoreError> {
     Ok(sqlx::query_as(
         "SELECT count(*) FILTER (WHERE due) AS due,
                 coalesce(extract(epoch FROM now() - min(run_at) FILTER (WHERE due)), 0)::float8 AS due_seconds,
@@ -94,9 +82,9 @@ pub async fn backlog(pool: &PgPool, queued_lease: Duration) -> Result<Backlog, S
                 count(*) FILTER (WHERE state = 'running') AS running,
                 count(*) FILTER (WHERE state = 'dead') AS dead
          FROM (SELECT state, run_at, lease_expires_at, state = 'pending' AND run_at <= now() AS due
-               FROM jobs WHERE state IN ('pending', 'queued', 'running', 'dead')) open",
+               FROM jobs WHERE is_unfinished(state) OR state = 'dead') open",
     )
-    .bind(lease)
+    .bind(interval(queue_timeout))
     .fetch_one(pool)
     .await?)
 }

@@ -1,29 +1,50 @@
-//! The embedding models whose collections are kept.
+//! Embedding models and the state of their collections.
 
-use guildex_types::{Eligibility, InvalidModelSlug, ModelSlug};
+use guildex_types::{Eligibility, ModelSlug};
 use serde::{Deserialize, Serialize};
-use sqlx::{PgConnection, PgExecutor, PgPool};
+use sqlx::{FromRow, PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
 use crate::StoreError;
+use crate::sql::unsigned;
 
-/// What becomes of a model's collection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, sqlx::Type)]
-#[sqlx(type_name = "text", rename_all = "lowercase")]
+/// State of a model's collection.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::EnumString,
+    strum::IntoStaticStr,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum ModelState {
-    /// IndexModel in step, and searched.
+    /// Updated and searched.
     Active,
-    /// IndexModel in step, so that it can be searched one day, or be compared.
+    /// Updated, but not searched: a candidate, or kept to switch back.
     Filling,
-    /// Only shrinks: what changes is taken out of it.
+    /// Not updated: changed sessions are only removed from it.
     Retired,
-    /// A worker is about to remove it.
+    /// About to be dropped by a worker.
     Dropping,
 }
 
+guildex_types::sql_text!(ModelState);
+
 impl ModelState {
-    /// Whether changed sessions are embedded for it.
+    /// The name as stored.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+
+    /// Whether changed sessions are embedded for this model.
     pub fn is_maintained(self) -> bool {
         matches!(self, Self::Active | Self::Filling)
     }
@@ -32,50 +53,47 @@ impl ModelState {
 /// A model with a collection.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct IndexModel {
-    /// Its name.
+    /// Model name.
     pub slug: ModelSlug,
-    /// The length of its vectors.
+    /// Length of the vectors.
     pub dimensions: usize,
-    /// What becomes of its collection.
+    /// State of the collection.
     pub state: ModelState,
-    /// The index that holds its collection; `None` before there is one.
+    /// Index that holds the collection; `None` before it is created.
     pub index_id: Option<Uuid>,
 }
 
-/// All models with collections, by name.
-///
-/// # Errors
-/// If Postgres fails.
+/// Returns all models with collections, ordered by name.
 pub async fn list(db: impl PgExecutor<'_>) -> Result<Vec<IndexModel>, StoreError> {
-    let rows: Vec<(String, i32, ModelState, Option<Uuid>)> =
-        sqlx::query_as("SELECT slug, dimensions, state, index_id FROM models ORDER BY slug")
-            .fetch_all(db)
-            .await?;
-    rows.into_iter()
-        .map(|(slug, dimensions, state, index_id)| {
-            let corrupt = |error: String| StoreError::Corrupt(error);
-            Ok(IndexModel {
-                slug: slug.parse().map_err(|e: InvalidModelSlug| corrupt(e.to_string()))?,
-                dimensions: usize::try_from(dimensions).map_err(|e| corrupt(e.to_string()))?,
-                state,
-                index_id,
-            })
-        })
-        .collect()
+    let rows: Vec<Row> = sqlx::query_as("SELECT slug, dimensions, state, index_id FROM models ORDER BY slug")
+        .fetch_all(db)
+        .await?;
+    rows.into_iter().map(IndexModel::try_from).collect()
 }
 
-/// The model whose collection searches read; `None` before there is one.
-///
-/// # Errors
-/// If Postgres fails.
+#[derive(FromRow)]
+struct Row {
+    slug: ModelSlug,
+    dimensions: i32,
+    state: ModelState,
+    index_id: Option<Uuid>,
+}
+
+impl TryFrom<Row> for IndexModel {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        let dimensions = usize::try_from(row.dimensions).map_err(|e| StoreError::Corrupt(e.to_string()))?;
+        Ok(Self { slug: row.slug, dimensions, state: row.state, index_id: row.index_id })
+    }
+}
+
+/// Returns the model that searches use; `None` before there is one.
 pub async fn active(db: impl PgExecutor<'_>) -> Result<Option<ModelSlug>, StoreError> {
     Ok(list(db).await?.into_iter().find(|model| model.state == ModelState::Active).map(|model| model.slug))
 }
 
-/// Makes `model` the active one if none is yet; returns the one that is.
-///
-/// # Errors
-/// If Postgres fails.
+/// Makes `model` the active one if there is none, and returns the active one.
 pub async fn ensure_active(
     pool: &PgPool,
     model: &ModelSlug,
@@ -88,26 +106,25 @@ pub async fn ensure_active(
     sqlx::query(
         "INSERT INTO models (slug, dimensions, state) VALUES ($1, $2, 'active') ON CONFLICT DO NOTHING",
     )
-    .bind(model.as_str())
+    .bind(model)
     .bind(as_integer(dimensions)?)
     .execute(pool)
     .await?;
-    // Another process may have been faster, with another model.
+    // Another process may have activated another model meanwhile.
     active(pool).await?.ok_or_else(|| StoreError::Corrupt("no model is active".to_owned()))
 }
 
-/// From now on the model's collection is filled, beside the active one's; what a retired one still holds counts.
+/// Starts to fill the model's collection beside the active one. Records of a retired model stay valid.
 ///
 /// # Errors
-/// [`StoreError::Model`] if its collection is being dropped at the moment or had other dimensions; if Postgres
-/// fails.
+/// [`StoreError::Model`] if the collection is being dropped or has other dimensions.
 pub async fn start_filling(pool: &PgPool, model: &ModelSlug, dimensions: usize) -> Result<(), StoreError> {
     let filled = sqlx::query(
         "INSERT INTO models AS m (slug, dimensions, state) VALUES ($1, $2, 'filling')
          ON CONFLICT (slug) DO UPDATE SET state = CASE m.state WHEN 'active' THEN 'active' ELSE 'filling' END
          WHERE m.dimensions = $2 AND m.state <> 'dropping'",
     )
-    .bind(model.as_str())
+    .bind(model)
     .bind(as_integer(dimensions)?)
     .execute(pool)
     .await?;
@@ -115,40 +132,40 @@ pub async fn start_filling(pool: &PgPool, model: &ModelSlug, dimensions: usize) 
         Ok(())
     } else {
         let problem =
-            "is being dropped, or has a collection of other dimensions, which must be dropped first";
+            "is being dropped, or has a collection with other dimensions, which must be dropped first";
         Err(StoreError::Model { model: model.clone(), problem })
     }
 }
 
-/// What [`switch`] did.
+/// Result of [`switch`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Switched {
-    /// Searches read the model from now on.
+    /// Searches use the model now.
     Yes,
-    /// So many sessions are found through the active model and would not be through this one.
+    /// Not switched: this number of sessions is found with the active model, but would not be with this one.
     Missing(u64),
 }
 
-/// Lets searches read the model, at once, if it lacks nothing that they find now, or if `anyway`. The model before
-/// it is retired, or kept in step where `keep` says so.
+/// Switches searches to the model, if its collection lacks no session that searches find now, or if `force`.
+/// The previous model is retired, or is still updated with `keep`.
 ///
-/// Whoever records what a collection holds reads the models' states in the same transaction (see
-/// [`record`](crate::sessions::record)): what is being indexed at this moment is recorded for both models before
-/// the switch, or is indexed again for the new one.
+/// [`record`](crate::sessions::record) reads the models' states in the transaction that records: a session
+/// that is being indexed now is recorded for both models before the switch, or is indexed again for the new
+/// one.
 ///
 /// # Errors
-/// [`StoreError::Model`] if the model is not being filled; if Postgres fails.
+/// [`StoreError::Model`] if the model is not being filled.
 pub async fn switch(
     pool: &PgPool,
     model: &ModelSlug,
     eligible: Eligibility,
     keep: bool,
-    anyway: bool,
+    force: bool,
 ) -> Result<Switched, StoreError> {
     let mut tx = pool.begin().await?;
     sqlx::query("SELECT FROM models ORDER BY slug FOR UPDATE").execute(&mut *tx).await?;
     let states = list(&mut *tx).await?;
-    match states.iter().find(|kept| kept.slug == *model).map(|kept| kept.state) {
+    match states.iter().find(|other| other.slug == *model).map(|other| other.state) {
         Some(ModelState::Active) => return Ok(Switched::Yes),
         Some(ModelState::Filling) => {}
         _ => return Err(StoreError::Model { model: model.clone(), problem: "is not being filled" }),
@@ -163,13 +180,13 @@ pub async fn switch(
               AND f.indexed_revision >= a.indexed_revision
          WHERE f.session_id IS NULL",
     )
-    .bind(model.as_str())
+    .bind(model)
     .bind(i64::from(eligible.min_messages))
     .bind(i64::from(eligible.lone_message_min_words))
     .fetch_one(&mut *tx)
     .await?;
-    if missing > 0 && !anyway {
-        return Ok(Switched::Missing(u64::try_from(missing).unwrap_or(0)));
+    if missing > 0 && !force {
+        return Ok(Switched::Missing(unsigned(missing)));
     }
     sqlx::query(
         "UPDATE models SET state = CASE WHEN $1 THEN 'filling' ELSE 'retired' END WHERE state = 'active'",
@@ -177,42 +194,34 @@ pub async fn switch(
     .bind(keep)
     .execute(&mut *tx)
     .await?;
-    sqlx::query("UPDATE models SET state = 'active' WHERE slug = $1")
-        .bind(model.as_str())
-        .execute(&mut *tx)
-        .await?;
+    sqlx::query("UPDATE models SET state = 'active' WHERE slug = $1").bind(model).execute(&mut *tx).await?;
     tx.commit().await?;
     Ok(Switched::Yes)
 }
 
-/// Takes the lock of those who make collections, until the transaction ends. It may stand still for as long as
-/// the index takes.
-///
-/// # Errors
-/// If Postgres fails.
+/// Locks the creation of collections until the transaction ends, which may idle for as long as the index
+/// takes.
 pub async fn lock(tx: &mut PgConnection) -> Result<(), StoreError> {
     sqlx::query("SET LOCAL idle_in_transaction_session_timeout = 0").execute(&mut *tx).await?;
     sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('guildex/models', 0))").execute(tx).await?;
     Ok(())
 }
 
-/// Gives up models that no search reads; workers remove their collections. Returns which.
-///
-/// # Errors
-/// If Postgres fails.
+/// Marks retired models for dropping, and returns all that are marked. Workers drop their collections.
 pub async fn drop_unused(pool: &PgPool) -> Result<Vec<ModelSlug>, StoreError> {
     sqlx::query("UPDATE models SET state = 'dropping' WHERE state = 'retired'").execute(pool).await?;
-    let kept = list(pool).await?;
-    Ok(kept.into_iter().filter(|model| model.state == ModelState::Dropping).map(|model| model.slug).collect())
+    let models = list(pool).await?;
+    Ok(models
+        .into_iter()
+        .filter(|model| model.state == ModelState::Dropping)
+        .map(|model| model.slug)
+        .collect())
 }
 
-/// Strikes a model whose collection is gone out of the books.
-///
-/// # Errors
-/// If Postgres fails.
+/// Deletes a model, with its records, after its collection was dropped.
 pub async fn delete(pool: &PgPool, model: &ModelSlug) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM models WHERE slug = $1 AND state = 'dropping'")
-        .bind(model.as_str())
+        .bind(model)
         .execute(pool)
         .await?;
     Ok(())
@@ -222,34 +231,28 @@ fn as_integer(dimensions: usize) -> Result<i32, StoreError> {
     i32::try_from(dimensions).map_err(|error| StoreError::Corrupt(error.to_string()))
 }
 
-/// The index that holds the model's collection; `None` before there is one.
-///
-/// # Errors
-/// If Postgres fails.
+/// Returns the index that holds the model's collection; `None` before it is created.
 pub async fn index_id(pool: &PgPool, model: &ModelSlug) -> Result<Option<Uuid>, StoreError> {
     let id: Option<Option<Uuid>> = sqlx::query_scalar("SELECT index_id FROM models WHERE slug = $1")
-        .bind(model.as_str())
+        .bind(model)
         .fetch_optional(pool)
         .await?;
     Ok(id.flatten())
 }
 
-/// Takes a new, empty index for the model's, and strikes out all that the books say of the one before. Returns
-/// how many sessions that was; nothing of them is found until they are indexed again.
-///
-/// # Errors
-/// If Postgres fails.
+/// Replaces the model's index by a new, empty one, deletes the records of the previous one and returns their
+/// number. Searches do not find these sessions until they are indexed again.
 pub async fn replace_index(
     tx: &mut PgConnection,
     model: &ModelSlug,
     index_id: Uuid,
 ) -> Result<u64, StoreError> {
     sqlx::query("UPDATE models SET index_id = $2 WHERE slug = $1")
-        .bind(model.as_str())
+        .bind(model)
         .bind(index_id)
         .execute(&mut *tx)
         .await?;
     let deleted =
-        sqlx::query("DELETE FROM indexed_sessions WHERE model = $1").bind(model.as_str()).execute(tx).await?;
+        sqlx::query("DELETE FROM indexed_sessions WHERE model = $1").bind(model).execute(tx).await?;
     Ok(deleted.rows_affected())
 }

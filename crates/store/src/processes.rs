@@ -1,4 +1,4 @@
-//! The program's processes: who is there, and what memory each takes.
+//! Heartbeats of Guildex's processes.
 
 use std::time::Duration;
 
@@ -7,53 +7,50 @@ use serde::Serialize;
 use sqlx::{FromRow, PgPool};
 
 use crate::StoreError;
-use crate::jobs::interval;
+use crate::sql::interval;
 
-/// What a process tells of itself.
+/// Heartbeat of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
-    /// Host and process id, as jobs name their worker.
+    /// Host and process id, as in `jobs.claimed_by`.
     pub name: String,
-    /// Its subcommand.
+    /// Subcommand.
     pub role: &'static str,
-    /// When it was started.
+    /// Start time.
     pub started_at: DateTime<Utc>,
-    /// The memory that it holds now, in bytes.
+    /// Memory in use, in bytes.
     pub memory_bytes: Option<i64>,
-    /// The most that it has held, in bytes.
+    /// Peak memory use, in bytes.
     pub peak_bytes: Option<i64>,
-    /// Jobs that it holds at once, at most; none for a role that does none.
+    /// Maximum number of concurrent jobs; 0 for roles that run none.
     pub slots: i32,
 }
 
-/// A process as the others see it.
+/// A process and its last heartbeat.
 #[derive(Debug, Clone, PartialEq, Serialize, FromRow)]
 pub struct ProcessStatus {
     /// Host and process id.
     pub name: String,
-    /// Its subcommand.
+    /// Subcommand.
     pub role: String,
-    /// For how long it has been there, in seconds.
+    /// Uptime, in seconds.
     pub up_seconds: f64,
-    /// How long ago it told of itself, in seconds.
+    /// Time since the last heartbeat, in seconds.
     pub seen_seconds: f64,
-    /// The memory that it held then, in bytes.
+    /// Memory in use then, in bytes.
     pub memory_bytes: Option<i64>,
-    /// The most that it had held until then, in bytes.
+    /// Peak memory use until then, in bytes.
     pub peak_bytes: Option<i64>,
-    /// Jobs that it holds now.
+    /// Number of running jobs.
     pub jobs: i64,
-    /// Jobs that it holds at once, at most.
+    /// Maximum number of concurrent jobs.
     pub slots: i32,
 }
 
-/// Tells of a process, and takes away those that have not told of themselves for `forgotten`.
-///
-/// # Errors
-/// If Postgres fails.
-pub async fn upsert(pool: &PgPool, process: &Process, forgotten: Duration) -> Result<(), StoreError> {
+/// Stores a heartbeat, and deletes processes without one for `expire_after`.
+pub async fn upsert(pool: &PgPool, process: &Process, expire_after: Duration) -> Result<(), StoreError> {
     sqlx::query(
-        "WITH gone AS (DELETE FROM processes WHERE seen_at < now() - $7 AND name <> $1)
+        "WITH expired AS (DELETE FROM processes WHERE seen_at < now() - $7 AND name <> $1)
          INSERT INTO processes (name, role, started_at, memory_bytes, peak_bytes, slots)
          VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT (name) DO UPDATE
@@ -66,26 +63,20 @@ pub async fn upsert(pool: &PgPool, process: &Process, forgotten: Duration) -> Re
     .bind(process.memory_bytes)
     .bind(process.peak_bytes)
     .bind(process.slots)
-    .bind(interval(forgotten))
+    .bind(interval(expire_after))
     .execute(pool)
     .await?;
     Ok(())
 }
 
-/// Takes a process away that ends in good order.
-///
-/// # Errors
-/// If Postgres fails.
+/// Deletes a process that shuts down.
 pub async fn remove(pool: &PgPool, name: &str) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM processes WHERE name = $1").bind(name).execute(pool).await?;
     Ok(())
 }
 
-/// The processes that told of themselves within `lately`, by role and name.
-///
-/// # Errors
-/// If Postgres fails.
-pub async fn list_recent(pool: &PgPool, lately: Duration) -> Result<Vec<ProcessStatus>, StoreError> {
+/// Returns the processes with a heartbeat within `stale_after`, ordered by role and name.
+pub async fn list_recent(pool: &PgPool, stale_after: Duration) -> Result<Vec<ProcessStatus>, StoreError> {
     Ok(sqlx::query_as(
         "SELECT p.name, p.role, extract(epoch FROM now() - p.started_at)::float8 AS up_seconds,
                 extract(epoch FROM now() - p.seen_at)::float8 AS seen_seconds,
@@ -95,7 +86,7 @@ pub async fn list_recent(pool: &PgPool, lately: Duration) -> Result<Vec<ProcessS
          WHERE p.seen_at >= now() - $1
          ORDER BY p.role, p.name",
     )
-    .bind(interval(lately))
+    .bind(interval(stale_after))
     .fetch_all(pool)
     .await?)
 }

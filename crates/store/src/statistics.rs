@@ -1,17 +1,14 @@
-//! What Postgres' planner knows of the tables.
+//! Planner statistics.
 //!
-//! Without it statements that look up a handful of rows read whole channels and guilds. Postgres gathers it by itself,
-//! a minute or more after much has changed; but never for a partitioned table as a whole.
+//! Without them, statements that look up a few rows scan whole channels and guilds. Postgres' autovacuum
+//! updates them with a delay of a minute or more, and never for a partitioned table as a whole.
 
 use sqlx::{Executor, PgPool};
 
 use crate::StoreError;
 
-/// Has it gathered anew where messages are more than half as many again as when it was gathered last. Returns whether
-/// that was so. Takes a second or two; nobody waits for it meanwhile.
-///
-/// # Errors
-/// If Postgres fails.
+/// Updates the statistics if the number of messages grew by more than half since the last update, and returns
+/// whether it did. Takes a second or two, and blocks no other statement.
 pub async fn refresh(pool: &PgPool) -> Result<bool, StoreError> {
     let outdated: bool = sqlx::query_scalar(
         "SELECT coalesce(sum(n_live_tup), 0) > 100 + 1.5 * (SELECT greatest(reltuples, 0) FROM pg_class

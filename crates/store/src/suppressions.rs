@@ -1,7 +1,8 @@
-//! What may not be stored: messages deleted before they were seen, what was forgotten, and who opted out.
+//! Suppression rules: messages that must not be stored, because they were deleted or forgotten, or their
+//! author or channel opted out.
 //!
-//! Whoever changes these holds the guild's lock ([`lock_guild`](crate::lock_guild)), and whoever stores messages
-//! asks which are [`suppressed`] under it, so that it does not matter who comes first.
+//! Callers hold the guild's lock ([`lock_guild`](crate::lock_guild)) to change the rules. Ingestion calls
+//! [`suppressed`] under a share of it, so that rules and messages may arrive in any order.
 
 use std::collections::HashSet;
 
@@ -11,16 +12,17 @@ use sqlx::PgConnection;
 
 use crate::StoreError;
 
-/// A member or a channel, who can opt out and be forgotten.
+/// A member or channel that can opt out and be forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Subject {
-    /// A member, in all of the guild's channels.
+    /// Member, in all of the guild's channels.
     Member(UserId),
-    /// A channel and its threads, or a thread.
+    /// Channel and its threads, or a thread.
     Channel(ChannelId),
 }
 
 impl Subject {
+    /// Columns `scope` and `target_id`.
     fn columns(self) -> (&'static str, i64) {
         match self {
             Self::Member(id) => ("member", id.get()),
@@ -29,65 +31,59 @@ impl Subject {
     }
 }
 
-/// What decides whether a message may be stored.
+/// A message to check against the rules.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate {
-    /// The message.
+    /// Message id.
     pub id: MessageId,
-    /// Its author.
+    /// Author.
     pub author: UserId,
-    /// When it was sent.
+    /// Time of sending.
     pub sent_at: DateTime<Utc>,
 }
 
-/// Which of these messages of one channel may not be stored: those that were deleted before they came, were
-/// forgotten, are of somebody who opted out by call, or were sent at `overdue` or before, where given. A thread shares
-/// the limits of its parent, whether the caller knows of one or the database does.
-///
-/// # Errors
-/// If Postgres fails.
+/// Returns those of the messages of one channel that must not be stored: deleted or forgotten ones, those of
+/// members or channels that opted out, and those that were sent at or before `expiry`, if given. A thread
+/// inherits the rules of its parent, which is `parent` or, if that is `None`, the parent in the database.
 pub async fn suppressed(
     tx: &mut PgConnection,
     guild: GuildId,
     (channel, parent): (ChannelId, Option<ChannelId>),
     candidates: &[Candidate],
-    overdue: Option<DateTime<Utc>>,
+    expiry: Option<DateTime<Utc>>,
 ) -> Result<HashSet<MessageId>, StoreError> {
-    let ids: Vec<i64> = sqlx::query_scalar(
-        // What is asked of the place is asked once, and of the members and messages from tables in memory: a page of
-        // an import has thousands.
-        "WITH place (id) AS (
+    let ids: Vec<MessageId> = sqlx::query_scalar(
+        // Rules of the channel are evaluated once, those of members and messages by hashed subplans: a page
+        // of an import has thousands of messages.
+        "WITH scoped (id) AS (
              VALUES ($2), (coalesce($3, (SELECT parent_id FROM channels WHERE guild_id = $1 AND id = $2))))
          SELECT u.id FROM UNNEST($4::bigint[], $5::bigint[], $6::timestamptz[]) AS u (id, author_id, sent_at)
          WHERE u.sent_at <= $7
             OR u.sent_at <= (SELECT max(sent_before) FROM ingest_cutoffs WHERE guild_id = $1 AND (
-                   scope = 'guild' OR (scope = 'channel' AND target_id IN (SELECT id FROM place))))
+                   scope = 'guild' OR (scope = 'channel' AND target_id IN (SELECT id FROM scoped))))
             OR EXISTS (SELECT FROM opt_outs WHERE guild_id = $1 AND scope = 'channel'
-                       AND target_id IN (SELECT id FROM place))
+                       AND target_id IN (SELECT id FROM scoped))
             OR u.author_id IN (SELECT target_id FROM opt_outs WHERE guild_id = $1 AND scope = 'member')
             OR EXISTS (SELECT FROM ingest_cutoffs c WHERE c.guild_id = $1 AND c.scope = 'member'
                        AND c.target_id = u.author_id AND c.sent_before >= u.sent_at)
             OR u.id IN (SELECT message_id FROM tombstones WHERE guild_id = $1 AND message_id BETWEEN $8 AND $9)",
     )
-    .bind(guild.get())
-    .bind(channel.get())
-    .bind(parent.map(ChannelId::get))
-    .bind(candidates.iter().map(|candidate| candidate.id.get()).collect::<Vec<_>>())
-    .bind(candidates.iter().map(|candidate| candidate.author.get()).collect::<Vec<_>>())
+    .bind(guild)
+    .bind(channel)
+    .bind(parent)
+    .bind(candidates.iter().map(|candidate| candidate.id).collect::<Vec<_>>())
+    .bind(candidates.iter().map(|candidate| candidate.author).collect::<Vec<_>>())
     .bind(candidates.iter().map(|candidate| candidate.sent_at).collect::<Vec<_>>())
-    .bind(overdue)
-    .bind(candidates.iter().map(|candidate| candidate.id.get()).min())
-    .bind(candidates.iter().map(|candidate| candidate.id.get()).max())
+    .bind(expiry)
+    .bind(candidates.iter().map(|candidate| candidate.id).min())
+    .bind(candidates.iter().map(|candidate| candidate.id).max())
     .fetch_all(tx)
     .await?;
-    Ok(ids.into_iter().map(MessageId::try_from).collect::<Result<_, _>>()?)
+    Ok(ids.into_iter().collect())
 }
 
-/// Keeps those of these messages out for ever that have no row in the channel; without a channel, in none of the
-/// guild's. Those that have one are tombstones in it.
-///
-/// # Errors
-/// If Postgres fails.
+/// Adds tombstones for those of the messages that have no row in the channel, or, without a channel, in the
+/// guild. Rows that exist are tombstones themselves once they are soft-deleted.
 pub async fn add_tombstones(
     tx: &mut PgConnection,
     guild: GuildId,
@@ -102,53 +98,47 @@ pub async fn add_tombstones(
              WHERE c.guild_id = $1 AND ($2::bigint IS NULL OR c.id = $2))
          ON CONFLICT DO NOTHING",
     )
-    .bind(guild.get())
-    .bind(channel.map(ChannelId::get))
-    .bind(ids.iter().map(|id| id.get()).collect::<Vec<_>>())
+    .bind(guild)
+    .bind(channel)
+    .bind(ids)
     .execute(tx)
     .await?;
     Ok(())
 }
 
-/// Lets nothing of a member or channel in again that was sent until now, or until `latest` if that is later: the
-/// clocks of those who send are not ours. Never lowers a cutoff.
-///
-/// # Errors
-/// If Postgres fails.
+/// Suppresses messages of a member or channel that were sent until now, or until `latest` if that is later,
+/// since the clocks of senders are not ours. Never lowers a cutoff.
 pub async fn set_cutoff(
     tx: &mut PgConnection,
     guild: GuildId,
-    party: Subject,
+    subject: Subject,
     latest: Option<DateTime<Utc>>,
 ) -> Result<(), StoreError> {
-    raise(tx, guild, party.columns(), latest).await
+    raise_cutoff(tx, guild, subject.columns(), latest).await
 }
 
-/// The same for all of the guild.
-///
-/// # Errors
-/// If Postgres fails.
+/// Suppresses messages of the whole guild, as [`set_cutoff`] does.
 pub async fn set_guild_cutoff(
     tx: &mut PgConnection,
     guild: GuildId,
     latest: Option<DateTime<Utc>>,
 ) -> Result<(), StoreError> {
-    raise(tx, guild, ("guild", guild.get()), latest).await
+    raise_cutoff(tx, guild, ("guild", guild.get()), latest).await
 }
 
-async fn raise(
+async fn raise_cutoff(
     tx: &mut PgConnection,
     guild: GuildId,
     (scope, target): (&str, i64),
     latest: Option<DateTime<Utc>>,
 ) -> Result<(), StoreError> {
-    // The statement's time: the transaction may have waited for its lock, and others stored messages meanwhile.
+    // Not now(): the transaction may have waited for its lock while others stored messages.
     sqlx::query(
         "INSERT INTO ingest_cutoffs AS c (guild_id, scope, target_id, sent_before)
          VALUES ($1, $2, $3, greatest(statement_timestamp(), $4))
          ON CONFLICT (guild_id, scope, target_id) DO UPDATE SET sent_before = greatest(c.sent_before, excluded.sent_before)",
     )
-    .bind(guild.get())
+    .bind(guild)
     .bind(scope)
     .bind(target)
     .bind(latest)
@@ -157,16 +147,13 @@ async fn raise(
     Ok(())
 }
 
-/// Lets nothing of a member or channel in from now on.
-///
-/// # Errors
-/// If Postgres fails.
-pub async fn opt_out(tx: &mut PgConnection, guild: GuildId, party: Subject) -> Result<(), StoreError> {
-    let (scope, target) = party.columns();
+/// Suppresses future messages of a member or channel.
+pub async fn opt_out(tx: &mut PgConnection, guild: GuildId, subject: Subject) -> Result<(), StoreError> {
+    let (scope, target) = subject.columns();
     sqlx::query(
         "INSERT INTO opt_outs (guild_id, scope, target_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
     )
-    .bind(guild.get())
+    .bind(guild)
     .bind(scope)
     .bind(target)
     .execute(tx)
@@ -174,14 +161,11 @@ pub async fn opt_out(tx: &mut PgConnection, guild: GuildId, party: Subject) -> R
     Ok(())
 }
 
-/// Ends an opt-out; returns whether there was one.
-///
-/// # Errors
-/// If Postgres fails.
-pub async fn opt_in(tx: &mut PgConnection, guild: GuildId, party: Subject) -> Result<bool, StoreError> {
-    let (scope, target) = party.columns();
+/// Ends an opt-out, and returns whether there was one.
+pub async fn opt_in(tx: &mut PgConnection, guild: GuildId, subject: Subject) -> Result<bool, StoreError> {
+    let (scope, target) = subject.columns();
     let ended = sqlx::query("DELETE FROM opt_outs WHERE guild_id = $1 AND scope = $2 AND target_id = $3")
-        .bind(guild.get())
+        .bind(guild)
         .bind(scope)
         .bind(target)
         .execute(tx)

@@ -10,8 +10,8 @@ use sqlx::PgConnection;
 
 use crate::StoreError;
 
-/// Stores the names of authors, each with the time of the message that has them. A name replaces one of an earlier
-/// message only, in whatever order messages arrive; a time in the future counts as now.
+/// Stores the names of authors, each with the time of the message that has them. A name replaces one of an
+/// earlier message only, in whatever order messages arrive; a time in the future counts as now.
 pub async fn upsert<'a>(
     tx: &mut PgConnection,
     guild: GuildId,
@@ -42,8 +42,8 @@ pub async fn upsert<'a>(
              display_name = excluded.display_name, is_bot = excluded.is_bot, named_at = excluded.named_at
          WHERE stored.named_at < excluded.named_at",
     )
-    .bind(guild.get())
-    .bind(latest.keys().map(|id| id.get()).collect::<Vec<_>>())
+    .bind(guild)
+    .bind(latest.keys().copied().collect::<Vec<_>>())
     .bind(authors().map(|author| author.username.as_str()).collect::<Vec<_>>())
     .bind(authors().map(|author| author.global_name.as_deref()).collect::<Vec<_>>())
     .bind(authors().map(|author| author.display_name.as_deref()).collect::<Vec<_>>())
@@ -57,8 +57,8 @@ pub async fn upsert<'a>(
 /// Deletes the names of a member.
 pub async fn delete(tx: &mut PgConnection, guild: GuildId, user: UserId) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM users WHERE guild_id = $1 AND user_id = $2")
-        .bind(guild.get())
-        .bind(user.get())
+        .bind(guild)
+        .bind(user)
         .execute(tx)
         .await?;
     Ok(())
@@ -66,6 +66,6 @@ pub async fn delete(tx: &mut PgConnection, guild: GuildId, user: UserId) -> Resu
 
 /// Deletes the names of everyone in a guild.
 pub async fn delete_all(tx: &mut PgConnection, guild: GuildId) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM users WHERE guild_id = $1").bind(guild.get()).execute(tx).await?;
+    sqlx::query("DELETE FROM users WHERE guild_id = $1").bind(guild).execute(tx).await?;
     Ok(())
 }

@@ -1,11 +1,11 @@
-//! What every connection of the program's pools is told.
+//! Settings of the pools' connections.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 use guildex_store::{connect, models};
 use sqlx::{PgConnection, PgPool};
 
-async fn patience(tx: &mut PgConnection) -> String {
+async fn idle_timeout(tx: &mut PgConnection) -> String {
     sqlx::query_scalar("SHOW idle_in_transaction_session_timeout").fetch_one(tx).await.unwrap()
 }
 
@@ -15,19 +15,19 @@ async fn pool() -> PgPool {
 }
 
 #[tokio::test]
-async fn plans_are_run_and_not_compiled() {
+async fn jit_is_off() {
     let jit: String = sqlx::query_scalar("SHOW jit").fetch_one(&pool().await).await.unwrap();
     assert_eq!(jit, "off");
 }
 
 #[tokio::test]
-async fn a_transaction_may_not_stand_still_unless_it_waits_for_an_index() {
+async fn idle_transactions_time_out_unless_they_wait_for_an_index() {
     let pool = pool().await;
     let mut tx = pool.begin().await.unwrap();
-    assert_eq!(patience(&mut tx).await, "30s");
+    assert_eq!(idle_timeout(&mut tx).await, "30s");
     models::lock(&mut tx).await.unwrap();
-    assert_eq!(patience(&mut tx).await, "0");
+    assert_eq!(idle_timeout(&mut tx).await, "0");
     tx.rollback().await.unwrap();
     let mut tx = pool.begin().await.unwrap();
-    assert_eq!(patience(&mut tx).await, "30s", "the exception outlived its transaction");
+    assert_eq!(idle_timeout(&mut tx).await, "30s", "the exception outlived its transaction");
 }

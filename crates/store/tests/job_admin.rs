@@ -1,4 +1,4 @@
-//! What operators see of jobs and do to them, and what is kept of attempts that came to nothing.
+//! Operator commands on jobs, and the attempts log.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
@@ -48,7 +48,7 @@ async fn enqueue(pool: &PgPool, new: &[NewJob]) {
     tx.commit().await.unwrap();
 }
 
-/// Dispatches and claims everything that is due in a queue.
+/// Dispatches and claims all due jobs of a queue.
 async fn take(pool: &PgPool, queue: JobQueue) -> Vec<Claimed> {
     let queued = jobs::dispatch(pool, queue, 1_000, 0, MINUTE).await.unwrap();
     let mut claimed = jobs::claim(pool, &queued.ids, "worker", MINUTE).await.unwrap();
@@ -58,7 +58,7 @@ async fn take(pool: &PgPool, queue: JobQueue) -> Vec<Claimed> {
     claimed
 }
 
-/// The one live job that is due, in a worker's hands.
+/// Claims the only due live job.
 async fn take_one(pool: &PgPool) -> Claimed {
     let mut taken = take(pool, JobQueue::Live).await;
     assert_eq!(taken.len(), 1);
@@ -69,14 +69,14 @@ async fn fail(pool: &PgPool, claimed: &Claimed, error: &str, failure: &Failure) 
     jobs::fail(pool, (claimed.id, claimed.token), error, failure).await.unwrap();
 }
 
-/// All leases and all pauses are over.
+/// Expires all leases and makes all pending jobs due.
 async fn pass_time(pool: &PgPool) {
     let statement = "UPDATE jobs SET run_at = now(),
                      lease_expires_at = CASE WHEN lease_expires_at IS NOT NULL THEN now() - interval '1 second' END";
     sqlx::query(statement).execute(pool).await.unwrap();
 }
 
-/// The one live job, dead by its own fault.
+/// Makes the only live job dead.
 async fn die(pool: &PgPool) -> JobId {
     let claimed = take_one(pool).await;
     fail(pool, &claimed, "it broke", &Failure::Permanent).await;
@@ -107,17 +107,17 @@ async fn refusal(pool: &PgPool, act: AdminAction) -> Option<&'static str> {
     act.refuses(&picked[0])
 }
 
-// History.
+// Attempts log.
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn every_attempt_that_came_to_nothing_is_noted_and_success_is_not(pool: PgPool) {
+async fn failed_attempts_are_logged_and_successes_are_not(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
     fail(&pool, &take_one(&pool).await, "it broke", &AT_ONCE).await;
     take_one(&pool).await;
     pass_time(&pool).await;
     jobs::rescue_expired(&pool).await.unwrap();
     pass_time(&pool).await;
-    // What lapsed is looked at a second time.
+    // A job whose lease expired is rechecked.
     for _ in 0..2 {
         let claimed = take_one(&pool).await;
         jobs::complete(&pool, &[(claimed.id, claimed.token, 1.into())], Duration::ZERO).await.unwrap();
@@ -125,15 +125,15 @@ async fn every_attempt_that_came_to_nothing_is_noted_and_success_is_not(pool: Pg
 
     let JobRow { state, attempts_log, .. } = only(&pool).await;
     assert_eq!(state, JobState::Completed);
-    let noted: Vec<_> = attempts_log.iter().map(|a| (a.attempt, a.claimed_by.as_deref())).collect();
-    assert_eq!(noted, [(1, Some("worker")), (2, Some("worker"))]);
+    let logged: Vec<_> = attempts_log.iter().map(|a| (a.attempt, a.claimed_by.as_deref())).collect();
+    assert_eq!(logged, [(1, Some("worker")), (2, Some("worker"))]);
     assert_eq!(attempts_log[0].error, "it broke");
     assert!(attempts_log[1].error.contains("lease"));
     assert!(attempts_log.iter().all(|attempt| attempt.claimed_at.unwrap() <= attempt.ended_at));
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_job_that_redis_lost_has_no_attempt_to_note(pool: PgPool) {
+async fn jobs_that_redis_lost_have_no_attempt_to_log(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
     jobs::dispatch(&pool, JobQueue::Live, 10, 0, MINUTE).await.unwrap();
     pass_time(&pool).await;
@@ -142,7 +142,7 @@ async fn a_job_that_redis_lost_has_no_attempt_to_note(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_history_keeps_the_last_twenty_attempts(pool: PgPool) {
+async fn the_log_keeps_the_last_twenty_attempts(pool: PgPool) {
     enqueue(&pool, &[delete(guild(1), 1)]).await;
     for attempt in 1..=25 {
         let claimed = take(&pool, JobQueue::Delete).await.remove(0);
@@ -155,7 +155,7 @@ async fn a_history_keeps_the_last_twenty_attempts(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn an_error_is_cut_and_cleaned_before_it_is_kept(pool: PgPool) {
+async fn errors_are_truncated_and_cleaned(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
     let error = format!("\0{}", "é".repeat(5_000));
     fail(&pool, &take_one(&pool).await, &error, &AT_ONCE).await;
@@ -164,10 +164,10 @@ async fn an_error_is_cut_and_cleaned_before_it_is_kept(pool: PgPool) {
     assert_eq!(entry.attempts_log[0].error.chars().count(), 1_000);
 }
 
-// Looking.
+// List.
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn jobs_are_found_by_all_that_is_said_of_them(pool: PgPool) {
+async fn jobs_match_all_conditions_of_a_filter(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
     let dead = die(&pool).await;
     enqueue(
@@ -181,25 +181,25 @@ async fn jobs_are_found_by_all_that_is_said_of_them(pool: PgPool) {
         .unwrap();
 
     let count = async |filter: Filter| list(&pool, filter).await.len();
-    let everybody = || Filter::new(Tenants::All);
-    assert_eq!(count(everybody()).await, 5);
+    let all_jobs = || Filter::new(Tenants::All);
+    assert_eq!(count(all_jobs()).await, 5);
     assert_eq!(count(Filter::new(Tenants::One(guild(1)))).await, 3);
-    assert_eq!(count(Filter { states: vec![JobState::Dead, JobState::Completed], ..everybody() }).await, 1);
+    assert_eq!(count(Filter { states: vec![JobState::Dead, JobState::Completed], ..all_jobs() }).await, 1);
     let kinds = vec!["delete_session".to_owned(), "backfill_channel".to_owned()];
-    assert_eq!(count(Filter { kinds, ..everybody() }).await, 2);
-    assert_eq!(count(Filter { queue: Some(JobQueue::Live), ..everybody() }).await, 3);
-    assert_eq!(count(Filter { session: Some(session(guild(1), 3)), ..everybody() }).await, 1);
+    assert_eq!(count(Filter { kinds, ..all_jobs() }).await, 2);
+    assert_eq!(count(Filter { queue: Some(JobQueue::Live), ..all_jobs() }).await, 3);
+    assert_eq!(count(Filter { session: Some(session(guild(1), 3)), ..all_jobs() }).await, 1);
     for (error, found) in [("IT br", 1), ("it_br", 0), ("%", 0)] {
-        assert_eq!(count(Filter { error: Some(error.to_owned()), ..everybody() }).await, found, "{error}");
+        assert_eq!(count(Filter { error: Some(error.to_owned()), ..all_jobs() }).await, found, "{error}");
     }
-    let older = |older| Filter { older: Some(older), ..everybody() };
+    let older = |older| Filter { older: Some(older), ..all_jobs() };
     assert_eq!(count(older(MINUTE)).await, 1);
     assert_eq!(count(older(200 * MINUTE)).await, 0);
-    assert_eq!(count(Filter { ids: vec![dead], states: vec![JobState::Completed], ..everybody() }).await, 0);
+    assert_eq!(count(Filter { ids: vec![dead], states: vec![JobState::Completed], ..all_jobs() }).await, 0);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn what_needs_looking_at_comes_first_and_the_rest_is_counted(pool: PgPool) {
+async fn jobs_that_need_attention_are_listed_first_and_all_are_counted(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
     let dead = die(&pool).await;
     enqueue(&pool, &[index(guild(1), 2, 1)]).await;
@@ -210,13 +210,13 @@ async fn what_needs_looking_at_comes_first_and_the_rest_is_counted(pool: PgPool)
     enqueue(&pool, &[index(guild(1), 4, 1), index(guild(1), 5, 1)]).await;
 
     let (entries, count) = admin::list(&pool, &Filter::new(Tenants::All), 3).await.unwrap();
-    let ids: Vec<JobId> = entries.iter().map(|entry| entry.id.into()).collect();
+    let ids: Vec<JobId> = entries.iter().map(|entry| entry.id).collect();
     assert_eq!(ids, [dead, running.id, failing.id]);
     assert_eq!(count, 5);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn one_guild_neither_sees_nor_touches_anothers_jobs(pool: PgPool) {
+async fn a_guild_can_neither_list_nor_change_jobs_of_another(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
     let theirs = die(&pool).await;
     jobs::dead_letter(&pool, JobQueue::Live, "junk").await.unwrap();
@@ -224,10 +224,10 @@ async fn one_guild_neither_sees_nor_touches_anothers_jobs(pool: PgPool) {
     assert_eq!(list(&pool, Filter::new(me)).await, []);
     assert_eq!(admin::show(&pool, me, theirs).await.unwrap(), None);
     let before = all(&pool).await;
-    let ids: Vec<JobId> = before.iter().map(|entry| entry.id.into()).collect();
+    let ids: Vec<JobId> = before.iter().map(|entry| entry.id).collect();
     for act in [AdminAction::Retry, AdminAction::Cancel, AdminAction::Purge] {
         for (_, done) in act.run(&pool, me, &ids).await.unwrap() {
-            assert_eq!(done, ActionResult::No, "{act:?}");
+            assert_eq!(done, ActionResult::Skipped, "{act:?}");
         }
     }
     assert_eq!(all(&pool).await, before);
@@ -237,13 +237,13 @@ async fn one_guild_neither_sees_nor_touches_anothers_jobs(pool: PgPool) {
 // Retry.
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_dead_job_that_is_retried_has_all_its_attempts_again(pool: PgPool) {
+async fn a_retried_dead_job_has_all_attempts_again(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
     let id = die(&pool).await;
-    assert_eq!(act(&pool, AdminAction::Retry, id).await, ActionResult::Yes);
+    assert_eq!(act(&pool, AdminAction::Retry, id).await, ActionResult::Applied);
     let entry = only(&pool).await;
     assert_eq!((entry.state, entry.attempts, entry.finished_at), (JobState::Pending, 0, None));
-    assert_eq!(entry.attempts_log.len(), 1, "what was is not forgotten");
+    assert_eq!(entry.attempts_log.len(), 1, "the log is kept");
     let claimed = take_one(&pool).await;
     assert_eq!((claimed.id, claimed.attempt), (id, 1));
     jobs::complete(&pool, &[(id, claimed.token, 1.into())], Duration::ZERO).await.unwrap();
@@ -251,20 +251,20 @@ async fn a_dead_job_that_is_retried_has_all_its_attempts_again(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_job_that_waits_for_its_next_attempt_may_be_hurried(pool: PgPool) {
+async fn a_delayed_job_can_be_retried_at_once(pool: PgPool) {
     for new in [index(guild(1), 1, 1), delete(guild(1), 2)] {
         let queue = new.queue;
         enqueue(&pool, &[new]).await;
         let claimed = take(&pool, queue).await.remove(0);
         fail(&pool, &claimed, "it broke", &Failure::Retry { after: 60 * MINUTE }).await;
         assert!(take(&pool, queue).await.is_empty());
-        assert_eq!(act(&pool, AdminAction::Retry, claimed.id).await, ActionResult::Yes);
+        assert_eq!(act(&pool, AdminAction::Retry, claimed.id).await, ActionResult::Applied);
         assert_eq!(take(&pool, queue).await[0].attempt, 1);
     }
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_suspect_that_is_retried_still_runs_alone(pool: PgPool) {
+async fn a_retried_quarantined_job_stays_quarantined(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
     let mut id = None;
     for _ in 0..MAX_ATTEMPTS {
@@ -273,12 +273,12 @@ async fn a_suspect_that_is_retried_still_runs_alone(pool: PgPool) {
         jobs::rescue_expired(&pool).await.unwrap();
         pass_time(&pool).await;
     }
-    assert_eq!(act(&pool, AdminAction::Retry, id.unwrap()).await, ActionResult::Yes);
+    assert_eq!(act(&pool, AdminAction::Retry, id.unwrap()).await, ActionResult::Applied);
     assert!(take_one(&pool).await.is_quarantined());
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_dead_job_is_merged_into_one_that_asks_for_the_same(pool: PgPool) {
+async fn a_dead_job_is_merged_into_an_unfinished_one_with_the_same_key(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 9)]).await;
     let dead = die(&pool).await;
     enqueue(&pool, &[index(guild(1), 1, 5)]).await;
@@ -288,45 +288,49 @@ async fn a_dead_job_is_merged_into_one_that_asks_for_the_same(pool: PgPool) {
             .into();
     assert_eq!(act(&pool, AdminAction::Retry, dead).await, ActionResult::Merged(survivor));
     let entry = only(&pool).await;
-    assert_eq!((JobId::from(entry.id), entry.target_revision), (survivor, 9));
+    assert_eq!((entry.id, entry.target_revision), (survivor, 9.into()));
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn two_dead_jobs_of_one_key_become_one_again(pool: PgPool) {
+async fn two_dead_jobs_with_the_same_key_are_merged(pool: PgPool) {
     let mut ids = Vec::new();
     for wanted in [1, 2] {
         enqueue(&pool, &[index(guild(1), 1, wanted)]).await;
         ids.push(die(&pool).await);
     }
-    let told = AdminAction::Retry.run(&pool, Tenants::All, &ids).await.unwrap();
-    assert_eq!(told, [(ids[0], ActionResult::Yes), (ids[1], ActionResult::Merged(ids[0]))]);
-    assert_eq!(only(&pool).await.target_revision, 2);
+    let results = AdminAction::Retry.run(&pool, Tenants::All, &ids).await.unwrap();
+    assert_eq!(results, [(ids[0], ActionResult::Applied), (ids[1], ActionResult::Merged(ids[0]))]);
+    assert_eq!(only(&pool).await.target_revision, 2.into());
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_retry_leaves_a_running_claim_alone(pool: PgPool) {
+async fn a_retry_does_not_change_a_running_job(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
     let claimed = take_one(&pool).await;
     assert!(refusal(&pool, AdminAction::Retry).await.unwrap().contains("running"));
     let before = only(&pool).await;
-    assert_eq!(act(&pool, AdminAction::Retry, claimed.id).await, ActionResult::No);
+    assert_eq!(act(&pool, AdminAction::Retry, claimed.id).await, ActionResult::Skipped);
     assert_eq!(only(&pool).await, before);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_dead_job_that_is_merged_into_a_running_one_makes_that_run_again(pool: PgPool) {
+async fn a_dead_job_merged_into_a_running_one_makes_it_run_again(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 9)]).await;
     let dead = die(&pool).await;
     enqueue(&pool, &[index(guild(1), 1, 5)]).await;
     let running = take_one(&pool).await;
     assert_eq!(act(&pool, AdminAction::Retry, dead).await, ActionResult::Merged(running.id));
     jobs::complete(&pool, &[(running.id, running.token, 5.into())], Duration::ZERO).await.unwrap();
-    assert_eq!(only(&pool).await.state, JobState::Pending, "more is wanted than it reached");
+    assert_eq!(
+        only(&pool).await.state,
+        JobState::Pending,
+        "the target revision is higher than the reached one"
+    );
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_retry_while_the_same_is_being_asked_for_makes_one_job(pool: PgPool) {
-    // The producer is first, and the retry waits for it.
+async fn a_retry_during_an_enqueue_with_the_same_key_makes_one_job(pool: PgPool) {
+    // The retry waits for the producer.
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
     let dead = die(&pool).await;
     let mut tx = pool.begin().await.unwrap();
@@ -338,9 +342,9 @@ async fn a_retry_while_the_same_is_being_asked_for_makes_one_job(pool: PgPool) {
     until_blocked(&pool, 1).await;
     tx.commit().await.unwrap();
     assert!(matches!(retry.await.unwrap(), ActionResult::Merged(_)));
-    assert_eq!(only(&pool).await.target_revision, 2);
+    assert_eq!(only(&pool).await.target_revision, 2.into());
 
-    // The retry looked first, and the producer commits before it acts.
+    // The producer commits between the retry's snapshot and its update.
     let dead = die(&pool).await;
     let mut tx = pool.begin().await.unwrap();
     sqlx::query("SELECT FROM jobs FOR UPDATE").execute(&mut *tx).await.unwrap();
@@ -352,24 +356,24 @@ async fn a_retry_while_the_same_is_being_asked_for_makes_one_job(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 3)]).await;
     tx.commit().await.unwrap();
     assert!(matches!(retry.await.unwrap(), ActionResult::Merged(_)));
-    assert_eq!(only(&pool).await.target_revision, 3);
+    assert_eq!(only(&pool).await.target_revision, 3.into());
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn what_came_out_of_redis_can_be_purged_and_not_retried(pool: PgPool) {
+async fn undecodable_messages_can_be_purged_but_not_retried(pool: PgPool) {
     jobs::dead_letter(&pool, JobQueue::Live, "junk").await.unwrap();
     let id = only(&pool).await.id.into();
     assert!(refusal(&pool, AdminAction::Retry).await.is_some());
-    assert_eq!(act(&pool, AdminAction::Retry, id).await, ActionResult::No);
+    assert_eq!(act(&pool, AdminAction::Retry, id).await, ActionResult::Skipped);
     assert_eq!(refusal(&pool, AdminAction::Purge).await, None);
-    assert_eq!(act(&pool, AdminAction::Purge, id).await, ActionResult::Yes);
+    assert_eq!(act(&pool, AdminAction::Purge, id).await, ActionResult::Applied);
     assert_eq!(all(&pool).await, []);
 }
 
 // Cancel.
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn an_unfinished_job_that_is_cancelled_is_dead_and_can_be_retried(pool: PgPool) {
+async fn a_cancelled_job_is_dead_and_can_be_retried(pool: PgPool) {
     for step in 0..3 {
         enqueue(&pool, &[index(guild(1), step + 1, 1)]).await;
         let mut id = list(&pool, Filter { states: vec![JobState::Pending], ..Filter::new(Tenants::All) })
@@ -383,7 +387,7 @@ async fn an_unfinished_job_that_is_cancelled_is_dead_and_can_be_retried(pool: Pg
         let claimed =
             if step > 1 { jobs::claim(&pool, &[id], "worker", MINUTE).await.unwrap() } else { vec![] };
 
-        assert_eq!(act(&pool, AdminAction::Cancel, id).await, ActionResult::Yes, "step {step}");
+        assert_eq!(act(&pool, AdminAction::Cancel, id).await, ActionResult::Applied, "step {step}");
         let entry = admin::show(&pool, Tenants::All, id).await.unwrap().unwrap();
         assert_eq!(entry.state, JobState::Dead);
         assert!(entry.error.unwrap().contains("cancelled"));
@@ -393,13 +397,13 @@ async fn an_unfinished_job_that_is_cancelled_is_dead_and_can_be_retried(pool: Pg
             fail(&pool, &claimed, "it broke", &AT_ONCE).await;
             assert_eq!(admin::show(&pool, Tenants::All, id).await.unwrap().unwrap().state, JobState::Dead);
         }
-        assert_eq!(act(&pool, AdminAction::Retry, id).await, ActionResult::Yes);
+        assert_eq!(act(&pool, AdminAction::Retry, id).await, ActionResult::Applied);
         assert_eq!(take_one(&pool).await.id, id);
     }
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_cancel_and_a_completion_end_a_job_once_whoever_comes_first(pool: PgPool) {
+async fn a_job_ends_once_if_it_is_cancelled_and_completed_concurrently(pool: PgPool) {
     for cancel_first in [true, false] {
         enqueue(&pool, &[index(guild(1), 1, 1)]).await;
         let claimed = take_one(&pool).await;
@@ -435,54 +439,54 @@ async fn a_cancel_and_a_completion_end_a_job_once_whoever_comes_first(pool: PgPo
 
         let state = admin::show(&pool, Tenants::All, id).await.unwrap().unwrap().state;
         match cancelled.await.unwrap() {
-            ActionResult::Yes => assert_eq!((state, cancel_first), (JobState::Dead, true)),
-            ActionResult::No => assert_eq!((state, cancel_first), (JobState::Completed, false)),
+            ActionResult::Applied => assert_eq!((state, cancel_first), (JobState::Dead, true)),
+            ActionResult::Skipped => assert_eq!((state, cancel_first), (JobState::Completed, false)),
             merged @ ActionResult::Merged(_) => panic!("{merged:?}"),
         }
     }
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_deletion_can_be_neither_cancelled_nor_purged(pool: PgPool) {
+async fn deletions_can_be_neither_cancelled_nor_purged(pool: PgPool) {
     enqueue(&pool, &[delete(guild(1), 1)]).await;
     let id = only(&pool).await.id.into();
     assert!(refusal(&pool, AdminAction::Cancel).await.unwrap().contains("deletions cannot be cancelled"));
-    assert_eq!(act(&pool, AdminAction::Cancel, id).await, ActionResult::No);
+    assert_eq!(act(&pool, AdminAction::Cancel, id).await, ActionResult::Skipped);
 
-    // Nor where it lives on in the index job of a session that came back.
+    // This holds for the index job that replaces it when the session is restored, too.
     enqueue(&pool, &[index(guild(1), 1, 2)]).await;
     assert_eq!(only(&pool).await.kind, "index_session");
-    assert_eq!(act(&pool, AdminAction::Cancel, id).await, ActionResult::No);
+    assert_eq!(act(&pool, AdminAction::Cancel, id).await, ActionResult::Skipped);
 
     let claimed = take_one(&pool).await;
     jobs::complete(&pool, &[(id, claimed.token, 2.into())], Duration::ZERO).await.unwrap();
     assert!(refusal(&pool, AdminAction::Purge).await.unwrap().contains("deletions cannot be purged"));
-    assert_eq!(act(&pool, AdminAction::Purge, id).await, ActionResult::No);
+    assert_eq!(act(&pool, AdminAction::Purge, id).await, ActionResult::Skipped);
     assert_eq!(only(&pool).await.state, JobState::Completed);
 }
 
 // Purge.
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn only_what_is_over_is_purged(pool: PgPool) {
+async fn only_finished_jobs_are_purged(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
     let dead = die(&pool).await;
     enqueue(&pool, &[index(guild(1), 2, 1)]).await;
     let running = take_one(&pool).await;
     enqueue(&pool, &[index(guild(1), 3, 1)]).await;
-    let ids: Vec<JobId> = all(&pool).await.iter().map(|entry| entry.id.into()).collect();
-    let told = AdminAction::Purge.run(&pool, Tenants::All, &ids).await.unwrap();
+    let ids: Vec<JobId> = all(&pool).await.iter().map(|entry| entry.id).collect();
+    let results = AdminAction::Purge.run(&pool, Tenants::All, &ids).await.unwrap();
     let purged: Vec<_> =
-        told.iter().filter(|(_, done)| *done == ActionResult::Yes).map(|(id, _)| *id).collect();
+        results.iter().filter(|(_, done)| *done == ActionResult::Applied).map(|(id, _)| *id).collect();
     assert_eq!(purged, [dead]);
     let left = all(&pool).await;
     assert_eq!(left.len(), 2);
     jobs::complete(&pool, &[(running.id, running.token, 1.into())], Duration::ZERO).await.unwrap();
-    assert_eq!(act(&pool, AdminAction::Purge, running.id).await, ActionResult::Yes);
+    assert_eq!(act(&pool, AdminAction::Purge, running.id).await, ActionResult::Applied);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_job_that_was_retried_in_the_meantime_is_not_purged(pool: PgPool) {
+async fn a_job_that_was_retried_meanwhile_is_not_purged(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
     let id = die(&pool).await;
     let mut tx = pool.begin().await.unwrap();
@@ -498,6 +502,9 @@ async fn a_job_that_was_retried_in_the_meantime_is_not_purged(pool: PgPool) {
     });
     until_blocked(&pool, 2).await;
     tx.commit().await.unwrap();
-    assert_eq!((retried.await.unwrap(), purged.await.unwrap()), (ActionResult::Yes, ActionResult::No));
+    assert_eq!(
+        (retried.await.unwrap(), purged.await.unwrap()),
+        (ActionResult::Applied, ActionResult::Skipped)
+    );
     assert_eq!(only(&pool).await.state, JobState::Pending);
 }

@@ -1,4 +1,4 @@
-//! The ledger's protocol, told as stories: how jobs come, are handed out, end, fail and come back.
+//! The job queue: enqueue, dispatch, claim, complete, fail and rescue.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
@@ -26,19 +26,19 @@ const MAX_ATTEMPTS: u32 = 3;
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const ALL: usize = 1_000;
-/// Until the second look at what was taken from a worker.
-const LATER: Duration = Duration::from_secs(20);
+/// Delay of the recheck of a job whose lease expired.
+const RECHECK_DELAY: Duration = Duration::from_secs(20);
 
 fn guild(id: i64) -> GuildId {
     id.try_into().unwrap()
 }
 
-/// The session that begins with message `first` of the guild.
+/// Session of the guild that starts with message `first`.
 fn session(guild: GuildId, first: i64) -> SessionId {
     SessionId::new(guild, 9.try_into().unwrap(), first.try_into().unwrap())
 }
 
-/// An index job that is due at once.
+/// Index job without a debounce.
 fn index(guild_id: GuildId, first: i64, wanted: i64) -> NewJob {
     let task = Task::IndexSession { session_id: session(guild_id, first) };
     NewJob {
@@ -49,7 +49,7 @@ fn index(guild_id: GuildId, first: i64, wanted: i64) -> NewJob {
     }
 }
 
-/// The same session's deletion.
+/// Deletion of the same session.
 fn delete(guild_id: GuildId, first: i64, wanted: i64) -> NewJob {
     let task = Task::DeleteSession { session_id: session(guild_id, first) };
     let mut job = index(guild_id, first, wanted);
@@ -71,7 +71,7 @@ async fn enqueue(pool: &PgPool, new: &[NewJob]) {
     tx.commit().await.unwrap();
 }
 
-/// Dispatches all that is due in a queue.
+/// Dispatches all due jobs of a queue.
 async fn dispatch(pool: &PgPool, queue: JobQueue) -> Vec<JobId> {
     dispatch_within(pool, queue, ALL, 0).await.ids
 }
@@ -80,12 +80,12 @@ async fn dispatch_within(pool: &PgPool, queue: JobQueue, window: usize, depth: u
     jobs::dispatch(pool, queue, window, depth, MINUTE).await.unwrap()
 }
 
-/// How many jobs are queued, by the ledger.
+/// Counts queued jobs.
 async fn queued(pool: &PgPool) -> usize {
     rows(pool).await.iter().filter(|row| row.state == "queued").count()
 }
 
-/// As a worker does: what may run beside others first, then suspects one by one.
+/// Claims as a worker does: first the jobs that are not quarantined, then each of the others.
 async fn claim(pool: &PgPool, ids: &[JobId], worker: &str) -> Vec<Claimed> {
     let mut claimed = jobs::claim(pool, ids, worker, MINUTE).await.unwrap();
     for id in jobs::quarantined(pool, ids).await.unwrap() {
@@ -94,13 +94,13 @@ async fn claim(pool: &PgPool, ids: &[JobId], worker: &str) -> Vec<Claimed> {
     claimed
 }
 
-/// Dispatches and claims everything that is due in a queue.
+/// Dispatches and claims all due jobs of a queue.
 async fn take(pool: &PgPool, queue: JobQueue) -> Vec<Claimed> {
     let ids = dispatch(pool, queue).await;
     claim(pool, &ids, "worker").await
 }
 
-/// The one live job there is, in a worker's hands.
+/// Claims the only live job.
 async fn take_one(pool: &PgPool) -> Claimed {
     let mut taken = take(pool, JobQueue::Live).await;
     assert_eq!(taken.len(), 1);
@@ -108,7 +108,7 @@ async fn take_one(pool: &PgPool) -> Claimed {
 }
 
 async fn complete(pool: &PgPool, job: &Claimed, revision: i64) {
-    jobs::complete(pool, &[(job.id, job.token, revision.into())], LATER).await.unwrap();
+    jobs::complete(pool, &[(job.id, job.token, revision.into())], RECHECK_DELAY).await.unwrap();
 }
 
 async fn fail(pool: &PgPool, job: &Claimed, failure: &Failure) -> bool {
@@ -117,8 +117,8 @@ async fn fail(pool: &PgPool, job: &Claimed, failure: &Failure) -> bool {
 
 const AT_ONCE: Failure = Failure::Retry { after: Duration::ZERO };
 
-/// All leases are over.
-async fn lapse(pool: &PgPool) {
+/// Expires all leases.
+async fn expire_leases(pool: &PgPool) {
     sqlx::query(
         "UPDATE jobs SET lease_expires_at = now() - interval '1 second' WHERE lease_expires_at IS NOT NULL",
     )
@@ -127,12 +127,12 @@ async fn lapse(pool: &PgPool) {
     .unwrap();
 }
 
-/// All pauses are over.
+/// Makes all pending jobs due.
 async fn make_due(pool: &PgPool) {
     sqlx::query("UPDATE jobs SET run_at = now() WHERE state = 'pending'").execute(pool).await.unwrap();
 }
 
-/// A job as it stands in the ledger.
+/// A row of `jobs`.
 #[derive(Debug, Clone, PartialEq, FromRow)]
 struct Row {
     id: Uuid,
@@ -160,7 +160,7 @@ async fn only(pool: &PgPool) -> Row {
     rows.remove(0)
 }
 
-/// How long until the job may run, in seconds, by the database's clock.
+/// Seconds until the job is due, by the database's clock.
 async fn seconds_until_due(pool: &PgPool) -> f64 {
     sqlx::query_scalar("SELECT extract(epoch FROM run_at - now())::float8 FROM jobs")
         .fetch_one(pool)
@@ -171,7 +171,7 @@ async fn seconds_until_due(pool: &PgPool) -> f64 {
 // How jobs come.
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn asking_again_for_a_session_raises_what_its_one_job_must_reach(pool: PgPool) {
+async fn enqueueing_again_raises_the_target_revision_of_the_unfinished_job(pool: PgPool) {
     for wanted in [4, 9, 6] {
         enqueue(&pool, &[index(guild(1), 1, wanted)]).await;
     }
@@ -181,7 +181,7 @@ async fn asking_again_for_a_session_raises_what_its_one_job_must_reach(pool: PgP
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn what_is_raised_is_to_be_reached_by_a_job_that_is_under_way_and_by_no_other(pool: PgPool) {
+async fn raising_a_target_revision_changes_unfinished_jobs_only(pool: PgPool) {
     let raise = async |first: i64, wanted: i64| {
         let mut tx = pool.begin().await.unwrap();
         jobs::raise_target_revision(&mut tx, &[(index(guild(1), first, 0).job, wanted.into())])
@@ -190,10 +190,10 @@ async fn what_is_raised_is_to_be_reached_by_a_job_that_is_under_way_and_by_no_ot
         tx.commit().await.unwrap();
     };
     raise(1, 5).await;
-    assert!(rows(&pool).await.is_empty(), "nothing was asked for");
+    assert!(rows(&pool).await.is_empty(), "a job was enqueued");
     enqueue(&pool, &[index(guild(1), 1, 2), index(guild(2), 1, 2)]).await;
     raise(1, 1).await;
-    assert!(rows(&pool).await.iter().all(|row| row.target_revision == 2), "it is never lowered");
+    assert!(rows(&pool).await.iter().all(|row| row.target_revision == 2), "the target revision was lowered");
     let taken = take(&pool, JobQueue::Live).await;
     raise(1, 5).await;
     for job in &taken {
@@ -205,17 +205,17 @@ async fn what_is_raised_is_to_be_reached_by_a_job_that_is_under_way_and_by_no_ot
     assert_eq!(ends, [(2, "completed".to_owned()), (5, "pending".to_owned())]);
     complete(&pool, &take_one(&pool).await, 5).await;
     raise(1, 9).await;
-    assert_eq!(jobs::unfinished(&pool, None).await.unwrap(), 0, "what is done stays done");
+    assert_eq!(jobs::unfinished(&pool, None).await.unwrap(), 0, "a finished job changed");
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn sessions_and_guilds_do_not_coalesce_with_each_other(pool: PgPool) {
+async fn jobs_of_different_sessions_and_guilds_are_not_merged(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1), index(guild(1), 2, 1), index(guild(2), 1, 1)]).await;
     assert_eq!(rows(&pool).await.len(), 3);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn removals_of_messages_never_coalesce(pool: PgPool) {
+async fn point_removals_are_never_merged(pool: PgPool) {
     let task = Task::RemovePoints { sessions: vec![] };
     let mut removal = delete(guild(1), 1, 1);
     removal.job.task = task;
@@ -224,7 +224,7 @@ async fn removals_of_messages_never_coalesce(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_finished_job_is_not_raised_but_followed_by_another(pool: PgPool) {
+async fn a_finished_job_is_followed_by_a_new_one(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
     let first = take_one(&pool).await;
     complete(&pool, &first, 1).await;
@@ -235,7 +235,7 @@ async fn a_finished_job_is_not_raised_but_followed_by_another(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn more_changes_do_not_put_a_waiting_job_off(pool: PgPool) {
+async fn further_changes_do_not_delay_a_pending_job(pool: PgPool) {
     enqueue(&pool, &[after(MINUTE, index(guild(1), 1, 1))]).await;
     enqueue(&pool, &[after(HOUR, index(guild(1), 1, 2))]).await;
     assert!(seconds_until_due(&pool).await <= 60.0);
@@ -244,7 +244,7 @@ async fn more_changes_do_not_put_a_waiting_job_off(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_job_goes_away_with_the_transaction_that_caused_it(pool: PgPool) {
+async fn a_job_is_rolled_back_with_its_transaction(pool: PgPool) {
     let mut tx = pool.begin().await.unwrap();
     jobs::enqueue(&mut tx, &[index(guild(1), 1, 1)], MAX_ATTEMPTS).await.unwrap();
     tx.rollback().await.unwrap();
@@ -258,7 +258,7 @@ async fn a_job_goes_away_with_the_transaction_that_caused_it(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_listener_hears_of_a_job_once_its_transaction_commits(pool: PgPool) {
+async fn a_listener_is_notified_when_the_transaction_commits(pool: PgPool) {
     let mut listener = PgListener::connect_with(&pool).await.unwrap();
     listener.listen(NOTIFY_CHANNEL).await.unwrap();
     let mut heard = async || {
@@ -270,25 +270,25 @@ async fn a_listener_hears_of_a_job_once_its_transaction_commits(pool: PgPool) {
         [after(MINUTE, index(guild(1), 1, 1)), after(Duration::from_millis(250), index(guild(1), 2, 1))];
     jobs::enqueue(&mut tx, &new, MAX_ATTEMPTS).await.unwrap();
     // Notifications come in the order of commits: this one was committed first.
-    sqlx::query("SELECT pg_notify($1, 'meanwhile')").bind(NOTIFY_CHANNEL).execute(&pool).await.unwrap();
-    assert_eq!(heard().await, "meanwhile");
+    sqlx::query("SELECT pg_notify($1, 'next')").bind(NOTIFY_CHANNEL).execute(&pool).await.unwrap();
+    assert_eq!(heard().await, "next");
     tx.commit().await.unwrap();
     assert_eq!(heard().await, "250", "the delay until the first job is due, in milliseconds");
 }
 
-// Changes of mind about what is to be done, and how soon.
+// Changes of kind and queue.
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_live_change_makes_a_waiting_backfill_job_urgent(pool: PgPool) {
+async fn a_live_change_moves_a_pending_backfill_job_to_the_live_queue(pool: PgPool) {
     enqueue(&pool, &[in_queue(JobQueue::Backfill, index(guild(1), 1, 1))]).await;
     enqueue(&pool, &[index(guild(1), 1, 2)]).await;
     assert_eq!(only(&pool).await.queue, JobQueue::Live);
     enqueue(&pool, &[in_queue(JobQueue::Backfill, index(guild(1), 1, 3))]).await;
-    assert_eq!(only(&pool).await.queue, JobQueue::Live, "a backfill does not make it less urgent");
+    assert_eq!(only(&pool).await.queue, JobQueue::Live, "a backfill made it less urgent");
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_job_that_was_queued_for_a_slower_class_is_queued_anew(pool: PgPool) {
+async fn a_job_queued_in_a_less_urgent_queue_is_dispatched_again(pool: PgPool) {
     enqueue(&pool, &[in_queue(JobQueue::Backfill, index(guild(1), 1, 1))]).await;
     let queued = dispatch(&pool, JobQueue::Backfill).await;
     enqueue(&pool, &[index(guild(1), 1, 2)]).await;
@@ -301,7 +301,7 @@ async fn a_job_that_was_queued_for_a_slower_class_is_queued_anew(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_queued_job_keeps_its_place_when_no_more_than_its_class_asks_for_more(pool: PgPool) {
+async fn a_queued_job_keeps_its_place_after_a_less_urgent_change(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
     let queued = dispatch(&pool, JobQueue::Live).await;
     enqueue(&pool, &[index(guild(1), 1, 2)]).await;
@@ -311,7 +311,7 @@ async fn a_queued_job_keeps_its_place_when_no_more_than_its_class_asks_for_more(
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn an_index_job_becomes_a_deletion_and_the_other_way_round(pool: PgPool) {
+async fn an_index_job_becomes_a_deletion_and_vice_versa(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
     dispatch(&pool, JobQueue::Live).await;
     enqueue(&pool, &[delete(guild(1), 1, 2)]).await;
@@ -329,11 +329,7 @@ async fn an_index_job_becomes_a_deletion_and_the_other_way_round(pool: PgPool) {
         (job.kind.as_str(), job.queue, job.state.as_str()),
         ("index_session", JobQueue::Live, "pending")
     );
-    assert_eq!(
-        (job.target_revision, job.max_attempts),
-        (3, None),
-        "the removal that did not happen yet lives on"
-    );
+    assert_eq!((job.target_revision, job.max_attempts), (3, None), "the deletion has not happened yet");
     let payload = take_one(&pool).await.payload;
     assert_eq!(Job::decode(&payload).unwrap(), index(guild(1), 1, 3).job);
 }
@@ -351,7 +347,7 @@ async fn a_running_job_that_becomes_a_deletion_runs_again_as_one(pool: PgPool) {
 // How jobs are handed out.
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn only_due_jobs_of_the_class_are_dispatched(pool: PgPool) {
+async fn only_due_jobs_of_the_queue_are_dispatched(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1), after(HOUR, index(guild(1), 2, 1))]).await;
     enqueue(&pool, &[after(HOUR, index(guild(2), 3, 1))]).await;
     enqueue(&pool, &[in_queue(JobQueue::Backfill, index(guild(1), 4, 1))]).await;
@@ -363,7 +359,7 @@ async fn only_due_jobs_of_the_class_are_dispatched(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn no_more_is_dispatched_than_the_window_has_room_for(
+async fn no_more_jobs_are_dispatched_than_the_queue_has_room_for(
     options: PgPoolOptions,
     database: PgConnectOptions,
 ) {
@@ -379,7 +375,7 @@ async fn no_more_is_dispatched_than_the_window_has_room_for(
     assert_eq!(
         dispatch_within(&pool, JobQueue::Live, 8, 8).await,
         full,
-        "Redis holds ids that the ledger forgot"
+        "Redis holds ids that are not queued"
     );
     assert_eq!(dispatch_within(&pool, JobQueue::Live, 8, 6).await.ids.len(), 2);
     assert_eq!(dispatch_within(&pool, JobQueue::Live, 8, 0).await.ids.len(), 1);
@@ -387,18 +383,18 @@ async fn no_more_is_dispatched_than_the_window_has_room_for(
     assert_eq!(
         dispatch_within(&pool, JobQueue::Live, 8, 0).await.ids.len(),
         5,
-        "what runs is queued no more"
+        "running jobs count as queued"
     );
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn what_redis_had_no_room_for_is_taken_back(pool: PgPool) {
+async fn jobs_that_redis_had_no_room_for_are_requeued(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1), index(guild(1), 2, 1)]).await;
     let ids = dispatch(&pool, JobQueue::Live).await;
     let running = claim(&pool, &ids[..1], "worker").await;
     jobs::requeue(&pool, &ids).await.unwrap();
     let again = dispatch(&pool, JobQueue::Live).await;
-    assert_eq!(again, ids[1..], "what runs stays with its worker");
+    assert_eq!(again, ids[1..], "running jobs were requeued");
     complete(&pool, &running[0], 1).await;
     assert_eq!(claim(&pool, &again, "worker").await[0].attempt, 1);
 }
@@ -413,7 +409,7 @@ async fn the_oldest_job_of_a_guild_is_dispatched_first(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn guilds_take_turns_so_that_a_huge_one_starves_nobody(pool: PgPool) {
+async fn guilds_take_turns_so_that_a_large_one_starves_no_other(pool: PgPool) {
     let huge: Vec<NewJob> = (1..=500).map(|first| index(guild(1), first, 1)).collect();
     enqueue(&pool, &huge).await;
     enqueue(&pool, &[index(guild(2), 1, 1), index(guild(2), 2, 1)]).await;
@@ -428,13 +424,13 @@ async fn guilds_take_turns_so_that_a_huge_one_starves_nobody(pool: PgPool) {
     .fetch_all(&pool)
     .await
     .unwrap();
-    assert_eq!(guilds, [1, 2, 3, 1, 2, 1], "one of each guild a turn, a third of the room for each at most");
+    assert_eq!(guilds, [1, 2, 3, 1, 2, 1], "one per guild and turn, at most a third of the room for each");
     let second = dispatch_within(&pool, JobQueue::Live, 15, 0).await.ids;
-    assert_eq!(second.len(), 9, "alone, the huge guild has all the room");
+    assert_eq!(second.len(), 9, "without others, the large guild gets all the room");
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn two_dispatchers_share_one_window_and_never_dispatch_a_job_twice(pool: PgPool) {
+async fn two_dispatchers_share_one_limit_and_never_dispatch_a_job_twice(pool: PgPool) {
     const JOBS: usize = 120;
     let new: Vec<NewJob> = (1..=JOBS as i64).map(|first| index(guild(1 + first % 3), first, 1)).collect();
     enqueue(&pool, &new).await;
@@ -461,7 +457,7 @@ async fn two_dispatchers_share_one_window_and_never_dispatch_a_job_twice(pool: P
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn two_workers_that_get_the_same_ids_share_them_and_claim_none_twice(pool: PgPool) {
+async fn two_workers_with_the_same_ids_claim_each_job_once(pool: PgPool) {
     let new: Vec<NewJob> = (1..=100).map(|first| index(guild(1), first, 1)).collect();
     enqueue(&pool, &new).await;
     let ids = dispatch(&pool, JobQueue::Live).await;
@@ -487,7 +483,7 @@ async fn two_workers_that_get_the_same_ids_share_them_and_claim_none_twice(pool:
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn an_id_that_is_not_queued_claims_nothing(pool: PgPool) {
+async fn only_queued_jobs_can_be_claimed(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
     let pending: Vec<JobId> = rows(&pool).await.iter().map(|row| row.id.into()).collect();
     assert!(claim(&pool, &pending, "eager").await.is_empty());
@@ -500,7 +496,7 @@ async fn an_id_that_is_not_queued_claims_nothing(pool: PgPool) {
 // How jobs end.
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_job_that_reached_what_was_wanted_is_done(pool: PgPool) {
+async fn a_job_that_reached_its_target_revision_is_completed(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 4)]).await;
     let job = take_one(&pool).await;
     complete(&pool, &job, 5).await;
@@ -510,7 +506,7 @@ async fn a_job_that_reached_what_was_wanted_is_done(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_job_of_which_more_is_wanted_by_now_runs_again_at_no_cost(pool: PgPool) {
+async fn a_job_whose_target_revision_rose_runs_again_without_spending_an_attempt(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 4)]).await;
     let mut job = take_one(&pool).await;
     for edit in 5..20 {
@@ -525,11 +521,11 @@ async fn a_job_of_which_more_is_wanted_by_now_runs_again_at_no_cost(pool: PgPool
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_batch_of_completions_ends_each_job_by_its_own_revision(pool: PgPool) {
+async fn each_job_of_a_batch_completes_with_its_own_revision(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 10), index(guild(1), 2, 20)]).await;
     let taken = take(&pool, JobQueue::Live).await;
     let finished: Vec<_> = taken.iter().map(|job| (job.id, job.token, Revision::from(15))).collect();
-    jobs::complete(&pool, &finished, LATER).await.unwrap();
+    jobs::complete(&pool, &finished, RECHECK_DELAY).await.unwrap();
     let mut ends: Vec<_> =
         rows(&pool).await.into_iter().map(|row| (row.target_revision, row.state)).collect();
     ends.sort();
@@ -537,7 +533,7 @@ async fn a_batch_of_completions_ends_each_job_by_its_own_revision(pool: PgPool) 
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_failed_attempt_waits_for_its_backoff_and_keeps_its_error(pool: PgPool) {
+async fn a_failed_job_waits_for_its_delay_and_keeps_its_error(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
     let job = take_one(&pool).await;
     assert!(!fail(&pool, &job, &Failure::Retry { after: HOUR }).await);
@@ -554,7 +550,7 @@ async fn a_failed_attempt_waits_for_its_backoff_and_keeps_its_error(pool: PgPool
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_job_whose_attempts_are_spent_is_dead_with_its_error(pool: PgPool) {
+async fn a_job_without_attempts_left_is_dead_with_its_error(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
     for attempt in 1..=MAX_ATTEMPTS {
         let job = take_one(&pool).await;
@@ -567,7 +563,7 @@ async fn a_job_whose_attempts_are_spent_is_dead_with_its_error(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_new_change_to_a_session_whose_job_is_dead_gets_a_job(pool: PgPool) {
+async fn a_change_of_a_session_with_a_dead_job_enqueues_a_job(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
     let job = take_one(&pool).await;
     assert!(fail(&pool, &job, &Failure::Permanent).await);
@@ -576,7 +572,7 @@ async fn a_new_change_to_a_session_whose_job_is_dead_gets_a_job(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_change_during_the_last_attempt_is_not_buried_with_it(pool: PgPool) {
+async fn a_change_during_the_last_attempt_keeps_the_job_alive(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
     for _ in 1..MAX_ATTEMPTS {
         fail(&pool, &take_one(&pool).await, &AT_ONCE).await;
@@ -584,34 +580,34 @@ async fn a_change_during_the_last_attempt_is_not_buried_with_it(pool: PgPool) {
     let last = take_one(&pool).await;
     enqueue(&pool, &[index(guild(1), 1, 2)]).await;
     fail(&pool, &last, &AT_ONCE).await;
-    assert_eq!(jobs::unfinished(&pool, None).await.unwrap(), 1, "nobody is left to index the change");
+    assert_eq!(jobs::unfinished(&pool, None).await.unwrap(), 1, "no job is left to index the change");
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_change_during_an_attempt_that_never_came_back_is_not_buried_with_it(pool: PgPool) {
+async fn a_change_during_a_last_attempt_that_crashed_keeps_the_job_alive(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
     for _ in 1..MAX_ATTEMPTS {
         fail(&pool, &take_one(&pool).await, &AT_ONCE).await;
     }
     take_one(&pool).await;
     enqueue(&pool, &[index(guild(1), 1, 2)]).await;
-    lapse(&pool).await;
+    expire_leases(&pool).await;
     jobs::rescue_expired(&pool).await.unwrap();
-    assert_eq!(jobs::unfinished(&pool, None).await.unwrap(), 1, "nobody is left to index the change");
+    assert_eq!(jobs::unfinished(&pool, None).await.unwrap(), 1, "no job is left to index the change");
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_session_that_comes_back_does_not_inherit_the_attempts_of_its_deletion(pool: PgPool) {
+async fn a_restored_session_does_not_inherit_the_attempts_of_its_deletion(pool: PgPool) {
     enqueue(&pool, &[delete(guild(1), 1, 1)]).await;
     for _ in 0..10 {
         fail(&pool, &take(&pool, JobQueue::Delete).await[0], &AT_ONCE).await;
     }
     enqueue(&pool, &[index(guild(1), 1, 2)]).await;
-    assert!(!fail(&pool, &take_one(&pool).await, &AT_ONCE).await, "its first failure is its death");
+    assert!(!fail(&pool, &take_one(&pool).await, &AT_ONCE).await, "the first failure made it dead");
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_job_that_can_never_succeed_is_dead_at_once(pool: PgPool) {
+async fn a_permanent_failure_makes_a_job_dead_at_once(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
     let job = take_one(&pool).await;
     assert!(fail(&pool, &job, &Failure::Permanent).await);
@@ -619,7 +615,7 @@ async fn a_job_that_can_never_succeed_is_dead_at_once(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn deletions_never_die(pool: PgPool) {
+async fn deletions_retry_forever(pool: PgPool) {
     enqueue(&pool, &[delete(guild(1), 1, 1)]).await;
     for attempt in 1..=20 {
         let taken = take(&pool, JobQueue::Delete).await;
@@ -628,7 +624,7 @@ async fn deletions_never_die(pool: PgPool) {
             0 => assert!(!fail(&pool, &taken[0], &Failure::Permanent).await),
             1 => assert!(!fail(&pool, &taken[0], &AT_ONCE).await),
             _ => {
-                lapse(&pool).await;
+                expire_leases(&pool).await;
                 assert_eq!(jobs::rescue_expired(&pool).await.unwrap(), Rescued { requeued: 1, dead: 0 });
             }
         }
@@ -638,7 +634,7 @@ async fn deletions_never_die(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_job_given_back_has_lost_no_attempt(pool: PgPool) {
+async fn a_released_job_has_spent_no_attempt(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
     fail(&pool, &take_one(&pool).await, &AT_ONCE).await;
     for _ in 0..5 {
@@ -650,13 +646,13 @@ async fn a_job_given_back_has_lost_no_attempt(pool: PgPool) {
     }
     let job = take_one(&pool).await;
     jobs::release(&pool, &[(job.id, job.token)], HOUR).await.unwrap();
-    assert_eq!(dispatch(&pool, JobQueue::Live).await, [], "it waits as long as it was told to");
+    assert_eq!(dispatch(&pool, JobQueue::Live).await, [], "the job is due before its delay");
 }
 
 // Leases.
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_lease_that_runs_makes_nobody_a_suspect(pool: PgPool) {
+async fn jobs_with_a_valid_lease_are_not_rescued(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1), index(guild(1), 2, 1)]).await;
     let ids = dispatch(&pool, JobQueue::Live).await;
     claim(&pool, &ids[..1], "worker").await;
@@ -664,29 +660,29 @@ async fn a_lease_that_runs_makes_nobody_a_suspect(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_running_job_whose_lease_is_over_has_lost_an_attempt_and_a_queued_one_has_not(pool: PgPool) {
+async fn an_expired_lease_spends_an_attempt_of_running_jobs_only(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1), index(guild(1), 2, 1)]).await;
     let ids = dispatch(&pool, JobQueue::Live).await;
     let ran = claim(&pool, &ids[..1], "worker").await;
-    lapse(&pool).await;
+    expire_leases(&pool).await;
     assert_eq!(jobs::rescue_expired(&pool).await.unwrap(), Rescued { requeued: 2, dead: 0 });
 
     let again = take(&pool, JobQueue::Live).await;
     let (ran_before, waited): (Vec<&Claimed>, Vec<_>) = again.iter().partition(|job| job.id == ran[0].id);
     assert_eq!((ran_before[0].attempt, ran_before[0].crash_count), (2, 1));
     assert_eq!((waited[0].attempt, waited[0].crash_count), (1, 0));
-    assert!(again.iter().all(|job| !job.is_quarantined()), "a worker that dies takes many innocents with it");
+    assert!(again.iter().all(|job| !job.is_quarantined()), "one crash proves nothing");
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_job_that_comes_back_keeps_its_place_before_those_that_were_asked_for_later(pool: PgPool) {
+async fn a_job_that_returns_keeps_its_place_before_later_ones(pool: PgPool) {
     for back in ["from a dead worker", "from one that stops"] {
         let first = i64::try_from(back.len()).unwrap();
         enqueue(&pool, &[index(guild(first), 1, 1)]).await;
         let held = take_one(&pool).await;
         enqueue(&pool, &[index(guild(first), 2, 1), index(guild(first), 3, 1)]).await;
         if back == "from a dead worker" {
-            lapse(&pool).await;
+            expire_leases(&pool).await;
             jobs::rescue_expired(&pool).await.unwrap();
         } else {
             jobs::release(&pool, &[(held.id, held.token)], Duration::ZERO).await.unwrap();
@@ -698,7 +694,7 @@ async fn a_job_that_comes_back_keeps_its_place_before_those_that_were_asked_for_
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_job_that_outlived_its_lease_twice_is_a_suspect_until_it_is_done(pool: PgPool) {
+async fn a_job_whose_lease_expired_twice_is_quarantined_until_it_completes(pool: PgPool) {
     enqueue(&pool, &[delete(guild(1), 1, 2)]).await;
     let take = async || {
         make_due(&pool).await;
@@ -706,24 +702,24 @@ async fn a_job_that_outlived_its_lease_twice_is_a_suspect_until_it_is_done(pool:
     };
     for crash_count in 0..2 {
         assert_eq!(take().await.crash_count, crash_count);
-        lapse(&pool).await;
+        expire_leases(&pool).await;
         jobs::rescue_expired(&pool).await.unwrap();
     }
-    assert!(seconds_until_due(&pool).await > 1.0, "it takes a pause, that others may go first");
+    assert!(seconds_until_due(&pool).await > 1.0, "it is delayed, so that others go first");
     let job = take().await;
     assert!(job.is_quarantined());
     fail(&pool, &job, &AT_ONCE).await;
     let job = take().await;
-    assert!(job.is_quarantined(), "a failure clears nobody");
+    assert!(job.is_quarantined(), "a failure ended the quarantine");
     complete(&pool, &job, 1).await;
     assert!(!take().await.is_quarantined());
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn what_was_taken_from_a_worker_is_looked_at_again_later(pool: PgPool) {
+async fn a_job_whose_lease_expired_is_rechecked_later(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
     let frozen = take(&pool, JobQueue::Live).await.remove(0);
-    lapse(&pool).await;
+    expire_leases(&pool).await;
     jobs::rescue_expired(&pool).await.unwrap();
     let taken = take(&pool, JobQueue::Live).await.remove(0);
     complete(&pool, &taken, 1).await;
@@ -739,7 +735,7 @@ async fn what_was_taken_from_a_worker_is_looked_at_again_later(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn suspects_are_claimed_one_at_a_time_and_by_one_worker(pool: PgPool) {
+async fn quarantined_jobs_are_claimed_one_at_a_time_and_by_one_worker(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1), index(guild(1), 2, 1), index(guild(1), 3, 1)]).await;
     let ids = dispatch(&pool, JobQueue::Live).await;
     sqlx::query("UPDATE jobs SET crash_count = 2 WHERE id <> $1")
@@ -749,22 +745,22 @@ async fn suspects_are_claimed_one_at_a_time_and_by_one_worker(pool: PgPool) {
         .unwrap();
     let beside = jobs::claim(&pool, &ids, "worker", MINUTE).await.unwrap();
     assert_eq!(beside.iter().map(|job| job.id).collect::<Vec<_>>(), [ids[0]]);
-    let mut suspects = jobs::quarantined(&pool, &ids).await.unwrap();
-    suspects.sort_unstable_by_key(|id| ids.iter().position(|other| other == id));
-    assert_eq!(suspects, ids[1..]);
-    let alone = jobs::claim_isolated(&pool, suspects[0], "worker", MINUTE).await.unwrap().unwrap();
-    assert!(alone.is_quarantined());
-    assert!(jobs::claim_isolated(&pool, suspects[0], "another", MINUTE).await.unwrap().is_none());
-    assert_eq!(jobs::quarantined(&pool, &ids).await.unwrap(), suspects[1..], "the other waits, unclaimed");
+    let mut quarantined = jobs::quarantined(&pool, &ids).await.unwrap();
+    quarantined.sort_unstable_by_key(|id| ids.iter().position(|other| other == id));
+    assert_eq!(quarantined, ids[1..]);
+    let isolated = jobs::claim_isolated(&pool, quarantined[0], "worker", MINUTE).await.unwrap().unwrap();
+    assert!(isolated.is_quarantined());
+    assert!(jobs::claim_isolated(&pool, quarantined[0], "another", MINUTE).await.unwrap().is_none());
+    assert_eq!(jobs::quarantined(&pool, &ids).await.unwrap(), quarantined[1..], "the other is still queued");
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_job_that_kills_every_worker_is_dead_in_the_end(pool: PgPool) {
+async fn a_job_that_crashes_every_worker_becomes_dead(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
     for attempt in 1..=MAX_ATTEMPTS {
         make_due(&pool).await;
         take_one(&pool).await;
-        lapse(&pool).await;
+        expire_leases(&pool).await;
         let died = u64::from(attempt == MAX_ATTEMPTS);
         assert_eq!(jobs::rescue_expired(&pool).await.unwrap(), Rescued { requeued: 1 - died, dead: died });
     }
@@ -774,11 +770,11 @@ async fn a_job_that_kills_every_worker_is_dead_in_the_end(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_job_that_redis_loses_again_and_again_does_not_die_of_it(pool: PgPool) {
+async fn losses_in_redis_spend_no_attempts(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
     for _ in 0..3 * MAX_ATTEMPTS {
         assert_eq!(dispatch(&pool, JobQueue::Live).await.len(), 1);
-        lapse(&pool).await;
+        expire_leases(&pool).await;
         jobs::rescue_expired(&pool).await.unwrap();
     }
     let job = take_one(&pool).await;
@@ -789,7 +785,7 @@ async fn a_job_that_redis_loses_again_and_again_does_not_die_of_it(pool: PgPool)
 async fn a_renewed_claim_outlives_its_first_lease(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1), index(guild(1), 2, 1)]).await;
     let taken = take(&pool, JobQueue::Live).await;
-    lapse(&pool).await;
+    expire_leases(&pool).await;
     let held = jobs::renew(&pool, &[(taken[0].id, taken[0].token)], MINUTE).await.unwrap();
     assert_eq!(held, [taken[0].id]);
     assert_eq!(jobs::rescue_expired(&pool).await.unwrap(), Rescued { requeued: 1, dead: 0 });
@@ -801,7 +797,7 @@ async fn a_renewed_claim_outlives_its_first_lease(pool: PgPool) {
 async fn a_worker_that_lost_its_claim_changes_nothing(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
     let lost = take_one(&pool).await;
-    lapse(&pool).await;
+    expire_leases(&pool).await;
     jobs::rescue_expired(&pool).await.unwrap();
 
     // The job is pending, then queued, then another's, then done: the first worker has no say in any of it.
@@ -837,10 +833,10 @@ async fn claim_as(pool: &PgPool, id: JobId, worker: &str) -> Claimed {
 
 // Side by side.
 
-/// A producer that raises many jobs and a worker that completes them take the same rows. If they took them in
-/// different orders, each could hold what the other waits for; Postgres would end one of them with an error.
+/// A producer that raises many jobs and a worker that completes them lock the same rows. With different orders they could
+/// deadlock, and Postgres would end one of them with an error.
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn producers_and_workers_take_rows_in_the_same_order(pool: PgPool) {
+async fn producers_and_workers_lock_rows_in_the_same_order(pool: PgPool) {
     // Sessions in the order of their keys; their jobs' ids, which follow time, are in the opposite order.
     let mut wanted: Vec<NewJob> = (1..=3).map(|first| index(guild(1), first, 1)).collect();
     wanted.sort_by_key(|new| new.job.dedup_key());
@@ -852,11 +848,11 @@ async fn producers_and_workers_take_rows_in_the_same_order(pool: PgPool) {
     let [last, middle, first] = &taken[..] else { panic!("three jobs: {taken:?}") };
     assert_eq!(Job::decode(&first.payload).unwrap(), wanted[0].job);
 
-    // Somebody holds the middle row, so the producer stops after the first.
-    let mut somebody = pool.begin().await.unwrap();
+    // The middle row is locked, so the producer waits after the first.
+    let mut blocker = pool.begin().await.unwrap();
     sqlx::query("SELECT FROM jobs WHERE id = $1 FOR UPDATE")
         .bind(middle.id.get())
-        .execute(&mut *somebody)
+        .execute(&mut *blocker)
         .await
         .unwrap();
     let producer = tokio::spawn({
@@ -871,21 +867,21 @@ async fn producers_and_workers_take_rows_in_the_same_order(pool: PgPool) {
     until_blocked(&pool, 1).await;
     let worker = tokio::spawn({
         let (pool, both) = (pool.clone(), [last, first].map(|job| (job.id, job.token, Revision::from(1))));
-        async move { jobs::complete(&pool, &both, LATER).await }
+        async move { jobs::complete(&pool, &both, RECHECK_DELAY).await }
     });
     until_blocked(&pool, 2).await;
-    somebody.rollback().await.unwrap();
+    blocker.rollback().await.unwrap();
 
     let both = async { (producer.await.unwrap(), worker.await.unwrap()) };
-    let (produced, completed) = timeout(PATIENCE, both).await.expect("an end of the waiting");
+    let (produced, completed) = timeout(PATIENCE, both).await.expect("no deadlock");
     produced.expect("the producer's jobs");
     completed.expect("the worker's completions");
 }
 
-// Tidying.
+// Cleaning.
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn only_what_was_done_long_ago_is_forgotten_and_in_batches(pool: PgPool) {
+async fn old_completed_jobs_are_deleted_in_batches(pool: PgPool) {
     let new: Vec<NewJob> = (1..=8).map(|first| index(guild(1), first, 1)).collect();
     enqueue(&pool, &new).await;
     let taken = take(&pool, JobQueue::Live).await;
@@ -909,11 +905,11 @@ async fn only_what_was_done_long_ago_is_forgotten_and_in_batches(pool: PgPool) {
     assert_eq!(deleted, [2, 2, 1]);
     let mut left: Vec<_> = rows(&pool).await.into_iter().map(|row| row.state).collect();
     left.sort();
-    assert_eq!(left, ["dead", "completed", "running"]);
+    assert_eq!(left, ["completed", "dead", "running"]);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn what_is_no_job_is_kept_once_among_the_dead(pool: PgPool) {
+async fn undecodable_messages_are_stored_once_as_dead_jobs(pool: PgPool) {
     for raw in ["junk", "junk", "other\0 junk", "other junk"] {
         jobs::dead_letter(&pool, JobQueue::Live, raw).await.unwrap();
     }
@@ -923,26 +919,26 @@ async fn what_is_no_job_is_kept_once_among_the_dead(pool: PgPool) {
     assert_eq!(jobs::dead(&pool).await.unwrap(), 2);
 }
 
-// Any order of things.
+// Any order of events.
 
-/// What may happen to the one session of the property.
+/// An event of the property's session.
 #[derive(Debug, Clone)]
 enum Step {
-    /// The session changes; another revision is wanted.
+    /// The session changes, and the target revision rises.
     Change {
         gone: bool,
         queue: JobQueue,
     },
     Dispatch,
-    /// A worker takes the job and reads the session as it is.
+    /// A worker claims the job and reads the session.
     Claim,
-    /// One of the workers that ever took the job ends it, its claim lost or not.
+    /// Any worker that ever claimed the job completes it, with a valid or a lost claim.
     Complete(prop::sample::Index),
     Fail(prop::sample::Index),
-    GiveBack(prop::sample::Index),
+    Release(prop::sample::Index),
     Renew(prop::sample::Index),
-    /// All leases are over, and the sweeper comes by.
-    Sweep,
+    /// All leases expire and are rescued.
+    RescueExpired,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -954,24 +950,24 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Step::Claim),
         3 => any::<prop::sample::Index>().prop_map(Step::Complete),
         1 => any::<prop::sample::Index>().prop_map(Step::Fail),
-        1 => any::<prop::sample::Index>().prop_map(Step::GiveBack),
+        1 => any::<prop::sample::Index>().prop_map(Step::Release),
         1 => any::<prop::sample::Index>().prop_map(Step::Renew),
-        2 => Just(Step::Sweep),
+        2 => Just(Step::RescueExpired),
     ]
 }
 
-/// A session, its job, and all workers that ever took the job.
+/// A session, its job, and all workers that ever claimed it.
 struct Story {
     pool: PgPool,
-    /// The session's revision.
+    /// Revision of the session.
     latest: i64,
-    /// The highest revision that a completion which counted has told of.
+    /// Highest revision that a valid completion reached.
     reached: i64,
-    /// Ids that Redis delivers, some of them more than once.
+    /// Ids that Redis delivers, some of them repeatedly.
     delivered: Vec<JobId>,
-    /// Every claim ever made, with the revision read under it.
+    /// All claims, with the revision that was read.
     claims: Vec<(Claimed, i64)>,
-    /// Whether the newest claim still holds.
+    /// Whether the latest claim is valid.
     held: bool,
 }
 
@@ -982,13 +978,10 @@ impl Story {
     }
 
     async fn unfinished(&self) -> Vec<Row> {
-        sqlx::query_as("SELECT * FROM jobs WHERE state IN ('pending', 'queued', 'running')")
-            .fetch_all(&self.pool)
-            .await
-            .unwrap()
+        sqlx::query_as("SELECT * FROM jobs WHERE is_unfinished(state)").fetch_all(&self.pool).await.unwrap()
     }
 
-    /// Lets a worker do something, which has an effect exactly if its claim holds.
+    /// Lets a worker change the job, which has an effect exactly if its claim is valid.
     async fn ended(
         &mut self,
         worker: prop::sample::Index,
@@ -1003,7 +996,7 @@ impl Story {
         let before = rows(&self.pool).await;
         end(&self.pool, claimed, *read).await;
         let changed = rows(&self.pool).await != before;
-        prop_assert_eq!(changed, holds, "a claim counts exactly while it holds");
+        prop_assert_eq!(changed, holds, "a claim has an effect exactly while it is valid");
         Ok(holds.then_some(*read))
     }
 
@@ -1012,7 +1005,6 @@ impl Story {
             Step::Change { gone, queue } => {
                 self.latest += 1;
                 let new = if gone { delete } else { index }(guild(1), 1, self.latest);
-                // Attempts are not what this is about.
                 let mut tx = self.pool.begin().await.unwrap();
                 jobs::enqueue(&mut tx, &[in_queue(queue, new)], 1_000).await.unwrap();
                 tx.commit().await.unwrap();
@@ -1045,7 +1037,7 @@ impl Story {
                 });
                 self.held &= counted.await?.is_none();
             }
-            Step::GiveBack(worker) => {
+            Step::Release(worker) => {
                 let counted = self.ended(worker, async |pool, job, _| {
                     jobs::release(pool, &[(job.id, job.token)], Duration::ZERO).await.unwrap();
                 });
@@ -1057,26 +1049,26 @@ impl Story {
                 })
                 .await?;
             }
-            Step::Sweep => {
-                lapse(&self.pool).await;
+            Step::RescueExpired => {
+                expire_leases(&self.pool).await;
                 jobs::rescue_expired(&self.pool).await.unwrap();
                 self.held = false;
             }
         }
         let unfinished = self.unfinished().await;
-        prop_assert!(unfinished.len() <= 1, "one unfinished job a key");
+        prop_assert!(unfinished.len() <= 1, "more than one unfinished job per key");
         match unfinished.first() {
-            Some(job) => prop_assert_eq!(job.target_revision, self.latest, "what is wanted is not forgotten"),
+            Some(job) => prop_assert_eq!(job.target_revision, self.latest, "the target revision was lost"),
             None => {
-                prop_assert!(self.reached >= self.latest, "all is done, and less was reached than wanted")
+                prop_assert!(self.reached >= self.latest, "completed below the target revision")
             }
         }
         Ok(())
     }
 
-    /// Nothing changes any more, and a worker that works comes along.
+    /// Runs a healthy worker, without further changes.
     async fn settle(&mut self) -> Result<(), TestCaseError> {
-        self.play(Step::Sweep).await?;
+        self.play(Step::RescueExpired).await?;
         for _ in 0..2 {
             self.play(Step::Dispatch).await?;
             self.play(Step::Claim).await?;
@@ -1086,14 +1078,14 @@ impl Story {
                 self.reached = self.reached.max(*read);
             }
         }
-        prop_assert!(self.unfinished().await.is_empty(), "one more run is enough, and a second look");
+        prop_assert!(self.unfinished().await.is_empty(), "a run and a recheck are enough");
         prop_assert!(self.reached >= self.latest);
         Ok(())
     }
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn whatever_happens_to_a_job_no_change_is_lost_and_no_lost_claim_counts(pool: PgPool) {
+async fn in_any_order_of_events_no_change_is_lost_and_no_lost_claim_has_an_effect(pool: PgPool) {
     let runtime = Handle::current();
     let property = tokio::task::spawn_blocking(move || {
         let config = Config { cases: 32, failure_persistence: None, ..Config::default() };

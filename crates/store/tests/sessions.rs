@@ -1,4 +1,4 @@
-//! Sessions: their revisions, what an indexer reads and records of them, and what a search may show.
+//! Sessions: revisions, loading, recording, and what a search shows.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
@@ -31,7 +31,7 @@ fn minute(number: i64) -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + TimeDelta::minutes(number)
 }
 
-/// A channel of a guild, and the database that it is in.
+/// A channel and its database.
 struct Place {
     pool: PgPool,
     guild: GuildId,
@@ -39,7 +39,7 @@ struct Place {
 }
 
 impl Place {
-    /// Channel 9 of guild 1.
+    /// Creates channel 9 of guild 1.
     async fn new(pool: &PgPool) -> Self {
         Self::at(pool, 1, 9).await
     }
@@ -66,7 +66,7 @@ impl Place {
         SessionId::new(self.guild, self.channel, id(first))
     }
 
-    /// Writes a message, sent in the minute of its id, into the session that begins with `first`.
+    /// Inserts a message, sent in the minute of its id, into the session that starts with `first`.
     async fn say(&self, number: i64, first: i64, text: &str) {
         let message = Message {
             guild_id: self.guild,
@@ -89,33 +89,33 @@ impl Place {
         tx.commit().await.unwrap();
     }
 
-    async fn bury(&self, number: i64) {
+    async fn delete(&self, number: i64) {
         let mut tx = self.pool.begin().await.unwrap();
         soft_delete::messages(&mut tx, self.guild, self.channel, &[id(number)]).await.unwrap();
         tx.commit().await.unwrap();
     }
 
-    async fn touch(&self, touched: &[(i64, bool)]) -> Vec<Changed> {
-        let touched: Vec<_> = touched.iter().map(|(first, removed)| (id(*first), *removed)).collect();
+    async fn bump(&self, sessions: &[(i64, bool)]) -> Vec<Changed> {
+        let sessions: Vec<_> = sessions.iter().map(|(first, removed)| (id(*first), *removed)).collect();
         let mut tx = self.pool.begin().await.unwrap();
         let mut changed =
-            sessions::bump_revisions(&mut tx, self.guild, self.channel, &touched).await.unwrap();
+            sessions::bump_revisions(&mut tx, self.guild, self.channel, &sessions).await.unwrap();
         tx.commit().await.unwrap();
-        changed.sort_by_key(|change| touched.iter().position(|(m, _)| self.session(m.get()) == change.id));
+        changed.sort_by_key(|change| sessions.iter().position(|(m, _)| self.session(m.get()) == change.id));
         changed
     }
 
-    /// Something is added to the session that begins with `first`.
+    /// Bumps the session that starts with `first`, as an addition does.
     async fn add_to(&self, first: i64) -> Changed {
-        self.touch(&[(first, false)]).await[0]
+        self.bump(&[(first, false)]).await[0]
     }
 
-    /// Something is taken from the session, or rewritten in it.
+    /// Bumps the session, as a removal or an edit does.
     async fn take_from(&self, first: i64) -> Changed {
-        self.touch(&[(first, true)]).await[0]
+        self.bump(&[(first, true)]).await[0]
     }
 
-    /// A session of two messages.
+    /// Creates a session of two messages.
     async fn conversation(&self, first: i64) -> Changed {
         self.say(first, first, "hello there").await;
         self.say(first + 1, first, "hello you").await;
@@ -158,8 +158,8 @@ impl Place {
     }
 }
 
-/// What the books say: the revision of the points, and the one that they are up to date with.
-async fn books(pool: &PgPool) -> Vec<(i64, i64)> {
+/// Recorded point revisions and indexed revisions.
+async fn recorded(pool: &PgPool) -> Vec<(i64, i64)> {
     sqlx::query_as("SELECT point_revision, indexed_revision FROM indexed_sessions ORDER BY 1, 2")
         .fetch_all(pool)
         .await
@@ -168,39 +168,39 @@ async fn books(pool: &PgPool) -> Vec<(i64, i64)> {
 
 // Revisions.
 
-/// Records for the model, which there is.
+/// Records for the model.
 async fn record(pool: &PgPool, records: &[Record]) -> Result<Recorded, StoreError> {
     sessions::record(pool, records, &model(), &models::list(pool).await?).await
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_touch_counts_the_live_messages_that_have_text(pool: PgPool) {
+async fn a_bump_counts_live_messages_with_text(pool: PgPool) {
     let place = Place::new(&pool).await;
     place.say(1, 1, "one two three").await;
     place.say(2, 1, "four five").await;
     place.say(3, 1, "").await;
     place.say(4, 1, "six").await;
     place.say(5, 5, "another session").await;
-    place.bury(4).await;
+    place.delete(4).await;
     let change = place.add_to(1).await;
     assert_eq!((change.id, change.before, change.now), (place.session(1), (0, 0), (2, 5)));
     let span: (DateTime<Utc>, DateTime<Utc>) =
         sqlx::query_as("SELECT started_at, ended_at FROM sessions").fetch_one(&pool).await.unwrap();
     assert_eq!(span, (minute(1), minute(2)));
 
-    place.bury(1).await;
+    place.delete(1).await;
     let change = place.take_from(1).await;
     assert_eq!((change.before, change.now), ((2, 5), (1, 2)));
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn revisions_rise_and_never_come_back(pool: PgPool) {
+async fn revisions_rise_and_never_repeat(pool: PgPool) {
     let place = Place::new(&pool).await;
     let mut seen = vec![place.conversation(1).await.revision];
     seen.push(place.conversation(11).await.revision);
     seen.push(place.add_to(1).await.revision);
 
-    // Not even if nothing came of a change,
+    // Not even if a change was rolled back,
     let mut tx = pool.begin().await.unwrap();
     let undone =
         sessions::bump_revisions(&mut tx, place.guild, place.channel, &[(id(1), true)]).await.unwrap();
@@ -208,9 +208,9 @@ async fn revisions_rise_and_never_come_back(pool: PgPool) {
     tx.rollback().await.unwrap();
     assert_eq!(place.load(1).await.revision, seen[2]);
 
-    // and not if a session is made anew under its id, even where its row was lost.
-    place.bury(1).await;
-    place.bury(2).await;
+    // and not if a session is created again with its id, even if its row was lost.
+    place.delete(1).await;
+    place.delete(2).await;
     seen.push(place.take_from(1).await.revision);
     place.say(3, 1, "again").await;
     seen.push(place.add_to(1).await.revision);
@@ -222,22 +222,22 @@ async fn revisions_rise_and_never_come_back(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn sessions_touched_together_have_revisions_of_their_own(pool: PgPool) {
+async fn sessions_bumped_together_have_revisions_of_their_own(pool: PgPool) {
     let place = Place::new(&pool).await;
     for first in [1, 11, 21] {
         place.say(first, first, "hello").await;
     }
-    let changed = place.touch(&[(21, false), (1, true), (11, false)]).await;
+    let changed = place.bump(&[(21, false), (1, true), (11, false)]).await;
     assert_eq!(changed.iter().map(|c| c.revision).collect::<BTreeSet<_>>().len(), 3);
     assert!(changed.iter().all(|change| change.now == (1, 1)));
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_session_without_live_messages_is_a_tombstone_until_somebody_speaks_in_it_again(pool: PgPool) {
+async fn a_session_without_live_messages_is_a_tombstone_until_a_message_is_added(pool: PgPool) {
     let place = Place::new(&pool).await;
     place.conversation(1).await;
-    place.bury(1).await;
-    place.bury(2).await;
+    place.delete(1).await;
+    place.delete(2).await;
     let gone = place.take_from(1).await;
     assert_eq!((gone.before, gone.now), ((2, 4), (0, 0)));
     let tombstone = place.load(1).await;
@@ -250,16 +250,16 @@ async fn a_session_without_live_messages_is_a_tombstone_until_somebody_speaks_in
     assert!(place.show(1, back.revision).await.is_some());
 }
 
-// Reading and recording.
+// Loading and recording.
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_session_is_read_with_its_messages_in_order_and_what_is_recorded_of_it(pool: PgPool) {
+async fn a_session_is_loaded_with_its_messages_in_order_and_its_record(pool: PgPool) {
     let place = Place::new(&pool).await;
     place.say(3, 1, "third").await;
     place.say(1, 1, "first").await;
     place.say(2, 1, "").await;
     place.say(4, 4, "elsewhere").await;
-    let change = place.touch(&[(1, false), (4, false)]).await[0];
+    let change = place.bump(&[(1, false), (4, false)]).await[0];
     let read = place.load(1).await;
     assert_eq!((read.channel_name.as_str(), read.first_message_id), ("channel-9", id(1)));
     assert_eq!((read.revision, read.indexed), (change.revision, None));
@@ -275,7 +275,7 @@ async fn a_session_is_read_with_its_messages_in_order_and_what_is_recorded_of_it
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_session_is_not_read_under_another_guild(pool: PgPool) {
+async fn a_session_is_not_loaded_for_another_guild(pool: PgPool) {
     let (one, two) = (Place::at(&pool, 1, 9).await, Place::at(&pool, 2, 8).await);
     one.conversation(1).await;
     two.conversation(1).await;
@@ -288,23 +288,23 @@ async fn a_session_is_not_read_under_another_guild(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn only_what_is_still_as_it_was_read_is_recorded(pool: PgPool) {
+async fn only_sessions_at_the_loaded_revision_are_recorded(pool: PgPool) {
     let place = Place::new(&pool).await;
     let read = place.conversation(1).await.revision;
     let other = place.conversation(11).await.revision;
     let latest = place.take_from(1).await.revision;
     let both = [place.record_of(1, read), place.record_of(11, other)];
     record(&pool, &both).await.unwrap();
-    assert_eq!(books(&pool).await, [(other.get(), other.get())], "one lost something, the other did not");
+    assert_eq!(recorded(&pool).await, [(other.get(), other.get())], "only one of the two lost a message");
 
     place.record(1, Revision::from(latest.get() + 1)).await;
-    assert_eq!(books(&pool).await.len(), 1, "a revision that is yet to come cannot have been read");
+    assert_eq!(recorded(&pool).await.len(), 1, "a future revision cannot have been loaded");
     place.record(1, latest).await;
-    assert_eq!(books(&pool).await, [(other.get(), other.get()), (latest.get(), latest.get())]);
+    assert_eq!(recorded(&pool).await, [(other.get(), other.get()), (latest.get(), latest.get())]);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn what_only_grew_since_it_was_read_is_recorded_and_not_taken_for_unchanged(pool: PgPool) {
+async fn a_session_that_only_grew_is_recorded_without_a_hash(pool: PgPool) {
     let place = Place::new(&pool).await;
     let read = place.conversation(1).await.revision;
     let grown = place.add_to(1).await.revision;
@@ -312,20 +312,20 @@ async fn what_only_grew_since_it_was_read_is_recorded_and_not_taken_for_unchange
     let hash = async || place.load(1).await.indexed.unwrap().content_hash;
 
     place.record(1, grown).await;
-    assert_eq!(books(&pool).await, [(grown.get(), grown.get())]);
+    assert_eq!(recorded(&pool).await, [(grown.get(), grown.get())]);
     assert_eq!(hash().await, None);
     place.record(1, read).await;
-    assert_eq!(books(&pool).await, [(grown.get(), grown.get())], "the books know more");
+    assert_eq!(recorded(&pool).await, [(grown.get(), grown.get())], "the record is newer");
     let kept = Record { point_revision: read, ..place.record_of(1, grown) };
     record(&pool, &[kept]).await.unwrap();
-    assert_eq!(books(&pool).await, [(grown.get(), grown.get())], "nothing was written of it");
+    assert_eq!(recorded(&pool).await, [(grown.get(), grown.get())], "no points were written");
     place.record(1, grown_again).await;
-    assert_eq!(books(&pool).await, [(grown_again.get(), grown_again.get())]);
+    assert_eq!(recorded(&pool).await, [(grown_again.get(), grown_again.get())]);
     assert_eq!(hash().await, Some(vec![7]));
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_record_waits_for_a_change_in_flight_and_gives_way_to_it(pool: PgPool) {
+async fn recording_waits_for_a_concurrent_change_and_yields_to_it(pool: PgPool) {
     let place = Place::new(&pool).await;
     let read = place.conversation(1).await.revision;
     let mut change = pool.begin().await.unwrap();
@@ -337,11 +337,11 @@ async fn a_record_waits_for_a_change_in_flight_and_gives_way_to_it(pool: PgPool)
     until_blocked(&pool, 1).await;
     change.commit().await.unwrap();
     timeout(PATIENCE, recording).await.expect("an end of the waiting").unwrap().unwrap();
-    assert_eq!(books(&pool).await, []);
+    assert_eq!(recorded(&pool).await, []);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn what_was_written_to_an_index_that_was_replaced_is_not_recorded(pool: PgPool) {
+async fn points_in_a_replaced_index_are_not_recorded(pool: PgPool) {
     let place = Place::new(&pool).await;
     let revision = place.conversation(1).await.revision;
     let begun = models::list(&pool).await.unwrap();
@@ -351,41 +351,41 @@ async fn what_was_written_to_an_index_that_was_replaced_is_not_recorded(pool: Pg
     let records = [place.record_of(1, revision)];
     let outcome = sessions::record(&pool, &records, &model(), &begun).await.unwrap();
     assert_eq!(outcome, Recorded::IndexReplaced);
-    assert_eq!(books(&pool).await, [], "its points went with the old index");
+    assert_eq!(recorded(&pool).await, [], "its points are in the old index");
     assert_eq!(record(&pool, &records).await.unwrap(), Recorded::Yes);
-    assert_eq!(books(&pool).await.len(), 1);
+    assert_eq!(recorded(&pool).await.len(), 1);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_tombstone_and_another_guilds_session_are_never_recorded(pool: PgPool) {
+async fn tombstones_and_sessions_of_other_guilds_are_never_recorded(pool: PgPool) {
     let (one, two) = (Place::at(&pool, 1, 9).await, Place::at(&pool, 2, 8).await);
     let revision = one.conversation(1).await.revision;
     let stolen = Record { guild_id: two.guild, ..one.record_of(1, revision) };
     record(&pool, &[stolen]).await.unwrap();
-    assert_eq!(books(&pool).await, []);
+    assert_eq!(recorded(&pool).await, []);
 
-    one.bury(1).await;
-    one.bury(2).await;
+    one.delete(1).await;
+    one.delete(2).await;
     let gone = one.take_from(1).await.revision;
     one.record(1, gone).await;
-    assert_eq!(books(&pool).await, []);
+    assert_eq!(recorded(&pool).await, []);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_session_without_points_leaves_the_books(pool: PgPool) {
+async fn the_record_of_a_session_without_points_is_deleted(pool: PgPool) {
     let place = Place::new(&pool).await;
     let old = place.conversation(1).await.revision;
     place.record(1, old).await;
     let latest = place.take_from(1).await.revision;
     let none = |revision| Record { point_ids: Vec::new(), ..place.record_of(1, revision) };
     record(&pool, &[none(old)]).await.unwrap();
-    assert_eq!(books(&pool).await.len(), 1, "who read an old revision has no say");
+    assert_eq!(recorded(&pool).await.len(), 1, "an old revision changes nothing");
     record(&pool, &[none(latest)]).await.unwrap();
-    assert_eq!(books(&pool).await, []);
+    assert_eq!(recorded(&pool).await, []);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn while_points_change_nothing_is_taken_for_unchanged(pool: PgPool) {
+async fn a_rewrite_clears_the_content_hash(pool: PgPool) {
     let (one, two) = (Place::at(&pool, 1, 9).await, Place::at(&pool, 2, 8).await);
     let mut revisions = vec![];
     for place in [&one, &two] {
@@ -397,11 +397,11 @@ async fn while_points_change_nothing_is_taken_for_unchanged(pool: PgPool) {
     let current = sessions::begin_rewrite(&pool, &changing, &model()).await.unwrap();
     assert_eq!(current, [one.session(1)]);
     assert_eq!(one.load(1).await.indexed.unwrap().content_hash, None);
-    assert!(two.load(1).await.indexed.unwrap().content_hash.is_some(), "this was not the guild's to change");
+    assert!(two.load(1).await.indexed.unwrap().content_hash.is_some(), "another guild's record changed");
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn who_read_a_session_that_moved_on_is_told_to_leave_its_points_alone(pool: PgPool) {
+async fn a_session_that_changed_since_it_was_loaded_is_not_rewritten(pool: PgPool) {
     let place = Place::new(&pool).await;
     let read = place.conversation(1).await.revision;
     let latest = place.add_to(1).await.revision;
@@ -415,10 +415,10 @@ async fn who_read_a_session_that_moved_on_is_told_to_leave_its_points_alone(pool
     assert_eq!(begin(latest).await, [place.session(1)]);
 }
 
-// What a search shows.
+// Search.
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_hit_is_shown_as_the_truth_has_it(pool: PgPool) {
+async fn a_hit_is_shown_with_its_current_content(pool: PgPool) {
     let place = Place::new(&pool).await;
     let revision = place.conversation(1).await.revision;
     assert!(place.show(1, revision).await.is_none(), "it is not recorded yet");
@@ -440,14 +440,14 @@ async fn only_points_of_exactly_the_recorded_revision_are_shown(pool: PgPool) {
     place.record(1, old).await;
     let latest = place.add_to(1).await.revision;
     place.record(1, latest).await;
-    for stray in [Revision::NONE, old, Revision::from(latest.get() + 1)] {
-        assert!(place.show(1, stray).await.is_none(), "a point of {stray} is shown");
+    for revision in [Revision::NONE, old, Revision::from(latest.get() + 1)] {
+        assert!(place.show(1, revision).await.is_none(), "a point of {revision} is shown");
     }
     assert!(place.show(1, latest).await.is_some());
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn what_was_added_does_not_hide_a_session(pool: PgPool) {
+async fn additions_do_not_hide_a_session(pool: PgPool) {
     let place = Place::new(&pool).await;
     let indexed = place.conversation(1).await.revision;
     place.record(1, indexed).await;
@@ -457,35 +457,35 @@ async fn what_was_added_does_not_hide_a_session(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn what_was_taken_away_hides_a_session_until_it_is_indexed_again(pool: PgPool) {
+async fn removals_hide_a_session_until_it_is_indexed_again(pool: PgPool) {
     let place = Place::new(&pool).await;
     let indexed = place.conversation(1).await.revision;
     place.record(1, indexed).await;
-    place.bury(2).await;
+    place.delete(2).await;
     place.take_from(1).await;
     assert!(place.show(1, indexed).await.is_none());
     let added = place.add_to(1).await.revision;
-    assert!(place.show(1, indexed).await.is_none(), "an addition does not make good for a removal");
+    assert!(place.show(1, indexed).await.is_none(), "an addition does not undo a removal");
 
-    // The content turned out to be what the points show: they stay, and are up to date again.
+    // The content is the same after all: the points stay, and are up to date again.
     let same = Record { point_revision: indexed, ..place.record_of(1, added) };
     record(&pool, &[same]).await.unwrap();
     assert!(place.show(1, indexed).await.is_some());
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_deleted_session_is_hidden_from_the_moment_of_its_deletion(pool: PgPool) {
+async fn a_deleted_session_is_hidden_at_once(pool: PgPool) {
     let place = Place::new(&pool).await;
     let indexed = place.conversation(1).await.revision;
     place.record(1, indexed).await;
-    place.bury(1).await;
-    place.bury(2).await;
+    place.delete(1).await;
+    place.delete(2).await;
     place.take_from(1).await;
     assert!(place.show(1, indexed).await.is_none());
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn nothing_of_another_guild_or_channel_is_ever_shown(pool: PgPool) {
+async fn sessions_of_other_guilds_and_channels_are_never_shown(pool: PgPool) {
     let (here, there) = (Place::at(&pool, 1, 9).await, Place::at(&pool, 1, 10).await);
     let foreign = Place::at(&pool, 2, 11).await;
     let mut hits = vec![];
@@ -510,7 +510,7 @@ async fn nothing_of_another_guild_or_channel_is_ever_shown(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_model_shows_its_own_points_alone(pool: PgPool) {
+async fn only_points_of_the_model_are_shown(pool: PgPool) {
     let place = Place::new(&pool).await;
     let revision = place.conversation(1).await.revision;
     place.record(1, revision).await;
@@ -519,10 +519,10 @@ async fn a_model_shows_its_own_points_alone(pool: PgPool) {
     assert!(search::show(&pool, place.guild, None, &hits, &other).await.unwrap().is_empty());
 }
 
-// What is missing.
+// Missing sessions.
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn what_the_collection_lacks_is_found_page_by_page(pool: PgPool) {
+async fn missing_sessions_are_found_page_by_page(pool: PgPool) {
     let place = Place::new(&pool).await;
     let elsewhere = Place::at(&pool, 1, 10).await;
     elsewhere.conversation(1).await;
@@ -538,14 +538,14 @@ async fn what_the_collection_lacks_is_found_page_by_page(pool: PgPool) {
     place.record(1_100, older).await;
     place.add_to(1_100).await;
     lacking.insert((id(1_100), place.session(1_100)));
-    // Too small, or gone: not missing.
+    // Too small, or deleted: not missing.
     place.say(2_000, 2_000, "ok").await;
     place.add_to(2_000).await;
     place.conversation(3_000).await;
-    place.bury(3_000).await;
-    place.bury(3_001).await;
+    place.delete(3_000).await;
+    place.delete(3_001).await;
     place.take_from(3_000).await;
-    // Alone, with much to say: missing.
+    // A single long message: missing.
     place.say(4_000, 4_000, "one two three four five six seven eight nine ten eleven twelve").await;
     place.add_to(4_000).await;
     lacking.insert((id(4_000), place.session(4_000)));

@@ -3,7 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
-/// Displays an error followed by its sources, separated by `: `. A source whose text is already there is left out.
+/// Displays an error followed by its sources, separated by `: `. A source whose text is already there is left
+/// out.
 ///
 /// ```
 /// # use guildex_types::ErrorChain;

@@ -1,7 +1,7 @@
 //! Discord ids: 64-bit snowflakes, one type per kind.
 //!
-//! An id is a positive number below 2^63, so it fits a Postgres `bigint`. JSON holds it as a string, since JSON
-//! numbers lose precision above 2^53.
+//! An id is a positive number below 2^63, so it fits a Postgres `bigint`. JSON holds it as a string, since
+//! JSON numbers lose precision above 2^53.
 
 use std::fmt;
 use std::str::FromStr;

@@ -37,8 +37,8 @@ pub enum Task {
         /// Channel or thread.
         channel_id: ChannelId,
     },
-    /// Delete the points of sessions that lost messages. Needs no model, so it is faster than the index jobs that
-    /// write the remaining messages again.
+    /// Delete the points of sessions that lost messages. Needs no model, so it is faster than the index jobs
+    /// that write the remaining messages again.
     RemovePoints {
         /// At most [`MAX_REMOVALS`] sessions.
         sessions: Vec<OutdatedSession>,
@@ -94,8 +94,8 @@ impl JobKind {
         self.into()
     }
 
-    /// Whether failed jobs are retried without limit. Deletions are: they cannot become dead, and cannot be cancelled
-    /// or purged.
+    /// Whether failed jobs are retried without limit. Deletions are: they cannot become dead, and cannot be
+    /// cancelled or purged.
     pub fn retries_forever(self) -> bool {
         matches!(self, Self::DeleteSession | Self::RemovePoints)
     }
@@ -229,7 +229,8 @@ impl PayloadError {
 pub struct JobId(Uuid);
 
 impl JobId {
-    /// Generates an id. It is a UUID of version 7: ids ascend with time, which keeps the primary key's index compact.
+    /// Generates an id. It is a UUID of version 7: ids ascend with time, which keeps the primary key's index
+    /// compact.
     pub fn new() -> Self {
         Self(Uuid::now_v7())
     }

@@ -135,10 +135,11 @@ impl ExcludedReason {
     }
 }
 
-/// Searchable text of a message: its content and the names of its attachments, embeds and stickers, one per line.
+/// Searchable text of a message: its content and the names of its attachments, embeds and stickers, one per
+/// line.
 ///
-/// Contains no NUL (Postgres cannot store it), no control characters except newline and tab, and no leading or
-/// trailing whitespace.
+/// Contains no NUL (Postgres cannot store it), no control characters except newline and tab, and no leading
+/// or trailing whitespace.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct SearchText(String);
 
@@ -179,6 +180,17 @@ impl SearchText {
     /// Counts words by Unicode segmentation (UAX 29), which also covers scripts without spaces.
     pub fn words(&self) -> usize {
         self.0.unicode_words().count()
+    }
+}
+
+#[cfg(feature = "sqlx")]
+crate::sql_text!(SearchText);
+
+impl std::str::FromStr for SearchText {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self::from_parts([text]))
     }
 }
 

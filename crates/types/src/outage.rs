@@ -3,11 +3,11 @@
 use std::fmt::Display;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Logs outages of a service: one line when it becomes unavailable, one when it recovers, however many callers
-/// wait for it.
+/// Logs outages of a service: one line when it becomes unavailable, one when it recovers, however many
+/// callers wait for it.
 ///
-/// While several callers wait, only the success of the last one counts as recovery: a Postgres with a full disk
-/// still serves reads, so one success proves nothing for the others.
+/// While several callers wait, only the success of the last one counts as recovery: a Postgres with a full
+/// disk still serves reads, so one success proves nothing for the others.
 ///
 /// ```
 /// # use guildex_types::{Outage, OutageLog};
@@ -41,7 +41,8 @@ impl OutageLog {
         Self { service, waiting: AtomicUsize::new(0) }
     }
 
-    /// Records that `operation` failed because the service is unavailable. Logged if no other caller is waiting.
+    /// Records that `operation` failed because the service is unavailable. Logged if no other caller is
+    /// waiting.
     pub fn begin(&self, operation: &str, error: &dyn Display) -> Outage<'_> {
         if self.waiting.fetch_add(1, Ordering::SeqCst) == 0 {
             tracing::warn!(service = self.service, operation, %error, "service unavailable; retrying");
@@ -51,8 +52,8 @@ impl OutageLog {
 }
 
 impl Outage<'_> {
-    /// Records that the caller reached the service again. Logged if no other caller is waiting. Dropping the value
-    /// instead ends the wait without a claim about the service.
+    /// Records that the caller reached the service again. Logged if no other caller is waiting. Dropping the
+    /// value instead ends the wait without a claim about the service.
     pub fn recovered(self) {
         if self.0.waiting.load(Ordering::SeqCst) == 1 {
             tracing::info!(service = self.0.service, "service recovered");

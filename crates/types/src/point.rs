@@ -9,8 +9,8 @@ use uuid::Uuid;
 use crate::id::{ChannelId, GuildId, MessageId};
 use crate::session::NAMESPACE;
 
-/// Name of an embedding model in collection names. Includes the precision, since fp32 and int8 vectors of one model
-/// are not comparable.
+/// Name of an embedding model in collection names. Includes the precision, since fp32 and int8 vectors of one
+/// model are not comparable.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ModelSlug(String);

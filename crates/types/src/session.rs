@@ -10,8 +10,8 @@ use crate::id::{ChannelId, GuildId, MessageId};
 /// UUID namespace of session and point ids. Must never change.
 pub(crate) const NAMESPACE: Uuid = Uuid::from_u128(0x6775_696c_6465_7800_8000_7365_7373_696f);
 
-/// Session id, derived from the session's first message: repeated imports of a channel, in any order, give the same
-/// conversation the same id.
+/// Session id, derived from the session's first message: repeated imports of a channel, in any order, give
+/// the same conversation the same id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "sqlx", derive(sqlx::Type), sqlx(transparent))]
 #[serde(transparent)]
@@ -41,8 +41,8 @@ impl fmt::Display for SessionId {
     }
 }
 
-/// Revision of a session. Every change takes the next value of one database sequence, so revisions never repeat,
-/// even if a session is deleted and created again with the same id.
+/// Revision of a session. Every change takes the next value of one database sequence, so revisions never
+/// repeat, even if a session is deleted and created again with the same id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "sqlx", derive(sqlx::Type), sqlx(transparent))]
 #[serde(transparent)]

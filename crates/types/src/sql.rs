@@ -40,7 +40,8 @@ macro_rules! sql_bigint {
     };
 }
 
-/// Maps a type with `as_str()` and `FromStr` to `text`. Not a `CREATE TYPE` enum: a new value needs no migration.
+/// Maps a type with `as_str()` and `FromStr` to `text`. Not a `CREATE TYPE` enum: a new value needs no
+/// migration.
 #[macro_export]
 macro_rules! sql_text {
     ($type:ty) => {

@@ -31,7 +31,7 @@ pub(super) async fn enqueue_repairs(
     findings: &[Finding],
 ) -> Result<Repairs, VerifyError> {
     let (findings, unrepairable): (Vec<&Finding>, Vec<&Finding>) =
-        findings.iter().partition(|finding| finding.highest_revision.get() <= sessions::HIGHEST);
+        findings.iter().partition(|finding| finding.highest_revision.get() <= sessions::MAX_REVISION);
     if !unrepairable.is_empty() {
         tracing::warn!(
             %guild, points = unrepairable.len(),
@@ -43,7 +43,7 @@ pub(super) async fn enqueue_repairs(
         return Ok(repairs);
     };
     let mut tx = ingest.pool().begin().await.map_err(StoreError::from)?;
-    let above = sessions::revision_above(&mut tx, highest).await?;
+    let above = sessions::raise_sequence_above(&mut tx, highest).await?;
     let mut unknown: BTreeSet<SessionId> = findings.iter().map(|finding| finding.session_id).collect();
     let ids: Vec<SessionId> = unknown.iter().copied().collect();
     let removal = |session_id, below: Revision| {

@@ -202,13 +202,13 @@ async fn act(
         picked.into_iter().partition(|job| act.refuses(job).is_some());
     tell_refusals(act, &refused, by_ids);
     let missing: Vec<JobId> =
-        ids.into_iter().filter(|id| !meant.iter().chain(&refused).any(|job| job.id() == *id)).collect();
+        ids.into_iter().filter(|id| !meant.iter().chain(&refused).any(|job| job.id == *id)).collect();
     missing.iter().for_each(|id| eprintln!("{id}: there is no such job"));
 
     if !by_ids && meant.len() > 1 && !yes && !agreed(act, meant.len())? {
         return Ok(ExitCode::FAILURE);
     }
-    let meant: Vec<JobId> = meant.iter().map(JobSummary::id).collect();
+    let meant: Vec<JobId> = meant.iter().map(|job| job.id).collect();
     carry_out(pool, act, filter.tenants, &meant).await?;
     let failed = by_ids && !(refused.is_empty() && missing.is_empty());
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -218,7 +218,7 @@ async fn act(
 fn tell_refusals(act: AdminAction, refused: &[JobSummary], one_by_one: bool) {
     if one_by_one {
         for job in refused {
-            eprintln!("{}: {}", job.id(), act.refuses(job).unwrap_or_default());
+            eprintln!("{}: {}", job.id, act.refuses(job).unwrap_or_default());
         }
         return;
     }
@@ -245,9 +245,9 @@ async fn carry_out(pool: &PgPool, act: AdminAction, tenants: Tenants, ids: &[Job
     for chunk in ids.chunks(CHUNK) {
         for (_, outcome) in act.run(pool, tenants, chunk).await? {
             match outcome {
-                ActionResult::Yes => done += 1,
+                ActionResult::Applied => done += 1,
                 ActionResult::Merged(_) => merged += 1,
-                ActionResult::No => changed += 1,
+                ActionResult::Skipped => changed += 1,
             }
         }
     }

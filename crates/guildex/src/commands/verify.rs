@@ -6,7 +6,7 @@ use std::time::Duration;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use guildex_consistency::verify::{DifferenceKind, GuildReport, ModelReport, Report, Request};
-use guildex_store::{StoreError, reconcile_view, sessions};
+use guildex_store::{StoreError, jobs, sessions};
 use guildex_types::GuildId;
 use sqlx::PgPool;
 
@@ -72,11 +72,11 @@ async fn wait(pool: &PgPool, guild: Option<GuildId>) -> anyhow::Result<()> {
     let mut db = pool.acquire().await.map_err(StoreError::from)?;
     let now = sessions::next_revision(&mut db).await?;
     drop(db);
-    let most = reconcile_view::unfinished_before(pool, guild, now).await?;
+    let most = jobs::unfinished_before(pool, guild, now).await?;
     let mut progress = Progress::new("repairing", Unit::Things("jobs"), most);
     let mut stall = Stall::new();
     loop {
-        let left = reconcile_view::unfinished_before(pool, guild, now).await?;
+        let left = jobs::unfinished_before(pool, guild, now).await?;
         progress.update(most.saturating_sub(left), most, "");
         if left == 0 {
             progress.finish("done");

@@ -1,44 +1,43 @@
-//! From Postgres to Redis, and back where Redis has no room.
-
 use std::time::Duration;
 
 use guildex_types::{JobId, JobQueue};
 use sqlx::PgPool;
-use uuid::Uuid;
 
-use super::{interval, raw};
 use crate::StoreError;
+use crate::sql::{bigint, interval};
 
-/// What a dispatch did.
+/// Result of [`dispatch`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Dispatched {
-    /// The jobs that are queued now, in the order in which they are to be pushed.
+    /// Jobs that are queued now, in the order in which to push them.
     pub ids: Vec<JobId>,
-    /// Whether the window was full already.
+    /// Whether the queue was full already.
     pub full: bool,
 }
 
-/// Moves due jobs of a queue from pending to queued, as far as `window` has room for more than what is queued by
-/// the ledger or waits in Redis (`depth`); they are to be pushed once this has committed. Guilds take turns,
-/// oldest job first. Does nothing while another dispatcher is at it.
+/// Moves due jobs of a queue from pending to queued and returns them; push them to Redis once this has
+/// committed.
 ///
-/// The jobs carry a lease: if Redis loses them, [`rescue_expired`](super::rescue_expired) finds them.
+/// At most `max_queued` jobs are queued, counting the larger of the queued rows and `depth`, the length of
+/// the Redis queue. Guilds take turns; within a guild the oldest job is first. Does nothing while another
+/// dispatcher runs.
 ///
-/// # Errors
-/// If Postgres fails.
+/// Queued jobs have a lease: if Redis loses them, [`rescue_expired`](super::rescue_expired) finds them.
 pub async fn dispatch(
     pool: &PgPool,
     queue: JobQueue,
-    window: usize,
+    max_queued: usize,
     depth: usize,
     lease: Duration,
 ) -> Result<Dispatched, StoreError> {
-    let (alone, room, ids): (bool, i64, Vec<Uuid>) = sqlx::query_as(
-        // The recursion hops from guild to guild over the index, and so reads one entry a guild, not one a job. Jobs are
-        // looked up by arrays of ids: for a join, not knowing how few there will be, Postgres reads all of the ledger.
-        "WITH RECURSIVE alone (ok) AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(hashtextextended($4, 0))),
+    let (leader, room, ids): (bool, i64, Vec<JobId>) = sqlx::query_as(
+        // The recursion walks the index from guild to guild, so it reads one entry per guild, not one per
+        // job. Jobs are looked up by arrays of ids: Postgres cannot estimate the size of a join and would
+        // scan the whole table.
+        "/* jobs.dispatch */
+         WITH RECURSIVE leader (ok) AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(hashtextextended($4, 0))),
          room (jobs) AS MATERIALIZED (
-             SELECT CASE WHEN (SELECT ok FROM alone) THEN greatest($2 - greatest($5, count(*)), 0) ELSE 0 END
+             SELECT CASE WHEN (SELECT ok FROM leader) THEN greatest($2 - greatest($5, count(*)), 0) ELSE 0 END
              FROM jobs WHERE state = 'queued' AND queue = $1),
          guild (id) AS (
              (SELECT min(guild_id) FROM jobs WHERE state = 'pending' AND queue = $1 AND (SELECT jobs FROM room) > 0)
@@ -62,51 +61,47 @@ pub async fn dispatch(
          taken AS (
              UPDATE jobs SET state = 'queued', lease_expires_at = now() + $3
              WHERE id = ANY(ARRAY(SELECT id FROM free)) RETURNING id)
-         SELECT (SELECT ok FROM alone), (SELECT jobs FROM room),
+         SELECT (SELECT ok FROM leader), (SELECT jobs FROM room),
                 coalesce((SELECT array_agg(id ORDER BY place) FROM picked JOIN taken USING (id)), '{}')",
     )
     .bind(queue)
-    .bind(i64::try_from(window).unwrap_or(i64::MAX))
+    .bind(bigint(max_queued))
     .bind(interval(lease))
     .bind(format!("guildex/dispatch/{queue}"))
-    .bind(i64::try_from(depth).unwrap_or(i64::MAX))
+    .bind(bigint(depth))
     .fetch_one(pool)
     .await?;
-    Ok(Dispatched { full: alone && room == 0, ids: ids.into_iter().map(JobId::from).collect() })
+    Ok(Dispatched { full: leader && room == 0, ids })
 }
 
-/// The jobs of a queue that have been queued for longer than `age`, if they were dispatched with this `lease`.
-///
-/// # Errors
-/// If Postgres fails.
+/// Returns the jobs of a queue that were dispatched with this `lease` more than `age` ago and are still
+/// queued.
 pub async fn queued_for(
     pool: &PgPool,
     queue: JobQueue,
     age: Duration,
     lease: Duration,
 ) -> Result<Vec<JobId>, StoreError> {
-    let ids: Vec<Uuid> = sqlx::query_scalar(
-        "SELECT id FROM jobs WHERE state = 'queued' AND queue = $1 AND lease_expires_at < now() + $3 - $2",
+    Ok(sqlx::query_scalar(
+        "/* jobs.queued_for */
+         SELECT id FROM jobs WHERE state = 'queued' AND queue = $1 AND lease_expires_at < now() + $3 - $2",
     )
     .bind(queue)
     .bind(interval(age))
     .bind(interval(lease))
     .fetch_all(pool)
-    .await?;
-    Ok(ids.into_iter().map(JobId::from).collect())
+    .await?)
 }
 
-/// Takes back what was dispatched and was not pushed, or was lost: pending again.
-///
-/// # Errors
-/// If Postgres fails.
+/// Returns queued jobs that were not pushed, or that Redis lost, to pending.
 pub async fn requeue(pool: &PgPool, ids: &[JobId]) -> Result<(), StoreError> {
     sqlx::query(
-        "WITH waiting AS (
+        "/* jobs.requeue */
+         WITH queued AS (
              SELECT id FROM jobs WHERE id = ANY($1) AND state = 'queued' ORDER BY dedup_key, id FOR UPDATE)
-         UPDATE jobs j SET state = 'pending', lease_expires_at = NULL FROM waiting WHERE j.id = waiting.id",
+         UPDATE jobs j SET state = 'pending', lease_expires_at = NULL FROM queued WHERE j.id = queued.id",
     )
-    .bind(raw(ids))
+    .bind(ids)
     .execute(pool)
     .await?;
     Ok(())

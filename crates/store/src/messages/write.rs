@@ -1,85 +1,52 @@
-//! Writing messages as they come.
-
-use std::collections::HashSet;
-
 use chrono::{DateTime, SubsecRound, Utc};
 use guildex_types::{ChannelId, ExcludedReason, GuildId, Message, MessageId, MessageKind};
 use sqlx::PgConnection;
 
-use super::{AssignedMessage, PlacedRow, words};
+use super::row::{AssignedMessage, AssignedRow};
 use crate::StoreError;
 use crate::copy::Rows;
+use crate::sql::integer;
 
-/// A message that is not stored yet, and its place.
+/// A message to insert.
 #[derive(Debug, Clone, Copy)]
 pub struct NewMessage<'a> {
-    /// The message.
+    /// Message.
     pub message: &'a Message,
-    /// Why it takes no part in sessions, if it does not.
+    /// Reason why it is excluded from sessions, if it is.
     pub excluded_reason: Option<ExcludedReason>,
-    /// The first message of its session; `None` for one that takes no part.
+    /// First message of its session; `None` if it is excluded.
     pub first_message_id: Option<MessageId>,
 }
 
-/// Which of these messages of one channel have rows, be they tombstones.
+/// Number of messages from which on `COPY` is faster than a statement. It takes one more round trip, and a
+/// slow one: its last packet is small, and the kernel holds it back until the server has acknowledged the
+/// rows (40 ms).
+const COPY_FROM: usize = 2_000;
+
+/// Inserts messages of one channel that have no rows yet.
 ///
 /// # Errors
-/// If Postgres fails.
-pub async fn stored(
-    db: &mut PgConnection,
-    guild: GuildId,
-    channel: ChannelId,
-    ids: &[MessageId],
-) -> Result<HashSet<MessageId>, StoreError> {
-    let (Some(least), Some(most)) = (ids.iter().min(), ids.iter().max()) else { return Ok(HashSet::new()) };
-    let found: Vec<i64> = sqlx::query_scalar(
-        // A page of an import that is new has nothing stored between its first and its last message: one look then
-        // spares thousands. Not `id = ANY`: where Postgres takes an index that has no id behind the channel, it goes
-        // through the whole channel for each.
-        "SELECT u.id FROM UNNEST($3::bigint[]) AS u (id)
-         WHERE EXISTS (SELECT FROM messages WHERE guild_id = $1 AND channel_id = $2 AND id BETWEEN $4 AND $5)
-           AND EXISTS (SELECT FROM messages m
-                       WHERE m.guild_id = $1 AND m.channel_id = $2 AND m.id = u.id AND m.id BETWEEN $4 AND $5)",
-    )
-    .bind(guild.get())
-    .bind(channel.get())
-    .bind(ids.iter().map(|id| id.get()).collect::<Vec<_>>())
-    .bind(least.get())
-    .bind(most.get())
-    .fetch_all(db)
-    .await?;
-    Ok(found.into_iter().map(MessageId::try_from).collect::<Result<_, _>>()?)
-}
-
-/// From so many messages on, `COPY` is faster than a statement. It takes a round trip more, and one that waits: its end
-/// is a small packet of its own, which the kernel holds back until the server has acknowledged the rows (40 ms).
-const MANY: usize = 2_000;
-
-/// Writes messages of one channel that have no rows, each with its place.
-///
-/// # Errors
-/// If Postgres fails; with [`StoreError::is_duplicate`] if somebody who does not hold the channel's lock wrote one of
-/// them first.
+/// [`StoreError::is_duplicate`] holds if a program without the channel's lock inserted one of them first.
 pub async fn insert(
     tx: &mut PgConnection,
     guild: GuildId,
     channel: ChannelId,
-    fresh: &[NewMessage<'_>],
+    new: &[NewMessage<'_>],
 ) -> Result<(), StoreError> {
-    match fresh.len() {
+    match new.len() {
         0 => Ok(()),
-        1..MANY => state(tx, guild, channel, fresh).await,
-        MANY.. => copy(tx, guild, channel, fresh).await,
+        1..COPY_FROM => insert_by_statement(tx, guild, channel, new).await,
+        COPY_FROM.. => insert_by_copy(tx, guild, channel, new).await,
     }
 }
 
-async fn state(
+async fn insert_by_statement(
     tx: &mut PgConnection,
     guild: GuildId,
     channel: ChannelId,
-    fresh: &[NewMessage<'_>],
+    new: &[NewMessage<'_>],
 ) -> Result<(), StoreError> {
-    // Mentions are a list a message, and UNNEST flattens lists: they travel as array literals.
+    // UNNEST flattens nested arrays, so the mentions of each message are passed as an array literal.
     let mentions = |message: &Message| {
         let ids: Vec<String> = message.links.mentions.iter().map(ToString::to_string).collect();
         format!("{{{}}}", ids.join(","))
@@ -94,34 +61,34 @@ async fn state(
               AS u (id, author_id, webhook_name, is_bot, is_system, sent_at,
                     edited_at, reply_to, mentions, text, words, excluded_reason, first_message_id)",
     )
-    .bind(guild.get())
-    .bind(channel.get())
-    .bind(fresh.iter().map(|new| new.message.id.get()).collect::<Vec<_>>())
-    .bind(fresh.iter().map(|new| new.message.author.id.get()).collect::<Vec<_>>())
-    .bind(fresh.iter().map(|new| new.message.author.webhook_name()).collect::<Vec<_>>())
-    .bind(fresh.iter().map(|new| new.message.author.is_bot).collect::<Vec<_>>())
-    .bind(fresh.iter().map(|new| new.message.kind == MessageKind::System).collect::<Vec<_>>())
-    .bind(fresh.iter().map(|new| new.message.sent_at.trunc_subsecs(6)).collect::<Vec<_>>())
-    .bind(fresh.iter().map(|new| new.message.edited_at.map(|at| at.trunc_subsecs(6))).collect::<Vec<_>>())
-    .bind(fresh.iter().map(|new| new.message.links.reply_to.map(MessageId::get)).collect::<Vec<_>>())
-    .bind(fresh.iter().map(|new| mentions(new.message)).collect::<Vec<_>>())
-    .bind(fresh.iter().map(|new| new.message.text.as_str()).collect::<Vec<_>>())
-    .bind(fresh.iter().map(|new| words(new.message)).collect::<Vec<_>>())
-    .bind(fresh.iter().map(|new| new.excluded_reason.map(ExcludedReason::as_str)).collect::<Vec<_>>())
-    .bind(fresh.iter().map(|new| new.first_message_id.map(MessageId::get)).collect::<Vec<_>>())
+    .bind(guild)
+    .bind(channel)
+    .bind(new.iter().map(|new| new.message.id).collect::<Vec<_>>())
+    .bind(new.iter().map(|new| new.message.author.id).collect::<Vec<_>>())
+    .bind(new.iter().map(|new| new.message.author.webhook_name()).collect::<Vec<_>>())
+    .bind(new.iter().map(|new| new.message.author.is_bot).collect::<Vec<_>>())
+    .bind(new.iter().map(|new| new.message.kind == MessageKind::System).collect::<Vec<_>>())
+    .bind(new.iter().map(|new| new.message.sent_at.trunc_subsecs(6)).collect::<Vec<_>>())
+    .bind(new.iter().map(|new| new.message.edited_at.map(|at| at.trunc_subsecs(6))).collect::<Vec<_>>())
+    .bind(new.iter().map(|new| new.message.links.reply_to).collect::<Vec<_>>())
+    .bind(new.iter().map(|new| mentions(new.message)).collect::<Vec<_>>())
+    .bind(new.iter().map(|new| new.message.text.as_str()).collect::<Vec<_>>())
+    .bind(new.iter().map(|new| words(new.message)).collect::<Vec<_>>())
+    .bind(new.iter().map(|new| new.excluded_reason).collect::<Vec<_>>())
+    .bind(new.iter().map(|new| new.first_message_id).collect::<Vec<_>>())
     .execute(tx)
     .await?;
     Ok(())
 }
 
-async fn copy(
+async fn insert_by_copy(
     tx: &mut PgConnection,
     guild: GuildId,
     channel: ChannelId,
-    fresh: &[NewMessage<'_>],
+    new: &[NewMessage<'_>],
 ) -> Result<(), StoreError> {
     let mut rows = Rows::new(15);
-    for NewMessage { message, excluded_reason, first_message_id } in fresh {
+    for NewMessage { message, excluded_reason, first_message_id } in new {
         rows.begin()
             .bigint(guild.get())
             .bigint(channel.get())
@@ -148,14 +115,11 @@ async fn copy(
     .await
 }
 
-/// Takes over newer edits of stored messages of one channel; ids must be distinct. Returns those that changed, as they
-/// are stored now, with the links that they were first seen with, in no particular order. Left out is what is stored
-/// in the same or a newer edit, was deleted, or has no row.
+/// Applies newer edits to stored messages of one channel; ids must be distinct. Returns the changed messages
+/// with the links of their first version, in no particular order. Skips messages that are stored with the
+/// same or a newer edit, are deleted, or have no row.
 ///
-/// Each comes with why it takes no part in sessions, if it does not.
-///
-/// # Errors
-/// If Postgres fails.
+/// Each message comes with the reason why it is excluded from sessions, if it is.
 pub async fn apply_edits(
     tx: &mut PgConnection,
     guild: GuildId,
@@ -165,7 +129,7 @@ pub async fn apply_edits(
     if messages.is_empty() {
         return Ok(Vec::new());
     }
-    let rows: Vec<PlacedRow> = sqlx::query_as(
+    let rows: Vec<AssignedRow> = sqlx::query_as(
         "UPDATE messages m
          SET edited_at = u.edited_at, webhook_name = u.webhook_name, text = u.text, words = u.words,
              excluded_reason = CASE WHEN m.first_message_id IS NULL THEN u.excluded_reason END
@@ -176,20 +140,68 @@ pub async fn apply_edits(
            AND coalesce(u.edited_at, '-infinity') > coalesce(m.edited_at, '-infinity')
          RETURNING m.id, m.author_id, m.sent_at, m.reply_to, m.mentions, m.first_message_id",
     )
-    .bind(guild.get())
-    .bind(channel.get())
-    .bind(messages.iter().map(|(m, _)| m.id.get()).collect::<Vec<_>>())
+    .bind(guild)
+    .bind(channel)
+    .bind(messages.iter().map(|(m, _)| m.id).collect::<Vec<_>>())
     .bind(messages.iter().map(|(m, _)| m.author.webhook_name()).collect::<Vec<_>>())
     .bind(messages.iter().map(|(m, _)| m.edited_at).collect::<Vec<Option<DateTime<Utc>>>>())
     .bind(messages.iter().map(|(m, _)| m.text.as_str()).collect::<Vec<_>>())
     .bind(messages.iter().map(|(m, _)| words(m)).collect::<Vec<_>>())
-    .bind(
-        messages
-            .iter()
-            .map(|(_, excluded_reason)| excluded_reason.map(ExcludedReason::as_str))
-            .collect::<Vec<_>>(),
-    )
+    .bind(messages.iter().map(|(_, reason)| *reason).collect::<Vec<_>>())
     .fetch_all(tx)
     .await?;
-    rows.into_iter().map(PlacedRow::read).collect()
+    Ok(rows.into_iter().map(AssignedMessage::from).collect())
+}
+
+/// Assigns messages of one channel to sessions: pairs of a message and the first message of its session.
+pub async fn set_session(
+    tx: &mut PgConnection,
+    guild: GuildId,
+    channel: ChannelId,
+    moves: &[(MessageId, MessageId)],
+) -> Result<(), StoreError> {
+    if moves.is_empty() {
+        return Ok(());
+    }
+    let (ids, firsts): (Vec<MessageId>, Vec<MessageId>) = moves.iter().copied().unzip();
+    sqlx::query(
+        "UPDATE messages m SET first_message_id = u.first, excluded_reason = NULL
+         FROM UNNEST($3::bigint[], $4::bigint[]) AS u (id, first)
+         WHERE m.guild_id = $1 AND m.channel_id = $2 AND m.id = u.id
+           AND m.id BETWEEN (SELECT min(id) FROM UNNEST($3) AS id) AND (SELECT max(id) FROM UNNEST($3) AS id)",
+    )
+    .bind(guild)
+    .bind(channel)
+    .bind(ids)
+    .bind(firsts)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Stores word counts and exclusion reasons of messages of one channel that another program inserted.
+pub async fn set_exclusions(
+    tx: &mut PgConnection,
+    guild: GuildId,
+    channel: ChannelId,
+    messages: &[(&Message, Option<ExcludedReason>)],
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE messages m SET words = u.words, excluded_reason = u.excluded_reason
+         FROM UNNEST($3::bigint[], $4::int[], $5::text[]) AS u (id, words, excluded_reason)
+         WHERE m.guild_id = $1 AND m.channel_id = $2 AND m.id = u.id
+           AND (m.words, m.excluded_reason) IS DISTINCT FROM (u.words, u.excluded_reason)",
+    )
+    .bind(guild)
+    .bind(channel)
+    .bind(messages.iter().map(|(m, _)| m.id).collect::<Vec<_>>())
+    .bind(messages.iter().map(|(m, _)| words(m)).collect::<Vec<_>>())
+    .bind(messages.iter().map(|(_, reason)| *reason).collect::<Vec<_>>())
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+fn words(message: &Message) -> i32 {
+    integer(message.text.words())
 }

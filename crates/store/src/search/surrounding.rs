@@ -1,61 +1,56 @@
-//! What was said around a find.
-
 use chrono::{DateTime, Utc};
 use guildex_types::{ChannelId, GuildId, MessageId, SearchText, UserId};
 use sqlx::{FromRow, PgPool};
 
-use super::numbers;
 use crate::StoreError;
 
-/// A part of a channel's talk whose neighbours are wanted.
+/// Part of a session whose surrounding messages are requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
-    /// The channel or thread.
+    /// Channel or thread.
     pub channel_id: ChannelId,
-    /// The first message of the session that the part is of.
+    /// First message of the session.
     pub first_message_id: MessageId,
-    /// Its first message.
+    /// First message of the part.
     pub from: (DateTime<Utc>, MessageId),
-    /// Its last message.
+    /// Last message of the part.
     pub to: (DateTime<Utc>, MessageId),
 }
 
-/// On which side of a span a message stands.
+/// Side of a span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// Before its first message.
+    /// Before the first message.
     Before,
-    /// After its last.
+    /// After the last message.
     After,
 }
 
-/// A message beside a span.
+/// A message before or after a span.
 #[derive(Debug, Clone)]
 pub struct SurroundingMessage {
-    /// Which of the spans that were given, from 0.
+    /// Index of the span, from 0.
     pub span: usize,
-    /// Where it stands.
+    /// Side of the span.
     pub side: Side,
-    /// The message.
+    /// Message id.
     pub id: MessageId,
-    /// Who wrote it.
+    /// Author.
     pub author_id: UserId,
-    /// By which name.
+    /// Author's current name, or the name that a webhook posted under.
     pub author_name: String,
-    /// When it was sent.
+    /// Time of sending.
     pub sent_at: DateTime<Utc>,
-    /// Its text, at most as many characters as were asked for.
+    /// Text, truncated to the requested length.
     pub text: SearchText,
-    /// Whether it is of the same session.
+    /// Whether the message is in the span's session.
     pub in_session: bool,
 }
 
-/// The `count` live messages before and after each span, in the order of the spans and then of the channel: those
-/// that stand in sessions, so nothing of members who opted out, nor what nobody has looked at yet. Spans outside of
-/// the channels, where given, have none. Texts are cut after `max_chars` characters.
-///
-/// # Errors
-/// If Postgres fails.
+/// Returns up to `count` live messages before and after each span, in the order of the spans and then of the
+/// channel. Only messages in sessions are returned, so none of members who opted out, and none that was not
+/// checked yet. Spans outside of the channels, if given, have none. Texts are truncated to
+/// `max_chars` characters.
 pub async fn surrounding(
     pool: &PgPool,
     guild: GuildId,
@@ -65,11 +60,11 @@ pub async fn surrounding(
     max_chars: i32,
 ) -> Result<Vec<SurroundingMessage>, StoreError> {
     let rows: Vec<SurroundingRow> = sqlx::query_as(
-        "SELECT u.place, n.earlier, n.id, n.author_id,
-                coalesce(n.webhook_name, w.name, n.author_id::text) AS author_name, n.sent_at, n.text,
+        "SELECT u.position, n.earlier, n.id, n.author_id, coalesce(n.webhook_name, w.name, n.author_id::text) AS author_name,
+                n.sent_at, n.text,
                 n.first_message_id = u.first_message_id AS in_session
          FROM UNNEST($2::bigint[], $3::bigint[], $4::timestamptz[], $5::bigint[], $6::timestamptz[], $7::bigint[])
-              WITH ORDINALITY AS u (channel_id, first_message_id, from_time, from_id, to_time, to_id, place)
+              WITH ORDINALITY AS u (channel_id, first_message_id, from_time, from_id, to_time, to_id, position)
          CROSS JOIN LATERAL (
              (SELECT true AS earlier, m.id, m.author_id, m.webhook_name, m.sent_at, left(m.text, $9) AS text,
                      m.first_message_id
@@ -87,47 +82,49 @@ pub async fn surrounding(
               ORDER BY m.sent_at, m.id LIMIT $8)) n
          LEFT JOIN users w ON w.guild_id = $1 AND w.user_id = n.author_id
          WHERE $10::bigint[] IS NULL OR u.channel_id = ANY($10)
-         ORDER BY u.place, n.sent_at, n.id",
+         ORDER BY u.position, n.sent_at, n.id",
     )
-    .bind(guild.get())
-    .bind(spans.iter().map(|span| span.channel_id.get()).collect::<Vec<_>>())
-    .bind(spans.iter().map(|span| span.first_message_id.get()).collect::<Vec<_>>())
+    .bind(guild)
+    .bind(spans.iter().map(|span| span.channel_id).collect::<Vec<_>>())
+    .bind(spans.iter().map(|span| span.first_message_id).collect::<Vec<_>>())
     .bind(spans.iter().map(|span| span.from.0).collect::<Vec<_>>())
-    .bind(spans.iter().map(|span| span.from.1.get()).collect::<Vec<_>>())
+    .bind(spans.iter().map(|span| span.from.1).collect::<Vec<_>>())
     .bind(spans.iter().map(|span| span.to.0).collect::<Vec<_>>())
-    .bind(spans.iter().map(|span| span.to.1.get()).collect::<Vec<_>>())
+    .bind(spans.iter().map(|span| span.to.1).collect::<Vec<_>>())
     .bind(i64::from(count))
     .bind(max_chars)
-    .bind(numbers(channels))
+    .bind(channels)
     .fetch_all(pool)
     .await?;
-    rows.into_iter().map(SurroundingRow::read).collect()
+    rows.into_iter().map(SurroundingMessage::try_from).collect()
 }
 
 #[derive(FromRow)]
 struct SurroundingRow {
-    place: i64,
+    position: i64,
     earlier: bool,
-    id: i64,
-    author_id: i64,
+    id: MessageId,
+    author_id: UserId,
     author_name: String,
     sent_at: DateTime<Utc>,
-    text: String,
+    text: SearchText,
     in_session: bool,
 }
 
-impl SurroundingRow {
-    fn read(self) -> Result<SurroundingMessage, StoreError> {
-        Ok(SurroundingMessage {
-            // Postgres counts from 1.
-            span: usize::try_from(self.place - 1).map_err(|e| StoreError::Corrupt(e.to_string()))?,
-            side: if self.earlier { Side::Before } else { Side::After },
-            id: self.id.try_into()?,
-            author_id: self.author_id.try_into()?,
-            author_name: self.author_name,
-            sent_at: self.sent_at,
-            text: SearchText::from_parts([self.text.as_str()]),
-            in_session: self.in_session,
+impl TryFrom<SurroundingRow> for SurroundingMessage {
+    type Error = StoreError;
+
+    fn try_from(row: SurroundingRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            // WITH ORDINALITY counts from 1.
+            span: usize::try_from(row.position - 1).map_err(|e| StoreError::Corrupt(e.to_string()))?,
+            side: if row.earlier { Side::Before } else { Side::After },
+            id: row.id,
+            author_id: row.author_id,
+            author_name: row.author_name,
+            sent_at: row.sent_at,
+            text: row.text,
+            in_session: row.in_session,
         })
     }
 }

@@ -1,92 +1,87 @@
-//! Search by words in Postgres, for when there is no index to ask.
-
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use guildex_types::{ChannelId, GuildId, MessageId, SessionId, UserId};
-use sqlx::{PgConnection, PgPool};
-use uuid::Uuid;
+use sqlx::{FromRow, PgConnection, PgPool};
 
-use super::numbers;
 use crate::StoreError;
 
-/// So many messages are ranked at most, the latest; a word that more hold is passed over where any word will do.
-const MANY: i64 = 5_000;
+/// Maximum number of messages to rank, latest first. When any word may match, words with more matches are
+/// ignored.
+const MAX_RANKED: i64 = 5_000;
 
-/// What to look for, and where.
+/// A full-text query.
 #[derive(Clone, Copy)]
 pub struct Words<'a> {
-    /// The tenant.
+    /// Tenant.
     pub guild: GuildId,
-    /// The channels and threads to look in; `None` for all of the guild's.
+    /// Channels and threads to search; `None` for all of the guild's.
     pub channels: Option<&'a [ChannelId]>,
-    /// Sessions in which any of these members speaks; `None` for whoever speaks.
+    /// Restricts to sessions with messages of any of these members.
     pub authors: Option<&'a [UserId]>,
-    /// Sessions whose last message was sent then or later.
+    /// Restricts to sessions whose last message was sent at or after this time.
     pub since: Option<DateTime<Utc>>,
-    /// Sessions whose first message was sent before.
+    /// Restricts to sessions whose first message was sent before this time.
     pub until: Option<DateTime<Utc>>,
-    /// The words, as in a web search: `"a phrase"`, `or`, `-without`. Private.
+    /// Query in web search syntax: `"a phrase"`, `or`, `-without`. Private: must not be logged.
     pub text: &'a str,
 }
 
-/// A session in which somebody said the words.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// A matching session.
+#[derive(Debug, Clone, Copy, PartialEq, FromRow)]
 pub struct Match {
-    /// The session.
+    /// Session.
     pub session_id: SessionId,
-    /// Its message that fits best.
+    /// Best matching message.
     pub message_id: MessageId,
-    /// Postgres' cover density rank of that message: how many of the words it has, and how close together.
+    /// Postgres' cover density rank of that message: the number of matching words, and their proximity.
     pub score: f32,
 }
 
-/// The `limit` best live sessions of which a message holds all of the words; if none does, any of them. Best first,
-/// then the latest; of more than 5,000 such messages the latest are looked at. Postgres gives up after `patience`, whether or not somebody still waits for the answer.
-///
-/// # Errors
-/// If Postgres fails or gives up.
+/// Returns the `limit` best live sessions with a message that contains all words or, if there is none, any of
+/// them. Ordered by rank, then latest first. If more than 5,000 messages match, the latest are ranked. The
+/// statements time out after
+/// `timeout`, whether or not the caller still waits.
 pub async fn by_words(
     pool: &PgPool,
     words: Words<'_>,
     limit: u32,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<Vec<Match>, StoreError> {
     let mut tx = pool.begin().await?;
     sqlx::query("SELECT set_config('statement_timeout', $1, true)")
-        .bind(patience.as_millis().max(1).to_string())
+        .bind(timeout.as_millis().max(1).to_string())
         .execute(&mut *tx)
         .await?;
     let mut found = match all_of(&mut tx, words.text).await? {
-        Some(asked) => matches(&mut tx, words, &asked, limit).await?,
-        // Without a word nothing is found: joined with the guild's word, it would find all of the guild.
+        Some(query) => matches(&mut tx, words, &query, limit).await?,
+        // Without words the query would match the guild's lexeme alone, and so all of the guild.
         None => return Ok(Vec::new()),
     };
     if found.is_empty()
-        && let Some(asked) = any_of(&mut tx, words.guild, words.text).await?
+        && let Some(query) = any_of(&mut tx, words.guild, words.text).await?
     {
-        found = matches(&mut tx, words, &asked, limit).await?;
+        found = matches(&mut tx, words, &query, limit).await?;
     }
     tx.commit().await?;
     Ok(found)
 }
 
-/// The question for all of the words, as Postgres writes it; `None` if there are no words.
+/// Returns a query for all words in Postgres' syntax, or `None` if there are none.
 async fn all_of(db: &mut PgConnection, text: &str) -> Result<Option<String>, StoreError> {
-    let asked: Option<String> = sqlx::query_scalar(
-        "SELECT asked::text FROM websearch_to_tsquery('simple', $1) asked WHERE numnode(asked) > 0",
+    let query: Option<String> = sqlx::query_scalar(
+        "SELECT query::text FROM websearch_to_tsquery('simple', $1) query WHERE numnode(query) > 0",
     )
     .bind(text)
     .fetch_optional(db)
     .await?;
-    Ok(asked)
+    Ok(query)
 }
 
-/// The question for any of the words but those that very many messages hold, by Postgres' statistics: to read all of
-/// these would take too long and find too little. The rarest word counts in any case. The statistics are those of the
-/// guild's partition.
+/// Returns a query for any of the words except frequent ones, which would read many messages and find little.
+/// Frequencies are Postgres' statistics of the guild's partition. The rarest word is always included.
 async fn any_of(db: &mut PgConnection, guild: GuildId, text: &str) -> Result<Option<String>, StoreError> {
-    let asked: Option<String> = sqlx::query_scalar(
+    let query: Option<String> = sqlx::query_scalar(
         "WITH frequent AS (
              SELECT common.lexeme, common.share * words.reltuples AS messages
              FROM pg_inherits part
@@ -97,28 +92,29 @@ async fn any_of(db: &mut PgConnection, guild: GuildId, text: &str) -> Result<Opt
                   AS common (lexeme, share)
              WHERE part.inhparent = to_regclass('messages_words')
                AND pg_index.indrelid = (SELECT tableoid FROM messages WHERE guild_id = $3 LIMIT 1)),
-         asked AS (
+         query AS (
              SELECT lexeme, coalesce(messages, 0) AS messages, min(coalesce(messages, 0)) OVER () AS rarest
              FROM unnest(to_tsvector('simple', $1)) LEFT JOIN frequent USING (lexeme))
          SELECT replace(plainto_tsquery('simple', string_agg(lexeme, ' '))::text, ' & ', ' | ')
-         FROM asked WHERE messages <= greatest(rarest, $2)",
+         FROM query WHERE messages <= greatest(rarest, $2)",
     )
     .bind(text)
-    .bind(MANY)
-    .bind(guild.get())
+    .bind(MAX_RANKED)
+    .bind(guild)
     .fetch_one(db)
     .await?;
-    Ok(asked.filter(|asked| !asked.is_empty()))
+    Ok(query.filter(|query| !query.is_empty()))
 }
 
 async fn matches(
     db: &mut PgConnection,
     words: Words<'_>,
-    asked: &str,
+    query: &str,
     limit: u32,
 ) -> Result<Vec<Match>, StoreError> {
-    let rows: Vec<(Uuid, i64, f32)> = sqlx::query_as(
-        "SELECT id, message_id, score FROM (
+    Ok(sqlx::query_as(
+        "/* search.by_words */
+         SELECT id AS session_id, message_id, score FROM (
              SELECT DISTINCT ON (id) id, ended_at, message_id,
                     ts_rank_cd(to_tsvector('simple', text), $2::text::tsquery) AS score
              FROM (
@@ -141,19 +137,14 @@ async fn matches(
              ORDER BY id, score DESC, sent_at, message_id) best
          ORDER BY score DESC, ended_at DESC, id LIMIT $7",
     )
-    .bind(words.guild.get())
-    .bind(asked)
-    .bind(numbers(words.channels))
-    .bind(words.authors.map(|ids| ids.iter().map(|id| id.get()).collect::<Vec<_>>()))
+    .bind(words.guild)
+    .bind(query)
+    .bind(words.channels)
+    .bind(words.authors)
     .bind(words.since)
     .bind(words.until)
     .bind(i64::from(limit))
-    .bind(MANY)
+    .bind(MAX_RANKED)
     .fetch_all(db)
-    .await?;
-    rows.into_iter()
-        .map(|(session, message, score)| {
-            Ok(Match { session_id: session.into(), message_id: message.try_into()?, score })
-        })
-        .collect()
+    .await?)
 }

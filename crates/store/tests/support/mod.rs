@@ -1,4 +1,4 @@
-//! What the tests of the store share.
+//! Helpers of the store's tests.
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use sqlx::PgPool;
 use tokio::time::timeout;
 
-/// Long enough for a busy machine; a test that works does not wait for it.
+/// Timeout for a busy machine. Passing tests do not reach it.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until so many of the test's own statements wait for a lock that another holds.
+/// Waits until `statements` statements of the test's database wait for locks.
 pub async fn until_blocked(pool: &PgPool, statements: i64) {
     let blocked = async {
         loop {

@@ -9,8 +9,8 @@ use url::Url;
 /// Query parameters that are shown; any other may be a password, or a part of one.
 const SHOWN: [&str; 6] = ["application_name", "db", "dbname", "protocol", "sslmode", "sslrootcert"];
 
-/// A connection URL. `Display`, `Debug` and `Serialize` hide its password and all query parameters that are not known
-/// to be harmless; [`expose`](Self::expose) returns the whole URL.
+/// A connection URL. `Display`, `Debug` and `Serialize` hide its password and all query parameters that are
+/// not known to be harmless; [`expose`](Self::expose) returns the whole URL.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretUrl(Url);
 

@@ -1,75 +1,66 @@
-//! What an operator does to jobs. Each act says which jobs it takes; a job that it does not take is left alone.
-
 use std::collections::HashSet;
+use std::time::Duration;
 
 use guildex_types::JobId;
 use sqlx::{FromRow, PgPool};
-use uuid::Uuid;
 
-use super::{Filter, JobState, Tenants};
+use super::filter::{Filter, Tenants};
+use super::state::JobState;
 use crate::StoreError;
-use crate::jobs::{NOTIFY_CHANNEL, raw};
+use crate::jobs::notify::notify;
 
-/// What is noted of a job that was cancelled.
+/// Error of a cancelled job.
 const CANCELLED: &str = "cancelled by an operator";
 
-/// Tries of a job whose key gets an unfinished job at this very moment.
-const TRIES: u32 = 10;
+/// Maximum number of retries if a job with the same deduplication key is enqueued at the same time.
+const MAX_CONFLICTS: u32 = 10;
 
-/// Something to be done to jobs.
+/// Action of an operator. Jobs in states that the action does not apply to are skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AdminAction {
-    /// A dead job, or one that waits for its time, may run at once, its attempts counted from nought. It stays a
-    /// suspect if it was one. If the same has been asked for since, the dead job is merged into that one.
+    /// Makes a dead or delayed job due at once and resets its attempts. It stays quarantined if it was. A
+    /// dead job whose deduplication key has an unfinished job is merged into that one.
     Retry,
-    /// An unfinished job is dead, and may be retried. Whoever works on it loses the claim.
+    /// Makes an unfinished job dead. A worker that runs it loses its claim.
     Cancel,
-    /// A job that is over is deleted.
+    /// Deletes a finished job.
     Purge,
 }
 
-/// A job that an act may be meant for.
+/// A job that an action may apply to.
 #[derive(Debug, Clone, FromRow)]
 pub struct JobSummary {
-    id: Uuid,
-    /// Where it stands.
+    /// Job id.
+    pub id: JobId,
+    /// State.
     pub state: JobState,
-    is_job: bool,
-    mortal: bool,
+    is_decodable: bool,
+    retries_forever: bool,
 }
 
-/// What became of a job.
+/// Result of an action on one job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ActionResult {
-    /// What was asked for.
-    Yes,
-    /// It was merged into this one, which does the same and is not finished.
+    /// The action was applied.
+    Applied,
+    /// The job was merged into this unfinished one with the same deduplication key.
     Merged(JobId),
-    /// Nothing: it is gone, or in another state by now.
-    No,
+    /// The job was deleted or changed its state meanwhile.
+    Skipped,
 }
 
-impl JobSummary {
-    /// The job's id.
-    pub fn id(&self) -> JobId {
-        self.id.into()
-    }
-}
-
-/// The jobs that fit.
-///
-/// # Errors
-/// If Postgres fails.
+/// Returns the matching jobs.
 pub async fn pick(pool: &PgPool, filter: &Filter) -> Result<Vec<JobSummary>, StoreError> {
-    let mut query = filter.narrow(
-        "SELECT id, state, guild_id IS NOT NULL AS is_job, max_attempts IS NOT NULL AS mortal FROM jobs WHERE",
+    let mut query = filter.apply(
+        "SELECT id, state, guild_id IS NOT NULL AS is_decodable, max_attempts IS NULL AS retries_forever
+         FROM jobs WHERE",
     );
     query.push(" ORDER BY id");
     Ok(query.build_query_as().fetch_all(pool).await?)
 }
 
 impl AdminAction {
-    /// The states of jobs that it is meant for where nobody says so.
+    /// Returns the states that the action applies to by default.
     pub fn states(self) -> Vec<JobState> {
         match self {
             Self::Retry => vec![JobState::Dead],
@@ -78,32 +69,28 @@ impl AdminAction {
         }
     }
 
-    /// Why it does not take a job, if so.
+    /// Returns why the action does not apply to a job, or `None` if it does.
     pub fn refuses(self, job: &JobSummary) -> Option<&'static str> {
         match self {
-            Self::Retry if !job.is_job => Some("it came out of Redis and is no job"),
+            Self::Retry if !job.is_decodable => Some("not a job: an undecodable message from Redis"),
             Self::Retry => match job.state {
                 JobState::Dead | JobState::Pending => None,
-                JobState::Queued => Some("it is about to run"),
-                JobState::Running => Some("it is running"),
-                JobState::Completed => {
-                    Some("it is done; `guildex backfill` asks again for what is not in step")
-                }
+                JobState::Queued => Some("already queued"),
+                JobState::Running => Some("already running"),
+                JobState::Completed => Some("completed; run `guildex backfill` to index what is out of date"),
             },
-            Self::Cancel if job.state.is_finished() => Some("it is over"),
-            Self::Cancel if !job.mortal => {
-                Some("deletions cannot be cancelled: they go on until they are done")
+            Self::Cancel if job.state.is_finished() => Some("already finished"),
+            Self::Cancel if job.retries_forever => {
+                Some("deletions cannot be cancelled: they are retried until they complete")
             }
-            Self::Purge if !job.state.is_finished() => Some("it is not finished; cancel it first"),
-            Self::Purge if job.is_job && !job.mortal => Some("deletions cannot be purged"),
+            Self::Purge if !job.state.is_finished() => Some("not finished; cancel it first"),
+            Self::Purge if job.is_decodable && job.retries_forever => Some("deletions cannot be purged"),
             Self::Cancel | Self::Purge => None,
         }
     }
 
-    /// Does it to these jobs of `tenants`, and tells for each, in some order, what became of it.
-    ///
-    /// # Errors
-    /// If Postgres fails. What is done already stays done; it may be done again.
+    /// Applies the action to jobs of `tenants` and returns the result for each, in no particular order. After
+    /// an error it may be repeated.
     pub async fn run(
         self,
         pool: &PgPool,
@@ -112,78 +99,78 @@ impl AdminAction {
     ) -> Result<Vec<(JobId, ActionResult)>, StoreError> {
         match self {
             Self::Retry => retry(pool, tenants, ids).await,
-            Self::Cancel => Ok(told(ids, &cancel(pool, tenants, ids).await?)),
-            Self::Purge => Ok(told(ids, &purge(pool, tenants, ids).await?)),
+            Self::Cancel => Ok(results(ids, &cancel(pool, tenants, ids).await?)),
+            Self::Purge => Ok(results(ids, &purge(pool, tenants, ids).await?)),
         }
     }
 }
 
-fn told(ids: &[JobId], changed: &HashSet<Uuid>) -> Vec<(JobId, ActionResult)> {
-    let done = |id: &JobId| if changed.contains(&id.get()) { ActionResult::Yes } else { ActionResult::No };
-    ids.iter().map(|id| (*id, done(id))).collect()
+fn results(ids: &[JobId], changed: &HashSet<JobId>) -> Vec<(JobId, ActionResult)> {
+    let result = |id| if changed.contains(id) { ActionResult::Applied } else { ActionResult::Skipped };
+    ids.iter().map(|id| (*id, result(id))).collect()
 }
 
-async fn cancel(pool: &PgPool, tenants: Tenants, ids: &[JobId]) -> Result<HashSet<Uuid>, StoreError> {
-    let cancelled: Vec<Uuid> = sqlx::query_scalar(
+async fn cancel(pool: &PgPool, tenants: Tenants, ids: &[JobId]) -> Result<HashSet<JobId>, StoreError> {
+    let cancelled: Vec<JobId> = sqlx::query_scalar(
         "WITH held AS (
              SELECT id, state = 'running' AS ran FROM jobs
              WHERE id = ANY($1) AND ($2::bigint IS NULL OR guild_id = $2)
-               AND state IN ('pending', 'queued', 'running') AND max_attempts IS NOT NULL
+               AND is_unfinished(state) AND max_attempts IS NOT NULL
              ORDER BY dedup_key, id FOR UPDATE)
          UPDATE jobs j SET state = 'dead', finished_at = now(), error = $3, lease_expires_at = NULL, claim_token = NULL,
              attempts_log = append_attempt(attempts_log, attempts, CASE WHEN ran THEN claimed_by END,
-                                    CASE WHEN ran THEN claimed_at END, $3)
+                                           CASE WHEN ran THEN claimed_at END, $3)
          FROM held WHERE j.id = held.id RETURNING j.id",
     )
-    .bind(raw(ids))
-    .bind(tenants.only())
+    .bind(ids)
+    .bind(tenants.guild())
     .bind(CANCELLED)
     .fetch_all(pool)
     .await?;
     Ok(cancelled.into_iter().collect())
 }
 
-async fn purge(pool: &PgPool, tenants: Tenants, ids: &[JobId]) -> Result<HashSet<Uuid>, StoreError> {
-    let purged: Vec<Uuid> = sqlx::query_scalar(
+async fn purge(pool: &PgPool, tenants: Tenants, ids: &[JobId]) -> Result<HashSet<JobId>, StoreError> {
+    let purged: Vec<JobId> = sqlx::query_scalar(
         "DELETE FROM jobs
          WHERE id = ANY($1) AND ($2::bigint IS NULL OR guild_id = $2)
            AND state IN ('completed', 'dead') AND (guild_id IS NULL OR max_attempts IS NOT NULL)
          RETURNING id",
     )
-    .bind(raw(ids))
-    .bind(tenants.only())
+    .bind(ids)
+    .bind(tenants.guild())
     .fetch_all(pool)
     .await?;
     Ok(purged.into_iter().collect())
 }
 
-/// One job a statement, so that nobody holds one key while waiting for another.
+/// Retries one job per statement, so that none holds one deduplication key while it waits for another.
 async fn retry(
     pool: &PgPool,
     tenants: Tenants,
     ids: &[JobId],
 ) -> Result<Vec<(JobId, ActionResult)>, StoreError> {
-    let mut told = Vec::with_capacity(ids.len());
+    let mut results = Vec::with_capacity(ids.len());
     for id in ids {
-        told.push((*id, retry_one(pool, tenants, *id).await?));
+        results.push((*id, retry_one(pool, tenants, *id).await?));
     }
-    sqlx::query("SELECT pg_notify($1, '0')").bind(NOTIFY_CHANNEL).execute(pool).await?;
-    Ok(told)
+    notify(pool, Duration::ZERO).await?;
+    Ok(results)
 }
 
 async fn retry_one(pool: &PgPool, tenants: Tenants, id: JobId) -> Result<ActionResult, StoreError> {
-    for _ in 0..TRIES {
+    for _ in 0..MAX_CONFLICTS {
         match try_retry(pool, tenants, id).await {
-            // Somebody has asked for the same since the statement looked: next time it sees that job.
+            // A job with the same key was enqueued after the statement's snapshot; the next attempt sees it.
             Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {}
             outcome => return Ok(outcome?),
         }
     }
-    Ok(ActionResult::No)
+    Ok(ActionResult::Skipped)
 }
 
 async fn try_retry(pool: &PgPool, tenants: Tenants, id: JobId) -> sqlx::Result<ActionResult> {
-    let outcome: Option<Option<Uuid>> = sqlx::query_scalar(
+    let outcome: Option<Option<JobId>> = sqlx::query_scalar(
         "WITH chosen AS (
              SELECT id, dedup_key, state, target_revision FROM jobs
              WHERE id = $1 AND ($2::bigint IS NULL OR guild_id = $2) AND guild_id IS NOT NULL
@@ -195,7 +182,7 @@ async fn try_retry(pool: &PgPool, tenants: Tenants, id: JobId) -> sqlx::Result<A
                  run_at = CASE WHEN j.state = 'pending' THEN least(j.run_at, now()) ELSE j.run_at END
              FROM chosen
              WHERE chosen.state = 'dead' AND j.dedup_key = chosen.dedup_key AND j.id <> chosen.id
-               AND j.state IN ('pending', 'queued', 'running')
+               AND is_unfinished(j.state)
              RETURNING j.id),
          merged AS (DELETE FROM jobs j USING chosen, survivor WHERE j.id = chosen.id RETURNING j.id),
          retried AS (
@@ -205,13 +192,13 @@ async fn try_retry(pool: &PgPool, tenants: Tenants, id: JobId) -> sqlx::Result<A
          SELECT (SELECT id FROM survivor) FROM chosen
          WHERE EXISTS (SELECT FROM merged) OR EXISTS (SELECT FROM retried)",
     )
-    .bind(id.get())
-    .bind(tenants.only())
+    .bind(id)
+    .bind(tenants.guild())
     .fetch_optional(pool)
     .await?;
     Ok(match outcome {
-        None => ActionResult::No,
-        Some(None) => ActionResult::Yes,
-        Some(Some(survivor)) => ActionResult::Merged(survivor.into()),
+        None => ActionResult::Skipped,
+        Some(None) => ActionResult::Applied,
+        Some(Some(survivor)) => ActionResult::Merged(survivor),
     })
 }

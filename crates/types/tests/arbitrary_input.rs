@@ -1,4 +1,4 @@
-//! Whatever stands in a payload, a text or an id: it is read as what it is, or refused.
+//! Payloads, texts and ids from arbitrary input are parsed correctly or rejected.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -27,7 +27,7 @@ fn jobs() -> impl Strategy<Value = Job> {
     (ids(), task).prop_map(|(guild, task)| Job { guild_id: GuildId::try_from(guild).unwrap(), task })
 }
 
-/// What is read is a job, and is written and read again as the same one.
+/// Checks that a decoded payload is encoded and decoded to the same job.
 fn check(payload: &Value) -> Result<(), TestCaseError> {
     if let Ok(job) = Job::decode(payload) {
         let written = job.encode().unwrap();
@@ -38,24 +38,24 @@ fn check(payload: &Value) -> Result<(), TestCaseError> {
 
 proptest! {
     #[test]
-    fn a_job_survives_its_payload(job in jobs()) {
+    fn payloads_round_trip(job in jobs()) {
         prop_assert_eq!(Job::decode(&job.encode().unwrap()).unwrap(), job);
     }
 
     #[test]
-    fn an_altered_payload_is_another_job_or_none(
+    fn altered_payloads_are_valid_or_rejected(
         payload in jobs().prop_flat_map(|job| guildex_test_support::damage::altered(job.encode().unwrap())),
     ) {
         check(&payload)?;
     }
 
     #[test]
-    fn any_json_is_a_job_or_none(payload in guildex_test_support::damage::any_value()) {
+    fn arbitrary_json_is_valid_or_rejected(payload in guildex_test_support::damage::any_value()) {
         check(&payload)?;
     }
 
     #[test]
-    fn a_damaged_payload_is_a_job_or_none(
+    fn damaged_payloads_are_valid_or_rejected(
         bytes in jobs().prop_flat_map(|job| guildex_test_support::damage::damaged(job.encode().unwrap().to_string().into_bytes())),
     ) {
         if let Ok(payload) = serde_json::from_slice::<Value>(&bytes) {
@@ -64,16 +64,16 @@ proptest! {
     }
 
     #[test]
-    fn a_text_is_cleaned_once_and_for_all(parts in prop::collection::vec("\\PC{0,8}|[\u{0}-\u{20}a\u{85}\u{a0}\u{2028}\u{feff}]{0,8}", 0..4)) {
+    fn cleaning_a_text_is_idempotent(parts in prop::collection::vec("\\PC{0,8}|[\u{0}-\u{20}a\u{85}\u{a0}\u{2028}\u{feff}]{0,8}", 0..4)) {
         let text = SearchText::from_parts(parts.iter().map(String::as_str));
         prop_assert!(!text.as_str().contains(|c: char| c.is_control() && !matches!(c, '\n' | '\t')));
         prop_assert_eq!(text.as_str().trim(), text.as_str());
-        // Postgres gives back what it was given, and the reader cleans that again.
+        // Texts are cleaned again when they are read from Postgres.
         prop_assert_eq!(SearchText::from_parts([text.as_str()]), text);
     }
 
     #[test]
-    fn any_text_is_an_id_that_reads_the_same_or_none(text in "[0-9]{1,20}|[-+ 0-9a-f.]{0,8}|\\PC{0,8}") {
+    fn arbitrary_text_is_an_id_that_displays_the_same_or_rejected(text in "[0-9]{1,20}|[-+ 0-9a-f.]{0,8}|\\PC{0,8}") {
         match text.parse::<GuildId>() {
             Ok(id) => {
                 prop_assert!(id.get() > 0);
