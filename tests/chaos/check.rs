@@ -56,7 +56,9 @@ pub async fn index(world: &World, report: &mut Report) -> anyhow::Result<()> {
     for guild in found.models.iter().flat_map(|model| &model.guilds) {
         for (kind, found) in &guild.differences {
             let column = match kind {
-                DifferenceKind::Missing | DifferenceKind::Stale | DifferenceKind::WrongHash => &mut report.stale,
+                DifferenceKind::Missing | DifferenceKind::Stale | DifferenceKind::WrongHash => {
+                    &mut report.stale
+                }
                 DifferenceKind::Orphaned => &mut report.ghosts,
                 DifferenceKind::WrongGuild => &mut report.foreign,
                 // A second point of the same chunk is orphaned.

@@ -58,7 +58,10 @@ async fn edit(ingest: &Ingest, message: &Value, at: DateTime<Utc>, text: &str) {
         guild_id: channel.guild_id,
         channel_id: channel.id,
         id: id(message).try_into().unwrap(),
-        author: Author::member(author["id"].as_str().unwrap().parse().unwrap(), author["name"].as_str().unwrap().to_owned()),
+        author: Author::member(
+            author["id"].as_str().unwrap().parse().unwrap(),
+            author["name"].as_str().unwrap().to_owned(),
+        ),
         kind: MessageKind::Conversation,
         sent_at: message["timestamp"].as_str().unwrap().parse().unwrap(),
         edited_at: Some(at),
