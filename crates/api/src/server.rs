@@ -80,8 +80,8 @@ async fn back_up(State(searcher): State<Searcher>, request: Result<Json<BackUp>,
         Ok(request) => request,
         Err(rejection) => return refuse(StatusCode::UNPROCESSABLE_ENTITY, rejection.body_text()),
     };
-    let Searcher { pool, index, base, .. } = &searcher;
-    match backup(pool, index.as_ref(), base, &folder).await {
+    let Searcher { pool, index, collection_prefix, .. } = &searcher;
+    match backup(pool, index.as_ref(), collection_prefix, &folder).await {
         Ok(models) => Json(models).into_response(),
         Err(error @ backup::Error::Folder(_)) => refuse(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
         Err(error) => refuse(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),

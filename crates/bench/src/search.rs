@@ -100,7 +100,7 @@ async fn at_size(
         pool: pool.clone(),
         models: Arc::new(ModelRegistry::preloaded([embedder.clone()])),
         index: index.clone(),
-        base: BASE.to_owned(),
+        collection_prefix: BASE.to_owned(),
         config: SearchConfig::default(),
     };
     for (mode, called) in [(Mode::Dense, "dense"), (Mode::Sparse, "sparse"), (Mode::Hybrid, "hybrid")] {

@@ -192,8 +192,8 @@ impl App {
         models: Arc<ModelRegistry>,
         index: Arc<dyn VectorIndex>,
     ) -> Searcher {
-        let base = self.config.index.collection_prefix.clone();
-        Searcher { pool, models, index, base, config: self.config.search.searches() }
+        let collection_prefix = self.config.index.collection_prefix.clone();
+        Searcher { pool, models, index, collection_prefix, config: self.config.search.searches() }
     }
 
     /// A comparer of the truth with an index.

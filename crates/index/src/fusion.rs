@@ -1,8 +1,8 @@
-//! Rankings of points and their fusion.
+//! Fusion of rankings.
 
 #![cfg_attr(
     not(any(feature = "embedded", feature = "server")),
-    allow(dead_code, reason = "rankings come out of an engine")
+    allow(dead_code, reason = "only the engines produce rankings")
 )]
 
 use std::collections::HashMap;
@@ -12,57 +12,60 @@ use serde::{Deserialize, Serialize};
 
 use crate::MAX_LIMIT;
 
-/// A point with its score; the higher the better.
+/// Point with its score; higher is better.
 pub(crate) type Scored = (PointId, f32);
 
-/// How many points each ranking gives to a search for `limit` hits. Fusion has to see the same rankings whatever
-/// the page, so that a short list is the beginning of a longer one: that holds for up to 400 hits, and for more
-/// among themselves.
+/// Length of the rankings that a search for `limit` hits fuses. It is the same for all limits up to 400, and for all
+/// above, so that a short list is a prefix of a longer one.
 pub(crate) fn depth(limit: usize) -> usize {
     if limit <= SHALLOW { SHALLOW } else { MAX_LIMIT }
 }
 
 const SHALLOW: usize = 400;
 
-/// How two rankings become one: a point scores `weight / (k + rank)` in each ranking that has it, ranks from 1,
-/// and the sums rank anew. Equal weights are reciprocal rank fusion; what a ranking of weight 0 alone has is not
-/// found.
+/// Weighted reciprocal rank fusion: a point scores `weight / (k + rank)` in each ranking that contains it, with ranks
+/// from 1, and points are sorted by the sum. A ranking of weight 0 contributes no points.
 ///
 /// Cormack, Clarke and Büttcher, "Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning
-/// Methods", SIGIR 2009. The engine has it too, but leaves ties to chance, within rankings and after.
+/// Methods", SIGIR 2009. The engine has it too, but orders ties randomly.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Fusion {
-    /// How little the top of a ranking counts over what follows.
-    pub k: f32,
-    /// What the ranking by dense vectors counts.
-    pub dense: f32,
-    /// What the ranking by words counts.
-    pub bm25: f32,
+    /// Rank constant: the higher, the less the first places count over the following ones.
+    pub k: f64,
+    /// Weight of the dense ranking.
+    pub dense: f64,
+    /// Weight of the sparse ranking.
+    pub bm25: f64,
 }
 
 impl Default for Fusion {
-    /// Chosen by what searches find (`docs/retrieval.md`): with the usual k of 60 and equal weights they find no more
-    /// than by vectors alone.
+    /// Chosen by evaluation (`docs/retrieval.md`): the usual k of 60 with equal weights is no better than vectors alone.
     fn default() -> Self {
         Self { k: 2.0, dense: 1.0, bm25: 0.75 }
     }
 }
 
 impl Fusion {
-    /// Fuses the ranking by dense vectors with that by words.
+    /// Score of the first place in a ranking of weight 1.
+    pub fn first_place(&self) -> f32 {
+        1.0 / (self.k as f32 + 1.0)
+    }
+
+    /// Fuses a dense ranking with a sparse one.
     pub(crate) fn fuse(&self, dense: Vec<Scored>, bm25: Vec<Scored>) -> Vec<Scored> {
         let mut sums: HashMap<PointId, f32> = HashMap::new();
         let rankings = [(self.dense, dense), (self.bm25, bm25)];
         for (weight, ranking) in rankings.into_iter().filter(|(weight, _)| *weight != 0.0) {
-            for (place, (id, _)) in ranking.into_iter().enumerate() {
-                *sums.entry(id).or_default() += weight / (self.k + 1.0 + place as f32);
+            for (position, (id, _)) in ranking.into_iter().enumerate() {
+                *sums.entry(id).or_default() += weight as f32 / (self.k as f32 + 1.0 + position as f32);
             }
         }
         rank(sums.into_iter().collect())
     }
 }
 
-/// Best first; equal scores in the order of ids, so that equal searches give equal answers.
+/// Sorts by score, best first; ties by id, so that equal searches return equal results.
 pub(crate) fn rank(mut scored: Vec<Scored>) -> Vec<Scored> {
     scored.sort_unstable_by(|(a_id, a), (b_id, b)| b.total_cmp(a).then(a_id.cmp(b_id)));
     scored
@@ -81,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_both_rankings_know_comes_first() {
+    fn points_in_both_rankings_come_first() {
         let dense = vec![(id(1), 0.9), (id(2), 0.8)];
         let sparse = vec![(id(3), 12.0), (id(2), 7.0)];
         let fused = Fusion { k: 60.0, dense: 1.0, bm25: 1.0 }.fuse(dense, sparse);
@@ -97,13 +100,13 @@ mod tests {
     }
 
     #[test]
-    fn a_weight_lets_one_ranking_win() {
+    fn weights_favour_a_ranking() {
         let words_first = Fusion { bm25: 2.0, ..Fusion::default() };
         assert_eq!(ids(words_first.fuse(vec![(id(4), 0.1)], vec![(id(5), 9.0)])), [id(5), id(4)]);
     }
 
     #[test]
-    fn no_rankings_fuse_to_nothing() {
+    fn empty_rankings_fuse_to_an_empty_one() {
         assert!(Fusion::default().fuse(vec![], vec![]).is_empty());
     }
 }

@@ -1,6 +1,7 @@
 use chrono::{DateTime, Utc};
 use guildex_types::{ChannelId, GuildId, MessageId, PointId, Revision, SessionId, UserId};
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString};
 
 use crate::{Fusion, Point, SparseVector};
 
@@ -82,7 +83,8 @@ pub struct Query {
 }
 
 /// What ranks the points.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Display, EnumString, Serialize, Deserialize)]
+#[strum(serialize_all = "lowercase")]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// The dense vector alone. Scores are cosines.

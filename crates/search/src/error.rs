@@ -1,43 +1,39 @@
-//! Why a search has no answer.
-
-use std::fmt;
 use std::time::Duration;
 
 use guildex_embed::{EmbedError, ModelError};
 use guildex_index::InvalidCollectionName;
 use guildex_store::StoreError;
+use strum::Display;
 
 use crate::request::InvalidRequest;
 
-/// Why a search has no answer. Carries names and ids, never what was asked or said.
+/// Failed search. Contains names and ids, never the query or messages.
 #[derive(Debug, thiserror::Error)]
 pub enum SearchError {
-    /// It cannot be answered as it was asked.
+    /// Invalid request.
     #[error(transparent)]
     Request(#[from] InvalidRequest),
-    /// It took too long.
-    #[error(
-        "the search was given up after {waited:?}, while {dependency} had not answered: try again in a moment"
-    )]
+    /// The timeout expired; the request may be retried.
+    #[error("the search timed out after {waited:?} waiting for {dependency}: try again")]
     Timeout {
-        /// Who was waited for.
+        /// Dependency that had not responded.
         dependency: Dependency,
-        /// For how long the search ran.
+        /// Duration of the search.
         waited: Duration,
     },
-    /// The index does not answer.
-    #[error("search is away for the moment ({0}): try again in a moment")]
+    /// The index is unavailable; the request may be retried.
+    #[error("search is unavailable ({0}): try again")]
     Unavailable(#[source] guildex_index::Error),
-    /// No model is active: nothing was ever indexed.
+    /// No model is active, because nothing was ever indexed.
     #[error("nothing is indexed yet: start `guildex up` or a worker")]
     NothingIndexed,
-    /// The base name and the model's do not make a collection's name.
+    /// The collection prefix and the model's slug do not form a valid collection name.
     #[error(transparent)]
     Collection(#[from] InvalidCollectionName),
-    /// The model is not to be had.
+    /// The model could not be loaded.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// The question could not be embedded.
+    /// The query could not be embedded.
     #[error(transparent)]
     Embed(#[from] EmbedError),
     /// The index failed.
@@ -49,7 +45,7 @@ pub enum SearchError {
 }
 
 impl SearchError {
-    /// Whether Postgres could still answer: index or model are at fault, and not the request.
+    /// Whether the full-text search in Postgres may succeed where this search failed.
     pub(crate) fn allows_fallback(&self) -> bool {
         match self {
             Self::Timeout { dependency, .. } => *dependency != Dependency::Postgres,
@@ -70,23 +66,15 @@ impl From<guildex_index::Error> for SearchError {
     }
 }
 
-/// What a search waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Dependency of a search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 pub enum Dependency {
     /// The embedding model.
+    #[strum(to_string = "the embedding model")]
     Model,
     /// The vector index.
+    #[strum(to_string = "the index")]
     Index,
-    /// The truth.
+    /// Postgres.
     Postgres,
-}
-
-impl fmt::Display for Dependency {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Model => "the embedding model",
-            Self::Index => "the index",
-            Self::Postgres => "Postgres",
-        })
-    }
 }

@@ -1,5 +1,3 @@
-//! Which lines of a session to show.
-
 use std::collections::HashSet;
 use std::fmt;
 use std::ops::Deref;
@@ -8,16 +6,16 @@ use guildex_store::sessions::SessionMessage;
 use serde::{Deserialize, Serialize};
 use unicode_segmentation::UnicodeSegmentation;
 
-/// The longest excerpt of a chunk, in characters.
+/// Maximum length of a chunk's excerpt, in characters.
 const MAX_CHARS: usize = 300;
 
-/// A part of what was said.
+/// Excerpt of message texts.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Excerpt(String);
 
 impl Excerpt {
-    /// The lines of the messages, from the first on, as far as there is room.
+    /// Formats messages as lines from the first on, truncated to the maximum length.
     pub(crate) fn lines(messages: &[&SessionMessage]) -> Self {
         let mut text = String::new();
         for message in messages {
@@ -29,21 +27,21 @@ impl Excerpt {
                 break;
             }
         }
-        Self::cut(&text, MAX_CHARS)
+        Self::truncated(&text, MAX_CHARS)
     }
 
-    /// The message that shares most words with the query, and those after it, as far as there is room. Among
-    /// equals the earliest; without any shared word, the beginning.
-    pub(crate) fn fitting(messages: &[&SessionMessage], query: &str) -> Self {
-        let asked = words(query);
-        let shared = |message: &SessionMessage| words(message.text.as_str()).intersection(&asked).count();
-        // `max_by_key` keeps the last of equals; reversed, the first.
+    /// Formats messages from the one that shares most words with the query on. Of equal ones the earliest wins; without
+    /// a shared word the excerpt starts at the first message.
+    pub(crate) fn best_lines(messages: &[&SessionMessage], query: &str) -> Self {
+        let query = words(query);
+        let shared = |message: &SessionMessage| words(message.text.as_str()).intersection(&query).count();
+        // `max_by_key` returns the last of equals, so the order is reversed.
         let best = messages.iter().enumerate().rev().max_by_key(|(_, message)| shared(message));
-        Self::lines(messages.get(best.map_or(0, |(place, _)| place)..).unwrap_or_default())
+        Self::lines(messages.get(best.map_or(0, |(position, _)| position)..).unwrap_or_default())
     }
 
-    /// The first so many characters of a text.
-    pub(crate) fn cut(text: &str, max_chars: usize) -> Self {
+    /// Truncates a text to a number of characters.
+    pub(crate) fn truncated(text: &str, max_chars: usize) -> Self {
         match text.char_indices().nth(max_chars) {
             Some((end, _)) => Self(format!("{}…", text.get(..end).unwrap_or_default())),
             None => Self(text.to_owned()),
@@ -59,7 +57,7 @@ impl Deref for Excerpt {
     }
 }
 
-/// Content is private: a debug print shows its length alone.
+/// Shows the length only: content is private.
 impl fmt::Debug for Excerpt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Excerpt({} bytes)", self.0.len())
@@ -75,7 +73,7 @@ pub(crate) mod tests {
     use super::*;
     use guildex_types::SearchText;
 
-    pub(crate) fn said(texts: &[&str]) -> Vec<SessionMessage> {
+    pub(crate) fn messages(texts: &[&str]) -> Vec<SessionMessage> {
         (1..)
             .zip(texts)
             .map(|(id, text)| SessionMessage {
@@ -89,33 +87,33 @@ pub(crate) mod tests {
             .collect()
     }
 
-    fn fitting(texts: &[&str], query: &str) -> String {
-        let messages = said(texts);
-        Excerpt::fitting(&messages.iter().collect::<Vec<_>>(), query).to_string()
+    fn best_lines(texts: &[&str], query: &str) -> String {
+        let messages = messages(texts);
+        Excerpt::best_lines(&messages.iter().collect::<Vec<_>>(), query).to_string()
     }
 
     #[test]
-    fn an_excerpt_begins_with_the_line_that_fits_best() {
+    fn excerpts_begin_at_the_best_line() {
         let talk = ["hello all", "the Bed temperature is wrong", "set it to 60\ndegrees"];
         assert_eq!(
-            fitting(&talk, "bed temperature"),
+            best_lines(&talk, "bed temperature"),
             "ann: the Bed temperature is wrong\nann: set it to 60 degrees"
         );
-        assert_eq!(fitting(&talk, "quarterly figures").lines().next(), Some("ann: hello all"));
-        assert_eq!(fitting(&[], "x"), "");
+        assert_eq!(best_lines(&talk, "quarterly figures").lines().next(), Some("ann: hello all"));
+        assert_eq!(best_lines(&[], "x"), "");
     }
 
     #[test]
-    fn an_excerpt_is_cut_between_characters() {
-        let text = fitting(&[&"é".repeat(1_000)], "x");
+    fn excerpts_are_truncated_at_character_boundaries() {
+        let text = best_lines(&[&"é".repeat(1_000)], "x");
         assert_eq!(text.chars().count(), MAX_CHARS + 1);
         assert!(text.ends_with('…'));
-        assert_eq!(&*Excerpt::cut("🦀🦀", 2), "🦀🦀");
-        assert_eq!(&*Excerpt::cut("🦀🦀🦀", 2), "🦀🦀…");
+        assert_eq!(&*Excerpt::truncated("🦀🦀", 2), "🦀🦀");
+        assert_eq!(&*Excerpt::truncated("🦀🦀🦀", 2), "🦀🦀…");
     }
 
     #[test]
-    fn a_debug_print_does_not_show_the_text() {
-        assert!(!format!("{:?}", Excerpt::cut("my secret", 100)).contains("secret"));
+    fn debug_output_omits_the_text() {
+        assert!(!format!("{:?}", Excerpt::truncated("my secret", 100)).contains("secret"));
     }
 }

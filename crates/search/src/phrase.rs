@@ -1,31 +1,28 @@
-//! Whether somebody said exactly what is asked.
-
 use guildex_store::sessions::SessionMessage;
 use unicode_segmentation::UnicodeSegmentation;
 
-/// A query of at least two words, as it would stand in a message: words in order, whatever their case and
-/// punctuation.
+/// Query of at least two words as an exact phrase: the same words in order, ignoring case and punctuation.
 pub(crate) struct Phrase(Option<String>);
 
 impl Phrase {
-    pub fn of(query: &str) -> Self {
-        let words = words(query);
+    pub fn new(query: &str) -> Self {
+        let words = normalize(query);
         Self((words.matches(' ').count() > 2).then_some(words))
     }
 
-    /// Whether the query has words enough to be a phrase.
+    /// Whether the query has enough words to be a phrase.
     pub fn is_some(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Whether the message holds the whole phrase.
-    pub fn is_in(&self, message: &SessionMessage) -> bool {
-        self.0.as_ref().is_some_and(|phrase| words(message.text.as_str()).contains(phrase))
+    /// Whether the message contains the phrase.
+    pub fn matches(&self, message: &SessionMessage) -> bool {
+        self.0.as_ref().is_some_and(|phrase| normalize(message.text.as_str()).contains(phrase))
     }
 }
 
-/// The words, each between blanks, so that a phrase is not found inside of words.
-fn words(text: &str) -> String {
+/// Lowercase words, each between spaces, so that phrases match whole words only.
+fn normalize(text: &str) -> String {
     let mut line = String::from(" ");
     for word in text.unicode_words() {
         line.extend(word.chars().flat_map(char::to_lowercase));
@@ -37,22 +34,22 @@ fn words(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::excerpt::tests::said;
+    use crate::excerpt::tests::messages;
 
     #[test]
-    fn a_phrase_is_found_whatever_its_case_and_punctuation() {
-        let message = &said(&["Well: the BED, temperature is wrong!"])[0];
-        assert!(Phrase::of("bed temperature").is_in(message));
-        assert!(Phrase::of("The bed temperature is WRONG").is_in(message));
-        assert!(!Phrase::of("temperature bed").is_in(message));
-        assert!(!Phrase::of("ed temperature").is_in(message), "half a word is no word");
+    fn phrases_ignore_case_and_punctuation() {
+        let message = &messages(&["Well: the BED, temperature is wrong!"])[0];
+        assert!(Phrase::new("bed temperature").matches(message));
+        assert!(Phrase::new("The bed temperature is WRONG").matches(message));
+        assert!(!Phrase::new("temperature bed").matches(message));
+        assert!(!Phrase::new("ed temperature").matches(message), "part of a word matched");
     }
 
     #[test]
-    fn a_single_word_is_no_phrase() {
-        let message = &said(&["the bed"])[0];
+    fn single_words_are_not_phrases() {
+        let message = &messages(&["the bed"])[0];
         for query in ["bed", "  "] {
-            assert!(!Phrase::of(query).is_some() && !Phrase::of(query).is_in(message));
+            assert!(!Phrase::new(query).is_some() && !Phrase::new(query).matches(message));
         }
     }
 }

@@ -1,59 +1,55 @@
-//! What is asked, as it also goes over the wire, and what cannot be.
-
 use chrono::{DateTime, Utc};
 use guildex_index::{Filter, Mode, Scope};
 use guildex_types::{ChannelId, GuildId, ModelSlug, SearchText, UserId};
 use serde::{Deserialize, Serialize};
 
-/// The most sessions of one answer.
+/// Maximum number of sessions in a response.
 pub const MAX_LIMIT: usize = 100;
-/// The most sessions that pages reach in all: whoever has not found it by then should ask otherwise.
+/// Maximum number of sessions that all pages together reach.
 pub const MAX_DEPTH: usize = 200;
-/// The most messages shown on each side of a find.
+/// Maximum number of surrounding messages on each side of a hit.
 pub const MAX_SURROUNDING: usize = 20;
-/// The longest query, in characters: as long as the longest message.
+/// Maximum length of a query in characters, that of the longest message.
 pub const MAX_QUERY: usize = 4_000;
 
 const DEFAULT_LIMIT: usize = 10;
 
-/// A question to one guild's memory.
+/// Search request for one guild, also as JSON.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SearchRequest {
-    /// The tenant. Nothing of another guild is ever found.
+    /// Guild to search. Hits are never of another guild.
     pub guild_id: GuildId,
-    /// The channels and threads to look in, such as those that the asker may see; `None` for all of the guild's,
-    /// an empty list for nothing.
+    /// Channels and threads to search, such as those that the user may see; `None` for all, an empty list for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channels: Option<Vec<ChannelId>>,
-    /// Conversations in which any of these members speaks; `None` for whoever speaks, an empty list for nothing.
+    /// Sessions with a message by any of these members; `None` for any author, an empty list matches nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authors: Option<Vec<UserId>>,
-    /// Conversations whose last message was sent then or later.
+    /// Sessions whose last message was sent at this time or later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<DateTime<Utc>>,
-    /// Conversations whose first message was sent before.
+    /// Sessions whose first message was sent before this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<DateTime<Utc>>,
-    /// The question, in anybody's words: at most [`MAX_QUERY`] characters.
+    /// Query in natural language, at most [`MAX_QUERY`] characters.
     pub query: String,
-    /// What ranks; `None` as the configuration says.
+    /// Ranking mode; `None` for the configured one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
-    /// Leaves out what scores less. What a score means depends on the mode: see [`SearchHit`](crate::SearchHit).
+    /// Minimum score. Scores depend on the mode: see [`SearchHit`](crate::SearchHit).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_score: Option<f32>,
-    /// How many sessions to find, 1 to [`MAX_LIMIT`]. Default: 10.
+    /// Maximum number of sessions, 1 to [`MAX_LIMIT`]. Default: 10.
     #[serde(default = "default_limit")]
     pub limit: usize,
-    /// How many to pass over first: pages of an unchanged guild, joined, are one list. With `limit` at most
-    /// [`MAX_DEPTH`].
+    /// Number of sessions to skip. Pages of an unchanged guild do not overlap. With `limit` at most [`MAX_DEPTH`].
     #[serde(default)]
     pub offset: usize,
-    /// How many messages to show before and after each find, at most [`MAX_SURROUNDING`]. Default: none.
+    /// Number of messages to return before and after each hit, at most [`MAX_SURROUNDING`]. Default: 0.
     #[serde(default)]
     pub surrounding: usize,
-    /// A model whose collection is kept in step, to compare it with the active one; `None` for that.
+    /// Model whose collection to search, to compare models; `None` for the active one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelSlug>,
 }
@@ -62,7 +58,7 @@ fn default_limit() -> usize {
     DEFAULT_LIMIT
 }
 
-/// Who asks what is private: a debug print leaves the question out.
+/// Omits the query, which is private.
 impl std::fmt::Debug for SearchRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SearchRequest")
@@ -81,49 +77,47 @@ impl std::fmt::Debug for SearchRequest {
     }
 }
 
-/// A request that cannot be answered, and what to ask instead.
+/// Invalid [`SearchRequest`].
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum InvalidRequest {
-    /// There is nothing to look for.
-    #[error("the query is empty: say what to search for")]
+    /// Query without text.
+    #[error("the query is empty")]
     EmptyQuery,
-    /// Nobody asks that much.
-    #[error("the query has more than {MAX_QUERY} characters: a sentence or two find more")]
+    /// Query longer than [`MAX_QUERY`].
+    #[error("the query has more than {MAX_QUERY} characters")]
     LongQuery,
-    /// Too few or too many sessions at a time.
+    /// Limit out of range.
     #[error("a limit of {0} is out of range: use 1 to {MAX_LIMIT}")]
     Limit(usize),
-    /// Too far down.
-    #[error(
-        "offset {offset} and limit {limit} reach beyond the first {MAX_DEPTH} sessions: narrow the search"
-    )]
+    /// Offset and limit beyond [`MAX_DEPTH`].
+    #[error("offset {offset} and limit {limit} exceed the first {MAX_DEPTH} sessions: narrow the search")]
     Depth {
-        /// As asked.
+        /// Requested offset.
         offset: usize,
-        /// As asked.
+        /// Requested limit.
         limit: usize,
     },
     /// Too many surrounding.
     #[error("{0} surrounding are too many: use 0 to {MAX_SURROUNDING}")]
     Surrounding(usize),
-    /// Infinity and NaN compare with no score.
-    #[error("min_score has to be a finite number")]
+    /// Minimum score that is infinite or NaN.
+    #[error("min_score must be a finite number")]
     MinScore,
-    /// A time that is over before it begins.
-    #[error("there is no time between since and until: since has to be before until")]
+    /// Empty time range.
+    #[error("since must be before until")]
     Times,
-    /// A model whose collection is not kept in step.
-    #[error("the model {model} has no collection that is kept in step; these have: {kept}")]
+    /// Model without a maintained collection.
+    #[error("model {model} has no collection; available models: {available}")]
     Model {
-        /// As asked.
+        /// Requested model.
         model: ModelSlug,
-        /// Those that could be named, by comma.
-        kept: String,
+        /// Models with a collection, separated by commas.
+        available: String,
     },
 }
 
 impl SearchRequest {
-    /// A question to all of a guild, for the ten best sessions.
+    /// Creates a request for the ten best sessions of a whole guild.
     pub fn new(guild_id: GuildId, query: impl Into<String>) -> Self {
         Self {
             guild_id,
@@ -141,8 +135,8 @@ impl SearchRequest {
         }
     }
 
-    /// The request as a search goes by it.
-    pub(crate) fn check(&self, default_mode: Mode) -> Result<ValidatedRequest, InvalidRequest> {
+    /// Validates the request and builds its scope.
+    pub(crate) fn validate(&self, default_mode: Mode) -> Result<ValidatedRequest, InvalidRequest> {
         let Self { limit, offset, surrounding, .. } = *self;
         if self.query.chars().count() > MAX_QUERY {
             return Err(InvalidRequest::LongQuery);
@@ -176,8 +170,8 @@ impl SearchRequest {
             },
             filter: Filter {
                 authors: self.authors.clone(),
-                since: self.since.map(storable),
-                until: self.until.map(storable),
+                since: self.since.map(clamp),
+                until: self.until.map(clamp),
             },
             query,
             mode: self.mode.unwrap_or(default_mode),
@@ -190,14 +184,14 @@ impl SearchRequest {
     }
 }
 
-/// The nearest time that messages can be sent at, by the schema: Postgres does not take all that chrono does.
-fn storable(time: DateTime<Utc>) -> DateTime<Utc> {
+/// Clamps a time to the range of the schema, because Postgres' range is smaller than chrono's.
+fn clamp(time: DateTime<Utc>) -> DateTime<Utc> {
     /// 2201-01-01, in seconds of Unix time.
     const END: i64 = 7_289_654_400;
     time.clamp(DateTime::UNIX_EPOCH, DateTime::from_timestamp(END, 0).unwrap_or(DateTime::UNIX_EPOCH))
 }
 
-/// A request that can be answered. Its scope is made here, once, and bounds all that follows.
+/// Valid request. Its scope is built once and limits all later steps.
 pub(crate) struct ValidatedRequest {
     pub scope: Scope,
     pub filter: Filter,
@@ -211,9 +205,9 @@ pub(crate) struct ValidatedRequest {
 }
 
 impl ValidatedRequest {
-    /// The page that was asked for, of all that was found, best first.
-    pub fn page<T>(&self, found: Vec<T>) -> Vec<T> {
-        found.into_iter().take(MAX_DEPTH).skip(self.offset).take(self.limit).collect()
+    /// Returns the requested page of a ranked list.
+    pub fn page<T>(&self, ranked: Vec<T>) -> Vec<T> {
+        ranked.into_iter().take(MAX_DEPTH).skip(self.offset).take(self.limit).collect()
     }
 }
 
@@ -224,50 +218,50 @@ mod tests {
     use super::*;
 
     fn request() -> SearchRequest {
-        SearchRequest::new(1.try_into().unwrap(), "my secret question")
+        SearchRequest::new(1.try_into().unwrap(), "my secret query")
     }
 
-    fn refusal(change: impl FnOnce(&mut Request)) -> InvalidRequest {
+    fn rejection(change: impl FnOnce(&mut Request)) -> InvalidRequest {
         let mut request = request();
         change(&mut request);
-        request.check(Mode::Hybrid).err().expect("this request was taken")
+        request.validate(Mode::Hybrid).err().expect("the request was accepted")
     }
 
     #[test]
-    fn what_cannot_be_answered_is_refused_by_name() {
+    fn invalid_requests_are_rejected_with_a_reason() {
         use InvalidRequest::*;
         for blank in ["", " \t\n", "\u{0}\u{7}"] {
-            assert_eq!(refusal(|r| r.query = blank.to_owned()), EmptyQuery);
+            assert_eq!(rejection(|r| r.query = blank.to_owned()), EmptyQuery);
         }
-        assert_eq!(refusal(|r| r.query = "é".repeat(MAX_QUERY + 1)), LongQuery);
-        assert_eq!(refusal(|r| r.limit = 0), Limit(0));
-        assert_eq!(refusal(|r| r.limit = 101), Limit(101));
-        assert_eq!(refusal(|r| r.offset = 191), Depth { offset: 191, limit: 10 });
-        assert_eq!(refusal(|r| r.offset = usize::MAX), Depth { offset: usize::MAX, limit: 10 });
-        assert_eq!(refusal(|r| r.surrounding = 21), Surrounding(21));
-        assert_eq!(refusal(|r| r.min_score = Some(f32::NAN)), MinScore);
+        assert_eq!(rejection(|r| r.query = "é".repeat(MAX_QUERY + 1)), LongQuery);
+        assert_eq!(rejection(|r| r.limit = 0), Limit(0));
+        assert_eq!(rejection(|r| r.limit = 101), Limit(101));
+        assert_eq!(rejection(|r| r.offset = 191), Depth { offset: 191, limit: 10 });
+        assert_eq!(rejection(|r| r.offset = usize::MAX), Depth { offset: usize::MAX, limit: 10 });
+        assert_eq!(rejection(|r| r.surrounding = 21), Surrounding(21));
+        assert_eq!(rejection(|r| r.min_score = Some(f32::NAN)), MinScore);
         let now = Utc::now();
-        assert_eq!(refusal(|r| (r.since, r.until) = (Some(now), Some(now))), Times);
+        assert_eq!(rejection(|r| (r.since, r.until) = (Some(now), Some(now))), Times);
     }
 
     #[test]
-    fn the_ends_of_the_ranges_are_inside() {
+    fn range_limits_are_inclusive() {
         let mut widest = request();
         (widest.limit, widest.offset, widest.surrounding) =
             (MAX_LIMIT, MAX_DEPTH - MAX_LIMIT, MAX_SURROUNDING);
         widest.query = "é".repeat(MAX_QUERY);
         (widest.since, widest.until) = (Some(DateTime::<Utc>::MIN_UTC), Some(DateTime::<Utc>::MAX_UTC));
-        let request = widest.check(Mode::Dense).ok().unwrap();
+        let request = widest.validate(Mode::Dense).ok().unwrap();
         assert_eq!(request.filter.since, Some(DateTime::UNIX_EPOCH));
         assert_eq!(request.filter.until.unwrap().to_rfc3339(), "2201-01-01T00:00:00+00:00");
         assert_eq!(request.mode, Mode::Dense);
     }
 
     #[test]
-    fn a_guild_and_a_query_are_enough_and_what_is_unknown_is_refused() {
+    fn guild_and_query_suffice_and_unknown_fields_are_rejected() {
         let least: SearchRequest = serde_json::from_str(r#"{"guild_id": "1", "query": "x"}"#).unwrap();
         assert_eq!((least.limit, least.offset, least.surrounding), (10, 0, 0));
-        assert!(least.check(Mode::Hybrid).is_ok());
+        assert!(least.validate(Mode::Hybrid).is_ok());
         let text = serde_json::to_string(&least).unwrap();
         assert_eq!(serde_json::from_str::<SearchRequest>(&text).unwrap().limit, 10);
         for wrong in [
@@ -283,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_debug_print_does_not_show_the_question() {
+    fn debug_output_omits_the_query() {
         assert!(!format!("{:?}", request()).contains("secret"));
     }
 
@@ -301,10 +295,10 @@ mod tests {
             .prop_map(|(guild, query, numbers)| asked(guild, &query, numbers))
     }
 
-    /// What is taken keeps to all bounds, and is of the guild that was named.
+    /// Valid requests are within all limits and keep their guild.
     fn check(request: SearchRequest) -> Result<(), TestCaseError> {
         let guild = request.guild_id;
-        if let Ok(request) = request.check(Mode::Hybrid) {
+        if let Ok(request) = request.validate(Mode::Hybrid) {
             prop_assert_eq!(request.scope.tenant(), guild);
             let query = request.query.as_str();
             prop_assert!(!query.is_empty() && !query.contains('\0') && query.chars().count() <= MAX_QUERY);
@@ -314,8 +308,8 @@ mod tests {
             prop_assert!(
                 request.surrounding <= MAX_SURROUNDING && request.min_score.is_none_or(f32::is_finite)
             );
-            let _ = crate::phrase::Phrase::of(query).is_some();
-            for language in guildex_index::bm25::Language::ALL {
+            let _ = crate::phrase::Phrase::new(query).is_some();
+            for &language in guildex_index::bm25::Language::ALL {
                 let _ = guildex_index::bm25::query(query, language);
             }
         }
@@ -324,14 +318,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_altered_question_is_taken_or_refused(asked in any_asked().prop_flat_map(guildex_test_support::damage::altered)) {
+        fn altered_requests_are_accepted_or_rejected(asked in any_asked().prop_flat_map(guildex_test_support::damage::altered)) {
             if let Ok(request) = serde_json::from_value(asked) {
                 check(request)?;
             }
         }
 
         #[test]
-        fn a_damaged_question_is_taken_or_refused(
+        fn damaged_requests_are_accepted_or_rejected(
             body in any_asked().prop_flat_map(|asked| guildex_test_support::damage::damaged(asked.to_string().into_bytes())),
         ) {
             if let Ok(request) = serde_json::from_slice(&body) {

@@ -1,102 +1,99 @@
-//! What is answered, as it also goes over the wire.
-
 use chrono::{DateTime, Utc};
 use guildex_types::{ChannelId, GuildId, MessageId, ModelSlug, SessionId, UserId};
 use serde::{Deserialize, Serialize};
 
 use crate::excerpt::Excerpt;
 
-/// What was found.
+/// Response to a [`SearchRequest`](crate::SearchRequest), also as JSON.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct SearchResponse {
-    /// The sessions, each once, best first.
+    /// Matching sessions, each once, best first.
     pub results: Vec<SearchHit>,
-    /// The model whose collection was searched; `None` where Postgres answered by words alone.
+    /// Model whose collection was searched; `None` if the response is degraded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelSlug>,
-    /// Whether this is a makeshift: index or model was away, and Postgres answered by words alone.
+    /// Whether the index or the model was unavailable and Postgres full-text search was used.
     #[serde(default)]
     pub degraded: bool,
-    /// Why it is a makeshift, if it is.
+    /// Why the response is degraded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// A session that answers the question.
+/// Session that matches a request.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SearchHit {
-    /// How well its best chunk fits; comparable within one answer only, since each mode has its own scale:
+    /// Score of the best chunk. Scores are comparable within one response only, because each mode has its own scale:
     ///
-    /// - hybrid: `weight / (k + rank)`, summed over the rankings by vectors and by words (reciprocal rank fusion),
-    ///   and `1 / (k + 1)` more, as for one more first place, where somebody in the chunk said exactly what is
-    ///   asked;
-    /// - dense: the cosine of question and chunk, -1 to 1;
-    /// - sparse: BM25, from 0, without an upper end;
-    /// - degraded: Postgres' cover density rank of the best message, from 0. `min_score` leaves out nothing then.
+    /// - hybrid: `weight / (k + rank)`, summed over the dense and sparse rankings (reciprocal rank fusion), plus
+    ///   `1 / (k + 1)`, the weight of one more first place, if a message of the chunk contains the exact query;
+    /// - dense: cosine similarity of query and chunk, -1 to 1;
+    /// - sparse: BM25, from 0, without an upper bound;
+    /// - degraded: Postgres' cover density rank of the best message, from 0; `min_score` is not applied.
     pub score: f32,
-    /// The session.
+    /// Session.
     pub session_id: SessionId,
-    /// The tenant.
+    /// Guild.
     pub guild_id: GuildId,
-    /// The channel or thread.
+    /// Channel or thread.
     pub channel_id: ChannelId,
-    /// Its name, without the `#`.
+    /// Channel name, without the `#`.
     pub channel_name: String,
-    /// When the first message was sent.
+    /// Time of the first message.
     pub start_time: DateTime<Utc>,
-    /// When the last message was sent.
+    /// Time of the last message.
     pub end_time: DateTime<Utc>,
-    /// Messages in the session.
+    /// Number of messages in the session.
     pub message_count: usize,
-    /// The first message of the session that still stands.
+    /// First message of the session that is not deleted.
     pub first_message_id: MessageId,
-    /// Opens the first message in Discord.
+    /// Discord link to the first message.
     pub link: String,
-    /// The part of the session that fits best.
+    /// Best chunk of the session.
     pub chunk: Chunk,
-    /// The lines of the chunk that fit best, from Postgres, cut at about 300 characters.
+    /// Best lines of the chunk, from Postgres, truncated at about 300 characters.
     pub preview: Excerpt,
-    /// What was said around the chunk, if that was asked for.
+    /// Messages around the chunk, if requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub surrounding: Option<Surrounding>,
 }
 
-/// The part of a session that fits best. A long session is more than one.
+/// Best chunk of a session. Long sessions have several chunks.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Chunk {
-    /// Its number in the session, from 0; `None` where Postgres answered: it is the best message then.
+    /// Number of the chunk in the session, from 0; `None` if the response is degraded: then the chunk is one message.
     pub number: Option<u32>,
-    /// Its first message that still stands.
+    /// First message of the chunk that is not deleted.
     pub first_message_id: MessageId,
-    /// Opens that message in Discord.
+    /// Discord link to that message.
     pub link: String,
-    /// All of its messages that still stand, in order.
+    /// Messages of the chunk that are not deleted, in order.
     pub message_ids: Vec<MessageId>,
 }
 
-/// What was said in the channel around a chunk, of the same session or of others.
+/// Messages of the channel around a chunk, of the same session or of others.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Surrounding {
-    /// The last messages before its first, in order.
+    /// Last messages before the chunk, in order.
     pub before: Vec<SurroundingMessage>,
-    /// The first messages after its last, in order.
+    /// First messages after the chunk, in order.
     pub after: Vec<SurroundingMessage>,
 }
 
-/// A message near a chunk. Deleted ones, those of members who opted out, and those that are in no session (bots',
-/// the system's) are none.
+/// Message near a chunk. Deleted messages, those of opted-out members and those in no session (of bots or Discord) are
+/// excluded.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SurroundingMessage {
-    /// The message.
+    /// Message.
     pub message_id: MessageId,
-    /// Who wrote it.
+    /// Author.
     pub author_id: UserId,
-    /// By which name.
+    /// Name of the author.
     pub author_name: String,
-    /// When it was sent.
+    /// Time the message was sent.
     pub sent_at: DateTime<Utc>,
-    /// What it says, cut after 1,000 characters.
+    /// Text, truncated at 1,000 characters.
     pub text: Excerpt,
-    /// Whether it is of the session that was found.
+    /// Whether the message belongs to the session of the hit.
     pub in_session: bool,
 }

@@ -568,7 +568,7 @@ impl Search {
         let Fusion { k, dense, bm25 } = self.fusion;
         SearchConfig {
             mode: self.mode,
-            fusion: guildex_index::Fusion { k: k as f32, dense: dense as f32, bm25: bm25 as f32 },
+            fusion: guildex_index::Fusion { k, dense, bm25 },
             timeout: self.timeout,
             fallback: self.fallback,
         }

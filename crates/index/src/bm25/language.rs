@@ -1,23 +1,35 @@
 use std::borrow::Cow;
-use std::fmt;
-use std::str::FromStr;
 
 use qdrant_rust_stemmers::{Algorithm, Stemmer};
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString, IntoStaticStr, VariantArray};
 
-/// The language whose inflections make no difference to words, by the Snowball stemmers (Porter, "Snowball: A
-/// language for stemming algorithms", 2001). Texts and questions have to have the same: an index that is written
-/// with one language and asked with another finds no inflected words.
+/// Language of the stemmer (Porter, "Snowball: A language for stemming algorithms", 2001). Documents and queries must
+/// use the same language: otherwise inflected words do not match.
 ///
-/// There are no lists of stop words. A word that is in most texts weighs next to nothing by its inverse document
-/// frequency alone, and measures how common it is in the chat at hand, in whatever language; a list would drop
-/// what is asked for ("IT", "The Who", "to be") and, where languages mix, what is common in one of them only
-/// (German "die").
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// There are no stop words. Inverse document frequency gives a word that occurs in most texts almost no weight, measured
+/// in the chat itself, whatever its language. A list would remove words that people search for ("IT", "The Who", "to be")
+/// and, in chats of several languages, words that are frequent in only one of them (German "die").
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    Display,
+    EnumString,
+    IntoStaticStr,
+    VariantArray,
+    Serialize,
+    Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
-#[expect(missing_docs, reason = "languages say what they are")]
+#[strum(serialize_all = "lowercase", parse_err_ty = UnknownLanguage, parse_err_fn = unknown)]
+#[expect(missing_docs, reason = "the names of languages are clear")]
 pub enum Language {
-    /// Words are what they are: for chats in many languages, or one that is not here.
+    /// No stemming: for chats in many languages, or in one that is not listed.
     #[default]
     None,
     Arabic,
@@ -41,91 +53,59 @@ pub enum Language {
     Turkish,
 }
 
-/// A text that names no [`Language`].
+/// Text that is not a [`Language`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{given:?} is no language whose words can be reduced to stems: use {}", names())]
+#[error("{given:?} is not a supported language: use {}", names())]
 pub struct UnknownLanguage {
     given: String,
 }
 
-impl Language {
-    /// All languages, by name after [`None`](Self::None).
-    pub const ALL: [Self; 20] = [
-        Self::None,
-        Self::Arabic,
-        Self::Armenian,
-        Self::Danish,
-        Self::Dutch,
-        Self::English,
-        Self::Finnish,
-        Self::French,
-        Self::German,
-        Self::Greek,
-        Self::Hungarian,
-        Self::Italian,
-        Self::Norwegian,
-        Self::Portuguese,
-        Self::Romanian,
-        Self::Russian,
-        Self::Spanish,
-        Self::Swedish,
-        Self::Tamil,
-        Self::Turkish,
-    ];
+fn unknown(text: &str) -> UnknownLanguage {
+    UnknownLanguage { given: text.chars().take(40).collect() }
+}
 
-    /// The stem of a word in lower case.
+fn names() -> String {
+    Language::ALL.iter().map(<&str>::from).collect::<Vec<_>>().join(", ")
+}
+
+impl Language {
+    /// All languages: [`None`](Self::None), then by name.
+    pub const ALL: &[Self] = Self::VARIANTS;
+
+    /// Stems a lowercase word.
     pub(super) fn stem(self, word: String) -> String {
-        let Some(algorithm) = self.parts().1 else { return word };
+        let Some(algorithm) = self.algorithm() else { return word };
         match Stemmer::create(algorithm).stem(&word) {
-            // Nothing but endings: what is left of different words must not be the same.
+            // A word of endings only is kept, so that different words do not get the same empty stem.
             stem if stem.is_empty() => word,
             Cow::Owned(stem) => stem,
             Cow::Borrowed(stem) => stem.to_owned(),
         }
     }
 
-    fn parts(self) -> (&'static str, Option<Algorithm>) {
-        match self {
-            Self::None => ("none", None),
-            Self::Arabic => ("arabic", Some(Algorithm::Arabic)),
-            Self::Armenian => ("armenian", Some(Algorithm::Armenian)),
-            Self::Danish => ("danish", Some(Algorithm::Danish)),
-            Self::Dutch => ("dutch", Some(Algorithm::Dutch)),
-            Self::English => ("english", Some(Algorithm::English)),
-            Self::Finnish => ("finnish", Some(Algorithm::Finnish)),
-            Self::French => ("french", Some(Algorithm::French)),
-            Self::German => ("german", Some(Algorithm::German)),
-            Self::Greek => ("greek", Some(Algorithm::Greek)),
-            Self::Hungarian => ("hungarian", Some(Algorithm::Hungarian)),
-            Self::Italian => ("italian", Some(Algorithm::Italian)),
-            Self::Norwegian => ("norwegian", Some(Algorithm::Norwegian)),
-            Self::Portuguese => ("portuguese", Some(Algorithm::Portuguese)),
-            Self::Romanian => ("romanian", Some(Algorithm::Romanian)),
-            Self::Russian => ("russian", Some(Algorithm::Russian)),
-            Self::Spanish => ("spanish", Some(Algorithm::Spanish)),
-            Self::Swedish => ("swedish", Some(Algorithm::Swedish)),
-            Self::Tamil => ("tamil", Some(Algorithm::Tamil)),
-            Self::Turkish => ("turkish", Some(Algorithm::Turkish)),
-        }
-    }
-}
-
-fn names() -> String {
-    Language::ALL.map(|language| language.parts().0).join(", ")
-}
-
-impl fmt::Display for Language {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.parts().0)
-    }
-}
-
-impl FromStr for Language {
-    type Err = UnknownLanguage;
-
-    fn from_str(text: &str) -> Result<Self, UnknownLanguage> {
-        let named = Self::ALL.into_iter().find(|language| language.parts().0 == text);
-        named.ok_or_else(|| UnknownLanguage { given: text.chars().take(40).collect() })
+    fn algorithm(self) -> Option<Algorithm> {
+        Some(match self {
+            Self::None => return None,
+            Self::Arabic => Algorithm::Arabic,
+            Self::Armenian => Algorithm::Armenian,
+            Self::Danish => Algorithm::Danish,
+            Self::Dutch => Algorithm::Dutch,
+            Self::English => Algorithm::English,
+            Self::Finnish => Algorithm::Finnish,
+            Self::French => Algorithm::French,
+            Self::German => Algorithm::German,
+            Self::Greek => Algorithm::Greek,
+            Self::Hungarian => Algorithm::Hungarian,
+            Self::Italian => Algorithm::Italian,
+            Self::Norwegian => Algorithm::Norwegian,
+            Self::Portuguese => Algorithm::Portuguese,
+            Self::Romanian => Algorithm::Romanian,
+            Self::Russian => Algorithm::Russian,
+            Self::Spanish => Algorithm::Spanish,
+            Self::Swedish => Algorithm::Swedish,
+            Self::Tamil => Algorithm::Tamil,
+            Self::Turkish => Algorithm::Turkish,
+        })
     }
 }
 
@@ -136,8 +116,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_language_is_read_as_it_is_written() {
-        for language in Language::ALL {
+    fn names_round_trip() {
+        for &language in Language::ALL {
             let name = language.to_string();
             assert_eq!(name.parse(), Ok(language));
             assert_eq!(serde_json::to_value(language).unwrap(), name);
@@ -147,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_language_that_is_not_there_is_told_which_are() {
+    fn unknown_languages_are_rejected_with_the_known_ones() {
         for given in ["klingon", "English", "", " english"] {
             let error = given.parse::<Language>().unwrap_err().to_string();
             assert!(error.contains("none, arabic") && error.ends_with("turkish"), "{error}");
@@ -155,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn inflections_have_one_stem() {
+    fn inflections_share_a_stem() {
         for (language, [one, other]) in [
             (Language::English, ["connections", "connected"]),
             (Language::German, ["häuser", "häusern"]),
@@ -171,11 +151,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_word_has_a_stem_in_every_language(
+        fn stems_are_never_empty(
             word in "[\\p{Latin}\\p{Greek}\\p{Cyrillic}\\p{Arabic}\\p{Armenian}\\p{Tamil}\\p{Alphabetic}]{1,30}",
         ) {
             let word = word.to_lowercase();
-            for language in Language::ALL {
+            for &language in Language::ALL {
                 prop_assert!(!language.stem(word.clone()).is_empty(), "{}", language);
             }
         }

@@ -1,9 +1,9 @@
-//! Texts as sparse vectors of their words, so that the index's inverse document frequencies make a search with
-//! them Okapi BM25 (Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009).
+//! Sparse vectors of texts. With the index's inverse document frequencies, searching them is Okapi BM25 (Robertson and
+//! Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009).
 //!
-//! For texts in alphabets the vectors equal those of Qdrant's model `qdrant/bm25` without stop words, and with the
-//! stemmer of a [`Language`], if one is given: the languages of a chat may be many and unknown. In scripts that put no spaces between words, each
-//! character that stands for itself counts as a word, so that a word is found inside a sentence.
+//! For alphabetic scripts the vectors equal those of Qdrant's model `qdrant/bm25` without stop words, with the stemmer
+//! of a [`Language`] if one is given. In scripts without spaces between words, each ideograph counts as a word, so
+//! that words are found inside sentences.
 
 mod language;
 
@@ -14,28 +14,27 @@ use crate::SparseVector;
 
 pub use language::{Language, UnknownLanguage};
 
-/// How soon more of the same word stops counting.
+/// Saturation of repeated words.
 const K1: f32 = 1.2;
-/// How much longer texts are held back.
+/// Length normalization.
 const B: f32 = 0.75;
-/// The length, in words, of a text that is neither held back nor favoured. Qdrant's default, and about the
-/// window of the models used.
+/// Assumed average length of a text, in words: Qdrant's default, and about the window of the embedding models.
 const AVERAGE_WORDS: f32 = 256.0;
 
-/// The words of a stored text, weighted by how often they occur in it. Empty for a text without words.
+/// Converts a stored text: its words, weighted by frequency. Empty for a text without words.
 pub fn document(text: &str, language: Language) -> SparseVector {
     weighted(words(text, language).collect())
 }
 
-/// The words of a question, each of weight 1. Empty for a question without words.
+/// Converts a query: its words, each with weight 1. Empty for a query without words.
 pub fn query(text: &str, language: Language) -> SparseVector {
     counted(words(text, language).collect()).into_iter().map(|(word, _)| (word, 1.0)).collect()
 }
 
-/// The words of a text, each as often as it occurs, as the dimensions of its sparse vectors.
+/// Splits a text into words, with repetitions, as dimensions of sparse vectors.
 ///
-/// A word is the stem of a run of letters and digits in lower case; the segmentation cuts ideographs apart. A line
-/// break ends a word, so the words of several lines are those of each.
+/// A word is the stem of a lowercase run of letters and digits; ideographs are separate words. A line break ends a word,
+/// so the words of a text are those of its lines.
 pub fn words(text: &str, language: Language) -> impl Iterator<Item = u32> {
     text.unicode_words()
         .flat_map(|segment| segment.split(|c: char| !c.is_alphanumeric()))
@@ -43,21 +42,21 @@ pub fn words(text: &str, language: Language) -> impl Iterator<Item = u32> {
         .map(move |word| dimension(&language.stem(word.to_lowercase())))
 }
 
-/// The [`document`] that has these words.
+/// Builds the [`document`] vector of these words.
 pub fn weighted(words: Vec<u32>) -> SparseVector {
     let norm = K1 * (1.0 - B + B * words.len() as f32 / AVERAGE_WORDS);
     let weight = |count: f32| count * (K1 + 1.0) / (norm + count);
     counted(words).into_iter().map(|(word, count)| (word, weight(count as f32))).collect()
 }
 
-/// Each word once, ascending, with how often it occurs.
+/// Counts words, in ascending order.
 fn counted(mut words: Vec<u32>) -> Vec<(u32, usize)> {
     words.sort_unstable();
     let same = words.chunk_by(|a, b| a == b);
     same.filter_map(|same| Some((*same.first()?, same.len()))).collect()
 }
 
-/// The dimension of a word, by hash, as Qdrant has it.
+/// Hashes a word to a dimension, as Qdrant does.
 fn dimension(word: &str) -> u32 {
     (Murmur3::hash(0, word.as_bytes()) as i32).unsigned_abs()
 }
@@ -78,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_found_whatever_their_case_and_neighbours() {
+    fn matching_ignores_case_and_punctuation() {
         assert_eq!(shared("SUDO", "try `sudo apt-get`, or not"), 1);
         assert_eq!(shared("8080", "it listens on localhost:8080"), 1);
         assert_eq!(shared("ΣΊΣΥΦΟΣ", "ο Σίσυφος"), 1);
@@ -86,14 +85,14 @@ mod tests {
     }
 
     #[test]
-    fn words_are_found_in_scripts_without_spaces() {
+    fn words_match_in_scripts_without_spaces() {
         assert_eq!(shared("数据库", "我们的数据库坏了"), 3);
         assert!(shared("ข้อมูล", "ฐานข้อมูลของเรา") > 0);
         assert_eq!(shared("데이터", "데이터 베이스"), 1);
     }
 
     #[test]
-    fn what_has_no_words_is_empty() {
+    fn texts_without_words_are_empty() {
         for text in ["", " \n\t", "🦀🎉", "!?…", "\u{200d}\u{fe0f}"] {
             assert!(
                 document(text, Language::None).is_empty() && query(text, Language::None).is_empty(),
@@ -103,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn repetition_counts_less_and_less_and_a_question_counts_once() {
+    fn repeated_words_saturate_and_query_words_count_once() {
         let weight = |text: &str| document(text, Language::None).values()[0];
         let (one, two, three) = (weight("go"), weight("go go"), weight("go go go"));
         assert!(one < two && two < three && three - two < two - one);
@@ -112,9 +111,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_word_of_a_text_finds_it(
+        fn queries_match_their_own_text(
             text in "\\PC{0,60}",
-            language in prop::sample::select(&Language::ALL[..]),
+            language in prop::sample::select(Language::ALL),
         ) {
             let (document, query) = (document(&text, language), query(&text, language));
             prop_assert_eq!(query.indices(), document.indices());
@@ -124,9 +123,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_words_of_lines_are_those_of_the_text(
+        fn words_of_a_text_are_those_of_its_lines(
             lines in prop::collection::vec("\\PC{0,30}", 0..5),
-            language in prop::sample::select(&Language::ALL[..]),
+            language in prop::sample::select(Language::ALL),
         ) {
             let of_each = lines.iter().flat_map(|line| words(line, language)).collect();
             prop_assert_eq!(weighted(of_each), document(&lines.join("\n"), language));
@@ -134,20 +133,20 @@ mod tests {
     }
 
     #[test]
-    fn a_language_finds_inflected_words() {
+    fn stemming_matches_inflected_words() {
         let (question, text) = ("connecting pipes", "the pipe connects");
         assert_eq!(shared(question, text), 0);
         assert_eq!(shared_in(Language::English, question, text), 2);
         assert_eq!(shared_in(Language::German, "Häusern", "das Haus, die Häuser"), 1);
-        // Other scripts are left alone.
+        // Other scripts are not stemmed.
         assert_eq!(shared_in(Language::English, "数据库", "我们的数据库坏了"), 3);
     }
 
     #[cfg(feature = "embedded")]
     #[test]
-    fn the_vectors_are_those_of_qdrants_model() {
+    fn vectors_equal_those_of_qdrants_model() {
         let none = serde_json::json!({"languages": null, "custom": []});
-        // The engine has no name for "no language": one without a stemmer comes to the same.
+        // The engine cannot disable stemming, but has no stemmer for Chinese.
         let named = |language| match language {
             Language::None => "chinese".to_owned(),
             language => language.to_string(),

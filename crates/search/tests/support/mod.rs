@@ -187,7 +187,7 @@ impl World {
                 self.letters.iter().map(|model| Arc::clone(model) as Arc<dyn Embedder>),
             )),
             index: self.view.clone(),
-            base: "test".to_owned(),
+            collection_prefix: "test".to_owned(),
             config: self.config.clone(),
         }
     }
