@@ -84,14 +84,14 @@ async fn an_unusable_backup_is_rejected_and_changes_nothing() {
     let outcome = world.fails(&["backup", "copy"]);
     assert!(outcome.stderr.contains("not empty"), "{outcome}");
     let outcome = world.fails(&["restore", "nowhere"]);
-    assert!(outcome.stderr.contains("no whole backup"), "{outcome}");
+    assert!(outcome.stderr.contains("is not a complete backup"), "{outcome}");
 
-    let books = world.path("copy/guildex_all-minilm-l6-v2-fp32.books.jsonl");
-    let sound = fs::read(&books).unwrap();
-    fs::write(&books, &sound[..sound.len() / 2]).unwrap();
+    let rows = world.path("copy/guildex_all-minilm-l6-v2-fp32.indexed_sessions.jsonl");
+    let original = fs::read(&rows).unwrap();
+    fs::write(&rows, &original[..original.len() / 2]).unwrap();
     let outcome = world.fails(&["restore", "copy"]);
-    assert!(outcome.stderr.contains("not as they were written"), "{outcome}");
-    fs::write(&books, sound).unwrap();
+    assert!(outcome.stderr.contains("do not match their checksum"), "{outcome}");
+    fs::write(&rows, original).unwrap();
 
     let stranger = World::new().await;
     stranger.ok(&["init"]);

@@ -19,9 +19,9 @@ fn rows(world: &World, arguments: &[&str], figures: &[&str]) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn the_queue_is_measured_with_each_number_of_workers() {
+async fn queue_reports_each_number_of_workers() {
     let world = World::new().await;
-    let figures = ["enqueued/s", "drained/s", "cpu ms/job", "peak MiB/worker", "statements/job"];
+    let figures = ["enqueued/s", "completed/s", "cpu ms/job", "peak MiB/worker", "statements/job"];
     let rows = rows(&world, &["queue", "--jobs", "300", "--runs", "1", "--workers", "1,2"], &figures);
     assert_eq!(rows.iter().map(|row| row["workers"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2]);
 }
@@ -33,7 +33,7 @@ async fn the_pipeline_is_measured_against_the_model_alone_or_with_a_hash_embedde
     let figures = ["messages", "sessions", "points", "sessions/s", "wall ms/message", "peak MiB"];
     let arguments = ["pipeline", "--exports", samples, "--runs", "1"];
     let with_model =
-        rows(&world, &arguments, &[&figures[..], &["model alone, points/s", "share %"]].concat());
+        rows(&world, &arguments, &[&figures[..], &["model only, points/s", "share %"]].concat());
     assert_eq!(with_model.len(), 2, "the run and the median");
     let hashed = rows(&world, &[&arguments[..], &["--hashed"]].concat(), &figures);
     assert_eq!(hashed[0]["share %"], Value::Null);
@@ -41,7 +41,7 @@ async fn the_pipeline_is_measured_against_the_model_alone_or_with_a_hash_embedde
 }
 
 #[tokio::test]
-async fn freshness_is_measured_until_recorded_and_until_found() {
+async fn freshness_reports_times_until_recorded_and_found() {
     let world = World::new().await;
     let talk = conversations(7, 60).concat();
     let file = write(world.path("talk.json"), &export(CHANNEL, &talk));
@@ -51,7 +51,7 @@ async fn freshness_is_measured_until_recorded_and_until_found() {
 }
 
 #[tokio::test]
-async fn searches_are_measured_in_each_mode() {
+async fn search_reports_each_mode() {
     let world = World::new().await;
     let arguments = ["search", "--sessions", "200", "--searches", "10", "--runs", "1"];
     let rows = rows(&world, &arguments, &["p50 ms", "p99 ms", "searches/s", "resident MiB"]);
@@ -67,7 +67,7 @@ async fn a_folder_without_exports_is_an_error() {
     let empty = world.path("empty");
     std::fs::create_dir(&empty).unwrap();
     let refused = world.fails(&["bench", "freshness", "--exports", empty.to_str().unwrap()]);
-    assert!(refused.stderr.contains("holds no export that could be measured on"), "{refused}");
+    assert!(refused.stderr.contains("contains no usable export"), "{refused}");
 }
 
 #[tokio::test]
@@ -82,15 +82,15 @@ async fn each_embedding_method_is_compared_with_the_default_call() {
     let report = world.ok(&[&command[..], &["--json"]].concat()).json();
     let rows: Vec<_> =
         report["rows"].as_array().unwrap().iter().filter(|row| row["weights"] != "int8").collect();
-    let ways: Vec<_> = rows.iter().map(|row| row["way"].as_str().unwrap()).collect();
+    let methods: Vec<_> = rows.iter().map(|row| row["method"].as_str().unwrap()).collect();
     assert_eq!(
-        ways,
+        methods,
         [
             "ours",
-            "fastembed, one text a batch",
+            "fastembed, single texts",
             "fastembed, batches of 32",
-            "fastembed, as it is (batches of 256)",
-            "matrices alone"
+            "fastembed default (batches of 256)",
+            "matrix products"
         ]
     );
     for row in &rows[..4] {

@@ -41,7 +41,7 @@ async fn an_index_of_another_database_is_rejected_unchanged() {
     let guild = GUILD.to_string();
     for command in [&["up", "--until-idle"][..], &["worker"], &["search", "--guild", &guild, "oak"]] {
         let refused = stranger.fails(&[command, &["--set", &folder]].concat());
-        assert!(refused.stderr.contains("was made from another database"), "{refused}");
+        assert!(refused.stderr.contains("belongs to another database"), "{refused}");
     }
     let after = points(&owner, GUILD).await;
     assert_same(&before, &after);
@@ -60,6 +60,9 @@ async fn an_index_replaced_by_another_is_rejected() {
     assert_ne!(elsewhere.stdout, "nothing found\n");
     for command in [&["up", "--until-idle"][..], &["search", "--guild", &guild, "oak"]] {
         let refused = world.fails(command);
-        assert!(refused.stderr.contains("is out of date, since another took its place"), "{refused}");
+        assert!(
+            refused.stderr.contains("is out of date because another collection has replaced it"),
+            "{refused}"
+        );
     }
 }

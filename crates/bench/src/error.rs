@@ -1,3 +1,5 @@
+//! Errors of benchmarks.
+
 use std::io;
 use std::path::PathBuf;
 
@@ -10,31 +12,31 @@ use guildex_search::SearchError;
 use guildex_store::StoreError;
 use guildex_types::InvalidId;
 
-/// Why there are no figures.
+/// Error of a benchmark.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
-    /// The database that was made for the benchmark, or the making of it, failed.
+    /// Postgres failed.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Redis failed.
     #[error("redis: {0}")]
     Redis(#[from] redis::RedisError),
-    /// There is no room for a benchmark's files.
-    #[error("cannot make a folder for the benchmark")]
+    /// Files of the benchmark cannot be written or read.
+    #[error("cannot access the files of the benchmark")]
     Folder(#[source] io::Error),
-    /// The program that is measured cannot be started or looked at.
-    #[error("the program that is measured cannot be run")]
+    /// The measured program cannot be run.
+    #[error("the measured program cannot be run")]
     Process(#[source] io::Error),
-    /// The program that is measured failed; the end of what it said.
-    #[error("`guildex {command}` failed: {told}")]
+    /// The measured program failed.
+    #[error("`guildex {command}` failed: {output}")]
     Failed {
-        /// Its arguments.
+        /// Arguments of the program.
         command: String,
-        /// The last lines of its log.
-        told: String,
+        /// Last lines of its log.
+        output: String,
     },
-    /// What is to be measured did not come about in a time that is beyond all expectation.
-    #[error("waited in vain: {0}")]
+    /// The measured program did not make progress.
+    #[error("timed out: {0}")]
     Stuck(&'static str),
     /// The exports cannot be found.
     #[error(transparent)]
@@ -45,19 +47,19 @@ pub enum BenchError {
     /// The model cannot be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// fastembed, which is measured beside the program, failed.
+    /// fastembed failed.
     #[error("fastembed: {0}")]
     Fastembed(String),
-    /// ONNX Runtime, whose products of matrices are measured, failed.
+    /// ONNX Runtime failed.
     #[error("ONNX Runtime: {0}")]
     Onnx(#[from] ort::Error),
-    /// A thread of a measurement panicked.
+    /// A measuring thread panicked.
     #[error("a measurement panicked")]
     Panicked(#[from] tokio::task::JoinError),
     /// The model failed.
     #[error(transparent)]
     Embed(#[from] EmbedError),
-    /// A session could not be cut into chunks.
+    /// A session could not be split into chunks.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
     /// A message could not be stored.
@@ -66,25 +68,25 @@ pub enum BenchError {
     /// The index failed.
     #[error(transparent)]
     Index(#[from] guildex_index::Error),
-    /// The model's name is too long for a collection's.
+    /// The model's name does not form a valid collection name.
     #[error(transparent)]
     Name(#[from] InvalidCollectionName),
     /// A search failed.
     #[error(transparent)]
     Search(#[from] SearchError),
-    /// The program that is measured did not answer a search.
+    /// The measured program did not respond to a search.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// An id that was made up is none.
+    /// A generated id is invalid.
     #[error(transparent)]
     Id(#[from] InvalidId),
     /// Ctrl-C or SIGTERM.
     #[error("interrupted")]
     Interrupted,
-    /// There is nothing to measure.
-    #[error("{path} holds no export that could be measured on")]
+    /// The exports contain no usable messages.
+    #[error("{path} contains no usable export")]
     Nothing {
-        /// Where it was looked for.
+        /// Searched path.
         path: PathBuf,
     },
 }

@@ -1,8 +1,7 @@
-//! How soon a search finds what somebody just wrote.
+//! Freshness: time from storing a message until a search finds it.
 //!
-//! Real messages of exports arrive at a steady rate, from several channels at once. Their times are those of the export,
-//! so that they form the sessions that they formed; what is measured begins when the message's transaction has
-//! committed.
+//! Messages of exports arrive at a steady rate in several channels. They keep their times, so that they form the same
+//! sessions as in the export. Measurement starts when the message's transaction has committed.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -12,7 +11,7 @@ use std::time::{Duration, Instant};
 use guildex_api::Client;
 use guildex_index::Mode;
 use guildex_producer::ingest::{Ingest, IngestConfig};
-use guildex_search::SearchRequest;
+use guildex_search::Request;
 use guildex_store::channels::Channel;
 use guildex_store::jobs;
 use guildex_types::{Eligibility, JobQueue, Message, MessageId};
@@ -23,58 +22,60 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use uuid::Uuid;
 
-use crate::measure::percentile;
+use crate::measure::Durations;
 use crate::program::Running;
-use crate::{BenchError, Program, Report, Scratch, Servers, round};
+use crate::{BenchError, Program, Report, Sandbox, Servers, round};
 
-/// How often the books are looked at.
-const LOOK: Duration = Duration::from_millis(20);
-/// How often a search is tried until it finds.
-const ASK: Duration = Duration::from_millis(20);
-/// One message in so many is searched for; all are looked up in the books.
-const PROBED: usize = 10;
-/// After this a message counts as lost.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Channels that messages arrive in, at most.
-const MOST_CHANNELS: usize = 500;
-/// Messages of each channel that are stored and indexed before, so that the channel is one that goes on.
-const BEFORE: usize = 50;
-/// Words and letters that a message needs, and may have, to be searched for.
-const WORTH_ASKING: (usize, usize) = (5, 2_000);
+/// Interval of checking `indexed_sessions`.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// Interval of repeating a search.
+const SEARCH_INTERVAL: Duration = Duration::from_millis(20);
+/// One in this number of messages is searched for; all are looked up in `indexed_sessions`.
+const PROBE_EVERY: usize = 10;
+/// Age at which a message counts as lost.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// Maximum number of channels.
+const MAX_CHANNELS: usize = 500;
+/// Messages of each channel that are indexed before the measurement.
+const HISTORY: usize = 50;
+/// Minimum words of a message that is searched for.
+const MIN_WORDS: usize = 5;
+/// Maximum bytes of a message that is searched for.
+const MAX_BYTES: usize = 2_000;
 
-/// How much to measure.
+/// Options of the benchmark.
 #[derive(Debug, Clone)]
 pub struct Freshness {
-    /// The exports whose messages arrive.
+    /// Exports with the messages.
     pub exports: Vec<PathBuf>,
-    /// Messages a second.
+    /// Messages per second.
     pub rate: u32,
-    /// For how many seconds.
+    /// Duration in seconds.
     pub seconds: u32,
-    /// How messages are stored, as the bot's process would.
+    /// Settings for storing messages, as in the bot's process.
     pub ingest: IngestConfig,
 }
 
-/// A message whose session is worth a place in the index, and what its session was when it came.
-struct Came {
+/// Stored message of an eligible session, with the state of the session after the message.
+struct StoredMessage {
     id: MessageId,
     at: Instant,
     session: Uuid,
     revision: i64,
-    /// Who is told when it is in the books.
-    asks: Option<oneshot::Sender<()>>,
+    /// Notifies the probe when the session is recorded.
+    probe: Option<oneshot::Sender<()>>,
 }
 
-/// Stores messages at the rate, and measures each until it is recorded, and some until a search finds them.
+/// Stores messages at the given rate, and measures the time until each is recorded and until a search finds some of them.
 ///
 /// # Errors
-/// If the exports hold too little, a server or the program fails, or a message is not found at all.
+/// If the exports have too few messages, a server or the program fails, or a message is never found.
 pub async fn run(servers: &Servers, program: &Program, options: &Freshness) -> Result<Report, BenchError> {
-    let (channels, mut recorded, mut found, peak_mib) =
-        Scratch::with(servers, async |scratch| once(scratch, program, options).await).await?;
+    let (channels, recorded, found, peak_mib) =
+        Sandbox::with(servers, async |sandbox| once(sandbox, program, options).await).await?;
     let debounce = options.ingest.debounce.as_millis();
     let about = format!(
-        "{} messages/s in {channels} channels for {} s; from commit to found, a debounce of {debounce} ms included",
+        "{} messages/s in {channels} channels for {} s; from commit, including a debounce of {debounce} ms",
         options.rate, options.seconds
     );
     let mut report = Report::new(
@@ -82,34 +83,34 @@ pub async fn run(servers: &Servers, program: &Program, options: &Freshness) -> R
         about,
         &["until", "messages", "p50 ms", "p90 ms", "p99 ms", "max ms", "peak MiB"],
     );
-    for (until, waits) in [("recorded", &mut recorded), ("found by search", &mut found)] {
-        let count = waits.len();
-        let [p50, p90, p99, max] = [50, 90, 99, 100]
-            .map(|percent| percentile(waits, percent).map_or(Value::Null, |ms| round(ms, 0)));
+    for (until, waits) in [("recorded", recorded), ("found by search", found)] {
+        let count = waits.count();
+        let [p50, p90, p99, max] = [50.0, 90.0, 99.0, 100.0]
+            .map(|percent| waits.percentile_ms(percent).map_or(Value::Null, |ms| round(ms, 0)));
         report.row([json!(until), json!(count), p50, p90, p99, max, round(peak_mib, 0)]);
     }
     Ok(report)
 }
 
 async fn once(
-    scratch: &Scratch,
+    sandbox: &Sandbox,
     program: &Program,
     options: &Freshness,
-) -> Result<(usize, Vec<f64>, Vec<f64>, f64), BenchError> {
+) -> Result<(usize, Durations, Durations, f64), BenchError> {
     let (channels, mut lines) = read(&options.exports, (options.rate * options.seconds) as usize)?;
-    program.run(scratch, &["migrate"]).await?;
-    let ingest = Ingest::new(scratch.pool.clone(), options.ingest.clone());
+    program.run(sandbox, &["migrate"]).await?;
+    let ingest = Ingest::new(sandbox.pool.clone(), options.ingest.clone());
     for (channel, lines) in channels.iter().zip(&mut lines) {
-        let before: Vec<Message> = lines.by_ref().take(BEFORE).collect();
-        ingest.messages(channel, &before, JobQueue::Backfill).await?;
+        let history: Vec<Message> = lines.by_ref().take(HISTORY).collect();
+        ingest.messages(channel, &history, JobQueue::Backfill).await?;
     }
-    let mut up = program.start(scratch, &["up"])?;
-    up.answers().await?;
-    while jobs::unfinished(&scratch.pool, None).await? > 0 {
-        sleep(ASK).await;
+    let mut up = program.start(sandbox, &["up"])?;
+    up.wait_ready().await?;
+    while jobs::unfinished(&sandbox.pool, None).await? > 0 {
+        sleep(SEARCH_INTERVAL).await;
     }
-    let (told, came) = mpsc::unbounded_channel();
-    let watching = tokio::spawn(watch(scratch.pool.clone(), came));
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let watching = tokio::spawn(watch(sandbox.pool.clone(), receiver));
     let mut probes = JoinSet::new();
     let client = client(&up).await?;
     let mut ticks = interval(Duration::from_secs(1) / options.rate.max(1));
@@ -123,48 +124,50 @@ async fn once(
         };
         ingest.messages(channel, std::slice::from_ref(&message), JobQueue::Live).await?;
         let at = Instant::now();
-        let Some(mut came) = session_of(&scratch.pool, &message, at, options.ingest.eligible).await? else {
+        let Some(mut stored) = stored_message(&sandbox.pool, &message, at, options.ingest.eligible).await?
+        else {
             continue;
         };
-        let asked = message.text.words() >= WORTH_ASKING.0 && message.text.as_str().len() <= WORTH_ASKING.1;
-        if number % PROBED == 0 && asked {
-            let (sender, recorded) = oneshot::channel();
-            came.asks = Some(sender);
+        let is_searchable = message.text.words() >= MIN_WORDS && message.text.as_str().len() <= MAX_BYTES;
+        if number % PROBE_EVERY == 0 && is_searchable {
+            let (notify, recorded) = oneshot::channel();
+            stored.probe = Some(notify);
             probes.spawn(probe(client.clone(), message, at, recorded));
         }
-        let _ = told.send(came);
+        let _ = sender.send(stored);
     }
-    drop(told);
-    let mut found = Vec::new();
+    drop(sender);
+    let mut found = Durations::default();
     while let Some(probe) = probes.join_next().await {
-        found.push(probe.map_err(|_| BenchError::Stuck("a search"))??);
+        found.record(probe.map_err(|_| BenchError::Stuck("a search panicked"))??);
     }
-    let recorded = watching.await.map_err(|_| BenchError::Stuck("the books"))??;
+    let recorded =
+        watching.await.map_err(|_| BenchError::Stuck("the lookup of recorded sessions panicked"))??;
     Ok((channels.len(), recorded, found, up.kill().await?.cost.peak_mib))
 }
 
 async fn client(up: &Running) -> Result<Client, BenchError> {
-    let client = Client::connect(&guildex_api::socket_path(&up.data), PATIENCE).await?;
-    client.ok_or(BenchError::Stuck("the program does not answer searches"))
+    let client = Client::connect(&guildex_api::socket_path(&up.data), TIMEOUT).await?;
+    client.ok_or(BenchError::Stuck("the program does not accept searches"))
 }
 
 type Lines = Vec<std::vec::IntoIter<Message>>;
 
-/// The channels of the exports and their messages in order. The more channels, the more it is like the traffic of many
-/// guilds: messages of one session that follow each other faster than it is indexed wait for each other.
-fn read(exports: &[PathBuf], wanted: usize) -> Result<(Vec<Channel>, Lines), BenchError> {
-    let (mut channels, mut lines, mut room) = (Vec::new(), Lines::new(), 0);
-    for file in guildex_discord_export::find_exports(exports).0.into_iter().take(MOST_CHANNELS) {
+/// Reads the channels of the exports and their messages in order. Many channels resemble the traffic of many guilds:
+/// messages of one session wait for each other if they arrive faster than it is indexed.
+fn read(exports: &[PathBuf], required: usize) -> Result<(Vec<Channel>, Lines), BenchError> {
+    let (mut channels, mut lines, mut available) = (Vec::new(), Lines::new(), 0);
+    for file in guildex_discord_export::find_exports(exports).0.into_iter().take(MAX_CHANNELS) {
         let (channel, messages) = read_file(&file)?;
         if let Some(channel) = channel
-            && messages.len() > 2 * BEFORE
+            && messages.len() > 2 * HISTORY
         {
-            room += messages.len() - BEFORE;
+            available += messages.len() - HISTORY;
             channels.push(channel);
             lines.push(messages.into_iter());
         }
     }
-    if room < wanted {
+    if available < required {
         return Err(BenchError::Nothing { path: exports.first().cloned().unwrap_or_default() });
     }
     Ok((channels, lines))
@@ -181,14 +184,13 @@ fn read_file(path: &Path) -> Result<(Option<Channel>, Vec<Message>), BenchError>
     Ok((channel, messages))
 }
 
-/// The session that holds a message, as it is after the message; none if the message is in none, or its session is
-/// too small to be indexed.
-async fn session_of(
+/// Reads the session of a message; `None` if it has no session, or an ineligible one.
+async fn stored_message(
     pool: &PgPool,
     message: &Message,
     at: Instant,
     eligible: Eligibility,
-) -> Result<Option<Came>, BenchError> {
+) -> Result<Option<StoredMessage>, BenchError> {
     let row: Option<(Uuid, i64)> = sqlx::query_as(
         "SELECT s.id, s.revision FROM messages m
          JOIN sessions s ON s.guild_id = m.guild_id AND s.channel_id = m.channel_id AND s.first_message_id = m.first_message_id
@@ -202,76 +204,80 @@ async fn session_of(
     .bind(i64::from(eligible.lone_message_min_words))
     .fetch_optional(pool)
     .await?;
-    Ok(row.map(|(session, revision)| Came { id: message.id, at, session, revision, asks: None }))
+    Ok(row.map(|(session, revision)| StoredMessage { id: message.id, at, session, revision, probe: None }))
 }
 
-/// How long it took, in milliseconds, until what came was recorded in the books: from then on searches find it.
-async fn watch(pool: PgPool, mut came: mpsc::UnboundedReceiver<Came>) -> Result<Vec<f64>, BenchError> {
-    let (mut waiting, mut waits, mut more): (HashMap<MessageId, Came>, _, _) =
-        (HashMap::new(), Vec::new(), true);
-    while more || !waiting.is_empty() {
-        sleep(LOOK).await;
+/// Measures the time until each message is recorded in `indexed_sessions`; from then on searches can find it.
+async fn watch(
+    pool: PgPool,
+    mut receiver: mpsc::UnboundedReceiver<StoredMessage>,
+) -> Result<Durations, BenchError> {
+    let mut waiting: HashMap<MessageId, StoredMessage> = HashMap::new();
+    let (mut waits, mut is_open) = (Durations::default(), true);
+    while is_open || !waiting.is_empty() {
+        sleep(POLL_INTERVAL).await;
         loop {
-            match came.try_recv() {
+            match receiver.try_recv() {
                 Ok(next) => drop(waiting.insert(next.id, next)),
                 Err(mpsc::error::TryRecvError::Empty) => break,
                 Err(mpsc::error::TryRecvError::Disconnected) => {
-                    more = false;
+                    is_open = false;
                     break;
                 }
             }
         }
-        let sessions: HashSet<Uuid> = waiting.values().map(|came| came.session).collect();
+        let sessions: HashSet<Uuid> = waiting.values().map(|stored| stored.session).collect();
         let sessions: Vec<Uuid> = sessions.into_iter().collect();
-        // Not `= ANY`, which compares each with all: who measures must not be in the way.
-        let books: Vec<(Uuid, i64)> = sqlx::query_as(
+        // A join with UNNEST uses the index. `= ANY` compares each row with all ids, which would disturb the measurement.
+        let recorded: Vec<(Uuid, i64)> = sqlx::query_as(
             "SELECT i.session_id, i.indexed_revision
              FROM UNNEST($1::uuid[]) AS u (id) JOIN indexed_sessions i ON i.session_id = u.id",
         )
         .bind(sessions)
         .fetch_all(&pool)
         .await?;
-        let (books, now): (HashMap<Uuid, i64>, _) = (books.into_iter().collect(), Instant::now());
-        waiting.retain(|_, came| {
-            let is_there = books.get(&came.session).is_some_and(|revision| *revision >= came.revision);
-            if is_there {
-                waits.push((now - came.at).as_secs_f64() * 1e3);
-                // Who asked may have given up.
-                let _ = came.asks.take().map(|asks| asks.send(()));
+        let (recorded, now): (HashMap<Uuid, i64>, _) = (recorded.into_iter().collect(), Instant::now());
+        waiting.retain(|_, stored| {
+            let is_recorded =
+                recorded.get(&stored.session).is_some_and(|revision| *revision >= stored.revision);
+            if is_recorded {
+                waits.record(now - stored.at);
+                // The probe may have failed.
+                let _ = stored.probe.take().map(|probe| probe.send(()));
             }
-            !is_there
+            !is_recorded
         });
-        if waiting.values().any(|came| came.at.elapsed() > PATIENCE) {
+        if waiting.values().any(|stored| stored.at.elapsed() > TIMEOUT) {
             return Err(BenchError::Stuck("a message was not indexed within a minute"));
         }
     }
     Ok(waits)
 }
 
-/// How long it took, in milliseconds, until a search for its words found the message. Searches begin when it is in the
-/// books, before which none can find it: more of them would only take the cores from what is measured.
+/// Measures the time until a search for its words finds the message. Starts searching when the message is recorded;
+/// earlier searches could not find it and would only compete for the processor.
 async fn probe(
     client: Client,
     message: Message,
     at: Instant,
     recorded: oneshot::Receiver<()>,
-) -> Result<f64, BenchError> {
-    // If nobody is left to tell, the reason is told elsewhere, and patience runs out here.
+) -> Result<Duration, BenchError> {
+    // If the sender is dropped, the lookup reports the error, and the search below times out.
     let _ = recorded.await;
-    let request = SearchRequest {
+    let request = Request {
         channels: Some(vec![message.channel_id]),
         mode: Some(Mode::Sparse),
         limit: 50,
-        ..SearchRequest::new(message.guild_id, message.text.as_str())
+        ..Request::new(message.guild_id, message.text.as_str())
     };
     loop {
         let results = client.search(&request).await?.results;
         if results.iter().any(|found| found.chunk.message_ids.contains(&message.id)) {
-            return Ok(at.elapsed().as_secs_f64() * 1e3);
+            return Ok(at.elapsed());
         }
-        if at.elapsed() > PATIENCE {
+        if at.elapsed() > TIMEOUT {
             return Err(BenchError::Stuck("a message was not found within a minute"));
         }
-        sleep(ASK).await;
+        sleep(SEARCH_INTERVAL).await;
     }
 }

@@ -1,7 +1,7 @@
-//! Jobs that do nothing, through ledger and Redis: what the machinery around the work costs.
+//! Overhead of the job queue: jobs without work through Postgres and Redis.
 //!
-//! Each job is the removal of no points: it is enqueued, dispatched, delivered, claimed, run and completed like any
-//! other, by the program's own dispatcher and workers.
+//! Each job removes no points. It is enqueued, dispatched, delivered, claimed, run and completed by the program's
+//! dispatcher and workers like any other job.
 
 use std::time::{Duration, Instant};
 
@@ -14,45 +14,45 @@ use tokio::time::sleep;
 
 use crate::measure::median;
 use crate::program::Running;
-use crate::{BenchError, Program, Report, Scratch, Servers, round};
+use crate::{BenchError, Program, Report, Sandbox, Servers, round};
 
-/// Jobs written down in one transaction.
+/// Jobs enqueued per transaction.
 const PAGE: usize = 1_000;
-/// Guilds that take turns.
+/// Number of guilds.
 const GUILDS: i64 = 10;
-/// Jobs of the run in which statements are counted, at most: each is logged, which takes its time.
-const COUNTED: usize = 4_000;
-/// How often it is looked whether all is done.
-const LOOK: Duration = Duration::from_millis(100);
-/// Within which some job has to be done.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Maximum jobs of the run that counts statements: each is logged, which takes time.
+const MAX_COUNTED: usize = 4_000;
+/// Interval of checking for completion.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// Timeout without any completed job.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How much to measure.
+/// Options of the benchmark.
 #[derive(Debug, Clone)]
 pub struct Queue {
-    /// Jobs of a run.
+    /// Jobs per run.
     pub jobs: usize,
-    /// Runs of each kind.
+    /// Number of runs.
     pub runs: usize,
-    /// Numbers of worker processes.
+    /// Numbers of worker processes to compare.
     pub workers: Vec<usize>,
 }
 
-/// What one run gave.
+/// Figures of one run.
 struct Run {
     enqueued: f64,
-    drained: f64,
+    completed: f64,
     processor_ms: f64,
     peak_mib: f64,
 }
 
-/// Enqueues and drains, with each number of workers in turn, and counts statements and commands in a run of their own.
+/// Enqueues and runs the jobs with each number of workers, and counts statements and commands in a separate run.
 ///
 /// # Errors
 /// If a server or the program fails.
 pub async fn run(servers: &Servers, program: &Program, options: &Queue) -> Result<Report, BenchError> {
     let about = format!(
-        "{} jobs that do nothing, through ledger and Redis; medians of {} runs",
+        "{} jobs without work through Postgres and Redis; medians of {} runs",
         options.jobs, options.runs
     );
     let mut report = Report::new(
@@ -61,7 +61,7 @@ pub async fn run(servers: &Servers, program: &Program, options: &Queue) -> Resul
         &[
             "workers",
             "enqueued/s",
-            "drained/s",
+            "completed/s",
             "cpu ms/job",
             "peak MiB/worker",
             "statements/job",
@@ -72,21 +72,21 @@ pub async fn run(servers: &Servers, program: &Program, options: &Queue) -> Resul
         let mut runs = Vec::with_capacity(options.runs);
         for _ in 0..options.runs {
             runs.push(
-                Scratch::with(servers, async |scratch| once(scratch, program, options.jobs, workers).await)
+                Sandbox::with(servers, async |sandbox| once(sandbox, program, options.jobs, workers).await)
                     .await?,
             );
         }
-        let counted = Scratch::with(servers, async |scratch| {
-            counts(scratch, program, options.jobs.min(COUNTED), workers).await
+        let counted = Sandbox::with(servers, async |sandbox| {
+            count_calls(sandbox, program, options.jobs.min(MAX_COUNTED), workers).await
         })
         .await?;
-        let of = |value: fn(&Run) -> f64| median(runs.iter().map(value)).unwrap_or_default();
+        let median_of = |value: fn(&Run) -> f64| median(runs.iter().map(value)).unwrap_or_default();
         report.row([
             json!(workers),
-            round(of(|run| run.enqueued), 0),
-            round(of(|run| run.drained), 0),
-            round(of(|run| run.processor_ms), 3),
-            round(of(|run| run.peak_mib), 0),
+            round(median_of(|run| run.enqueued), 0),
+            round(median_of(|run| run.completed), 0),
+            round(median_of(|run| run.processor_ms), 3),
+            round(median_of(|run| run.peak_mib), 0),
             round(counted.0, 2),
             counted.1.map_or(Value::Null, |commands| round(commands, 1)),
         ]);
@@ -94,16 +94,16 @@ pub async fn run(servers: &Servers, program: &Program, options: &Queue) -> Resul
     Ok(report)
 }
 
-async fn once(scratch: &Scratch, program: &Program, jobs: usize, workers: usize) -> Result<Run, BenchError> {
-    program.run(scratch, &["migrate"]).await?;
-    let mut workers = start(scratch, program, workers).await?;
-    let begun = Instant::now();
-    enqueue(&scratch.pool, jobs).await?;
-    let enqueued = jobs as f64 / begun.elapsed().as_secs_f64();
+async fn once(sandbox: &Sandbox, program: &Program, jobs: usize, workers: usize) -> Result<Run, BenchError> {
+    program.run(sandbox, &["migrate"]).await?;
+    let mut workers = start_workers(sandbox, program, workers).await?;
+    let start = Instant::now();
+    enqueue(&sandbox.pool, jobs).await?;
+    let enqueued = jobs as f64 / start.elapsed().as_secs_f64();
 
     let before: f64 = workers.iter_mut().map(|worker| worker.cost().processor.as_secs_f64()).sum();
-    let dispatcher = program.start(scratch, &["dispatcher"])?;
-    let seconds = drained(scratch, jobs).await?;
+    let dispatcher = program.start(sandbox, &["dispatcher"])?;
+    let seconds = wait_completed(sandbox, jobs).await?;
     let mut processor = dispatcher.kill().await?.cost.processor.as_secs_f64() - before;
     let mut peak_mib: f64 = 0.0;
     for worker in workers {
@@ -113,28 +113,28 @@ async fn once(scratch: &Scratch, program: &Program, jobs: usize, workers: usize)
     }
     Ok(Run {
         enqueued,
-        drained: jobs as f64 / seconds,
+        completed: jobs as f64 / seconds,
         processor_ms: processor * 1e3 / jobs as f64,
         peak_mib,
     })
 }
 
-/// Statements of the program, and commands of Redis while it ran, those of its scripts included, by job. Of others
-/// that use the same Redis the commands are counted, too.
-async fn counts(
-    scratch: &Scratch,
+/// Counts the program's statements and Redis commands per job. Commands include those of scripts and of other clients of
+/// the same Redis.
+async fn count_calls(
+    sandbox: &Sandbox,
     program: &Program,
     jobs: usize,
     workers: usize,
 ) -> Result<(f64, Option<f64>), BenchError> {
     let program = program.clone().set("log.level=info,sqlx=debug").set("log.format=json");
-    program.run(scratch, &["migrate"]).await?;
-    enqueue(&scratch.pool, jobs).await?;
-    let workers = start(scratch, &program, workers).await?;
-    let before = commands(scratch).await?;
-    let dispatcher = program.start(scratch, &["dispatcher"])?;
-    drained(scratch, jobs).await?;
-    let commands = commands(scratch).await?.zip(before).map(|(after, before)| after - before);
+    program.run(sandbox, &["migrate"]).await?;
+    enqueue(&sandbox.pool, jobs).await?;
+    let workers = start_workers(sandbox, &program, workers).await?;
+    let before = commands(sandbox).await?;
+    let dispatcher = program.start(sandbox, &["dispatcher"])?;
+    wait_completed(sandbox, jobs).await?;
+    let commands = commands(sandbox).await?.zip(before).map(|(after, before)| after - before);
     let mut statements = 0;
     for process in workers.into_iter().chain([dispatcher]) {
         let log = process.log.clone();
@@ -146,16 +146,20 @@ async fn counts(
     Ok((per_job(statements as f64), commands.map(per_job)))
 }
 
-/// Workers that are there, and told so.
-async fn start(scratch: &Scratch, program: &Program, count: usize) -> Result<Vec<Running>, BenchError> {
-    let workers = (0..count).map(|_| program.start(scratch, &["bench", "worker-alone"]));
+/// Starts workers and waits for their heartbeats.
+async fn start_workers(
+    sandbox: &Sandbox,
+    program: &Program,
+    count: usize,
+) -> Result<Vec<Running>, BenchError> {
+    let workers = (0..count).map(|_| program.start(sandbox, &["bench", "worker-process"]));
     let workers = workers.collect::<Result<Vec<_>, _>>()?;
-    let begun = Instant::now();
-    while processes::list_recent(&scratch.pool, PATIENCE).await?.len() < count {
-        if begun.elapsed() > PATIENCE {
-            return Err(BenchError::Stuck("the workers did not tell that they are there"));
+    let start = Instant::now();
+    while processes::list_recent(&sandbox.pool, TIMEOUT).await?.len() < count {
+        if start.elapsed() > TIMEOUT {
+            return Err(BenchError::Stuck("the workers did not send heartbeats"));
         }
-        sleep(LOOK).await;
+        sleep(POLL_INTERVAL).await;
     }
     Ok(workers)
 }
@@ -182,27 +186,27 @@ async fn enqueue(pool: &PgPool, count: usize) -> Result<(), BenchError> {
     Ok(())
 }
 
-/// Waits until so many jobs are done; how many seconds they took.
-async fn drained(scratch: &Scratch, count: usize) -> Result<f64, BenchError> {
+/// Waits until this number of jobs is completed and returns the seconds that they took.
+async fn wait_completed(sandbox: &Sandbox, count: usize) -> Result<f64, BenchError> {
     let (mut done, mut since) = (0, Instant::now());
     while done < count {
-        sleep(LOOK).await;
+        sleep(POLL_INTERVAL).await;
         let now: i64 = sqlx::query_scalar("SELECT count(*) FROM jobs WHERE state = 'completed'")
-            .fetch_one(&scratch.pool)
+            .fetch_one(&sandbox.pool)
             .await?;
         let now = usize::try_from(now).unwrap_or(0);
         if now > done {
             (done, since) = (now, Instant::now());
-        } else if since.elapsed() > PATIENCE {
-            return Err(BenchError::Stuck("no job was done for a minute"));
+        } else if since.elapsed() > TIMEOUT {
+            return Err(BenchError::Stuck("no job was completed for a minute"));
         }
     }
-    scratch.seconds_at_work().await
+    sandbox.busy_seconds().await
 }
 
-/// How many commands Redis has run since it was started.
-async fn commands(scratch: &Scratch) -> Result<Option<f64>, BenchError> {
-    let told: redis::InfoDict =
-        redis::cmd("INFO").arg("stats").query_async(&mut scratch.redis().await?).await?;
-    Ok(told.get("total_commands_processed"))
+/// Number of commands since the start of Redis.
+async fn commands(sandbox: &Sandbox) -> Result<Option<f64>, BenchError> {
+    let info: redis::InfoDict =
+        redis::cmd("INFO").arg("stats").query_async(&mut sandbox.redis().await?).await?;
+    Ok(info.get("total_commands_processed"))
 }

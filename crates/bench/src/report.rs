@@ -1,4 +1,4 @@
-//! What a benchmark tells: a table for people, JSON for programs.
+//! Report of a benchmark as a table or JSON.
 
 use std::fmt;
 
@@ -10,12 +10,12 @@ use serde_json::Value;
 
 use crate::measure::Machine;
 
-/// The figures of a benchmark.
+/// Figures of a benchmark.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
-    /// The benchmark's name.
+    /// Name of the benchmark.
     pub bench: &'static str,
-    /// What was measured, in a sentence.
+    /// Description of the measurement.
     pub about: String,
     columns: Vec<&'static str>,
     rows: Vec<Vec<Value>>,
@@ -23,18 +23,18 @@ pub struct Report {
 }
 
 impl Report {
-    /// A report without rows, of this machine. Columns are named with their units, as in `"jobs/s"`.
+    /// Creates an empty report of this machine. Column names contain units, such as `"jobs/s"`.
     pub fn new(bench: &'static str, about: String, columns: &[&'static str]) -> Self {
         Self { bench, about, columns: columns.into(), rows: Vec::new(), machine: Machine::of_process() }
     }
 
-    /// Adds a row: a value for each column, `null` where there is none.
+    /// Adds a row with a value for each column; `null` if there is none.
     pub fn row<const N: usize>(&mut self, cells: [Value; N]) {
         self.rows.push(cells.into());
     }
 }
 
-/// A figure with so many decimals, since more would only seem exact.
+/// Rounds a figure to this number of decimals.
 pub fn round(figure: f64, decimals: i32) -> Value {
     let unit = 10_f64.powi(decimals);
     let rounded = (figure * unit).round() / unit;
@@ -46,7 +46,7 @@ impl fmt::Display for Report {
         let mut table = Table::new();
         table.load_style(NOTHING).set_header(&self.columns);
         for row in &self.rows {
-            table.add_row(row.iter().map(shown));
+            table.add_row(row.iter().map(cell_text));
         }
         for (place, column) in table.column_iter_mut().enumerate() {
             if self.rows.iter().any(|row| row.get(place).is_some_and(Value::is_number)) {
@@ -59,7 +59,7 @@ impl fmt::Display for Report {
     }
 }
 
-fn shown(cell: &Value) -> String {
+fn cell_text(cell: &Value) -> String {
     match cell {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
@@ -69,7 +69,7 @@ fn shown(cell: &Value) -> String {
 
 impl Serialize for Report {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let of_row = |row: &Vec<Value>| {
+        let row_object = |row: &Vec<Value>| {
             let cells =
                 self.columns.iter().zip(row).map(|(column, cell)| ((*column).to_owned(), cell.clone()));
             Value::Object(cells.collect())
@@ -78,7 +78,7 @@ impl Serialize for Report {
         map.serialize_entry("bench", self.bench)?;
         map.serialize_entry("about", &self.about)?;
         map.serialize_entry("machine", &self.machine)?;
-        map.serialize_entry("rows", &self.rows.iter().map(of_row).collect::<Vec<_>>())?;
+        map.serialize_entry("rows", &self.rows.iter().map(row_object).collect::<Vec<_>>())?;
         map.end()
     }
 }
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_is_a_table_and_json_of_the_same_figures() {
+    fn table_and_json_have_the_same_figures() {
         let mut report = Report::new("queue", "10 jobs".to_owned(), &["run", "jobs/s"]);
         report.row([json!("1"), round(1234.56, 0)]);
         report.row([json!("median"), Value::Null]);
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_are_rounded_as_asked() {
+    fn figures_are_rounded() {
         assert_eq!(round(2.345_6, 2), json!(2.35));
         assert_eq!(round(99.5, 0), json!(100));
     }

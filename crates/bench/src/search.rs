@@ -1,7 +1,7 @@
-//! Searches among many sessions: how long one takes, and how many a second there are when several ask at once.
+//! Search latency and throughput among many sessions.
 //!
-//! Sessions, words and vectors are made up, as many as are wanted: words are as common as in a language, and a guild
-//! holds its share of the sessions. The question's embedding and the join with Postgres are part of a search.
+//! Sessions, words and vectors are generated: words follow Zipf's law, and guilds share the sessions evenly. A search
+//! includes the embedding of the query and the join with Postgres.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,8 +10,8 @@ use chrono::DateTime;
 use futures::{StreamExt, TryStreamExt, stream};
 use guildex_embed::{Embedder, ModelRegistry};
 use guildex_index::bm25::{self, Language};
-use guildex_index::{BulkLoad, Collection, CollectionName, Mode, Payload, Point, VectorIndex};
-use guildex_search::{SearchConfig, SearchRequest, Searcher};
+use guildex_index::{Bulk, Collection, CollectionName, Mode, Payload, Point, VectorIndex};
+use guildex_search::{Request, SearchConfig, Searcher};
 use guildex_store::models;
 use guildex_types::{ChannelId, GuildId, InvalidId, MessageId, ModelSlug, PointId, SessionId, UserId};
 use rand::rngs::StdRng;
@@ -20,35 +20,35 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::measure::{Cost, median, percentile, resident_mib};
-use crate::{BenchError, Report, Scratch, Servers, round};
+use crate::measure::{Cost, Durations, median, resident_mib};
+use crate::{BenchError, Report, Sandbox, Servers, round};
 
-const BASE: &str = "bench";
-/// Sessions made at a time.
+const PREFIX: &str = "bench";
+/// Sessions generated per batch.
 const PAGE: i64 = 256;
-/// Guilds that share the sessions; a search stays in one.
+/// Number of guilds that share the sessions.
 const GUILDS: i64 = 10;
-/// Words of the language.
+/// Size of the vocabulary.
 const WORDS: f64 = 20_000.0;
-/// Those who ask at once, where the searches a second are counted.
-const ASKERS: usize = 8;
+/// Concurrent searches when measuring throughput.
+const CONCURRENCY: usize = 8;
 
-/// How much to measure.
+/// Options of the benchmark.
 #[derive(Debug, Clone)]
 pub struct Search {
-    /// Numbers of sessions, each measured in turn.
+    /// Numbers of sessions to compare.
     pub sessions: Vec<i64>,
-    /// Searches of a run.
+    /// Searches per run.
     pub searches: usize,
-    /// Runs of each mode.
+    /// Runs per mode.
     pub runs: usize,
 }
 
-/// Opens the index in a folder, or on a server.
+/// Opens the index in a directory or on a server.
 pub type OpenIndex<'a> =
     &'a (dyn Fn(&std::path::Path) -> Result<Arc<dyn VectorIndex>, guildex_index::Error> + Sync);
 
-/// Makes the sessions and searches them, in each mode.
+/// Generates the sessions and searches them in each mode.
 ///
 /// # Errors
 /// If a server, the index or the model fails.
@@ -59,19 +59,19 @@ pub async fn run(
     options: &Search,
 ) -> Result<Report, BenchError> {
     let about = format!(
-        "{} searches of a guild in {GUILDS}, the question's embedding included; medians of {} runs",
+        "{} searches of one guild of {GUILDS}, including query embedding; medians of {} runs",
         options.searches, options.runs
     );
     let mut report = Report::new(
         "search",
         about,
-        &["sessions", "mode", "p50 ms", "p99 ms", "searches/s", "made/s", "resident MiB", "peak MiB"],
+        &["sessions", "mode", "p50 ms", "p99 ms", "searches/s", "stored/s", "resident MiB", "peak MiB"],
     );
     for &count in &options.sessions {
-        Scratch::with(servers, async |scratch| {
-            guildex_store::migrate(&scratch.pool).await?;
-            let index = open(&scratch.path("index"))?;
-            at_size(&scratch.pool, index, embedder, options, count, &mut report).await
+        Sandbox::with(servers, async |sandbox| {
+            guildex_store::migrate(&sandbox.pool).await?;
+            let index = open(&sandbox.path("index"))?;
+            at_size(&sandbox.pool, index, embedder, options, count, &mut report).await
         })
         .await?;
     }
@@ -88,43 +88,43 @@ async fn at_size(
 ) -> Result<(), BenchError> {
     let slug = embedder.slug().clone();
     models::ensure_active(pool, &slug, embedder.dimensions()).await?;
-    let name = CollectionName::new(BASE, &slug)?;
+    let name = CollectionName::new(PREFIX, &slug)?;
     index.ensure(&Collection { name: name.clone(), dims: embedder.dimensions() }).await?;
-    index.bulk_load(&name, BulkLoad::Begin).await?;
-    let begun = Instant::now();
-    fill(pool, index.as_ref(), &name, embedder.as_ref(), count).await?;
-    index.bulk_load(&name, BulkLoad::End).await?;
-    let made = count as f64 / begun.elapsed().as_secs_f64();
+    index.bulk(&name, Bulk::Begin).await?;
+    let start = Instant::now();
+    store_sessions(pool, index.as_ref(), &name, embedder.as_ref(), count).await?;
+    index.bulk(&name, Bulk::End).await?;
+    let stored = count as f64 / start.elapsed().as_secs_f64();
 
     let searcher = Searcher {
         pool: pool.clone(),
         models: Arc::new(ModelRegistry::preloaded([embedder.clone()])),
         index: index.clone(),
-        collection_prefix: BASE.to_owned(),
+        collection_prefix: PREFIX.to_owned(),
         config: SearchConfig::default(),
     };
-    for (mode, called) in [(Mode::Dense, "dense"), (Mode::Sparse, "sparse"), (Mode::Hybrid, "hybrid")] {
+    for (mode, mode_name) in [(Mode::Dense, "dense"), (Mode::Sparse, "sparse"), (Mode::Hybrid, "hybrid")] {
         let (mut p50, mut p99, mut rates) = (Vec::new(), Vec::new(), Vec::new());
-        // The first, which opens what is closed, is not counted.
+        // The first run warms up and is not counted.
         for run in 0..=options.runs {
-            let mut times = one_by_one(&searcher, mode, options.searches).await?;
-            let rate = at_once(&searcher, mode, options.searches).await?;
+            let times = latencies(&searcher, mode, options.searches).await?;
+            let rate = throughput(&searcher, mode, options.searches).await?;
             if run > 0 {
-                p50.extend(percentile(&mut times, 50));
-                p99.extend(percentile(&mut times, 99));
+                p50.extend(times.percentile_ms(50.0));
+                p99.extend(times.percentile_ms(99.0));
                 rates.push(rate);
             }
         }
-        let of =
+        let median_of =
             |values: Vec<f64>, decimals| median(values).map_or(Value::Null, |value| round(value, decimals));
         let (resident, peak) = (resident_mib(), Cost::of_self().peak_mib);
         report.row([
             json!(count),
-            json!(called),
-            of(p50, 1),
-            of(p99, 1),
-            of(rates, 0),
-            round(made, 0),
+            json!(mode_name),
+            median_of(p50, 1),
+            median_of(p99, 1),
+            median_of(rates, 0),
+            round(stored, 0),
             round(resident, 0),
             round(peak, 0),
         ]);
@@ -133,45 +133,45 @@ async fn at_size(
     Ok(())
 }
 
-/// Milliseconds of each search.
-async fn one_by_one(searcher: &Searcher, mode: Mode, count: usize) -> Result<Vec<f64>, BenchError> {
-    let mut times = Vec::with_capacity(count);
+/// Measures sequential searches.
+async fn latencies(searcher: &Searcher, mode: Mode, count: usize) -> Result<Durations, BenchError> {
+    let mut times = Durations::default();
     for number in 0..count {
         let request = request(mode, number)?;
-        let begun = Instant::now();
+        let start = Instant::now();
         searcher.search(&request).await?;
-        times.push(begun.elapsed().as_secs_f64() * 1e3);
+        times.record(start.elapsed());
     }
     Ok(times)
 }
 
-/// Searches a second while several ask.
-async fn at_once(searcher: &Searcher, mode: Mode, count: usize) -> Result<f64, BenchError> {
-    let begun = Instant::now();
+/// Searches per second with concurrent searches.
+async fn throughput(searcher: &Searcher, mode: Mode, count: usize) -> Result<f64, BenchError> {
+    let start = Instant::now();
     stream::iter(0..count)
         .map(|number| async move {
             searcher.search(&request(mode, number)?).await?;
             Ok::<_, BenchError>(())
         })
-        .buffer_unordered(ASKERS)
+        .buffer_unordered(CONCURRENCY)
         .try_collect::<Vec<()>>()
         .await?;
-    Ok(count as f64 / begun.elapsed().max(Duration::from_micros(1)).as_secs_f64())
+    Ok(count as f64 / start.elapsed().max(Duration::from_micros(1)).as_secs_f64())
 }
 
-fn request(mode: Mode, number: usize) -> Result<SearchRequest, BenchError> {
+fn request(mode: Mode, number: usize) -> Result<Request, BenchError> {
     let guild = GuildId::try_from(1 + number as i64 % GUILDS)?;
-    let question = words(&mut StdRng::seed_from_u64(0x5eed ^ number as u64), 8);
-    Ok(SearchRequest { mode: Some(mode), limit: 10, ..SearchRequest::new(guild, question) })
+    let query = words(&mut StdRng::seed_from_u64(0x5eed ^ number as u64), 8);
+    Ok(Request { mode: Some(mode), limit: 10, ..Request::new(guild, query) })
 }
 
-/// Words as common as in a language: the nth about 1/n as often as the first (Zipf's law).
+/// Random words by Zipf's law: the nth word is about 1/n as frequent as the first.
 fn words(random: &mut StdRng, count: usize) -> String {
     let words = (0..count).map(|_| format!("w{}", WORDS.powf(random.random::<f64>()) as usize));
     words.collect::<Vec<_>>().join(" ")
 }
 
-async fn fill(
+async fn store_sessions(
     pool: &PgPool,
     index: &dyn VectorIndex,
     name: &CollectionName,
@@ -188,14 +188,12 @@ async fn fill(
     let mut random = StdRng::seed_from_u64(42);
     for from in (0..count).step_by(PAGE as usize) {
         let made = (from..count.min(from + PAGE))
-            .map(|number| Ok((Place::of(number)?, words(&mut random, 60))))
+            .map(|number| Ok((SessionIds::new(number)?, words(&mut random, 60))))
             .collect::<Result<Vec<_>, InvalidId>>()?;
         store(pool, embedder.slug(), &made).await?;
         let points = made
             .iter()
-            .map(|(place, text)| {
-                place.point(vector(&mut random, embedder.dimensions()), embedder.slug(), text)
-            })
+            .map(|(ids, text)| ids.point(vector(&mut random, embedder.dimensions()), embedder.slug(), text))
             .collect::<Result<Vec<_>, InvalidId>>()?;
         index.upsert(name, points).await?;
     }
@@ -207,15 +205,15 @@ fn vector(random: &mut StdRng, dimensions: usize) -> Vec<f32> {
     (0..dimensions).map(|_| random.random::<f32>() - 0.5).collect()
 }
 
-/// Where a made-up session of four messages stands: one channel a guild.
-struct Place {
+/// Ids of a generated session with four messages. Each guild has one channel.
+struct SessionIds {
     guild: GuildId,
     channel: ChannelId,
     first: MessageId,
 }
 
-impl Place {
-    fn of(number: i64) -> Result<Self, InvalidId> {
+impl SessionIds {
+    fn new(number: i64) -> Result<Self, InvalidId> {
         let guild = 1 + number % GUILDS;
         Ok(Self {
             guild: guild.try_into()?,
@@ -248,7 +246,7 @@ impl Place {
     }
 }
 
-async fn store(pool: &PgPool, model: &ModelSlug, made: &[(Place, String)]) -> Result<(), BenchError> {
+async fn store(pool: &PgPool, model: &ModelSlug, made: &[(SessionIds, String)]) -> Result<(), BenchError> {
     sqlx::query(
         "WITH made AS (SELECT * FROM UNNEST($1::bigint[], $2::bigint[], $3::uuid[], $4::text[]) AS u (guild, first, id, text)),
          said AS (
@@ -263,9 +261,9 @@ async fn store(pool: &PgPool, model: &ModelSlug, made: &[(Place, String)]) -> Re
          INSERT INTO indexed_sessions (session_id, model, point_revision, indexed_revision, content_hash, point_ids)
          SELECT id, $5, 1, 1, '\\x07', ARRAY[gen_random_uuid()] FROM sat",
     )
-    .bind(made.iter().map(|(place, _)| place.guild.get()).collect::<Vec<_>>())
-    .bind(made.iter().map(|(place, _)| place.first.get()).collect::<Vec<_>>())
-    .bind(made.iter().map(|(place, _)| place.session().get()).collect::<Vec<Uuid>>())
+    .bind(made.iter().map(|(ids, _)| ids.guild.get()).collect::<Vec<_>>())
+    .bind(made.iter().map(|(ids, _)| ids.first.get()).collect::<Vec<_>>())
+    .bind(made.iter().map(|(ids, _)| ids.session().get()).collect::<Vec<Uuid>>())
     .bind(made.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>())
     .bind(model.as_str())
     .execute(pool)

@@ -1,4 +1,4 @@
-//! The real model: what it computes, and how it behaves under load.
+//! The real model: results and behaviour under load.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
@@ -34,7 +34,7 @@ fn config() -> LocalConfig {
     }
 }
 
-/// One model for all tests of this file: loading takes a second and the weights 180 MB.
+/// Shared model of all tests in this file: loading takes a second and the weights 180 MB.
 fn model() -> &'static LocalEmbedder {
     static MODEL: OnceLock<LocalEmbedder> = OnceLock::new();
     MODEL.get_or_init(|| LocalEmbedder::load(config()).unwrap())
@@ -53,7 +53,7 @@ fn furthest(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max)
 }
 
-/// Texts of very different lengths, so that they end up in many batches.
+/// Texts of very different lengths, for many batches.
 fn mixed(count: usize) -> Vec<String> {
     (0..count).map(|n| format!("text {n} {}", "about the weather ".repeat(n * 7 % 40))).collect()
 }
@@ -71,7 +71,7 @@ async fn vectors_equal_those_of_the_reference_implementation() {
 }
 
 #[tokio::test]
-async fn vectors_are_of_length_one() {
+async fn vectors_have_length_one() {
     for vector in embed(&["hello", "", "日本語"]).await {
         assert_eq!(vector.len(), model().dimensions());
         let norm: f64 = vector.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
@@ -80,7 +80,7 @@ async fn vectors_are_of_length_one() {
 }
 
 #[tokio::test]
-async fn neither_order_nor_batch_companions_change_a_vector() {
+async fn a_vector_does_not_depend_on_order_or_batch() {
     let texts = mixed(60);
     let together = model().embed(texts.clone()).await.unwrap();
     assert_eq!(together.len(), texts.len());
@@ -91,14 +91,14 @@ async fn neither_order_nor_batch_companions_change_a_vector() {
 }
 
 #[tokio::test]
-async fn nothing_gives_nothing_and_an_empty_text_a_vector() {
+async fn no_texts_give_no_vectors_and_an_empty_text_gives_one() {
     assert!(embed(&[]).await.is_empty());
     let vectors = embed(&["", "x"]).await;
     assert_ne!(vectors[0], vectors[1]);
 }
 
 #[tokio::test]
-async fn a_text_beyond_the_window_is_cut_and_counted() {
+async fn a_text_longer_than_max_tokens_is_truncated_and_counted() {
     let own = LocalEmbedder::load(LocalConfig { instances: 1, max_tokens: 64, ..config() }).unwrap();
     let window = |words: usize| "word ".repeat(words);
     let vectors = own.embed(vec![window(62), window(63), window(500), "word".into()]).await.unwrap();
@@ -125,7 +125,7 @@ async fn many_callers_each_get_their_own_vectors() {
 }
 
 #[tokio::test]
-async fn callers_that_go_away_do_not_disturb_the_others() {
+async fn dropped_callers_do_not_affect_others() {
     let mut gone: Vec<_> = (0..8).map(|_| model().embed(mixed(30))).collect();
     for call in &mut gone {
         assert!(poll!(call).is_pending());
@@ -153,7 +153,7 @@ fn the_tokenizer_counts_as_the_model_does() {
 }
 
 #[tokio::test]
-async fn a_model_with_prefixes_reads_them_before_the_texts() {
+async fn prefixes_are_added_to_texts() {
     let config = LocalConfig {
         instances: 1,
         max_tokens: 64,
@@ -183,7 +183,7 @@ async fn a_model_with_prefixes_reads_them_before_the_texts() {
 }
 
 #[tokio::test]
-async fn a_folder_is_pooled_as_configured() {
+async fn a_directory_uses_the_configured_pooling() {
     let source = LocalSource::Folder { path: model_dir(), pooling: Pooling::Cls };
     let first = LocalEmbedder::load(LocalConfig { instances: 1, source, ..config() }).unwrap();
     let (first, mean) = (first.embed(vec!["tea".into()]).await.unwrap(), embed(&["tea"]).await);
@@ -191,12 +191,12 @@ async fn a_folder_is_pooled_as_configured() {
 }
 
 #[test]
-fn a_name_that_leads_nowhere_is_refused_with_those_near_it() {
+fn an_unknown_name_is_rejected_with_suggestions() {
     let source = LocalSource::Named("all-MiniLM-L6".into());
-    let error = refusal(LocalConfig { source, ..config() });
+    let error = load_error(LocalConfig { source, ..config() });
     assert!(error.contains("did you mean") && error.contains("all-minilm-l6-v2"), "{error}");
     let source = LocalSource::Named("bge-m3".into());
-    let error = refusal(LocalConfig { source, ..config() });
+    let error = load_error(LocalConfig { source, ..config() });
     assert_eq!(error, "the model's vectors have 1024 dimensions, not the configured 384");
 }
 
@@ -223,7 +223,7 @@ proptest! {
     }
 
     #[test]
-    fn chunks_fit_the_window_and_hold_every_visible_character(lines in prop::collection::vec(line(), 0..12)) {
+    fn chunks_fit_and_contain_every_visible_character(lines in prop::collection::vec(line(), 0..12)) {
         let visible = |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>();
         let header = "Conversation in #general:";
         let chunks = split(model().tokenizer(), header, &lines).unwrap().chunks;
@@ -239,14 +239,14 @@ proptest! {
 
 proptest! {
     #[test]
-    fn a_guess_is_never_far_below_the_truth(line in line()) {
+    fn an_estimate_is_never_far_too_low(line in line()) {
         let guess = Tokenizer::approximate(256).unwrap().count(&line).unwrap();
         let truth = model().tokenizer().count(&line).unwrap();
         prop_assert!(guess * 2 >= truth, "{guess} for {truth}");
     }
 
     #[test]
-    fn a_guess_is_above_the_truth_for_chat(
+    fn an_estimate_is_too_high_for_chat(
         words in prop::collection::vec("(the|weather|server|release|deploy|lol|update|database|because|tomorrow|i'll|v2\\.0|\\?|https://example\\.com/a1)", 1..40),
     ) {
         let line = format!("[someone @ 2024-05-01 12:30]: {}", words.join(" "));
@@ -256,16 +256,16 @@ proptest! {
     }
 }
 
-/// The error of loading, with its sources.
-fn refusal(config: LocalConfig) -> String {
+/// Error of loading with its sources.
+fn load_error(config: LocalConfig) -> String {
     let Err(error) = LocalEmbedder::load(config) else { panic!("it was loaded") };
     let first: &dyn std::error::Error = &error;
     let chain = std::iter::successors(Some(first), |error| error.source());
     chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// A folder like the model's, but for what `change` does to it.
-fn spoilt(change: impl FnOnce(&std::path::Path)) -> String {
+/// Error of loading a copy of the model's directory that was altered by `change`.
+fn altered(change: impl FnOnce(&std::path::Path)) -> String {
     let folder = tempfile::tempdir().unwrap();
     for name in ["tokenizer.json", "config.json", "special_tokens_map.json", "tokenizer_config.json"] {
         std::fs::copy(model_dir().join(name), folder.path().join(name)).unwrap();
@@ -273,40 +273,40 @@ fn spoilt(change: impl FnOnce(&std::path::Path)) -> String {
     let model = model_dir().join("model.onnx");
     std::os::unix::fs::symlink(model, folder.path().join("model.onnx")).unwrap();
     change(folder.path());
-    refusal(LocalConfig { source: self::folder(folder.path().to_owned()), ..config() })
+    load_error(LocalConfig { source: self::folder(folder.path().to_owned()), ..config() })
 }
 
 #[test]
-fn a_missing_folder_or_file_is_named() {
-    let error = refusal(LocalConfig { source: folder("/no/such/folder".into()), ..config() });
+fn a_missing_directory_or_file_is_named() {
+    let error = load_error(LocalConfig { source: folder("/no/such/folder".into()), ..config() });
     assert!(error.contains("/no/such/folder/tokenizer.json"), "{error}");
-    let error = spoilt(|folder| std::fs::remove_file(folder.join("model.onnx")).unwrap());
+    let error = altered(|folder| std::fs::remove_file(folder.join("model.onnx")).unwrap());
     assert!(error.contains("model.onnx of the model: No such file"), "{error}");
 }
 
 #[test]
-fn files_that_are_no_model_are_refused() {
-    let error = spoilt(|folder| std::fs::write(folder.join("tokenizer.json"), "{}").unwrap());
+fn invalid_model_files_are_rejected() {
+    let error = altered(|folder| std::fs::write(folder.join("tokenizer.json"), "{}").unwrap());
     assert!(error.contains("tokenizer.json"), "{error}");
-    let error = spoilt(|folder| {
+    let error = altered(|folder| {
         std::fs::remove_file(folder.join("model.onnx")).unwrap();
-        std::fs::write(folder.join("model.onnx"), "no model").unwrap();
+        std::fs::write(folder.join("model.onnx"), "not a model").unwrap();
     });
     assert!(error.contains("cannot load the model /"), "{error}");
 }
 
 #[test]
-fn a_model_of_other_dimensions_is_refused() {
-    let error = refusal(LocalConfig { dimensions: 768, ..config() });
+fn a_model_with_other_dimensions_is_rejected() {
+    let error = load_error(LocalConfig { dimensions: 768, ..config() });
     assert_eq!(error, "the model's vectors have 384 dimensions, not the configured 768");
 }
 
 #[test]
-fn a_window_that_the_model_does_not_have_is_refused() {
+fn more_tokens_than_the_model_reads_are_rejected() {
     let error = LocalEmbedder::load(LocalConfig { max_tokens: 1000, ..config() }).err();
     assert!(matches!(error, Some(LoadError::MaxTokens { max_tokens: 1000, limit: 512 })), "{error:?}");
-    for window in [0, 31, usize::MAX] {
-        let error = LocalEmbedder::load(LocalConfig { max_tokens: window, ..config() }).err();
+    for max_tokens in [0, 31, usize::MAX] {
+        let error = LocalEmbedder::load(LocalConfig { max_tokens, ..config() }).err();
         assert!(matches!(error, Some(LoadError::Tokenizer(_))), "{error:?}");
     }
 }

@@ -1,5 +1,4 @@
-//! Neither key nor texts reach the log, at whatever level and whoever writes it. In a file of its own: a process has
-//! one log.
+//! Neither key nor texts are logged, at any level and by any crate. In its own file because a process has one logger.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
@@ -11,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use guildex_embed::{Embedder, HttpConfig, HttpEmbedder};
-use support::{Asked, Service, refusal, vectors};
+use support::{ApiRequest, TestApi, error_response, vectors};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -39,29 +38,30 @@ async fn neither_key_nor_texts_are_logged() {
         tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_writer(move || writer.clone());
     subscriber.finish().init();
 
-    let service = Service::start(async |asked: Asked| match asked.number {
+    let api = TestApi::start(async |request: ApiRequest| match request.number {
         0 => StatusCode::SERVICE_UNAVAILABLE.into_response(),
-        1 => vectors(&asked),
-        2 => refusal(StatusCode::BAD_REQUEST, &asked),
-        _ => refusal(StatusCode::UNAUTHORIZED, &asked),
+        1 => vectors(&request),
+        2 => error_response(StatusCode::BAD_REQUEST, &request),
+        _ => error_response(StatusCode::UNAUTHORIZED, &request),
     })
     .await;
     let config = HttpConfig {
         api_key: Some(KEY.into()),
         max_tokens: 32,
-        ..HttpConfig::new("some-model".parse().unwrap(), service.base_url(), "m".into(), 4)
+        ..HttpConfig::new("some-model".parse().unwrap(), api.base_url(), "m".into(), 4)
     };
     let embedder = HttpEmbedder::new(config).unwrap();
     embedder.embed(vec![TEXT.repeat(10)]).await.unwrap();
     embedder.embed(vec![TEXT.into()]).await.unwrap_err();
     embedder.embed_query(TEXT.into()).await.unwrap_err();
-    assert!(service.asked().iter().all(|asked| asked.headers["authorization"] == format!("Bearer {KEY}")));
-    assert!(service.asked().len() >= 4);
+    assert!(api.requests().iter().all(|request| request.headers["authorization"] == format!("Bearer {KEY}")));
+    assert!(api.requests().len() >= 4);
 
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    for told in ["retrying embeddings request", "texts longer than the model's input were truncated", "DEBUG"]
+    for expected in
+        ["retrying embeddings request", "texts longer than the model's input were truncated", "DEBUG"]
     {
-        assert!(log.contains(told), "{told} is not in the log:\n{log}");
+        assert!(log.contains(expected), "{expected} is not in the log:\n{log}");
     }
     assert!(!log.contains(KEY) && !log.contains("confidential"), "{log}");
 }

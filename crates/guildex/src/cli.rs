@@ -1,7 +1,9 @@
 //! The command line.
 
-#[cfg(feature = "embedded")]
+#[cfg(feature = "evaluation")]
 mod bench;
+#[cfg(feature = "evaluation")]
+mod eval;
 mod jobs;
 
 use std::path::PathBuf;
@@ -11,8 +13,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use guildex_index::{Mode, bm25};
 use guildex_types::{ChannelId, GuildId, MessageId, ModelSlug, UserId};
 
-#[cfg(feature = "embedded")]
-pub use self::bench::{Bench, BenchEmbed, BenchEmbedAlone, BenchGenerate};
+#[cfg(feature = "evaluation")]
+pub use self::bench::{Bench, BenchEmbed, BenchEmbedProcess, BenchGenerate};
+#[cfg(feature = "evaluation")]
+pub use self::eval::{Eval, EvalRetrieval, EvalSessions, SessionMethod};
 pub use self::jobs::{Jobs, List, Selection, Show, tenants};
 use crate::config::key_value;
 
@@ -90,11 +94,12 @@ pub enum Command {
     Verify(Verify),
     /// Check all that Guildex depends on with a round trip, and say what to do; exits with 1 if something fails
     Doctor(Doctor),
-    /// Measure quality on annotated conversations
+    /// Measure the quality of sessions and searches on annotated conversations
+    #[cfg(feature = "evaluation")]
     #[command(subcommand)]
     Eval(Eval),
-    /// Measure speed and memory, in a database, a corner of Redis and a folder of its own
-    #[cfg(feature = "embedded")]
+    /// Measure speed and memory in a temporary database, Redis prefix and directory
+    #[cfg(feature = "evaluation")]
     #[command(subcommand)]
     Bench(Bench),
     /// Print the configuration in force, and where it comes from; secrets are hidden
@@ -383,72 +388,6 @@ pub struct Doctor {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-}
-
-/// See [`Command::Eval`].
-#[derive(Debug, Subcommand)]
-pub enum Eval {
-    /// Compare sessions with conversations that people marked
-    Sessions(EvalSessions),
-    /// Ask the first message of each marked conversation, and see whether searches find the rest
-    #[cfg(feature = "embedded")]
-    Retrieval(EvalRetrieval),
-}
-
-/// See [`Eval::Sessions`].
-#[derive(Debug, Args)]
-pub struct EvalSessions {
-    /// The folder of exports (NAME.json or NAME.json.gz)
-    #[arg(long, value_name = "DIR")]
-    pub exports: PathBuf,
-    /// The folder of annotations (NAME.json)
-    #[arg(long, value_name = "DIR")]
-    pub annotations: PathBuf,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// See [`Eval::Retrieval`].
-#[cfg(feature = "embedded")]
-#[derive(Debug, Args)]
-pub struct EvalRetrieval {
-    /// The folder of exports (NAME.json or NAME.json.gz): all channels are one guild
-    #[arg(long, value_name = "DIR")]
-    pub exports: PathBuf,
-    /// The folder of annotations (NAME.json)
-    #[arg(long, value_name = "DIR")]
-    pub annotations: PathBuf,
-    /// Models of the configuration to compare [default: model.name]
-    #[arg(long, value_name = "MODEL,...", value_delimiter = ',')]
-    pub models: Vec<ModelSlug>,
-    /// A folder with model.name in int8, to compare the two; `scripts/model fp32` makes both
-    #[arg(long, value_name = "DIR", env = "GUILDEX_INT8_MODEL_DIR")]
-    pub int8: Option<PathBuf>,
-    /// Ways to make sessions
-    #[arg(long, value_name = "METHOD,...", value_delimiter = ',', default_value = "sessionizer,plain,gap")]
-    pub methods: Vec<SessionMethod>,
-    /// Ways to rank
-    #[arg(long, value_name = "MODE,...", value_delimiter = ',', default_value = "dense,sparse,hybrid")]
-    pub modes: Vec<SearchMode>,
-    /// The guild's language, whose words are reduced to their stems [default: none]
-    #[arg(long)]
-    pub language: Option<bm25::Language>,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// A way to make sessions.
-#[cfg(feature = "embedded")]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum SessionMethod {
-    /// The one in use
-    Sessionizer,
-    /// Replies, mentions within 60 minutes, else the author's own last message within 5
-    Plain,
-    /// A new session after each pause of more than 30 minutes
-    Gap,
 }
 
 #[cfg(test)]

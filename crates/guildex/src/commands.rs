@@ -2,9 +2,10 @@
 
 mod backfill;
 mod backup;
-#[cfg(feature = "embedded")]
+#[cfg(feature = "evaluation")]
 mod bench;
 mod doctor;
+#[cfg(feature = "evaluation")]
 mod eval;
 mod forget;
 mod import;
@@ -23,13 +24,15 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 use crate::app::App;
-use crate::cli::{Cli, Command, Eval};
+#[cfg(feature = "evaluation")]
+use crate::cli::Eval;
+use crate::cli::{Cli, Command};
 use crate::config::{Config, environment};
 use crate::log;
 
 /// Runs the command.
 pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    #[cfg(feature = "embedded")]
+    #[cfg(feature = "evaluation")]
     let flags = bench::flags(&cli);
     let loaded = Config::load(cli.config.as_deref(), environment(), &cli.overrides)?;
     log::start(&loaded.config.log)?;
@@ -58,10 +61,11 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Jobs(args) => return jobs::run(&app, args).await,
         Command::Verify(args) => return verify::run(&app, args).await,
         Command::Doctor(args) => return doctor::run(&app, loaded.file, args).await,
+        #[cfg(feature = "evaluation")]
         Command::Eval(Eval::Sessions(args)) => eval::sessions(&app, args).await?,
-        #[cfg(feature = "embedded")]
+        #[cfg(feature = "evaluation")]
         Command::Eval(Eval::Retrieval(args)) => eval::retrieval(&app, args).await?,
-        #[cfg(feature = "embedded")]
+        #[cfg(feature = "evaluation")]
         Command::Bench(what) => bench::run(&app, &flags, what).await?,
         Command::Config => {}
     }

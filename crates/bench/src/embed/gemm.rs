@@ -1,6 +1,6 @@
-//! What the machine can do at most: the model's products of matrices, through the same ONNX Runtime, without the rest.
+//! Peak throughput of the machine: only the matrix products of the model, through the same ONNX Runtime.
 //!
-//! The shapes are those of all-MiniLM-L6-v2, whose six layers all have the same four.
+//! The shapes are those of all-MiniLM-L6-v2, whose six layers have the same four matrices.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,60 +9,62 @@ use guildex_embed::LocalConfig;
 use ort::session::Session;
 use ort::value::Tensor;
 
-use super::alone::{Measured, Watch};
+use super::measurement::{Measurement, Stopwatch};
 use crate::BenchError;
 use crate::measure::resident_mib;
 
-/// Rows and columns of a layer's matrices: queries, keys and values in one; their output; there and back.
+/// Rows and columns of a layer's matrices: queries, keys and values combined; attention output; feed-forward up and down.
 const MATRICES: [(usize, usize); 4] = [(384, 1152), (384, 384), (384, 1536), (1536, 384)];
 const LAYERS: usize = 6;
 const WIDTH: usize = 384;
-/// Tokens multiplied at once; from 256 to 1,024 they give the same within the noise.
+/// Tokens per product. 256 to 1,024 give the same result within the noise.
 const TOKENS: usize = 512;
-/// How long a thread multiplies.
-const ENOUGH: Duration = Duration::from_secs(2);
+/// Run time of a thread.
+const DURATION: Duration = Duration::from_secs(2);
 
-/// Multiplications and additions that the model takes for a text of so many tokens: its dense layers, and attention
-/// of every token to every other. Norms and the like are left out, and so is padding.
+/// Multiplications and additions of the model for a text of this length: dense layers and attention. Leaves out norms and
+/// padding.
 pub(super) fn flops_of_text(tokens: usize) -> f64 {
     let dense: usize = MATRICES.iter().map(|(rows, columns)| 2 * rows * columns).sum();
     let attention = 4 * tokens * WIDTH;
     (tokens * LAYERS * (dense + attention)) as f64
 }
 
-/// Multiplies on each of so many threads, as the sessions of a model would.
+/// Multiplies on this number of threads, like the instances of a model.
 ///
 /// # Errors
-/// If ONNX Runtime cannot be loaded or refuses.
-pub(super) fn measure(config: &LocalConfig, threads: usize) -> Result<Measured, BenchError> {
+/// If ONNX Runtime cannot be loaded or fails.
+pub(super) fn measure(config: &LocalConfig, threads: usize) -> Result<Measurement, BenchError> {
     guildex_embed::load_onnx_runtime(config.onnx_runtime.as_deref())?;
     let environment = ort::init().build()?;
     let session = |(rows, columns)| {
         let mut builder = Session::builder(&environment)?.with_intra_threads(1)?;
-        builder.commit_from_memory(&product(rows, columns))
+        builder.commit_from_memory(&matmul_model(rows, columns))
     };
-    let of_thread = |_| MATRICES.into_iter().map(session).collect::<ort::Result<Vec<_>>>();
-    let mut threads = (0..threads).map(of_thread).collect::<ort::Result<Vec<_>>>()?;
+    let thread_sessions = |_| MATRICES.into_iter().map(session).collect::<ort::Result<Vec<_>>>();
+    let mut threads = (0..threads).map(thread_sessions).collect::<ort::Result<Vec<_>>>()?;
     for sessions in &mut threads {
         layer(sessions)?;
     }
-    let watch = Watch::start(resident_mib());
+    let stopwatch = Stopwatch::start(resident_mib());
     let layers = thread::scope(|scope| {
         let running: Vec<_> =
             threads.into_iter().map(|sessions| scope.spawn(move || layers(sessions))).collect();
         running
             .into_iter()
-            .map(|thread| thread.join().unwrap_or(Err(BenchError::Stuck("multiplying panicked"))))
+            .map(|thread| {
+                thread.join().unwrap_or(Err(BenchError::Stuck("a thread with matrix products panicked")))
+            })
             .sum::<Result<usize, _>>()
     })?;
-    let of_layer: usize = MATRICES.iter().map(|(rows, columns)| 2 * TOKENS * rows * columns).sum();
-    Ok(Measured { flops: (layers * of_layer) as f64, ..watch.stop() })
+    let layer_flops: usize = MATRICES.iter().map(|(rows, columns)| 2 * TOKENS * rows * columns).sum();
+    Ok(Measurement { flops: (layers * layer_flops) as f64, ..stopwatch.stop() })
 }
 
-/// How many layers were enough.
+/// Multiplies for the run time and returns the number of layers.
 fn layers(mut sessions: Vec<Session>) -> Result<usize, BenchError> {
-    let (begun, mut layers) = (Instant::now(), 0);
-    while begun.elapsed() < ENOUGH {
+    let (start, mut layers) = (Instant::now(), 0);
+    while start.elapsed() < DURATION {
         layer(&mut sessions)?;
         layers += 1;
     }
@@ -77,27 +79,27 @@ fn layer(sessions: &mut [Session]) -> ort::Result<()> {
     Ok(())
 }
 
-/// Any numbers between -0.5 and 0.5.
+/// Arbitrary numbers between -0.5 and 0.5.
 fn numbers(count: usize) -> Vec<f32> {
     (0..count).map(|n| (n * 7_919 % 1_000) as f32 / 1_000.0 - 0.5).collect()
 }
 
-/// The ONNX file of `y = x W`, with a constant W of that many rows and columns.
-fn product(rows: usize, columns: usize) -> Vec<u8> {
+/// ONNX file of `y = x W` with a constant W of this size.
+fn matmul_model(rows: usize, columns: usize) -> Vec<u8> {
     const FLOAT: u64 = 1;
     let weights: Vec<u8> = numbers(rows * columns).into_iter().flat_map(f32::to_le_bytes).collect();
-    // The numbers of the fields are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
-    let dimension = |size: usize| bytes(1, &whole(1, size as u64));
+    // Field numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
+    let dimension = |size: usize| bytes(1, &number_field(1, size as u64));
     let any = bytes(1, &bytes(2, b"tokens"));
     let value = |name: &[u8], width: usize| {
         let shape = [any.clone(), dimension(width)].concat();
-        let tensor = [whole(1, FLOAT), bytes(2, &shape)].concat();
+        let tensor = [number_field(1, FLOAT), bytes(2, &shape)].concat();
         [bytes(1, name), bytes(2, &bytes(1, &tensor))].concat()
     };
     let matrix = [
-        whole(1, rows as u64),
-        whole(1, columns as u64),
-        whole(2, FLOAT),
+        number_field(1, rows as u64),
+        number_field(1, columns as u64),
+        number_field(2, FLOAT),
         bytes(8, b"w"),
         bytes(9, &weights),
     ];
@@ -109,16 +111,16 @@ fn product(rows: usize, columns: usize) -> Vec<u8> {
         bytes(11, &value(b"x", rows)),
         bytes(12, &value(b"y", columns)),
     ];
-    let operators = whole(2, 17);
-    [whole(1, 8), bytes(7, &graph.concat()), bytes(8, &operators)].concat()
+    let operators = number_field(2, 17);
+    [number_field(1, 8), bytes(7, &graph.concat()), bytes(8, &operators)].concat()
 }
 
-/// A field of Protocol Buffers that holds a number.
-fn whole(field: u64, number: u64) -> Vec<u8> {
+/// Protocol Buffers field with a number.
+fn number_field(field: u64, number: u64) -> Vec<u8> {
     [varint(field << 3), varint(number)].concat()
 }
 
-/// A field of Protocol Buffers that holds bytes, a text or a message.
+/// Protocol Buffers field with bytes, a text or a message.
 fn bytes(field: u64, content: &[u8]) -> Vec<u8> {
     [varint(field << 3 | 2), varint(content.len() as u64), content.to_vec()].concat()
 }
@@ -138,14 +140,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_encoded_as_protocol_buffers_do() {
-        assert_eq!(whole(1, 150), [0x08, 0x96, 0x01]);
+    fn fields_are_encoded_as_protocol_buffers() {
+        assert_eq!(number_field(1, 150), [0x08, 0x96, 0x01]);
         assert_eq!(bytes(2, b"testing"), *b"\x12\x07testing");
     }
 
     #[test]
-    fn a_token_of_an_average_text_takes_some_twenty_two_megaflops() {
-        let of_token = flops_of_text(77) / 77.0;
-        assert!((21.9e6..22.0e6).contains(&of_token), "{of_token}");
+    fn a_token_of_an_average_text_takes_about_22_megaflops() {
+        let per_token = flops_of_text(77) / 77.0;
+        assert!((21.9e6..22.0e6).contains(&per_token), "{per_token}");
     }
 }

@@ -1,4 +1,4 @@
-//! The texts that a worker would embed of some exports.
+//! Texts that a worker would embed for given exports.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -8,13 +8,13 @@ use guildex_document::SessionText;
 use guildex_embed::Tokenizer;
 use guildex_evaluation::sessions::{AnnotatedChannel as Channel, Method};
 
-use super::Embed;
+use super::options::Embed;
 use crate::BenchError;
 
-/// Messages read at a time.
+/// Messages per page.
 const PAGE: usize = 10_000;
 
-/// As many texts as asked for, taken evenly from all that the exports have, in the order of the conversations.
+/// Returns the requested number of texts, sampled evenly from all sessions of the exports, in their order.
 ///
 /// # Errors
 /// If an export cannot be read, or there is no text.
@@ -27,23 +27,23 @@ pub(super) fn read(options: &Embed, tokenizer: &Tokenizer) -> Result<Vec<String>
     let mut texts = Vec::new();
     for file in files {
         if let Some(channel) = channel(&file)? {
-            texts.extend(of_channel(&channel, &method, options, tokenizer)?);
+            texts.extend(session_texts(&channel, &method, options, tokenizer)?);
         }
     }
     if texts.is_empty() {
         return Err(BenchError::Nothing { path: options.exports.first().cloned().unwrap_or_default() });
     }
-    Ok(evenly(texts, options.texts))
+    Ok(sample(texts, options.texts))
 }
 
-/// The messages of a file that take part. A file without any gives none.
+/// Reads the included messages of a file; `None` if it has no messages.
 fn channel(path: &Path) -> Result<Option<Channel>, BenchError> {
     let mut header = None;
     let mut messages = BTreeMap::new();
     guildex_discord_export::read_export(path, PAGE, &mut |page| {
         header = Some(page.header);
-        let taken = page.messages.into_iter().filter(|message| message.excluded_reason(false).is_none());
-        messages.extend(taken.map(|message| (message.id, message)));
+        let included = page.messages.into_iter().filter(|message| message.excluded_reason(false).is_none());
+        messages.extend(included.map(|message| (message.id, message)));
         ControlFlow::Continue(())
     })?;
     let Some(header) = header else { return Ok(None) };
@@ -59,7 +59,7 @@ fn channel(path: &Path) -> Result<Option<Channel>, BenchError> {
     }))
 }
 
-fn of_channel(
+fn session_texts(
     channel: &Channel,
     method: &Method,
     options: &Embed,
@@ -77,11 +77,11 @@ fn of_channel(
     Ok(texts)
 }
 
-fn evenly<T>(all: Vec<T>, count: usize) -> Vec<T> {
+fn sample<T>(all: Vec<T>, count: usize) -> Vec<T> {
     let total = all.len();
     let count = count.min(total);
-    let is_taken = |place: usize| place * count / total != (place + 1) * count / total;
-    all.into_iter().enumerate().filter(|(place, _)| is_taken(*place)).map(|(_, one)| one).collect()
+    let is_sampled = |place: usize| place * count / total != (place + 1) * count / total;
+    all.into_iter().enumerate().filter(|(place, _)| is_sampled(*place)).map(|(_, one)| one).collect()
 }
 
 #[cfg(test)]
@@ -89,10 +89,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_are_taken_evenly() {
-        assert_eq!(evenly((0..10).collect(), 5), [1, 3, 5, 7, 9]);
-        assert_eq!(evenly((0..10).collect(), 3).len(), 3);
-        assert_eq!(evenly((0..3).collect(), 10), [0, 1, 2]);
-        assert!(evenly(Vec::<u8>::new(), 10).is_empty());
+    fn texts_are_sampled_evenly() {
+        assert_eq!(sample((0..10).collect(), 5), [1, 3, 5, 7, 9]);
+        assert_eq!(sample((0..10).collect(), 3).len(), 3);
+        assert_eq!(sample((0..3).collect(), 10), [0, 1, 2]);
+        assert!(sample(Vec::<u8>::new(), 10).is_empty());
     }
 }

@@ -1,43 +1,45 @@
-//! What is learned of real chat.
+//! Learns from real chat.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use guildex_types::{Message, MessageId, MessageKind, UserId};
+use rand::Rng;
+use rand::seq::IndexedRandom;
+use rand_chacha::ChaCha8Rng;
 
-use super::random::Random;
 use crate::BenchError;
 
-/// As many messages are learned from at most.
-const ENOUGH: usize = 500_000;
+/// Maximum number of messages to learn from.
+const MAX_MESSAGES: usize = 500_000;
 
-/// A message without its text.
+/// Message without its text.
 #[derive(Debug, Clone)]
 pub(super) struct Said {
-    /// PointSelector of the channel's members, from 0.
+    /// Number of the member in the channel, from 0.
     pub author: u32,
-    /// Since the message before, in milliseconds.
+    /// Milliseconds since the previous message.
     pub gap: u64,
-    /// How many messages back the one is that it answers.
+    /// Distance in messages to the one that it replies to.
     pub reply: Option<u32>,
-    /// PointSelector of the channel's members it mentions.
+    /// Numbers of the mentioned members in the channel.
     pub mentions: Vec<u32>,
-    /// Its words in [`Chat::words`].
+    /// Range in [`Chat::words`].
     words: (u32, u32),
 }
 
-/// Real chat: channels of messages, and all of their words in a row.
+/// Channels of messages, and all their words in sequence.
 #[derive(Debug, Default)]
 pub(super) struct Chat {
     pub channels: Vec<Vec<Said>>,
-    /// Every occurrence of every word.
+    /// Numbers of all words in sequence.
     words: Vec<u32>,
-    /// The word behind each number.
+    /// Word of each number.
     vocabulary: Vec<String>,
-    /// Where each word occurs.
+    /// Occurrences of each word.
     places: Vec<Vec<u32>>,
-    /// Where the message ends that holds an occurrence.
+    /// End of the message of each occurrence.
     ends: Vec<u32>,
     pub names: Vec<String>,
 }
@@ -49,38 +51,41 @@ impl Chat {
         let mut learner = Learner::default();
         for path in guildex_discord_export::find_exports(paths).0 {
             let mut messages = Vec::new();
-            // What is broken ends where it is broken.
+            // A damaged export is used up to the damage.
             let _ = guildex_discord_export::read_export(&path, 5_000, &mut |page| {
                 messages.extend(page.messages.into_iter().filter(|m| m.kind == MessageKind::Conversation));
                 ControlFlow::Continue(())
             });
             learner.channel(messages);
-            if learner.chat.words.len() > ENOUGH * 12 || learner.messages > ENOUGH {
+            if learner.chat.words.len() > MAX_MESSAGES * 12 || learner.messages > MAX_MESSAGES {
                 break;
             }
         }
         if learner.messages < 2 { Err(nothing()) } else { Ok(learner.chat) }
     }
 
-    /// A text like that of `said`: it begins as the message does, and at a word of it goes on as another message that
-    /// has the word goes on.
-    pub fn splice(&self, said: &Said, random: &mut Random, into: &mut String) {
+    /// Generates a text like that of `said`: starts like the message, and at a random word continues like another message
+    /// with that word.
+    pub fn splice(&self, said: &Said, rng: &mut ChaCha8Rng, into: &mut String) {
         into.clear();
         let (from, to) = (said.words.0 as usize, said.words.1 as usize);
         let begin = self.words.get(from..to).unwrap_or_default();
-        let turn = random.below(begin.len());
+        if begin.is_empty() {
+            return;
+        }
+        let turn = rng.random_range(0..begin.len());
         for word in begin.iter().take(turn + 1) {
-            self.put(*word, into);
+            self.append(*word, into);
         }
         let Some(places) = begin.get(turn).and_then(|word| self.places.get(*word as usize)) else { return };
-        let Some(place) = random.of_these(places) else { return };
+        let Some(place) = places.choose(rng) else { return };
         let end = self.ends.get(*place as usize).copied().unwrap_or_default() as usize;
         for word in self.words.get(*place as usize + 1..end).unwrap_or_default() {
-            self.put(*word, into);
+            self.append(*word, into);
         }
     }
 
-    fn put(&self, word: u32, into: &mut String) {
+    fn append(&self, word: u32, into: &mut String) {
         if !into.is_empty() {
             into.push(' ');
         }
@@ -117,9 +122,9 @@ impl Learner {
                 .map_or(0, |before| (message.sent_at - before).num_milliseconds());
             let author = member(message.author.id, Some(message.author.name()));
             let mentions = message.links.mentions.iter().map(|id| member(*id, None)).collect();
-            let answered = message.links.reply_to.and_then(|id| places.get(&id));
+            let replied = message.links.reply_to.and_then(|id| places.get(&id));
             let reply =
-                answered.and_then(|answered| u32::try_from(place - answered).ok()).filter(|back| *back > 0);
+                replied.and_then(|replied| u32::try_from(place - replied).ok()).filter(|back| *back > 0);
             let words = self.text(message.text.as_str());
             said.push(Said { author, gap: u64::try_from(gap).unwrap_or(0), reply, mentions, words });
         }
@@ -129,7 +134,7 @@ impl Learner {
         }
     }
 
-    /// Takes in a text's words; between which of them they stand.
+    /// Adds the words of a text and returns their range.
     fn text(&mut self, text: &str) -> (u32, u32) {
         let chat = &mut self.chat;
         let from = chat.words.len() as u32;

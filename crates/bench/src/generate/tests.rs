@@ -16,7 +16,7 @@ fn make(messages: u64, guilds: u32, seed: u64) -> (TempDir, Generated) {
     (folder, made)
 }
 
-/// The channels in a folder's exports; nothing may be left out.
+/// Reads the channels of exports, all of whose messages must be valid.
 fn read(paths: &[PathBuf]) -> Vec<Vec<Message>> {
     let (files, errors) = guildex_discord_export::find_exports(paths);
     assert!(errors.is_empty());
@@ -41,7 +41,7 @@ fn bytes(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 #[test]
-fn exports_are_made_that_can_be_read_with_ids_that_agree_with_the_times() {
+fn exports_are_valid_and_ids_match_times() {
     let (folder, made) = make(3_000, 4, 7);
     let channels = read(&[folder.path().to_owned()]);
     assert_eq!(channels.iter().map(Vec::len).sum::<usize>(), 3_000);
@@ -51,14 +51,14 @@ fn exports_are_made_that_can_be_read_with_ids_that_agree_with_the_times() {
     for channel in &channels {
         assert!(channel.is_sorted_by(|a, b| a.id < b.id && a.sent_at < b.sent_at));
         for message in channel {
-            assert!(seen.insert((message.guild_id.get(), message.id.get())), "an id comes twice in a guild");
+            assert!(seen.insert((message.guild_id.get(), message.id.get())), "duplicate id in a guild");
             assert_eq!((message.id.get() >> 22) + 1_420_070_400_000, message.sent_at.timestamp_millis());
         }
     }
 }
 
 #[test]
-fn the_same_seed_makes_the_same_bytes_and_another_makes_others() {
+fn files_depend_only_on_the_seed() {
     let (one, _) = make(2_000, 3, 1);
     let (same, _) = make(2_000, 3, 1);
     let (other, _) = make(2_000, 3, 2);
@@ -66,7 +66,7 @@ fn the_same_seed_makes_the_same_bytes_and_another_makes_others() {
     assert_ne!(bytes(one.path()), bytes(other.path()));
 }
 
-/// Of messages: words a message, links and replies a hundred messages, minutes between messages (the median).
+/// Words per message, mentions and replies per hundred messages, and median minutes between messages.
 fn shape(channels: &[Vec<Message>]) -> [f64; 4] {
     let all: Vec<&Message> =
         channels.iter().flatten().filter(|m| m.excluded_reason(true).is_none()).collect();
@@ -86,7 +86,7 @@ fn shape(channels: &[Vec<Message>]) -> [f64; 4] {
 }
 
 #[test]
-fn what_is_made_has_the_shape_of_what_was_learned_and_copies_little_of_it() {
+fn output_resembles_the_source_and_copies_little_of_it() {
     let source = read(&or_samples(Vec::new()));
     let (folder, _) = make(20_000, 2, 3);
     let made = read(&[folder.path().to_owned()]);

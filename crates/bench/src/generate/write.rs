@@ -1,40 +1,42 @@
-//! Writing a channel, passage by passage, as the exporter does.
+//! Writes a channel passage by passage in the exporter's layout.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
+use std::ops::Range;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use rand::Rng;
+use rand::seq::IndexedRandom;
+use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use serde_json::json;
 
-use super::Generate;
 use super::learn::{Chat, Said};
-use super::plan::Planned;
-use super::random::Random;
+use super::options::Generate;
+use super::plan::{Planned, rng};
 
-/// How many messages in a row come from one place of a real channel.
-const PASSAGE: (usize, usize) = (40, 400);
-/// Milliseconds after which a longer pause is as good as this one: in a large channel those of a quiet one would add up
-/// to centuries.
-const LONGEST_PAUSE: u64 = 6 * 3_600_000;
-/// How far back replies are remembered.
-const REMEMBERED: usize = 1_000;
-/// Messages to a member of a guild.
-const TO_A_MEMBER: u64 = 60;
-/// 2018-01-01, when the first channels may begin, and the time within which they all begin, in seconds.
-const BEGIN: (i64, usize) = (1_514_764_800, 5 * 365 * 86_400);
-/// 2015-01-01, from which snowflakes count, in Unix milliseconds.
-const DISCORD: i64 = 1_420_070_400_000;
+/// Number of consecutive messages taken from a real channel.
+const PASSAGE: Range<usize> = 40..400;
+/// Upper bound of pauses in milliseconds: the pauses of a quiet channel would add up to centuries in a large one.
+const MAX_PAUSE: u64 = 6 * 3_600_000;
+/// Number of recent messages that replies can refer to.
+const RECENT: usize = 1_000;
+/// Average messages per member of a guild.
+const MESSAGES_PER_MEMBER: u64 = 60;
+/// Range of channels' start times in Unix seconds: five years from 2018-01-01.
+const START: Range<i64> = 1_514_764_800..1_514_764_800 + 5 * 365 * 86_400;
+/// Discord's epoch 2015-01-01 in Unix milliseconds.
+const DISCORD_EPOCH: i64 = 1_420_070_400_000;
 
-/// Writes the export of a channel; how large the file is.
+/// Writes the export of a channel and returns the size of the file.
 pub(super) fn channel(chat: &Chat, planned: &Planned, options: &Generate) -> io::Result<u64> {
     let folder = options.out.join(format!("guild-{:04}", planned.guild));
     fs::create_dir_all(&folder)?;
     let path = folder.join(format!("channel-{:03}.json.gz", planned.number));
-    // The serializer writes a few bytes at a time, and the compressor is slow to be called.
+    // The serializer writes a few bytes at a time, and calls to the compressor are slow.
     let file = GzEncoder::new(File::create(&path)?, Compression::fast());
     let mut file = BufWriter::with_capacity(1 << 18, file);
     Channel::new(chat, planned, options.seed).write(&mut file)?;
@@ -42,15 +44,15 @@ pub(super) fn channel(chat: &Chat, planned: &Planned, options: &Generate) -> io:
     Ok(path.metadata()?.len())
 }
 
-/// A channel in the making.
+/// Channel being written.
 struct Channel<'a> {
     chat: &'a Chat,
     planned: &'a Planned,
     seed: u64,
-    random: Random,
+    rng: ChaCha8Rng,
     now: DateTime<Utc>,
-    /// The ids of the latest messages, the newest last.
-    latest: VecDeque<u64>,
+    /// Ids of recent messages, newest last.
+    recent: VecDeque<u64>,
     text: String,
 }
 
@@ -98,26 +100,25 @@ struct Reference {
 
 impl<'a> Channel<'a> {
     fn new(chat: &'a Chat, planned: &'a Planned, seed: u64) -> Self {
-        let mut random = planned.random(seed);
-        let begin = BEGIN.0 + random.below(BEGIN.1) as i64;
-        let now = DateTime::from_timestamp(begin, 0).unwrap_or_default();
-        let latest = VecDeque::with_capacity(REMEMBERED);
-        Self { chat, planned, seed, random, now, latest, text: String::new() }
+        let mut rng = planned.rng(seed);
+        let now = DateTime::from_timestamp(rng.random_range(START), 0).unwrap_or_default();
+        let recent = VecDeque::with_capacity(RECENT);
+        Self { chat, planned, seed, rng, now, recent, text: String::new() }
     }
 
-    /// Ids of guilds and channels: as old as Discord, and the same with every seed.
-    fn id(&self, of_channel: bool) -> u64 {
-        let number = if of_channel { self.planned.number } else { 0 };
+    /// Id of the channel or of its guild, which does not depend on the seed.
+    fn id(&self, is_channel: bool) -> u64 {
+        let number = if is_channel { self.planned.number } else { 0 };
         (self.planned.guild << 32) + (number << 22) + 1
     }
 
     fn write(&mut self, out: &mut impl Write) -> io::Result<()> {
         let (guild, channel) = (self.id(false).to_string(), self.id(true).to_string());
-        let Planned { guild: number, number: of_guild, messages, .. } = self.planned;
+        let Planned { guild: number, number: channel_number, messages, .. } = self.planned;
         let head = json!({
             "guild": {"id": guild, "name": format!("Guild {number}"), "iconUrl": null},
             "channel": {"id": channel, "type": "GuildTextChat", "categoryId": null, "category": null,
-                        "name": format!("channel-{of_guild}"), "topic": null},
+                        "name": format!("channel-{channel_number}"), "topic": null},
             "dateRange": {"after": null, "before": null},
             "exportedAt": "2025-01-01T00:00:00+00:00",
         });
@@ -126,10 +127,10 @@ impl<'a> Channel<'a> {
         out.write_all(b",\n  \"messages\": [")?;
         let mut left = *messages;
         while left > 0 {
-            let random = &mut self.random;
-            let Some(source) = random.of_these(&self.chat.channels) else { break };
-            let from = random.below(source.len());
-            let length = PASSAGE.0 + random.below(PASSAGE.1 - PASSAGE.0);
+            let rng = &mut self.rng;
+            let Some(source) = self.chat.channels.choose(rng) else { break };
+            let from = rng.random_range(0..source.len());
+            let length = rng.random_range(PASSAGE);
             for (place, said) in source.iter().skip(from).take(length).enumerate() {
                 if left == 0 {
                     break;
@@ -145,22 +146,22 @@ impl<'a> Channel<'a> {
     }
 
     fn message(&mut self, said: &'a Said, place: usize, out: &mut impl Write) -> io::Result<()> {
-        // Within the second that the source may have rounded to, and never at the same time: ids grow with it.
-        let gap = said.gap.min(LONGEST_PAUSE).saturating_sub(500) + self.random.below(1_000) as u64;
+        // Varies within a second, to which the source may be rounded. Times increase strictly, like ids.
+        let gap = said.gap.min(MAX_PAUSE).saturating_sub(500) + self.rng.random_range(0..1_000);
         self.now += TimeDelta::milliseconds(i64::try_from(gap).unwrap_or(0).max(1));
-        let low = self.random.next() & ((1 << 22) - 1);
-        let id = ((self.now.timestamp_millis() - DISCORD).unsigned_abs() << 22) | low;
-        // Of what stands in this passage; what is older was said elsewhere.
+        let low = self.rng.random_range(0..1_u64 << 22);
+        let id = ((self.now.timestamp_millis() - DISCORD_EPOCH).unsigned_abs() << 22) | low;
+        // Only within this passage; earlier messages come from elsewhere.
         let answered = said.reply.map(|back| back as usize).filter(|back| *back <= place);
         let answered =
-            answered.and_then(|back| self.latest.len().checked_sub(back)).and_then(|at| self.latest.get(at));
+            answered.and_then(|back| self.recent.len().checked_sub(back)).and_then(|at| self.recent.get(at));
         let reference = answered.map(|id| Reference {
             message_id: id.to_string(),
             channel_id: self.id(true).to_string(),
             guild_id: self.id(false).to_string(),
         });
         let mut text = std::mem::take(&mut self.text);
-        self.chat.splice(said, &mut self.random, &mut text);
+        self.chat.splice(said, &mut self.rng, &mut text);
         let entry = Entry {
             id: id.to_string(),
             r#type: if reference.is_some() { "Reply" } else { "Default" },
@@ -181,17 +182,19 @@ impl<'a> Channel<'a> {
         out.write_all(b"\n    ")?;
         entry.serialize(&mut serde_json::Serializer::pretty(&mut *out))?;
         self.text = text;
-        if self.latest.len() == REMEMBERED {
-            self.latest.pop_front();
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
         }
-        self.latest.push_back(id);
+        self.recent.push_back(id);
         Ok(())
     }
 
-    /// The guild's member who plays the part of a real channel's member.
-    fn member(&self, part: u32) -> Member<'a> {
-        let members = (self.planned.of_guild / TO_A_MEMBER).max(12);
-        let number = Random::of(self.seed, &[self.planned.guild, u64::from(part)]).next() % members;
+    /// Member of the guild that stands for a member of a real channel.
+    fn member(&self, original: u32) -> Member<'a> {
+        let members = (self.planned.guild_messages / MESSAGES_PER_MEMBER).max(12);
+        // Channels have positive numbers, so negated ones do not collide with them.
+        let mut rng = rng(self.seed, self.planned.guild, !u64::from(original));
+        let number = rng.random_range(0..members);
         let name = self
             .chat
             .names

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::StatusCode;
-use http::header::{HeaderMap, RETRY_AFTER};
+use reqwest::StatusCode;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
 use serde_json::Value;
 
 use super::client::Reply;

@@ -7,10 +7,10 @@ mod response;
 
 use std::time::Duration;
 
-use backon::{ExponentialBuilder, Retryable};
+use backon::Retryable;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
-use guildex_types::ModelSlug;
+use guildex_types::{ModelSlug, RetryPolicy};
 use serde::Serialize;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
@@ -25,10 +25,8 @@ use crate::error::LoadError;
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer_file;
 
-/// Delay before the first retry; each further delay is up to twice as long, at random.
-const INITIAL_DELAY: Duration = Duration::from_millis(200);
-/// Maximum delay between retries, in addition to a pause that the API asks for.
-const MAX_DELAY: Duration = Duration::from_secs(10);
+/// Delays between retries, in addition to a pause that the API asks for.
+const RETRY: RetryPolicy = RetryPolicy::new(Duration::from_millis(400), Duration::from_secs(10));
 /// Upper bound of the retry timeout, so that deadlines do not overflow.
 const MAX_RETRY_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 /// Text that no API objects to: if it is rejected too, the cause is not a text.
@@ -112,13 +110,8 @@ impl HttpEmbedder {
     /// Embeds one batch with retries, then determines whether its texts are the cause of a failure.
     async fn request(&self, texts: &[String]) -> Result<Vectors, EmbedError> {
         let deadline = Instant::now() + self.config.retry_timeout.min(MAX_RETRY_TIMEOUT);
-        let backoff = ExponentialBuilder::default()
-            .with_min_delay(INITIAL_DELAY)
-            .with_max_delay(MAX_DELAY)
-            .with_max_times(self.config.max_retries)
-            .with_jitter();
         let result = (|| self.attempt(texts, deadline))
-            .retry(backoff)
+            .retry(RETRY.delays().take(self.config.max_retries))
             .when(|error| error.kind.is_transient())
             .adjust(|error, delay| {
                 // Added to the pause that the API asks for, so that not all callers return at once.
@@ -154,9 +147,8 @@ impl HttpEmbedder {
             encoding_format: "float",
             dimensions: send_dimensions.then_some(*dimensions),
         };
-        let body = serde_json::to_vec(&request).map_err(|_| {
-            RequestError::new(ErrorKind::InvalidResponse, "the request cannot be written as JSON")
-        })?;
+        let body = serde_json::to_vec(&request)
+            .map_err(|_| RequestError::new(ErrorKind::InvalidResponse, "the request cannot be written as JSON"))?;
         let numbers = texts.len().saturating_mul(MIN_READ_DIMENSIONS.max(*dimensions));
         let limit = numbers.saturating_mul(BYTES_PER_NUMBER).saturating_add(EXTRA_RESPONSE_BYTES);
 

@@ -1,6 +1,6 @@
 //! Reads vectors from a response of the API.
 
-use http::header::CONTENT_TYPE;
+use reqwest::header::CONTENT_TYPE;
 use serde::Deserialize;
 
 use super::client::Reply;
@@ -68,8 +68,8 @@ fn normalized(embedding: Vec<Option<f32>>) -> Option<Vec<f32>> {
 
 #[cfg(test)]
 mod tests {
-    use http::StatusCode;
-    use http::header::HeaderMap;
+    use reqwest::StatusCode;
+    use reqwest::header::HeaderMap;
     use proptest::prelude::*;
 
     use super::*;

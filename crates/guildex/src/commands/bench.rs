@@ -1,3 +1,5 @@
+//! `guildex bench`.
+
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -11,17 +13,18 @@ use guildex_worker::exit_hung;
 
 use super::print;
 use crate::app::App;
-use crate::cli::{Bench, BenchEmbed, BenchEmbedAlone, BenchGenerate, Cli};
+use crate::cli::{Bench, BenchEmbed, BenchEmbedProcess, BenchGenerate, Cli};
 use crate::config::Backend;
 use crate::model_registry;
 use crate::progress::{Progress, Unit};
 use crate::{shutdown, startup};
 
-/// The flags that the measured processes get, too: all but what a scratch gives them.
+/// Flags passed to the measured processes: all except those that the sandbox sets.
 pub fn flags(cli: &Cli) -> Vec<String> {
     let file = cli.config.iter().flat_map(|file| ["--config".to_owned(), file.display().to_string()]);
-    let own = |key: &str| ["database.url", "redis.", "data_dir"].iter().any(|own| key.starts_with(own));
-    let settings = cli.overrides.iter().filter(|(key, _)| !own(key));
+    let is_sandboxed =
+        |key: &str| ["database.url", "redis.", "data_dir"].iter().any(|prefix| key.starts_with(prefix));
+    let settings = cli.overrides.iter().filter(|(key, _)| !is_sandboxed(key));
     file.chain(settings.flat_map(|(key, value)| ["--set".to_owned(), format!("{key}={value}")])).collect()
 }
 
@@ -29,27 +32,28 @@ pub async fn run(app: &App, flags: &[String], what: Bench) -> anyhow::Result<()>
     let executable = std::env::current_exe().context("cannot find this program's own file")?;
     let program = Program { executable, flags: flags.to_vec() };
     let (report, json) = match what {
-        Bench::Embed(args) => (embed(app, &program, &args).await?, args.told.json),
-        Bench::EmbedAlone(args) => return embed_alone(app, args).await,
+        Bench::Embed(args) => (embed(app, &program, &args).await?, args.output.json),
+        Bench::EmbedProcess(args) => return embed_process(app, args).await,
         Bench::Generate(args) => return generate(args).await,
-        Bench::WorkerAlone => return worker_alone(app).await,
+        Bench::WorkerProcess => return worker_process(app).await,
         Bench::Ingest(args) => {
-            let options = ingest::Ingest { exports: args.exports, runs: args.told.runs as usize };
-            (ingest::run(&servers(app)?, &program, &options).await?, args.told.json)
+            let options = ingest::Ingest { exports: args.exports, runs: args.output.runs as usize };
+            (ingest::run(&servers(app)?, &program, &options).await?, args.output.json)
         }
         Bench::Queue(args) => {
-            let (jobs, runs) = (args.jobs as usize, args.told.runs as usize);
+            let (jobs, runs) = (args.jobs as usize, args.output.runs as usize);
             let workers = args.workers.into_iter().map(|count| count as usize).collect();
             let options = queue::Queue { jobs, runs, workers };
-            (queue::run(&servers(app)?, &program, &options).await?, args.told.json)
+            (queue::run(&servers(app)?, &program, &options).await?, args.output.json)
         }
         Bench::Pipeline(args) => {
-            let (program, alone) = match args.hashed {
+            let (program, model) = match args.hashed {
                 true => (hashed(app, program), None),
                 false => (program, Some(app.models()?.get(app.first_model().0).await?)),
             };
-            let options = pipeline::Pipeline { exports: args.exports, runs: args.told.runs as usize, alone };
-            (pipeline::run(&servers(app)?, &program, &options).await?, args.told.json)
+            let options =
+                pipeline::Pipeline { exports: args.exports, runs: args.output.runs as usize, model };
+            (pipeline::run(&servers(app)?, &program, &options).await?, args.output.json)
         }
         Bench::Freshness(args) => {
             let (rate, seconds) = (args.rate, args.seconds);
@@ -58,7 +62,7 @@ pub async fn run(app: &App, flags: &[String], what: Bench) -> anyhow::Result<()>
             (freshness::run(&servers(app)?, &program, &options).await?, args.json)
         }
         Bench::Search(args) => {
-            let (searches, runs) = (args.searches as usize, args.told.runs as usize);
+            let (searches, runs) = (args.searches as usize, args.output.runs as usize);
             let sessions = args.sessions.into_iter().map(i64::from).collect();
             let embedder = app.models()?.get(app.first_model().0).await?;
             let server = match app.config().index.backend {
@@ -67,10 +71,10 @@ pub async fn run(app: &App, flags: &[String], what: Bench) -> anyhow::Result<()>
             };
             let open = |folder: &Path| open_in(server.as_ref(), folder);
             let options = search::Search { sessions, searches, runs };
-            (search::run(&servers(app)?, &open, &embedder, &options).await?, args.told.json)
+            (search::run(&servers(app)?, &open, &embedder, &options).await?, args.output.json)
         }
     };
-    tell(&report, json)
+    print_report(&report, json)
 }
 
 async fn embed(app: &App, program: &Program, args: &BenchEmbed) -> anyhow::Result<Report> {
@@ -88,7 +92,7 @@ async fn embed(app: &App, program: &Program, args: &BenchEmbed) -> anyhow::Resul
         eligible: sessions.eligibility(),
         texts: args.texts as usize,
         tokens: args.tokens,
-        runs: args.told.runs as usize,
+        runs: args.output.runs as usize,
         threads,
         int8: args.int8.clone(),
     };
@@ -99,19 +103,19 @@ async fn embed(app: &App, program: &Program, args: &BenchEmbed) -> anyhow::Resul
     Ok(embed::run(program, &tokenizer, &options).await?)
 }
 
-async fn embed_alone(app: &App, args: BenchEmbedAlone) -> anyhow::Result<()> {
-    let texts =
-        serde_json::from_reader(std::io::stdin().lock()).context("standard input is no list of texts")?;
+async fn embed_process(app: &App, args: BenchEmbedProcess) -> anyhow::Result<()> {
+    let texts = serde_json::from_reader(std::io::stdin().lock())
+        .context("standard input is not a JSON list of texts")?;
     let config = model_registry::local_model(app.config());
     let source = args.model.map(|path| LocalSource::Folder { path, pooling: Pooling::Mean });
     let config = LocalConfig { source: source.unwrap_or_else(|| config.source.clone()), ..config };
-    let measured = embed::alone(args.way, config, texts).await?;
-    print(&serde_json::to_string(&measured)?)
+    let measurement = embed::run_in_process(args.method, config, texts).await?;
+    print(&serde_json::to_string(&measurement)?)
 }
 
-/// The database has no model, so that nobody owns a collection: with one, workers of several embedded indexes would
-/// take it from each other.
-async fn worker_alone(app: &App) -> anyhow::Result<()> {
+/// The database has no model, so no collection has an owner. With a model, workers with separate embedded indexes would
+/// replace each other's collection.
+async fn worker_process(app: &App) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
     let pool = app.database().await?;
     let (queues, index) = (app.queues().await?, startup::index(app).await?);
@@ -126,28 +130,28 @@ async fn generate(args: BenchGenerate) -> anyhow::Result<()> {
     let folder = out.display().to_string();
     let options = Generate { messages, guilds, exports: generate::or_samples(exports), out, seed };
     let progress = Mutex::new(Progress::new("generating", Unit::Things("messages"), messages));
-    let made = tokio::task::spawn_blocking(move || {
-        let told = |done| {
+    let generating = tokio::task::spawn_blocking(move || {
+        let on_progress = |done| {
             if let Ok(mut progress) = progress.lock() {
                 progress.update(done, messages, "");
             }
         };
-        generate::run(&options, told)
+        generate::run(&options, on_progress)
     });
-    let made = made.await??;
-    let (messages, channels, bytes) = (made.messages, made.channels, made.bytes);
-    tracing::info!(messages, channels, bytes, folder, "generated");
+    let generated = generating.await??;
+    let (messages, channels, bytes) = (generated.messages, generated.channels, generated.bytes);
+    tracing::info!(messages, channels, bytes, folder, "exports generated");
     Ok(())
 }
 
-fn tell(report: &Report, json: bool) -> anyhow::Result<()> {
+fn print_report(report: &Report, json: bool) -> anyhow::Result<()> {
     match json {
         true => print(&format!("{}\n", serde_json::to_string_pretty(report)?)),
         false => print(&report.to_string()),
     }
 }
 
-/// With a model that costs nothing but its tokenizer.
+/// Replaces the model by hashes, which cost only the tokenizer.
 fn hashed(app: &App, program: Program) -> Program {
     let program = program.set("models.bench-hash.provider=hash").set("model.name=bench-hash");
     match &app.config().model.dir {
@@ -169,6 +173,6 @@ fn open_in(
 }
 
 fn servers(app: &App) -> anyhow::Result<Servers> {
-    let postgres = app.config().database_url()?.expose().parse().context("database.url is no URL")?;
+    let postgres = app.config().database_url()?.expose().parse().context("database.url is not a URL")?;
     Ok(Servers { postgres, redis: app.config().redis_url()?.expose().to_owned() })
 }

@@ -1,16 +1,15 @@
-//! Any number of messages in the shape of real chat, as exports of DiscordChatExporter's layout.
+//! Generates any number of realistic messages as DiscordChatExporter exports.
 //!
-//! Learned from given exports: who speaks how often and after whom, the gaps between messages, replies and mentions,
-//! and how long texts are and of which words. What is written goes passage by passage through what was learned: a
-//! stretch of a real channel keeps its times, speakers and links, under other names, while each text is
-//! spliced from real ones. So nothing is a copy, and single words, as in chat, come again.
+//! Learns from given exports: how often and after whom members write, pauses, replies, mentions, and the lengths and
+//! words of texts. Output follows real channels passage by passage: it keeps the times, authors and links of a passage
+//! under other names and splices each text from real ones. So no message is a copy, but words repeat as in real chat.
 //!
-//! The same seed and exports give the same files, byte for byte. Each file is a channel and is made for itself, so
-//! memory does not grow with the number of messages.
+//! The same seed and exports give the same files on every platform. Each file is one channel and is generated on its own,
+//! so memory does not grow with the number of messages.
 
 mod learn;
+mod options;
 mod plan;
-mod random;
 mod write;
 
 use std::path::PathBuf;
@@ -18,45 +17,31 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
+use self::learn::Chat;
+pub use self::options::Generate;
 use crate::BenchError;
-use learn::Chat;
 
-/// What to make.
-#[derive(Debug, Clone)]
-pub struct Generate {
-    /// How many messages, in all.
-    pub messages: u64,
-    /// Of how many guilds: few are large, many are small.
-    pub guilds: u32,
-    /// Exports to learn from, or folders that hold some.
-    pub exports: Vec<PathBuf>,
-    /// The folder to write to; made if it is not there.
-    pub out: PathBuf,
-    /// Another seed makes other messages.
-    pub seed: u64,
-}
-
-/// What was made.
+/// Totals of the generated exports.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Generated {
-    /// Messages.
+    /// Number of messages.
     pub messages: u64,
-    /// Channels, a file each.
+    /// Number of channels, with one file each.
     pub channels: u64,
-    /// Bytes on the disk.
+    /// Size on disk.
     pub bytes: u64,
 }
 
-/// The exports to learn from: those given, or the samples where there are none.
+/// Returns `exports`, or the samples if it is empty.
 pub fn or_samples(exports: Vec<PathBuf>) -> Vec<PathBuf> {
     let samples = || vec![PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../samples"))];
     if exports.is_empty() { samples() } else { exports }
 }
 
-/// Writes the exports, `guild-N/channel-N.json.gz`. `on_progress` hears how many messages are written.
+/// Writes exports as `guild-N/channel-N.json.gz`. Calls `on_progress` with the number of messages written.
 ///
 /// # Errors
-/// If there is nothing to learn from, or the disk refuses.
+/// If there is nothing to learn from, or writing fails.
 pub fn run(options: &Generate, on_progress: impl Fn(u64) + Sync) -> Result<Generated, BenchError> {
     let chat = Chat::learn(&options.exports)?;
     let channels = plan::channels(options.messages, options.guilds);
@@ -79,7 +64,7 @@ pub fn run(options: &Generate, on_progress: impl Fn(u64) + Sync) -> Result<Gener
         let workers: Vec<_> =
             (0..thread::available_parallelism().map_or(1, usize::from)).map(|_| scope.spawn(work)).collect();
         workers.into_iter().try_for_each(|worker| {
-            worker.join().unwrap_or(Err(BenchError::Stuck("a thread that writes exports died")))
+            worker.join().unwrap_or(Err(BenchError::Stuck("a thread that writes exports panicked")))
         })
     })?;
     let (messages, bytes) = (written.into_inner(), bytes.into_inner());

@@ -1,4 +1,4 @@
-//! What a benchmark has to itself: a database, a prefix in Redis, a folder. All of it goes with it.
+//! Sandbox of a benchmark: a database, a Redis prefix and a directory, all temporary.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -15,39 +15,39 @@ use uuid::Uuid;
 
 use crate::BenchError;
 
-/// The servers that benchmarks run on.
+/// Servers that benchmarks run on.
 #[derive(Clone)]
 pub struct Servers {
-    /// Whoever this names may make databases. Secret.
+    /// URL of a role that may create databases. Secret.
     pub postgres: Url,
-    /// Secret.
+    /// URL. Secret.
     pub redis: String,
 }
 
-/// Passwords stay out of it.
+/// Omits passwords.
 impl std::fmt::Debug for Servers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Servers(..)")
     }
 }
 
-/// A corner of the servers and of the disk. [`close`](Self::close) takes it away.
-pub struct Scratch {
+/// Temporary database, Redis prefix and directory. [`close`](Self::close) removes them.
+pub struct Sandbox {
     servers: Servers,
     name: String,
     folder: TempDir,
-    /// The database, empty at first.
+    /// Pool of the database.
     pub pool: PgPool,
 }
 
-impl Scratch {
-    /// A new corner. Its database has no schema yet.
+impl Sandbox {
+    /// Creates a sandbox. Its database has no schema.
     ///
     /// # Errors
-    /// If a server or the disk refuses.
+    /// If a server or the file system fails.
     pub async fn new(servers: &Servers) -> Result<Self, BenchError> {
         let name = format!("guildex_bench_{}", Uuid::new_v4().simple());
-        // A socket's path has to be short.
+        // Paths of sockets are limited in length.
         let folder = tempfile::Builder::new().prefix("gxb").tempdir().map_err(BenchError::Folder)?;
         on_server(servers, format!("CREATE DATABASE {name}")).await?;
         let pool =
@@ -55,76 +55,76 @@ impl Scratch {
         Ok(Self { servers: servers.clone(), name, folder, pool })
     }
 
-    /// Does something with a new corner, and takes it away whatever came of it: an error or an
-    /// interruption (Ctrl-C, SIGTERM).
+    /// Runs `work` in a new sandbox and removes the sandbox afterwards, also after an error or interruption (Ctrl-C,
+    /// SIGTERM).
     ///
     /// # Errors
-    /// As the work, or if a server or the disk refuses.
+    /// As `work`, or if a server or the file system fails.
     pub async fn with<T>(
         servers: &Servers,
         work: impl AsyncFnOnce(&Self) -> Result<T, BenchError>,
     ) -> Result<T, BenchError> {
         let mut terminated = signal(SignalKind::terminate()).map_err(BenchError::Process)?;
-        let scratch = Self::new(servers).await?;
+        let sandbox = Self::new(servers).await?;
         let outcome = tokio::select! {
-            outcome = work(&scratch) => outcome,
+            outcome = work(&sandbox) => outcome,
             _ = tokio::signal::ctrl_c() => Err(BenchError::Interrupted),
             _ = terminated.recv() => Err(BenchError::Interrupted),
         };
-        scratch.close().await?;
+        sandbox.close().await?;
         outcome
     }
 
-    /// The URL of the database. Secret.
+    /// URL of the database. Secret.
     pub fn database_url(&self) -> Url {
         let mut url = self.servers.postgres.clone();
         url.set_path(&self.name);
         url
     }
 
-    /// The URL of Redis. Secret.
+    /// URL of Redis. Secret.
     pub fn redis_url(&self) -> &str {
         &self.servers.redis
     }
 
-    /// What the names of this corner's keys in Redis begin with.
+    /// Prefix of the sandbox's keys in Redis.
     pub fn prefix(&self) -> &str {
         &self.name
     }
 
-    /// A place in the folder.
+    /// Path in the directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// The folder.
+    /// Path of the directory.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// From the first claim of a job to the last end of one, by the ledger's own books.
+    /// Seconds from the first claim to the last completion of a job, as recorded in the `jobs` table.
     ///
     /// # Errors
-    /// If Postgres fails, or nothing was done.
-    pub async fn seconds_at_work(&self) -> Result<f64, BenchError> {
+    /// If Postgres fails or no job was completed.
+    pub async fn busy_seconds(&self) -> Result<f64, BenchError> {
         let seconds = sqlx::query_scalar(
             "SELECT extract(epoch FROM max(finished_at) - min(claimed_at))::float8 FROM jobs WHERE state = 'completed'",
         );
         Ok(seconds.fetch_one(&self.pool).await?)
     }
 
-    /// A connection to Redis.
+    /// Connects to Redis.
     ///
     /// # Errors
-    /// If Redis refuses.
+    /// If Redis fails.
     pub async fn redis(&self) -> Result<MultiplexedConnection, BenchError> {
         Ok(redis::Client::open(self.servers.redis.as_str())?.get_multiplexed_async_connection().await?)
     }
 
-    /// Takes everything away.
+    /// Removes the database, keys and directory.
     ///
     /// # Errors
-    /// If a server refuses.
+    /// If a server fails.
     pub async fn close(self) -> Result<(), BenchError> {
         self.pool.close().await;
         let mut redis = self.redis().await?;
@@ -145,7 +145,7 @@ fn options(servers: &Servers) -> Result<PgConnectOptions, BenchError> {
     Ok(PgConnectOptions::from_str(servers.postgres.as_str()).map_err(|_| StoreError::BadUrl)?)
 }
 
-/// The statement holds a name of our own making and nothing else.
+/// Runs a statement that contains only generated names.
 async fn on_server(servers: &Servers, sql: String) -> Result<(), BenchError> {
     let mut server = PgConnection::connect_with(&options(servers)?).await?;
     sqlx::query(AssertSqlSafe(sql)).execute(&mut server).await?;
