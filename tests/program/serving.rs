@@ -45,7 +45,7 @@ async fn an_empty_query_is_an_error_and_an_unknown_guild_has_nothing() {
             let refused = world.fails(&["search", "--guild", &guild, empty]);
             assert!(refused.stderr.contains("the query is empty"), "{refused}");
         }
-        assert_eq!(world.ok(&["search", "--guild", "4711", "oak"]).stdout, "nothing found\n");
+        assert_eq!(world.ok(&["search", "--guild", "4711", "oak"]).stdout, "no results\n");
         assert!(world.search(4711, "oak").is_empty());
     };
     ask();
@@ -95,7 +95,7 @@ async fn a_makeshift_is_told_on_standard_error_and_in_json() {
     // No model is active any more, so there is no collection to ask.
     sqlx::query("UPDATE models SET state = 'retired'").execute(&world.pool).await.unwrap();
     let makeshift = world.ok(&search);
-    assert!(makeshift.stderr.contains("warning: answered from Postgres"), "{makeshift}");
+    assert!(makeshift.stderr.contains("warning: answered by Postgres"), "{makeshift}");
     assert_eq!(makeshift.json()["degraded"], true);
     assert!(makeshift.json()["reason"].as_str().unwrap().contains("nothing is indexed"));
     assert!(!makeshift.json()["results"].as_array().unwrap().is_empty());
