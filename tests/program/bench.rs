@@ -32,8 +32,7 @@ async fn the_pipeline_is_measured_against_the_model_alone_or_with_a_hash_embedde
     let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/../../samples");
     let figures = ["messages", "sessions", "points", "sessions/s", "wall ms/message", "peak MiB"];
     let arguments = ["pipeline", "--exports", samples, "--runs", "1"];
-    let with_model =
-        rows(&world, &arguments, &[&figures[..], &["model only, points/s", "share %"]].concat());
+    let with_model = rows(&world, &arguments, &[&figures[..], &["model only, points/s", "share %"]].concat());
     assert_eq!(with_model.len(), 2, "the run and the median");
     let hashed = rows(&world, &[&arguments[..], &["--hashed"]].concat(), &figures);
     assert_eq!(hashed[0]["share %"], Value::Null);

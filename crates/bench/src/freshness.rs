@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use guildex_api::Client;
 use guildex_index::Mode;
 use guildex_producer::ingest::{Ingest, IngestConfig};
-use guildex_search::Request;
+use guildex_search::SearchRequest;
 use guildex_store::channels::Channel;
 use guildex_store::jobs;
 use guildex_types::{Eligibility, JobQueue, Message, MessageId};
@@ -264,11 +264,11 @@ async fn probe(
 ) -> Result<Duration, BenchError> {
     // If the sender is dropped, the lookup reports the error, and the search below times out.
     let _ = recorded.await;
-    let request = Request {
+    let request = SearchRequest {
         channels: Some(vec![message.channel_id]),
         mode: Some(Mode::Sparse),
         limit: 50,
-        ..Request::new(message.guild_id, message.text.as_str())
+        ..SearchRequest::new(message.guild_id, message.text.as_str())
     };
     loop {
         let results = client.search(&request).await?.results;

@@ -10,8 +10,8 @@ use chrono::DateTime;
 use futures::{StreamExt, TryStreamExt, stream};
 use guildex_embed::{Embedder, ModelRegistry};
 use guildex_index::bm25::{self, Language};
-use guildex_index::{Bulk, Collection, CollectionName, Mode, Payload, Point, VectorIndex};
-use guildex_search::{Request, SearchConfig, Searcher};
+use guildex_index::{BulkLoad, Collection, CollectionName, Mode, Payload, Point, VectorIndex};
+use guildex_search::{SearchConfig, SearchRequest, Searcher};
 use guildex_store::models;
 use guildex_types::{ChannelId, GuildId, InvalidId, MessageId, ModelSlug, PointId, SessionId, UserId};
 use rand::rngs::StdRng;
@@ -90,10 +90,10 @@ async fn at_size(
     models::ensure_active(pool, &slug, embedder.dimensions()).await?;
     let name = CollectionName::new(PREFIX, &slug)?;
     index.ensure(&Collection { name: name.clone(), dims: embedder.dimensions() }).await?;
-    index.bulk(&name, Bulk::Begin).await?;
+    index.bulk_load(&name, BulkLoad::Begin).await?;
     let start = Instant::now();
     store_sessions(pool, index.as_ref(), &name, embedder.as_ref(), count).await?;
-    index.bulk(&name, Bulk::End).await?;
+    index.bulk_load(&name, BulkLoad::End).await?;
     let stored = count as f64 / start.elapsed().as_secs_f64();
 
     let searcher = Searcher {
@@ -159,10 +159,10 @@ async fn throughput(searcher: &Searcher, mode: Mode, count: usize) -> Result<f64
     Ok(count as f64 / start.elapsed().max(Duration::from_micros(1)).as_secs_f64())
 }
 
-fn request(mode: Mode, number: usize) -> Result<Request, BenchError> {
+fn request(mode: Mode, number: usize) -> Result<SearchRequest, BenchError> {
     let guild = GuildId::try_from(1 + number as i64 % GUILDS)?;
     let query = words(&mut StdRng::seed_from_u64(0x5eed ^ number as u64), 8);
-    Ok(Request { mode: Some(mode), limit: 10, ..Request::new(guild, query) })
+    Ok(SearchRequest { mode: Some(mode), limit: 10, ..SearchRequest::new(guild, query) })
 }
 
 /// Random words by Zipf's law: the nth word is about 1/n as frequent as the first.

@@ -186,7 +186,12 @@ impl App {
     }
 
     /// Searcher of an index.
-    pub fn searcher(&self, pool: PgPool, models: Arc<ModelRegistry>, index: Arc<dyn VectorIndex>) -> Searcher {
+    pub fn searcher(
+        &self,
+        pool: PgPool,
+        models: Arc<ModelRegistry>,
+        index: Arc<dyn VectorIndex>,
+    ) -> Searcher {
         let collection_prefix = self.config.index.collection_prefix.clone();
         Searcher { pool, models, index, collection_prefix, config: self.config.search.searches() }
     }

@@ -94,7 +94,8 @@ pub async fn bulk(app: &App, ingest: &Ingest, model: &ModelSlug, bulk: BulkLoad)
     let index = index(app).await?;
     let kept = models::list(ingest.pool()).await?;
     let model = kept.iter().find(|kept| kept.slug == *model).context("the model has just been deleted")?;
-    let collection = ensure_owned(ingest, index.as_ref(), &app.config().index.collection_prefix, model).await?;
+    let collection =
+        ensure_owned(ingest, index.as_ref(), &app.config().index.collection_prefix, model).await?;
     if bulk == BulkLoad::End {
         tracing::info!(%collection, "the server is building its graphs");
     }

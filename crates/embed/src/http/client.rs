@@ -32,10 +32,13 @@ pub(super) struct Reply {
 impl Client {
     pub(super) fn new(config: &HttpConfig) -> Result<Self, LoadError> {
         let invalid = |setting, problem| LoadError::Setting { setting, problem };
-        let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+        let mut headers =
+            HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
         if let Some(key) = &config.api_key {
-            let mut value = HeaderValue::try_from(format!("Bearer {}", key.expose_secret()))
-                .map_err(|_| invalid("api_key", "contains characters that are not allowed, such as a line break"))?;
+            let mut value =
+                HeaderValue::try_from(format!("Bearer {}", key.expose_secret())).map_err(|_| {
+                    invalid("api_key", "contains characters that are not allowed, such as a line break")
+                })?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }

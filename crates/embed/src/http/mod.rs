@@ -147,8 +147,9 @@ impl HttpEmbedder {
             encoding_format: "float",
             dimensions: send_dimensions.then_some(*dimensions),
         };
-        let body = serde_json::to_vec(&request)
-            .map_err(|_| RequestError::new(ErrorKind::InvalidResponse, "the request cannot be written as JSON"))?;
+        let body = serde_json::to_vec(&request).map_err(|_| {
+            RequestError::new(ErrorKind::InvalidResponse, "the request cannot be written as JSON")
+        })?;
         let numbers = texts.len().saturating_mul(MIN_READ_DIMENSIONS.max(*dimensions));
         let limit = numbers.saturating_mul(BYTES_PER_NUMBER).saturating_add(EXTRA_RESPONSE_BYTES);
 

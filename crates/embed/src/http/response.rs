@@ -68,9 +68,9 @@ fn normalized(embedding: Vec<Option<f32>>) -> Option<Vec<f32>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use reqwest::StatusCode;
     use reqwest::header::HeaderMap;
-    use proptest::prelude::*;
 
     use super::*;
 

@@ -92,9 +92,12 @@ async fn collection(app: &App, pool: &PgPool, index: &dyn VectorIndex, model: &I
     let advice = "`guildex init` creates missing collections; `guildex init --recreate` replaces those of another \
                   database or with wrong settings, and everything is indexed again";
     Check::run(format!("collection {}", model.slug), LIMIT, advice, async {
-        let wanted = model_collection(collection_prefix, model)?;
-        let name = find_owned(&app.ingest(pool.clone()), index, collection_prefix, model).await?;
-        index.headers(&name, unused_guild()?, PointSelector::After(None, 1)).await.context("cannot read it")?;
+        let wanted = model_collection(base, model)?;
+        let name = find_owned(&app.ingest(pool.clone()), index, base, model).await?;
+        index
+            .headers(&name, unused_guild()?, PointSelector::After(None, 1))
+            .await
+            .context("cannot read it")?;
         let differences = index.differences(&wanted).await?;
         if let Some(fatal) = differences.iter().find(|difference| difference.fatal) {
             anyhow::bail!("{fatal}");
