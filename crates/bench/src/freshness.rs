@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use guildex_api::Client;
 use guildex_index::Mode;
-use guildex_producer::ingest::{Ingest, IngestConfig};
+use guildex_producer::{Ingest, IngestConfig};
 use guildex_search::Request;
 use guildex_store::channels::Channel;
 use guildex_store::jobs;
@@ -123,7 +123,9 @@ async fn once(
         };
         ingest.messages(channel, std::slice::from_ref(&message), JobQueue::Live).await?;
         let at = Instant::now();
-        let Some(mut came) = session_of(&scratch.pool, &message, at, options.ingest.eligible).await? else {
+        let Some(mut came) =
+            session_of(&scratch.pool, &message, at, options.ingest.sessions.eligibility()).await?
+        else {
             continue;
         };
         let asked = message.text.words() >= WORTH_ASKING.0 && message.text.as_str().len() <= WORTH_ASKING.1;

@@ -6,7 +6,7 @@
 
 use guildex_index::{Collection, CollectionName, Ensured, Identity, InvalidCollectionName, VectorIndex};
 use guildex_producer::backfill;
-use guildex_producer::ingest::{Ingest, IngestError};
+use guildex_producer::{Ingest, IngestError};
 use guildex_store::models::{self, IndexModel};
 use guildex_store::{StoreError, database_identity};
 use uuid::Uuid;
@@ -151,7 +151,7 @@ pub(crate) async fn start_over(
     model: &IndexModel,
 ) -> Result<u64, AdoptError> {
     let identity = Identity { database: database_identity(ingest.pool()).await?, index: Uuid::new_v4() };
-    let lost = backfill::start_over(ingest, &model.slug, identity.index).await?;
+    let lost = backfill::replace_index(ingest.pool(), ingest.enqueuer(), &model.slug, identity.index).await?;
     if lost > 0 {
         tracing::warn!(
             sessions = lost, model = %model.slug,

@@ -1,7 +1,7 @@
 //! Brings a collection whose books are in doubt back in step.
 
 use guildex_index::{CollectionName, VectorIndex};
-use guildex_producer::ingest::Ingest;
+use guildex_producer::Ingest;
 use guildex_types::ModelSlug;
 use serde::{Deserialize, Serialize};
 

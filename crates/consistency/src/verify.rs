@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use guildex_index::{CollectionName, VectorIndex};
-use guildex_producer::ingest::Ingest;
+use guildex_producer::Ingest;
 use guildex_store::models::{self, IndexModel, ModelState};
 use guildex_store::{StoreError, channels, reconcile_view};
 use guildex_types::{GuildId, ModelSlug};

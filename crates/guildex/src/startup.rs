@@ -13,7 +13,7 @@ use guildex_consistency::adopt::{adopt, verify};
 #[cfg(feature = "embedded")]
 use guildex_index::EdgeIndex;
 use guildex_index::{Bulk, VectorIndex};
-use guildex_producer::ingest::Ingest;
+use guildex_producer::Ingest;
 use guildex_store::models::{self, IndexModel};
 use guildex_types::ModelSlug;
 use sqlx::PgPool;

@@ -7,7 +7,7 @@ use guildex_consistency::adopt::AdoptError;
 use guildex_embed::Models;
 use guildex_index::{CollectionName, Error, VectorIndex};
 use guildex_producer::backfill;
-use guildex_producer::ingest::{Ingest, IngestError};
+use guildex_producer::{Ingest, IngestError};
 use guildex_types::{ChannelId, Eligibility, JobId, ModelSlug, OutdatedSession, Revision, SessionId, Task};
 use tokio_util::sync::CancellationToken;
 

@@ -13,17 +13,19 @@ use support::*;
 
 /// Lets index jobs write the next model's collection, and waits until it lacks nothing.
 async fn fill(world: &World) {
-    reindex::begin(&world.ingest, world.next.slug(), world.next.dimensions()).await.unwrap();
+    reindex::start(world.ingest.pool(), world.ingest.enqueuer(), world.next.slug(), world.next.dimensions())
+        .await
+        .unwrap();
     world.settle().await;
     // What a worker had in hand may have passed the new model by.
     while world.status_of(&world.next).await.missing > 0 {
-        reindex::ask(&world.ingest).await.unwrap();
+        reindex::plan_all(world.ingest.pool(), world.ingest.enqueuer()).await.unwrap();
         world.settle().await;
     }
 }
 
 async fn switch(world: &World, keep: bool) -> Switched {
-    let eligible = world.ingest.config().eligible;
+    let eligible = world.ingest.enqueuer().eligibility();
     models::switch(&world.pool, world.next.slug(), eligible, keep, false).await.unwrap()
 }
 
@@ -71,7 +73,14 @@ async fn a_filling_that_was_cut_short_is_taken_up_where_it_was(pool: PgPool) {
         world.settle().await;
 
         world.next.calls.close();
-        reindex::begin(&world.ingest, world.next.slug(), world.next.dimensions()).await.unwrap();
+        reindex::start(
+            world.ingest.pool(),
+            world.ingest.enqueuer(),
+            world.next.slug(),
+            world.next.dimensions(),
+        )
+        .await
+        .unwrap();
         world.next.calls.until_waiting(1).await;
         worker.stop.cancel();
         world.next.calls.open();
@@ -135,7 +144,14 @@ async fn a_switch_in_the_midst_of_live_ingest_loses_nothing_and_embeds_nothing_t
             world.ingest(&exchange(day, &format!("does glue {day} hold"))).await;
         }
         world.settle().await;
-        reindex::begin(&world.ingest, world.next.slug(), world.next.dimensions()).await.unwrap();
+        reindex::start(
+            world.ingest.pool(),
+            world.ingest.enqueuer(),
+            world.next.slug(),
+            world.next.dimensions(),
+        )
+        .await
+        .unwrap();
         let live = async {
             for day in 6..=25 {
                 world.ingest(&exchange(day, &format!("is press {day} free"))).await;
@@ -152,7 +168,7 @@ async fn a_switch_in_the_midst_of_live_ingest_loses_nothing_and_embeds_nothing_t
                 () = switching => {}
                 () = async { loop {
                     world.settle().await;
-                    reindex::ask(&world.ingest).await.unwrap();
+                    reindex::plan_all(world.ingest.pool(), world.ingest.enqueuer()).await.unwrap();
                 } } => {}
             }
         });

@@ -68,7 +68,7 @@ async fn a_removal_spares_what_was_indexed_since(pool: PgPool) {
         world.settle().await;
         // Both sessions have the removal in common, and the one has a lower revision than the other.
         let member = 2.try_into().unwrap();
-        world.ingest.forget_member(world.guild(), member).await.unwrap();
+        world.ingest.erase_member(world.guild(), member).await.unwrap();
         world.settle().await;
         assert_eq!(world.in_step().await, 2);
         sqlx::query("UPDATE jobs SET state = 'pending', finished_at = NULL WHERE kind = 'remove_points'")
@@ -148,7 +148,7 @@ async fn a_receipt_waits_for_a_worker_that_was_writing_old_points(pool: PgPool) 
         world.view.upserts.close();
         let worker = world.start_worker();
         world.view.upserts.until_waiting(1).await;
-        let erasure = world.ingest.delete_channel(world.guild(), 9.try_into().unwrap()).await.unwrap();
+        let erasure = world.ingest.erase_channel(world.guild(), 9.try_into().unwrap()).await.unwrap();
         assert_eq!((erasure.messages, erasure.sessions, erasure.points), (2, 1, 0));
         assert_eq!(erasures::settle(&world.pool).await.unwrap(), 0, "its points are about to be written");
         world.view.upserts.open();

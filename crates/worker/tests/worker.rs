@@ -93,7 +93,9 @@ async fn a_backfill_brings_back_what_the_books_have_lost(pool: PgPool) {
         let worker = world.start_worker();
         world.settle().await;
         sqlx::query("DELETE FROM indexed_sessions").execute(&world.pool).await.unwrap();
-        guildex_producer::backfill::plan(&world.ingest, world.guild(), None).await.unwrap();
+        guildex_producer::backfill::plan(world.ingest.pool(), world.ingest.enqueuer(), world.guild(), None)
+            .await
+            .unwrap();
         world.settle().await;
         assert_eq!(world.in_step().await, 2);
         worker.stop().await;

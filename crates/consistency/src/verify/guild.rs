@@ -154,7 +154,7 @@ impl Walk<'_> {
 
     async fn states(&self, sessions: &[SessionId]) -> Result<Vec<SessionState>, VerifyError> {
         let Comparison { ingest, model, .. } = self.of;
-        let eligible = ingest.config().eligible;
+        let eligible = ingest.enqueuer().eligibility();
         Ok(reconcile_view::lookup(ingest.pool(), self.guild, model, eligible, sessions).await?)
     }
 

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use guildex_store::jobs::{self, NewJob};
+use guildex_store::jobs::NewJob;
 use guildex_store::{StoreError, indexed_sessions, sessions};
 use guildex_types::{JobQueue, Revision, SessionId, Task};
 
@@ -41,7 +41,7 @@ impl Walk<'_> {
                 true => {
                     self.report.to_index += 1;
                     let task = Task::IndexSession { session_id };
-                    ingest.job(self.guild, task, JobQueue::Backfill, struck.revision)
+                    ingest.enqueuer().new_job(self.guild, task, JobQueue::Backfill, struck.revision)
                 }
                 false => self.removal(session_id, struck.revision),
             });
@@ -49,13 +49,18 @@ impl Walk<'_> {
         for session_id in unknown {
             wanted.push(self.removal(session_id, fresh));
         }
-        jobs::enqueue(&mut tx, &wanted, ingest.config().max_attempts).await?;
+        ingest.enqueuer().enqueue(&mut tx, wanted).await?;
         tx.commit().await.map_err(StoreError::from)?;
         Ok(())
     }
 
     fn removal(&mut self, session_id: SessionId, below: Revision) -> NewJob {
         self.report.to_remove += 1;
-        self.of.ingest.job(self.guild, Task::DeleteSession { session_id }, JobQueue::Delete, below)
+        self.of.ingest.enqueuer().new_job(
+            self.guild,
+            Task::DeleteSession { session_id },
+            JobQueue::Delete,
+            below,
+        )
     }
 }

@@ -2,8 +2,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use guildex_producer::Ingested;
 use guildex_producer::import::{self, Imported};
-use guildex_producer::ingest::Ingested;
 
 use crate::app::App;
 use crate::cli::Import;
@@ -54,8 +54,8 @@ fn tell_faults(file: &Path, imported: &Imported) -> bool {
     if untold > 0 {
         tracing::error!("{path}: {untold} more messages left out");
     }
-    if let Some(broken) = &imported.broken {
+    if let Some(broken) = &imported.error {
         tracing::error!("{broken}; messages imported before the break: {}", imported.messages);
     }
-    imported.broken.is_none() && imported.rejected_total == 0
+    imported.error.is_none() && imported.rejected_total == 0
 }

@@ -23,7 +23,7 @@ pub async fn run(app: &App, args: Language) -> anyhow::Result<()> {
         bail!("guild {} is not known: import something of it first, or check the id", args.guild);
     }
     // Asked for even where nothing changed: an earlier call may have been cut short between the two.
-    let channels = backfill::plan(&ingest, args.guild, None).await?;
+    let channels = backfill::plan(ingest.pool(), ingest.enqueuer(), args.guild, None).await?;
     tracing::info!(language = %wanted, sessions = changed.unwrap_or(0), channels, "set; what changed is being indexed again");
     Ok(())
 }

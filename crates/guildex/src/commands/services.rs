@@ -8,7 +8,7 @@ use guildex_consistency::adopt::adopt;
 use guildex_consistency::presence;
 use guildex_embed::Models;
 use guildex_index::VectorIndex;
-use guildex_producer::retention;
+use guildex_producer::scheduler::delete_expired;
 use guildex_search::Fallback;
 use guildex_store::jobs;
 use guildex_worker::{LastResort, exit_hung};
@@ -45,12 +45,11 @@ async fn index_words(pool: PgPool) {
 pub async fn dispatcher(app: &App) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
     let pool = app.database().await?;
-    let dispatcher = app.dispatcher(pool.clone(), app.queues().await?);
-    let ingest = app.ingest(pool);
     tracing::info!("dispatching");
     let name = process_name();
-    let presence = presence::run(ingest.pool(), &name, "dispatcher", 0, stop.clone());
-    tokio::join!(dispatcher.run(stop.clone()), retention::run(&ingest, stop.clone()), presence);
+    let scheduler = app.scheduler(pool.clone(), app.queues().await?, &name);
+    let presence = presence::run(&pool, &name, "dispatcher", 0, stop.clone());
+    tokio::join!(scheduler.run(stop.clone()), presence);
     Ok(())
 }
 
@@ -88,22 +87,22 @@ pub async fn up(app: &App, until_idle: bool) -> anyhow::Result<()> {
 
     let ended = CancellationToken::new();
     let searches = serve(app, &pool, &models, &index, ended.clone()).await?;
-    let dispatcher = app.dispatcher(pool.clone(), queues.clone());
     let ingest = app.ingest(pool.clone());
     let last_resort = start_again(restarts, stop.clone());
+    let scheduler_queues = queues.clone();
     let worker = app.worker(ingest.clone(), queues, models, index, last_resort);
     tracing::info!("up");
     if until_idle {
         // What is overdue is a part of what there is to do.
-        retention::sweep(&ingest, &stop).await?;
+        delete_expired(&ingest, &stop).await?;
     }
-    let overdue = retention::run(&ingest, stop.clone());
+    let scheduler = app.scheduler(pool.clone(), scheduler_queues, &worker.name);
     let presence = presence::run(&pool, &worker.name, "up", worker.config.slots(), ended.clone());
     let work = async {
         worker.run(stop.clone()).await;
         ended.cancel();
     };
-    tokio::join!(dispatcher.run(stop.clone()), overdue, work, presence, async {
+    tokio::join!(scheduler.run(stop.clone()), work, presence, async {
         if until_idle && let Err(error) = watch(&pool, &stop).await {
             tracing::error!(%error, "cannot tell whether anything is pending");
         }
