@@ -16,7 +16,7 @@
 
 use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
-use guildex_producer::ingest::{Ingest, IngestConfig, IngestError};
+use guildex_producer::{Ingest, IngestConfig, IngestError};
 use guildex_store::channels::Channel;
 use guildex_types::{Author, JobQueue, Links, Message, MessageId, MessageKind, SearchText, UserId};
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use chrono::Utc;
-use guildex_producer::ingest::Ingest;
+use guildex_producer::Ingest;
 use guildex_store::channels::Channel;
 use guildex_types::{
     Author, GuildId, JobQueue, Links, Message, MessageId, MessageKind, SearchText, SessionId,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use guildex_api::Client;
 use guildex_index::Mode;
-use guildex_producer::ingest::{Ingest, IngestError};
+use guildex_producer::{Ingest, IngestError};
 use guildex_search::SearchRequest;
 use guildex_store::channels::Channel;
 use guildex_types::{
@@ -121,7 +121,7 @@ impl Traffic {
                 840..880 => self.delete(8).await,
                 880..920 => self.delete_early().await,
                 920..985 => self.repeat().await,
-                985..994 => self.forget_member().await,
+                985..994 => self.erase_member().await,
                 _ => self.delete_channel().await,
             }
             let pause = -self.random.random::<f64>().max(1e-6).ln() / self.rate;
@@ -197,11 +197,11 @@ impl Traffic {
         self.counts.repeated += 1;
     }
 
-    async fn forget_member(&mut self) {
+    async fn erase_member(&mut self) {
         let Some((_, said)) = self.any_live() else { return };
         let member = said.message.author.id;
         let (ingest, guild) = (self.ingest.clone(), self.guild);
-        acknowledged(|| ingest.forget_member(guild, member)).await;
+        acknowledged(|| ingest.erase_member(guild, member)).await;
         self.mark_deleted(|said| said.message.author.id == member);
         self.counts.forgotten += 1;
         let text = said.message.text.as_str().to_owned();
@@ -212,7 +212,7 @@ impl Traffic {
         let Some((_, said)) = self.any_live() else { return };
         let channel = said.message.channel_id;
         let (ingest, guild) = (self.ingest.clone(), self.guild);
-        acknowledged(|| ingest.delete_channel(guild, channel)).await;
+        acknowledged(|| ingest.erase_channel(guild, channel)).await;
         self.mark_deleted(|said| said.message.channel_id == channel);
         self.counts.forgotten += 1;
         let text = said.message.text.as_str().to_owned();

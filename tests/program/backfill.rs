@@ -106,7 +106,9 @@ async fn a_backfill_does_not_index_members_and_channels_that_opted_out() {
         World::with(&format!("optout.users = [\"{author}\"]\noptout.channels = [\"{channel}\"]")).await;
     copy_raw(&imported.pool, &world.pool, 1).await;
     let ingest = world.ingest();
-    guildex_producer::backfill::plan(&ingest, MAKERS.try_into().unwrap(), None).await.unwrap();
+    guildex_producer::backfill::plan(ingest.pool(), ingest.enqueuer(), MAKERS.try_into().unwrap(), None)
+        .await
+        .unwrap();
     world.settle();
     assert!(world.value::<i64>("SELECT count(*) FROM indexed_sessions").await > 0);
     for point in points(&world, MAKERS).await.values() {

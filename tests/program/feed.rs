@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use guildex_producer::ingest::Ingest;
+use guildex_producer::Ingest;
 use guildex_store::channels::Channel;
 use guildex_types::{Author, JobQueue, Links, Message, MessageId, MessageKind, SearchText};
 use tokio::task::JoinHandle;

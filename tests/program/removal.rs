@@ -1,7 +1,7 @@
 //! Deletions and edits apply to every search from the moment they commit.
 
 use chrono::{DateTime, Utc};
-use guildex_producer::ingest::Ingest;
+use guildex_producer::Ingest;
 use guildex_store::channels::Channel;
 use guildex_types::{Author, JobQueue, Links, Message, MessageId, MessageKind, SearchText};
 use serde_json::Value;

@@ -58,6 +58,11 @@ async fn the_status_lists_processes_and_their_memory() {
     let (memory, peak) = (process["memory_bytes"].as_i64().unwrap(), process["peak_bytes"].as_i64().unwrap());
     assert!(1 << 20 < memory && memory <= peak, "{process}");
     assert!(world.ok(&["status"]).stdout.contains(" MiB"));
+    world.wait_for("SELECT count(*) >= 5 FROM scheduler_tasks").await;
+    let tasks = world.ok(&["status", "--json"]).json()["tasks"].clone();
+    let dispatch = tasks.as_array().unwrap().iter().find(|task| task["name"] == "dispatch_live").unwrap();
+    assert!(dispatch["error"].is_null() && dispatch["succeeded_at"].is_string(), "{dispatch}");
+    assert!(world.ok(&["status"]).stdout.contains("dispatch_live"));
     up.stop().await;
     assert_eq!(world.value::<i64>("SELECT count(*) FROM processes").await, 0, "it left in good order");
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use guildex_producer::ingest::{Ingest, IngestConfig};
+use guildex_producer::{Ingest, IngestConfig};
 use guildex_queue::{Queues, testing};
 pub use guildex_test_support::TEST_TIMEOUT;
 pub use guildex_test_support::servers::{execute_on, signal};

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use guildex_api::{Client, ClientError, serve, socket_path};
 use guildex_consistency::verify::Verifier;
-use guildex_producer::ingest::{Ingest, IngestConfig};
+use guildex_producer::{Ingest, IngestConfig};
 use guildex_search::SearchRequest;
 use guildex_store::MIGRATOR;
 use serde_json::{Value, json};

@@ -7,7 +7,7 @@ use guildex_api::ClientError;
 use guildex_discord_export::{ExportError, FindError};
 use guildex_embed::{EmbedError, LoadError, TokenizerError};
 use guildex_index::InvalidCollectionName;
-use guildex_producer::ingest::IngestError;
+use guildex_producer::IngestError;
 use guildex_search::SearchError;
 use guildex_store::StoreError;
 use guildex_types::InvalidId;

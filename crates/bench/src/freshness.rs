@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use guildex_api::Client;
 use guildex_index::Mode;
-use guildex_producer::ingest::{Ingest, IngestConfig};
+use guildex_producer::{Ingest, IngestConfig};
 use guildex_search::SearchRequest;
 use guildex_store::channels::Channel;
 use guildex_store::jobs;
@@ -124,7 +124,8 @@ async fn once(
         };
         ingest.messages(channel, std::slice::from_ref(&message), JobQueue::Live).await?;
         let at = Instant::now();
-        let Some(mut stored) = stored_message(&sandbox.pool, &message, at, options.ingest.eligible).await?
+        let Some(mut stored) =
+            stored_message(&sandbox.pool, &message, at, options.ingest.sessions.eligibility()).await?
         else {
             continue;
         };

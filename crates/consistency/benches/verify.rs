@@ -15,7 +15,7 @@ use guildex_consistency::verify::{Request, Verifier};
 use guildex_document::content_hash;
 use guildex_index::bm25::{self, Language};
 use guildex_index::{Collection, CollectionName, EmbeddedIndex, Identity, Payload, Point, VectorIndex};
-use guildex_producer::ingest::{Ingest, IngestConfig};
+use guildex_producer::{Ingest, IngestConfig};
 use guildex_store::{MIGRATOR, database_identity, models, sessions};
 use guildex_types::{ChannelId, GuildId, MessageId, ModelSlug, PointId, SessionId};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};

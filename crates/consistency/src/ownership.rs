@@ -17,7 +17,7 @@
 
 use guildex_index::{Collection, CollectionName, Ensured, Identity, InvalidCollectionName, VectorIndex};
 use guildex_producer::backfill;
-use guildex_producer::ingest::{Ingest, IngestError};
+use guildex_producer::{Ingest, IngestError};
 use guildex_store::models::{self, IndexModel};
 use guildex_store::{StoreError, database_identity};
 use guildex_types::ModelSlug;
@@ -158,7 +158,8 @@ async fn rebuild(
     model: &IndexModel,
 ) -> Result<u64, OwnershipError> {
     let identity = Identity { database: database_identity(ingest.pool()).await?, index: Uuid::new_v4() };
-    let enqueued = backfill::start_over(ingest, &model.slug, identity.index).await?;
+    let enqueued =
+        backfill::replace_index(ingest.pool(), ingest.enqueuer(), &model.slug, identity.index).await?;
     if enqueued > 0 {
         tracing::warn!(
             sessions = enqueued, model = %model.slug, collection = %name,

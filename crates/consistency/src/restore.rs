@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use guildex_index::{Identity, VectorIndex};
-use guildex_producer::ingest::{Ingest, IngestError};
+use guildex_producer::{Ingest, IngestError};
 use guildex_store::indexed_sessions::{self, IndexedSession};
 use guildex_store::models::{self, IndexModel};
 use guildex_store::{StoreError, database_identity, jobs, schema_version};

@@ -7,8 +7,7 @@ use anyhow::{Context, ensure};
 use guildex_consistency::verify::Verifier;
 use guildex_embed::ModelRegistry;
 use guildex_index::{QdrantServer, ServerConfig, VectorIndex};
-use guildex_producer::dispatcher::{Dispatcher, DispatcherConfig};
-use guildex_producer::ingest::{Ingest, IngestConfig};
+use guildex_producer::{Ingest, IngestConfig, Scheduler};
 use guildex_queue::Queues;
 use guildex_search::Searcher;
 use guildex_types::{ModelSlug, RetryPolicy};
@@ -71,30 +70,20 @@ impl App {
     pub fn ingest_config(&self) -> IngestConfig {
         let Config { sessions, optout, retention, worker, .. } = &self.config;
         IngestConfig {
-            rules: sessions.rules(),
-            eligible: sessions.eligibility(),
-            include_bots: sessions.include_bots,
-            opted_out_users: optout.users.iter().copied().collect(),
-            opted_out_channels: optout.channels.iter().copied().collect(),
+            sessions: sessions.clone(),
+            optout: optout.clone(),
             retention: retention.messages,
             debounce: worker.debounce,
             max_attempts: worker.max_attempts,
         }
     }
 
-    /// Dispatcher.
-    pub fn dispatcher(&self, pool: PgPool, queues: Queues) -> Dispatcher {
-        let config = &self.config.dispatcher;
-        Dispatcher::new(
-            pool,
-            queues,
-            DispatcherConfig {
-                window: config.max_queued,
-                poll: config.poll_interval,
-                queued_lease: config.queue_timeout,
-                keep_done: config.completed_retention,
-            },
-        )
+    /// Builds the scheduler of periodic tasks.
+    pub fn scheduler(&self, pool: PgPool, queues: Queues, process: &str) -> Scheduler {
+        let ingest = self.ingest(pool.clone());
+        Scheduler::new(pool, queues, self.config.dispatcher.clone())
+            .with_retention(ingest)
+            .with_process(process)
     }
 
     /// Model of a new database, and its dimensions.

@@ -13,7 +13,7 @@ use guildex_consistency::ownership::{ensure_owned, find_owned};
 #[cfg(feature = "embedded")]
 use guildex_index::EmbeddedIndex;
 use guildex_index::{BulkLoad, VectorIndex};
-use guildex_producer::ingest::Ingest;
+use guildex_producer::Ingest;
 use guildex_store::models::{self, IndexModel};
 use guildex_types::ModelSlug;
 use sqlx::PgPool;

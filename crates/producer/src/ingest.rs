@@ -1,50 +1,42 @@
-//! Ingest: a message, its session and its job, in one transaction.
+//! Stores messages with their sessions and jobs, in one transaction.
 //!
-//! Whoever changes a channel holds the channel's lock until the end of the transaction, so that a reply cannot
-//! miss its parent, and two ingests of one channel follow each other. Nothing here depends on the order in which
-//! messages arrive: the same set of messages gives the same sessions.
+//! A writer holds the channel's lock until its transaction ends, so a reply cannot miss its parent and ingests of one
+//! channel run one after another. The result does not depend on the order in which messages arrive: the same set of
+//! messages yields the same sessions.
 //!
-//! Every change to a message is a call of [`Ingest`], and each call is one transaction: creating and editing are
-//! [`Ingest::messages`], here; [`removal`](crate::removal) and [`forget`](crate::forget) take away.
-
-mod config;
-mod follow;
-mod place;
+//! Each call of [`Ingest`] is one transaction. This module creates and edits messages; `delete` and `erase` add methods
+//! that remove them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use guildex_store::channels::{self, Channel};
-use guildex_store::jobs::NewJob;
 use guildex_store::messages::{self, AssignedMessage, NewMessage};
 use guildex_store::soft_delete;
 use guildex_store::suppressions::{self, Candidate};
 use guildex_store::{StoreError, lock_channel, use_generic_plans, users};
-use guildex_types::{
-    Author, ChannelId, ExcludedReason, GuildId, Job, JobQueue, Message, MessageId, Revision, SessionId, Task,
-};
+use guildex_types::{Author, ChannelId, ExcludedReason, GuildId, JobQueue, Message, MessageId, SessionId};
 use sqlx::{PgConnection, PgPool};
 
-pub use self::config::IngestConfig;
-pub(crate) use self::follow::{Touched, outdated};
-use self::place::arrival;
+use crate::assign_sessions::{assign_sessions, unassigned};
+use crate::config::IngestConfig;
+use crate::enqueue::{ChangedSessions, Enqueuer, outdated};
 
-/// Fewer messages than this cost less than the planning of their statements.
-const FEW: usize = 100;
+/// Batches of fewer messages use generic plans, because planning would cost more than running the statements.
+const SMALL_BATCH: usize = 100;
 
-/// What one ingest did.
+/// Counts of an ingest.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ingested {
-    /// Messages that were not there before.
+    /// Messages stored for the first time.
     pub new: usize,
-    /// Newer edits of stored messages.
+    /// Stored messages replaced by a newer edit.
     pub edited: usize,
-    /// Messages of which nothing was stored: stored already, deleted, forgotten, overdue, or opted out.
+    /// Messages not stored: already stored, deleted, erased, expired or opted out.
     pub unchanged: usize,
-    /// Sessions that changed.
+    /// Sessions changed.
     pub sessions: usize,
-    /// Jobs that were asked for.
+    /// Jobs enqueued.
     pub jobs: usize,
 }
 
@@ -58,17 +50,17 @@ impl std::ops::AddAssign for Ingested {
     }
 }
 
-/// What goes wrong in an ingest; nothing of it is stored then.
+/// An ingest failed; nothing was stored.
 #[derive(Debug, thiserror::Error)]
 pub enum IngestError {
-    /// The caller mixed channels.
-    #[error("message {message} is not of channel {channel} of guild {guild}")]
+    /// A message belongs to another channel.
+    #[error("message {message} does not belong to channel {channel} of guild {guild}")]
     OtherChannel {
-        /// The message.
+        /// Message id.
         message: MessageId,
-        /// The channel named.
+        /// Channel of the call.
         channel: ChannelId,
-        /// The guild named.
+        /// Guild of the call.
         guild: GuildId,
     },
     /// Postgres failed.
@@ -82,36 +74,42 @@ impl From<sqlx::Error> for IngestError {
     }
 }
 
-/// Writes what happens in channels.
+/// Writes the messages of channels. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Ingest {
-    pool: PgPool,
+    pub(crate) pool: PgPool,
+    pub(crate) enqueuer: Enqueuer,
     config: IngestConfig,
 }
 
 impl Ingest {
-    /// An ingest into the database behind `pool`.
+    /// Creates an ingest into the database of `pool`.
     pub fn new(pool: PgPool, config: IngestConfig) -> Self {
-        Self { pool, config }
+        Self { pool, enqueuer: Enqueuer::new(&config), config }
     }
 
-    /// The configuration in force.
+    /// Returns the configuration.
     pub fn config(&self) -> &IngestConfig {
         &self.config
     }
 
-    /// The database written to.
+    /// Returns the database pool.
     pub fn pool(&self) -> &PgPool {
         &self.pool
     }
 
-    /// Stores messages of one channel, new or edited, in any order, moves their sessions, and writes down the
-    /// jobs that follow. Doing it again changes nothing, and an older edit never overwrites a newer one. Nothing is
-    /// stored of what was deleted or forgotten before, is older than is kept, or is of somebody who opted out;
-    /// what another program stored of that nevertheless is erased.
+    /// Returns the enqueuer of this configuration.
+    pub fn enqueuer(&self) -> &Enqueuer {
+        &self.enqueuer
+    }
+
+    /// Stores new and edited messages of one channel, in any order, assigns their sessions and enqueues jobs.
+    ///
+    /// The call is idempotent, and an older edit never overwrites a newer one. Messages that are deleted, erased,
+    /// expired or opted out are not stored; if another program stored them, their content is erased.
     ///
     /// # Errors
-    /// If a message is of another channel, or Postgres fails.
+    /// If a message belongs to another channel, or Postgres fails.
     pub async fn messages(
         &self,
         channel: &Channel,
@@ -119,223 +117,219 @@ impl Ingest {
         queue: JobQueue,
     ) -> Result<Ingested, IngestError> {
         let (guild, id) = (channel.guild_id, channel.id);
-        if let Some(stray) = messages.iter().find(|m| (m.guild_id, m.channel_id) != (guild, id)) {
-            return Err(IngestError::OtherChannel { message: stray.id, channel: id, guild });
+        if let Some(other) = messages.iter().find(|m| (m.guild_id, m.channel_id) != (guild, id)) {
+            return Err(IngestError::OtherChannel { message: other.id, channel: id, guild });
         }
-        if self.config.opted_out_channels.contains(&id) {
+        if self.config.optout.channels.contains(&id) {
             return Ok(Ingested { unchanged: messages.len(), ..Ingested::default() });
         }
-        let newest = self.newest_of_each(messages);
+        let newest = self.newest_versions(messages);
         let done = match self.store(channel, &newest, queue).await {
-            // Somebody who does not take the channel's lock was faster; now it can be seen.
+            // A writer without the channel's lock inserted one of the messages; it is visible now.
             Err(error) if error.is_duplicate() => self.store(channel, &newest, queue).await?,
             done => done?,
         };
         Ok(Ingested { unchanged: messages.len() - done.new - done.edited, ..done })
     }
 
-    /// Stores distinct messages of one channel, in one transaction.
+    /// Stores distinct messages of one channel in one transaction.
     async fn store(
         &self,
         channel: &Channel,
-        messages: &[Judged<'_>],
+        messages: &[Classified<'_>],
         queue: JobQueue,
     ) -> Result<Ingested, StoreError> {
         let (guild, id) = (channel.guild_id, channel.id);
         let mut tx = self.pool.begin().await?;
-        if messages.len() < FEW {
+        if messages.len() < SMALL_BATCH {
             use_generic_plans(&mut tx).await?;
         }
         lock_channel(&mut tx, guild, id).await?;
-        let (admitted, lost) = self
-            .admit(&mut tx, guild, (id, channel.parent_id), messages.to_vec(), |(message, _)| *message)
+        let (allowed, sessions_losing_messages) = self
+            .filter_suppressed(&mut tx, guild, (id, channel.parent_id), messages.to_vec(), |(message, _)| {
+                *message
+            })
             .await?;
-        let mut change = Change { lost, ..Change::default() };
+        let mut change = Change { sessions_losing_messages, ..Change::default() };
         let mut done = Ingested::default();
-        let named: Vec<(&Author, DateTime<Utc>)> = admitted
+        let named: Vec<(&Author, DateTime<Utc>)> = allowed
             .iter()
             .map(|(message, _)| (&message.author, message.edited_at.unwrap_or(message.sent_at)))
             .collect();
-        if !admitted.is_empty() {
+        if !allowed.is_empty() {
             channels::upsert(&mut tx, channel).await?;
-            let ids: Vec<MessageId> = admitted.iter().map(|(message, _)| message.id).collect();
+            let ids: Vec<MessageId> = allowed.iter().map(|(message, _)| message.id).collect();
             let stored = messages::stored(&mut tx, guild, id, &ids).await?;
-            let (known, fresh): (Vec<_>, Vec<_>) =
-                admitted.into_iter().partition(|(message, _)| stored.contains(&message.id));
-            (done.new, done.edited) = (fresh.len(), change.revise(&mut tx, guild, id, &known).await?);
-            change.arrive(fresh);
+            let (known, new): (Vec<_>, Vec<_>) =
+                allowed.into_iter().partition(|(message, _)| stored.contains(&message.id));
+            (done.new, done.edited) = (new.len(), change.add_edits(&mut tx, guild, id, &known).await?);
+            change.add_new(new);
         }
-        (done.sessions, done.jobs) = self.follow_up(&mut tx, guild, id, change, queue).await?;
+        (done.sessions, done.jobs) = self.apply(&mut tx, guild, id, change, queue).await?;
         // Last, so that their rows are locked briefly: authors write in several channels at once.
         users::upsert(&mut tx, guild, named).await?;
         tx.commit().await?;
         Ok(done)
     }
 
-    /// Puts up to `limit` messages of a channel that are in no session yet into one, and writes down the jobs. Of
-    /// what may not be stored the content is erased. Returns how many it looked at; 0 says that there is nothing
-    /// left.
-    ///
-    /// # Errors
-    /// If Postgres fails.
-    pub async fn place_stored(
+    /// Assigns up to `limit` stored messages of a channel that have no session yet, and enqueues jobs. Erases the content
+    /// of those that may not be stored. Returns the number of messages processed; 0 means that none are left.
+    pub async fn assign_stored(
         &self,
         guild: GuildId,
         channel: ChannelId,
         limit: i64,
     ) -> Result<usize, IngestError> {
-        if self.config.opted_out_channels.contains(&channel) {
+        if self.config.optout.channels.contains(&channel) {
             return Ok(0);
         }
         let mut tx = self.pool.begin().await?;
         lock_channel(&mut tx, guild, channel).await?;
-        let stored = messages::unassigned(&mut tx, guild, channel, self.config.include_bots, limit).await?;
-        let looked_at = stored.len();
-        let (admitted, lost) = self.admit(&mut tx, guild, (channel, None), stored, |message| message).await?;
-        let judged: Vec<(&Message, Option<ExcludedReason>)> =
-            admitted.iter().map(|m| (m, self.skip(m))).collect();
-        messages::set_exclusions(&mut tx, guild, channel, &judged).await?;
-        let arrivals = judged.iter().filter(|(_, skip)| skip.is_none()).map(|(m, _)| arrival(m)).collect();
-        let change = Change { arrivals, lost, ..Change::default() };
-        self.follow_up(&mut tx, guild, channel, change, JobQueue::Backfill).await?;
+        let include_bots = self.config.sessions.include_bots;
+        let stored = messages::unassigned(&mut tx, guild, channel, include_bots, limit).await?;
+        let processed = stored.len();
+        let (allowed, sessions_losing_messages) =
+            self.filter_suppressed(&mut tx, guild, (channel, None), stored, |message| message).await?;
+        let classified: Vec<Classified<'_>> = allowed.iter().map(|m| (m, self.excluded_reason(m))).collect();
+        messages::set_exclusions(&mut tx, guild, channel, &classified).await?;
+        let unassigned =
+            classified.iter().filter(|(_, reason)| reason.is_none()).map(|(m, _)| unassigned(m)).collect();
+        let change = Change { unassigned, sessions_losing_messages, ..Change::default() };
+        self.apply(&mut tx, guild, channel, change, JobQueue::Backfill).await?;
         tx.commit().await?;
-        Ok(looked_at)
+        Ok(processed)
     }
 
-    /// A job under this configuration's debounce; removals do not wait.
-    pub fn job(&self, guild_id: GuildId, task: Task, queue: JobQueue, target_revision: Revision) -> NewJob {
-        let debounce = if queue == JobQueue::Delete { Duration::ZERO } else { self.config.debounce };
-        NewJob { job: Job { guild_id, task }, queue, target_revision, debounce }
+    /// Returns the time up to which messages are expired; `None` if they are kept forever.
+    pub(crate) fn expired_before(&self) -> Option<DateTime<Utc>> {
+        let retention = TimeDelta::from_std(self.config.retention?).ok()?;
+        Utc::now().checked_sub_signed(retention)
     }
 
-    /// What was sent then or before is kept no longer.
-    pub(crate) fn overdue(&self) -> Option<DateTime<Utc>> {
-        let kept = TimeDelta::from_std(self.config.retention?).ok()?;
-        Utc::now().checked_sub_signed(kept)
-    }
-
-    /// Each message once, in its newest edit, without those of members who opted out.
-    fn newest_of_each<'a>(&self, messages: &'a [Message]) -> Vec<Judged<'a>> {
+    /// Reduces the messages to the newest version of each, without those of members who opted out.
+    fn newest_versions<'a>(&self, messages: &'a [Message]) -> Vec<Classified<'a>> {
         let mut newest: BTreeMap<MessageId, &Message> = BTreeMap::new();
-        for message in messages.iter().filter(|m| !self.config.opted_out_users.contains(&m.author.id)) {
+        for message in messages.iter().filter(|m| !self.config.optout.users.contains(&m.author.id)) {
             let kept = newest.entry(message.id).or_insert(message);
             if message.edited_at > kept.edited_at {
                 *kept = message;
             }
         }
-        newest.into_values().map(|m| (m, self.skip(m))).collect()
+        newest.into_values().map(|m| (m, self.excluded_reason(m))).collect()
     }
 
-    /// Why a message takes no part in sessions, if it does not.
-    fn skip(&self, message: &Message) -> Option<ExcludedReason> {
-        if self.config.opted_out_users.contains(&message.author.id) {
+    /// Returns the reason to exclude a message from sessions, if any.
+    fn excluded_reason(&self, message: &Message) -> Option<ExcludedReason> {
+        if self.config.optout.users.contains(&message.author.id) {
             return Some(ExcludedReason::OptedOut);
         }
-        message.excluded_reason(self.config.include_bots)
+        message.excluded_reason(self.config.sessions.include_bots)
     }
 
-    /// The messages that may be stored. Those that may not are buried, if they are there; with the first messages of
-    /// the sessions that lost one.
-    async fn admit<T>(
+    /// Returns the messages that may be stored. The others are soft-deleted if they are stored; also returns the first
+    /// messages of the sessions that lose one.
+    async fn filter_suppressed<T>(
         &self,
         tx: &mut PgConnection,
         guild: GuildId,
         (channel, parent): (ChannelId, Option<ChannelId>),
         mut messages: Vec<T>,
-        of: impl Fn(&T) -> &Message,
+        message_of: impl Fn(&T) -> &Message,
     ) -> Result<(Vec<T>, Vec<MessageId>), StoreError> {
         if messages.is_empty() {
             return Ok((messages, Vec::new()));
         }
         let candidates: Vec<Candidate> = messages
             .iter()
-            .map(&of)
+            .map(&message_of)
             .map(|m| Candidate { id: m.id, author: m.author.id, sent_at: m.sent_at })
             .collect();
-        let refused =
-            suppressions::suppressed(tx, guild, (channel, parent), &candidates, self.overdue()).await?;
-        if refused.is_empty() {
+        let suppressed =
+            suppressions::suppressed(tx, guild, (channel, parent), &candidates, self.expired_before())
+                .await?;
+        if suppressed.is_empty() {
             return Ok((messages, Vec::new()));
         }
-        messages.retain(|message| !refused.contains(&of(message).id));
-        let buried = soft_delete::messages(tx, guild, channel, &Vec::from_iter(refused)).await?;
-        Ok((messages, buried.into_iter().filter_map(|buried| buried.first_message_id).collect()))
+        messages.retain(|message| !suppressed.contains(&message_of(message).id));
+        let deleted = soft_delete::messages(tx, guild, channel, &Vec::from_iter(suppressed)).await?;
+        Ok((messages, deleted.into_iter().filter_map(|deleted| deleted.first_message_id).collect()))
     }
 
-    /// Places what arrived and writes what is fresh, gives the touched sessions their revisions, and asks for the jobs;
-    /// has the points of those that lost a message removed. Returns how many sessions changed and jobs were asked for.
-    async fn follow_up(
+    /// Applies a change: assigns sessions, writes new messages, bumps the revisions of changed sessions and enqueues jobs,
+    /// including point removals for sessions that lose a message. Returns the number of changed sessions and of jobs.
+    async fn apply(
         &self,
         tx: &mut PgConnection,
         guild: GuildId,
         channel: ChannelId,
-        Change { fresh, arrivals, mut touched, lost }: Change<'_>,
+        Change { new, unassigned, mut changed, sessions_losing_messages }: Change<'_>,
         queue: JobQueue,
     ) -> Result<(usize, usize), StoreError> {
-        lost.iter().for_each(|first| touched.removed(*first));
-        let mut moves = self.settle(tx, guild, channel, arrivals, &mut touched).await?;
-        // What is fresh is written in its place, and what is stored is moved to it.
-        let fresh = fresh.into_iter().map(|(message, skip)| NewMessage {
+        sessions_losing_messages.iter().for_each(|first| changed.message_removed(*first));
+        let rules = self.config.sessions.rules();
+        let mut assigned = assign_sessions(tx, rules, guild, channel, unassigned, &mut changed).await?;
+        // New messages are inserted with their session; stored ones are moved to it.
+        let new = new.into_iter().map(|(message, excluded_reason)| NewMessage {
             message,
-            excluded_reason: skip,
-            first_message_id: moves.remove(&message.id),
+            excluded_reason,
+            first_message_id: assigned.remove(&message.id),
         });
-        messages::insert(tx, guild, channel, &fresh.collect::<Vec<_>>()).await?;
-        messages::set_session(tx, guild, channel, &Vec::from_iter(moves)).await?;
-        let changed = self.touch(tx, guild, channel, touched).await?;
-        let mut jobs = self.ask(tx, guild, &changed, queue).await?.len();
-        if !lost.is_empty() {
-            let lost: HashSet<SessionId> =
-                lost.iter().map(|first| SessionId::new(guild, channel, *first)).collect();
-            let losers = outdated(changed.iter().filter(|change| lost.contains(&change.id)));
-            jobs += self.withdraw(tx, guild, &losers).await?.1.len();
+        messages::insert(tx, guild, channel, &new.collect::<Vec<_>>()).await?;
+        messages::set_session(tx, guild, channel, &Vec::from_iter(assigned)).await?;
+        let changed = changed.bump_revisions(tx, guild, channel).await?;
+        let mut jobs = self.enqueuer.enqueue_index_jobs(tx, guild, &changed, queue).await?.len();
+        if !sessions_losing_messages.is_empty() {
+            let losing: HashSet<SessionId> =
+                sessions_losing_messages.iter().map(|first| SessionId::new(guild, channel, *first)).collect();
+            let losing = outdated(changed.iter().filter(|change| losing.contains(&change.id)));
+            jobs += self.enqueuer.enqueue_point_removals(tx, guild, &losing).await?.1.len();
         }
         Ok((changed.len(), jobs))
     }
 }
 
-/// A message, and why it takes no part in sessions, if it does not.
-type Judged<'a> = (&'a Message, Option<ExcludedReason>);
+/// A message, with the reason to exclude it from sessions, if any.
+type Classified<'a> = (&'a Message, Option<ExcludedReason>);
 
-/// What happens to a channel in one transaction.
+/// Changes of a channel in one transaction.
 #[derive(Default)]
 struct Change<'a> {
-    /// Messages that have no rows yet.
-    fresh: Vec<Judged<'a>>,
-    /// Messages, fresh or stored, that take their places in sessions.
-    arrivals: Vec<AssignedMessage>,
-    /// Sessions that change beside those that the arrivals change.
-    touched: Touched,
-    /// The first messages of the sessions that lost one to a limit.
-    lost: Vec<MessageId>,
+    /// Messages to insert.
+    new: Vec<Classified<'a>>,
+    /// New or stored messages to assign to sessions.
+    unassigned: Vec<AssignedMessage>,
+    /// Sessions that change in addition to those that the assignment changes.
+    changed: ChangedSessions,
+    /// First messages of the sessions that lose a suppressed message.
+    sessions_losing_messages: Vec<MessageId>,
 }
 
 impl<'a> Change<'a> {
-    /// Writes newer edits of stored messages. Returns how many there are.
-    async fn revise(
+    /// Writes newer edits of stored messages and returns their number.
+    async fn add_edits(
         &mut self,
         tx: &mut PgConnection,
         guild: GuildId,
         channel: ChannelId,
-        known: &[Judged<'_>],
+        known: &[Classified<'_>],
     ) -> Result<usize, StoreError> {
-        let skips: HashMap<MessageId, Option<ExcludedReason>> =
-            known.iter().map(|(m, skip)| (m.id, *skip)).collect();
-        let revised = messages::apply_edits(tx, guild, channel, known).await?;
-        let edited = revised.len();
-        for placed in revised {
-            match placed.first_message_id {
-                Some(first) => self.touched.removed(first),
-                None if skips.get(&placed.id) == Some(&None) => self.arrivals.push(placed),
+        let reasons: HashMap<MessageId, Option<ExcludedReason>> =
+            known.iter().map(|(message, reason)| (message.id, *reason)).collect();
+        let edited = messages::apply_edits(tx, guild, channel, known).await?;
+        let count = edited.len();
+        for message in edited {
+            match message.first_message_id {
+                Some(first) => self.changed.message_removed(first),
+                None if reasons.get(&message.id) == Some(&None) => self.unassigned.push(message),
                 None => {}
             }
         }
-        Ok(edited)
+        Ok(count)
     }
 
-    fn arrive(&mut self, fresh: Vec<Judged<'a>>) {
-        self.arrivals
-            .extend(fresh.iter().filter(|(_, skip)| skip.is_none()).map(|(message, _)| arrival(message)));
-        self.fresh = fresh;
+    fn add_new(&mut self, new: Vec<Classified<'a>>) {
+        let included = new.iter().filter(|(_, reason)| reason.is_none());
+        self.unassigned.extend(included.map(|(message, _)| unassigned(message)));
+        self.new = new;
     }
 }

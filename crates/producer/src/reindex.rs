@@ -1,53 +1,56 @@
-//! Changing the model: fills a new collection with what it lacks while the old one serves.
+//! Fills the collection of a new model while the old one serves searches.
 
 use guildex_store::{StoreError, channels, jobs, models, status};
-use guildex_types::ModelSlug;
+use guildex_types::{Eligibility, ModelSlug};
+use sqlx::PgPool;
 
 use crate::backfill;
-use crate::ingest::{Ingest, IngestError};
+use crate::enqueue::Enqueuer;
 
-/// Lets every index job write the model's collection from now on, and asks for everything that it lacks: what it
-/// holds already, from an earlier time or a run that was cut short, is not embedded again. Returns how many
-/// channels are looked through.
+/// Makes index jobs write to the model's collection from now on, and enqueues everything that is missing in it. Sessions
+/// that it already holds, for example from an interrupted run, are not embedded again. Returns the number of channels.
 ///
 /// # Errors
-/// If the model's collection is being dropped, or Postgres fails.
-pub async fn begin(ingest: &Ingest, model: &ModelSlug, dimensions: usize) -> Result<usize, IngestError> {
-    models::start_filling(ingest.pool(), model, dimensions).await?;
-    ask(ingest).await
+/// If the model's collection is being deleted, or Postgres fails.
+pub async fn start(
+    pool: &PgPool,
+    enqueuer: &Enqueuer,
+    model: &ModelSlug,
+    dimensions: usize,
+) -> Result<usize, StoreError> {
+    models::start_filling(pool, model, dimensions).await?;
+    plan_all(pool, enqueuer).await
 }
 
-/// Asks for all that any model lacks, in every guild.
-///
-/// # Errors
-/// If Postgres fails.
-pub async fn ask(ingest: &Ingest) -> Result<usize, IngestError> {
-    let mut db = ingest.pool().acquire().await.map_err(StoreError::from)?;
+/// Enqueues a backfill of every channel of every guild, for all models; returns the number of channels.
+pub async fn plan_all(pool: &PgPool, enqueuer: &Enqueuer) -> Result<usize, StoreError> {
+    let mut db = pool.acquire().await?;
     let guilds = channels::guilds(&mut db).await?;
     drop(db);
     let mut channels = 0;
     for guild in guilds {
-        channels += backfill::plan(ingest, guild, None).await?;
+        channels += backfill::plan(pool, enqueuer, guild, None).await?;
     }
     Ok(channels)
 }
 
-/// How far a new model's collection is.
+/// Progress of filling a collection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// Sessions that are worth a place in it.
+    /// Eligible sessions.
     pub eligible: u64,
-    /// Those of them that it lacks at their latest revision.
+    /// Eligible sessions that are missing at their latest revision.
     pub missing: u64,
-    /// Unfinished jobs, of every kind.
+    /// Unfinished jobs of every kind.
     pub jobs: u64,
 }
 
-/// How far the model's collection is.
-///
-/// # Errors
-/// If Postgres fails.
-pub async fn progress(ingest: &Ingest, model: &ModelSlug) -> Result<Progress, StoreError> {
-    let (eligible, missing) = status::coverage(ingest.pool(), model, ingest.config().eligible).await?;
-    Ok(Progress { eligible, missing, jobs: jobs::unfinished(ingest.pool(), None).await? })
+/// Returns the progress of filling the model's collection.
+pub async fn progress(
+    pool: &PgPool,
+    eligibility: Eligibility,
+    model: &ModelSlug,
+) -> Result<Progress, StoreError> {
+    let (eligible, missing) = status::coverage(pool, model, eligibility).await?;
+    Ok(Progress { eligible, missing, jobs: jobs::unfinished(pool, None).await? })
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 use guildex_discord_export::read_export;
 use guildex_producer::import;
-use guildex_producer::ingest::{Ingest, IngestConfig};
+use guildex_producer::{Ingest, IngestConfig, SessionsConfig};
 use guildex_store::MIGRATOR;
 use guildex_test_support::damage::altered;
 use guildex_test_support::{export_document, export_json, export_message};
@@ -20,6 +20,11 @@ use sqlx::PgPool;
 use tempfile::TempDir;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
+
+fn with_bots() -> IngestConfig {
+    let sessions = SessionsConfig { include_bots: true, ..SessionsConfig::default() };
+    IngestConfig { sessions, ..IngestConfig::default() }
+}
 
 /// Reads the valid messages of an export.
 fn read(path: &Path) -> Vec<Message> {
@@ -36,8 +41,7 @@ fn read(path: &Path) -> Vec<Message> {
 async fn accepted_messages_are_stored_and_read_back_unchanged(pool: PgPool) {
     let runtime = Handle::current();
     let property = tokio::task::spawn_blocking(move || {
-        let ingest =
-            Ingest::new(pool.clone(), IngestConfig { include_bots: true, ..IngestConfig::default() });
+        let ingest = Ingest::new(pool.clone(), with_bots());
         let config = Config { failure_persistence: None, ..Config::default() };
         let exports = prop_oneof![
             4 => altered(export_message(2))

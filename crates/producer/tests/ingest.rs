@@ -1,4 +1,4 @@
-//! Ingest with a real Postgres: whatever order messages come in, the same sessions and the same jobs follow.
+//! Ingest with Postgres: the same messages yield the same sessions and jobs, in any order.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use guildex_producer::backfill;
 use guildex_producer::import;
-use guildex_producer::ingest::{Ingest, IngestConfig, IngestError, Ingested};
+use guildex_producer::{Ingest, IngestConfig, IngestError, Ingested, OptOutConfig, SessionsConfig};
 use guildex_store::channels::Channel;
 use guildex_store::jobs::{self, NOTIFY_CHANNEL};
 use guildex_store::{MIGRATOR, models};
@@ -27,7 +27,7 @@ use tokio::sync::Barrier;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// Long enough for a busy machine; a test that works does not wait for it.
+/// Timeout for a busy machine; a passing test does not wait for it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn id(number: i64) -> MessageId {
@@ -42,7 +42,7 @@ fn model() -> ModelSlug {
     "model-fp32".parse().unwrap()
 }
 
-/// A channel, and an ingest into it.
+/// A channel and an ingest.
 #[derive(Clone)]
 struct Place {
     ingest: Ingest,
@@ -58,7 +58,7 @@ impl Place {
         Self { ingest: Ingest::new(pool.clone(), config), channel: channel(1, 9) }
     }
 
-    /// The same channel in a guild of its own.
+    /// Returns the same channel in another guild.
     fn in_guild(&self, guild: i64) -> Self {
         Self { ingest: self.ingest.clone(), channel: channel(guild, 9) }
     }
@@ -71,7 +71,7 @@ impl Place {
         self.channel.guild_id
     }
 
-    /// The messages, said here.
+    /// Moves the messages to this channel.
     fn here(&self, messages: &[Message]) -> Vec<Message> {
         let (guild_id, channel_id) = (self.channel.guild_id, self.channel.id);
         messages.iter().map(|message| Message { guild_id, channel_id, ..message.clone() }).collect()
@@ -91,7 +91,7 @@ impl Place {
         backfill::run(&self.ingest, self.guild(), self.channel.id, &[model()]).await.unwrap();
     }
 
-    /// Another program stores messages: without sessions, words or reasons to skip them.
+    /// Stores messages as another program does: without sessions, word counts and exclusion reasons.
     async fn store_elsewhere(&self, messages: &[Message]) {
         let mut db = self.pool().acquire().await.unwrap();
         guildex_store::channels::upsert(&mut db, &self.channel).await.unwrap();
@@ -136,7 +136,7 @@ impl Place {
         self.jobs().await.into_iter().map(|job| job.kind).collect()
     }
 
-    /// All jobs so far are done.
+    /// Completes all jobs.
     async fn finish_jobs(&self) {
         sqlx::query("UPDATE jobs SET state = 'completed', finished_at = now() WHERE state = 'pending'")
             .execute(self.pool())
@@ -144,7 +144,7 @@ impl Place {
             .unwrap();
     }
 
-    /// What is stored of a message's text.
+    /// Returns the stored text of a message.
     async fn text(&self, number: i64) -> String {
         sqlx::query_scalar("SELECT text FROM messages WHERE guild_id = $1 AND id = $2")
             .bind(self.guild().get())
@@ -165,7 +165,7 @@ fn channel(guild: i64, channel: i64) -> Channel {
     }
 }
 
-/// Somebody says something in the minute of the message's id.
+/// Returns a message sent in the minute of its id.
 fn say(number: i64, author: i64, text: &str) -> Message {
     Message {
         guild_id: 1.try_into().unwrap(),
@@ -192,12 +192,12 @@ fn by_bot(message: Message) -> Message {
     Message { author: Author { is_bot: true, ..message.author }, ..message }
 }
 
-/// The message, edited in a later minute.
+/// Returns the message, edited in a later minute.
 fn edited(at: i64, text: &str, message: &Message) -> Message {
     Message { edited_at: Some(minute(at)), text: SearchText::from_parts([text]), ..message.clone() }
 }
 
-/// A question and its answer.
+/// Returns a question and its answer.
 fn exchange() -> [Message; 2] {
     [say(1, 1, "how do I level the bed"), reply(1, say(2, 2, "with a sheet of paper"))]
 }
@@ -212,10 +212,10 @@ struct JobRow {
     payload: serde_json::Value,
 }
 
-/// What a guild's messages have become, but for revisions, which tell of the way there.
+/// State of a guild's messages, without revisions, which depend on the order of changes.
 #[derive(Debug, PartialEq)]
 struct State {
-    /// Each message's session and reason to be in none.
+    /// Session and exclusion reason of each message.
     messages: BTreeMap<i64, (Option<i64>, Option<String>)>,
     sessions: BTreeSet<LiveSession>,
 }
@@ -254,7 +254,7 @@ impl State {
     }
 }
 
-/// The revision of the session that begins with `first`.
+/// Returns the revision of the session that starts with `first`.
 async fn revision(pool: &PgPool, first: i64) -> i64 {
     sqlx::query_scalar("SELECT revision FROM sessions WHERE first_message_id = $1")
         .bind(first)
@@ -263,10 +263,10 @@ async fn revision(pool: &PgPool, first: i64) -> i64 {
         .unwrap()
 }
 
-// One transaction.
+// Atomicity.
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_message_its_session_and_its_job_come_together(pool: PgPool) {
+async fn a_message_is_stored_with_its_session_and_job(pool: PgPool) {
     let place = Place::new(&pool);
     let done = place.ingest(&exchange()).await;
     assert_eq!(done, Ingested { new: 2, edited: 0, unchanged: 0, sessions: 1, jobs: 1 });
@@ -280,7 +280,7 @@ async fn a_message_its_session_and_its_job_come_together(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_message_of_another_channel_or_guild_spoils_the_whole_page(pool: PgPool) {
+async fn a_message_of_another_channel_or_guild_rejects_the_page(pool: PgPool) {
     let place = Place::new(&pool);
     for stray in [
         Message { channel_id: 8.try_into().unwrap(), ..say(3, 1, "stray") },
@@ -296,7 +296,7 @@ async fn a_message_of_another_channel_or_guild_spoils_the_whole_page(pool: PgPoo
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn where_the_job_cannot_be_written_neither_is_the_message(pool: PgPool) {
+async fn a_failed_job_insert_rolls_back_the_message(pool: PgPool) {
     sqlx::raw_sql(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused'; END $$;
          CREATE TRIGGER refuse BEFORE INSERT ON jobs EXECUTE FUNCTION refuse();",
@@ -315,18 +315,18 @@ async fn where_the_job_cannot_be_written_neither_is_the_message(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_dispatcher_is_told_when_a_message_is_stored(pool: PgPool) {
+async fn storing_a_message_notifies_the_scheduler(pool: PgPool) {
     let mut listener = PgListener::connect_with(&pool).await.unwrap();
     listener.listen(NOTIFY_CHANNEL).await.unwrap();
     Place::new(&pool).ingest(&exchange()).await;
-    let told = timeout(PATIENCE, listener.recv()).await.expect("a notification").unwrap();
-    assert_eq!(told.payload(), "300", "the debounce in milliseconds");
+    let notification = timeout(PATIENCE, listener.recv()).await.expect("a notification").unwrap();
+    assert_eq!(notification.payload(), "300", "the debounce in milliseconds");
 }
 
-// Again, and in any order.
+// Idempotency and order.
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn the_same_messages_again_change_nothing(pool: PgPool) {
+async fn storing_messages_again_changes_nothing(pool: PgPool) {
     let place = Place::new(&pool);
     place.ingest(&exchange()).await;
     let (before, revision_before) = (place.state().await, revision(&pool, 1).await);
@@ -339,7 +339,7 @@ async fn the_same_messages_again_change_nothing(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn the_newest_edit_wins_in_whatever_order_edits_arrive(pool: PgPool) {
+async fn the_newest_edit_wins_in_any_order(pool: PgPool) {
     let [question, answer] = exchange();
     let versions =
         [question.clone(), edited(5, "second thoughts", &question), edited(7, "third time", &question)];
@@ -351,15 +351,15 @@ async fn the_newest_edit_wins_in_whatever_order_edits_arrive(pool: PgPool) {
         for version in order {
             place.ingest(&versions[*version..=*version]).await;
         }
-        assert_eq!(place.text(1).await, "third time", "in the order {order:?}");
+        assert_eq!(place.text(1).await, "third time", "order {order:?}");
         let state = place.state().await;
-        assert_eq!((state.session_of(1), state.session_of(2)), (Some(1), Some(1)), "in the order {order:?}");
-        assert_eq!(state.sessions.first().unwrap().word_count, 7, "in the order {order:?}");
+        assert_eq!((state.session_of(1), state.session_of(2)), (Some(1), Some(1)), "order {order:?}");
+        assert_eq!(state.sessions.first().unwrap().word_count, 7, "order {order:?}");
     }
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn an_edit_hides_what_was_said_before_and_asks_for_a_job(pool: PgPool) {
+async fn an_edit_hides_the_previous_text_and_enqueues_a_job(pool: PgPool) {
     let place = Place::new(&pool);
     let [question, _] = exchange();
     place.ingest(&exchange()).await;
@@ -376,7 +376,7 @@ async fn an_edit_hides_what_was_said_before_and_asks_for_a_job(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_message_that_comes_twice_in_a_page_counts_once_in_its_newest_edit(pool: PgPool) {
+async fn a_duplicate_message_in_a_page_counts_once_with_its_newest_edit(pool: PgPool) {
     let place = Place::new(&pool);
     let [question, answer] = exchange();
     let page = [edited(5, "newest", &question), question.clone(), answer, edited(4, "older", &question)];
@@ -385,8 +385,8 @@ async fn a_message_that_comes_twice_in_a_page_counts_once_in_its_newest_edit(poo
     assert_eq!(place.text(1).await, "newest");
 }
 
-/// Two conversations run through one another.
-fn interwoven() -> Vec<Message> {
+/// Returns two interleaved conversations.
+fn interleaved() -> Vec<Message> {
     vec![
         say(1, 1, "my prints warp"),
         mention(4, say(2, 3, "did you see the game")),
@@ -398,22 +398,22 @@ fn interwoven() -> Vec<Message> {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_reply_that_comes_before_what_it_answers_finds_its_session_in_the_end(pool: PgPool) {
+async fn a_reply_stored_before_its_parent_joins_it_later(pool: PgPool) {
     let at_once = Place::new(&pool);
-    at_once.ingest(&interwoven()).await;
+    at_once.ingest(&interleaved()).await;
     let expected = at_once.state().await;
     assert_eq!([1, 4, 6].map(|m| expected.session_of(m)), [Some(1); 3]);
     assert_ne!(expected.session_of(2), Some(1));
 
     let place = at_once.in_guild(2);
-    for message in interwoven().iter().rev() {
+    for message in interleaved().iter().rev() {
         place.ingest(std::slice::from_ref(message)).await;
     }
     assert_eq!(place.state().await, expected);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_message_that_gets_its_text_late_goes_by_the_links_it_was_first_seen_with(pool: PgPool) {
+async fn a_message_edited_from_empty_keeps_its_original_links(pool: PgPool) {
     let said = [
         say(2, 1, "my prints warp"),
         mention(4, say(3, 3, "did you see the game")),
@@ -435,7 +435,7 @@ async fn a_message_that_gets_its_text_late_goes_by_the_links_it_was_first_seen_w
     assert_eq!(place.state().await.messages, early.state().await.messages);
 }
 
-/// One message of the property: who speaks, how long after the one before, to whom, and whether it counts.
+/// A generated message: author, pause before it, links, and exclusions.
 #[derive(Debug, Clone)]
 struct Uttered {
     author: i64,
@@ -462,7 +462,7 @@ fn uttered(longest_pause: i64) -> impl Strategy<Value = Uttered> {
     )
 }
 
-/// A channel of 5 to 40 messages, dense or sparse, by two to six authors.
+/// Generates a channel of 5 to 40 messages, dense or sparse, by two to six authors.
 fn talk() -> impl Strategy<Value = Vec<Message>> {
     (prop_oneof![Just(90_i64), Just(600), Just(3_600)], 2..=6_i64)
         .prop_flat_map(|(pause, authors)| (prop::collection::vec(uttered(pause), 5..=40), Just(authors)))
@@ -493,7 +493,7 @@ fn talk() -> impl Strategy<Value = Vec<Message>> {
         })
 }
 
-/// A talk, the order in which its messages arrive, and the sizes of the pages that they arrive in.
+/// Generates messages, their order of arrival, and page sizes.
 fn arrivals() -> impl Strategy<Value = (Vec<Message>, Vec<Message>, Vec<usize>)> {
     talk().prop_flat_map(|talk| {
         (Just(talk.clone()), Just(talk).prop_shuffle(), prop::collection::vec(1..12_usize, 40))
@@ -508,8 +508,8 @@ fn pages<'a>(mut messages: &'a [Message], sizes: &'a [usize]) -> impl Iterator<I
     })
 }
 
-/// Every session that is worth it has one unfinished job, which wants its latest revision, or a later number where a
-/// backfill asked for it.
+/// Asserts that every eligible session has one unfinished job with its latest revision as target, or a later one if a
+/// backfill enqueued it.
 async fn check_jobs(place: &Place) {
     let sessions: Vec<(String, i64, bool)> = sqlx::query_as(
         "SELECT id::text, revision, message_count >= 2 OR (message_count = 1 AND word_count >= 12)
@@ -528,12 +528,12 @@ async fn check_jobs(place: &Place) {
         let job = jobs.iter().find(|job| job.dedup_key.as_ref() == Some(&key));
         assert_eq!(job.map(|job| job.kind.as_str()), Some("index_session"), "session {session}, {eligible}");
         let wanted = job.map_or(0, |job| job.target_revision);
-        assert!(wanted >= revision, "session {session}: {revision} is there, {wanted} is wanted");
+        assert!(wanted >= revision, "session {session} has revision {revision}, target {wanted}");
     }
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn sessions_depend_on_the_messages_and_not_on_their_arrival(pool: PgPool) {
+async fn sessions_do_not_depend_on_the_order_of_arrival(pool: PgPool) {
     let runtime = Handle::current();
     let property = tokio::task::spawn_blocking(move || {
         let place = Place::new(&pool);
@@ -551,13 +551,13 @@ async fn sessions_depend_on_the_messages_and_not_on_their_arrival(pool: PgPool) 
                 prop_assert_eq!(&piecemeal.state().await, &expected);
                 check_jobs(&piecemeal).await;
 
-                // Half of them lie there already when the others arrive.
+                // Half of the messages are stored before the others arrive.
                 let (live, stored) = shuffled.split_at(shuffled.len() / 2);
                 backfilled.store_elsewhere(stored).await;
                 backfilled.ingest(live).await;
                 while backfilled
                     .ingest
-                    .place_stored(backfilled.guild(), backfilled.channel.id, 7)
+                    .assign_stored(backfilled.guild(), backfilled.channel.id, 7)
                     .await
                     .unwrap()
                     > 0
@@ -573,7 +573,7 @@ async fn sessions_depend_on_the_messages_and_not_on_their_arrival(pool: PgPool) 
     }
 }
 
-/// A long talk of four authors, in which replies and mentions cross.
+/// Returns a long conversation of four authors with interleaved replies and mentions.
 fn long_talk() -> Vec<Message> {
     (1..=60)
         .map(|n| {
@@ -588,11 +588,11 @@ fn long_talk() -> Vec<Message> {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn two_that_ingest_halves_of_a_channel_at_once_make_the_same_sessions(pool: PgPool) {
+async fn concurrent_ingests_of_a_channel_yield_the_same_sessions(pool: PgPool) {
     let at_once = Place::new(&pool);
     at_once.ingest(&long_talk()).await;
     let expected = at_once.state().await;
-    assert!(expected.sessions.len() > 1, "a talk that is worth dividing");
+    assert!(expected.sessions.len() > 1, "the conversation has several sessions");
 
     let place = at_once.in_guild(2);
     let barrier = Arc::new(Barrier::new(2));
@@ -616,7 +616,7 @@ async fn two_that_ingest_halves_of_a_channel_at_once_make_the_same_sessions(pool
 // Jobs.
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn however_often_a_session_changes_one_job_is_asked_for(pool: PgPool) {
+async fn many_changes_of_a_session_enqueue_one_job(pool: PgPool) {
     let place = Place::new(&pool);
     for message in exchange().iter().chain(&[reply(2, say(3, 1, "thanks")), reply(3, say(4, 2, "any time"))])
     {
@@ -628,16 +628,16 @@ async fn however_often_a_session_changes_one_job_is_asked_for(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_session_too_small_for_the_index_asks_for_nothing(pool: PgPool) {
+async fn a_session_too_small_for_the_index_enqueues_nothing(pool: PgPool) {
     let place = Place::new(&pool);
     let done = place.ingest(&[say(1, 1, "ok thanks")]).await;
     assert_eq!((done.sessions, done.jobs), (1, 0));
     let long = "one two three four five six seven eight nine ten eleven twelve";
-    assert_eq!(place.ingest(&[say(1_000, 1, long)]).await.jobs, 1, "alone, with much to say");
+    assert_eq!(place.ingest(&[say(1_000, 1, long)]).await.jobs, 1, "a single long message");
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_removal_under_way_must_reach_changes_of_a_session_that_stays_too_small(pool: PgPool) {
+async fn a_running_removal_gets_the_new_revision_of_a_session_that_stays_too_small(pool: PgPool) {
     let place = Place::new(&pool);
     let long = say(1, 1, "one two three four five six seven eight nine ten eleven twelve");
     place.ingest(std::slice::from_ref(&long)).await;
@@ -650,7 +650,7 @@ async fn a_removal_under_way_must_reach_changes_of_a_session_that_stays_too_smal
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_session_that_a_late_message_swallows_is_asked_to_be_deleted(pool: PgPool) {
+async fn a_session_merged_by_a_late_message_is_deleted(pool: PgPool) {
     let place = Place::new(&pool);
     place.ingest(&[say(2, 1, "use a brim"), reply(2, say(3, 2, "that worked"))]).await;
     place.finish_jobs().await;
@@ -670,7 +670,7 @@ async fn a_session_that_a_late_message_swallows_is_asked_to_be_deleted(pool: PgP
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn an_edit_that_leaves_too_little_asks_for_the_sessions_deletion(pool: PgPool) {
+async fn an_edit_that_makes_a_session_too_small_deletes_it(pool: PgPool) {
     let place = Place::new(&pool);
     let long = say(1, 1, "one two three four five six seven eight nine ten eleven twelve");
     place.ingest(std::slice::from_ref(&long)).await;
@@ -679,10 +679,10 @@ async fn an_edit_that_leaves_too_little_asks_for_the_sessions_deletion(pool: PgP
     assert_eq!(place.kinds().await, ["delete_session", "index_session"]);
 }
 
-// Deletion.
+// Deletions.
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_deleted_message_leaves_its_row_without_what_it_said(pool: PgPool) {
+async fn a_deleted_message_leaves_a_row_without_content(pool: PgPool) {
     let place = Place::new(&pool);
     place.ingest(&exchange()).await;
     assert_eq!(place.delete(&[2]).await, 1);
@@ -693,17 +693,17 @@ async fn a_deleted_message_leaves_its_row_without_what_it_said(pool: PgPool) {
             .unwrap();
     assert_eq!((text.as_str(), name, words, gone), ("", None, 0, true));
 
-    assert_eq!(place.delete(&[2]).await, 0, "it is deleted already");
+    assert_eq!(place.delete(&[2]).await, 0, "already deleted");
     let [_, answer] = exchange();
     let again = place.ingest(&[answer.clone(), edited(9, "I am back", &answer)]).await;
-    assert_eq!(again, Ingested { unchanged: 2, ..Ingested::default() }, "no import brings it back");
+    assert_eq!(again, Ingested { unchanged: 2, ..Ingested::default() }, "an import does not restore it");
     assert_eq!(place.text(2).await, "");
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_deletion_moves_nobody_and_a_session_keeps_its_name_without_its_first_message(pool: PgPool) {
+async fn a_deletion_reassigns_no_message_and_a_session_keeps_its_id_without_its_first_message(pool: PgPool) {
     let place = Place::new(&pool);
-    place.ingest(&interwoven()).await;
+    place.ingest(&interleaved()).await;
     let before = place.state().await;
     let revision_before = revision(&pool, 1).await;
     assert_eq!(place.delete(&[1]).await, 1);
@@ -716,17 +716,17 @@ async fn a_deletion_moves_nobody_and_a_session_keeps_its_name_without_its_first_
             .fetch_one(&pool)
             .await
             .unwrap();
-    assert!(now > revision_before && removed == now, "it is hidden until it is indexed again");
+    assert!(now > revision_before && removed == now, "hidden until it is indexed again");
 
-    // What comes later joins it all the same.
+    // Later messages join it as before.
     place.ingest(&[reply(6, say(7, 2, "glad to hear"))]).await;
     assert_eq!(place.state().await.session_of(7), Some(1));
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_deletion_asks_for_the_points_to_go_at_once(pool: PgPool) {
+async fn a_deletion_enqueues_the_immediate_removal_of_points(pool: PgPool) {
     let place = Place::new(&pool);
-    place.ingest(&interwoven()).await;
+    place.ingest(&interleaved()).await;
     place.finish_jobs().await;
     place.delete(&[1, 5, 77]).await;
     let jobs: Vec<_> = place.jobs().await.into_iter().filter(|job| job.state == "pending").collect();
@@ -747,11 +747,11 @@ async fn a_deletion_asks_for_the_points_to_go_at_once(pool: PgPool) {
     let latest: i64 =
         sqlx::query_scalar("SELECT max(revision) FROM sessions").fetch_one(&pool).await.unwrap();
     assert_eq!(removal.target_revision, latest);
-    assert!(jobs.iter().any(|job| job.kind == "index_session"), "what is left of a session is indexed again");
+    assert!(jobs.iter().any(|job| job.kind == "index_session"), "the rest of the session is indexed again");
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_session_that_a_deletion_leaves_too_small_is_asked_to_be_deleted(pool: PgPool) {
+async fn a_session_made_too_small_by_a_deletion_is_deleted(pool: PgPool) {
     let place = Place::new(&pool);
     place.ingest(&exchange()).await;
     place.finish_jobs().await;
@@ -773,7 +773,7 @@ async fn a_session_whose_messages_are_all_deleted_is_a_tombstone(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_message_that_was_in_no_session_is_deleted_for_good_too(pool: PgPool) {
+async fn a_message_without_a_session_is_deleted_permanently(pool: PgPool) {
     let place = Place::new(&pool);
     place.ingest(&[by_bot(say(1, 1, "beep"))]).await;
     place.store_elsewhere(&[say(2, 1, "stored by another program, and not in a session yet")]).await;
@@ -786,28 +786,30 @@ async fn a_message_that_was_in_no_session_is_deleted_for_good_too(pool: PgPool) 
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn deleting_what_is_not_there_asks_for_nothing(pool: PgPool) {
+async fn deleting_unknown_messages_enqueues_nothing(pool: PgPool) {
     let place = Place::new(&pool);
     place.ingest(&exchange()).await;
     place.finish_jobs().await;
     assert_eq!(place.delete(&[77]).await, 0);
-    assert_eq!(place.in_guild(2).delete(&[1]).await, 0, "it is another guild's");
+    assert_eq!(place.in_guild(2).delete(&[1]).await, 0, "the message belongs to another guild");
     assert_eq!(place.kinds().await, ["index_session"]);
     assert_eq!(place.text(1).await, "how do I level the bed");
 }
 
-// Opting out.
+// Opt-outs.
 
 fn opted_out() -> IngestConfig {
     IngestConfig {
-        opted_out_users: HashSet::from([2.try_into().unwrap()]),
-        opted_out_channels: HashSet::from([ChannelId::try_from(8).unwrap()]),
+        optout: OptOutConfig {
+            users: BTreeSet::from([2.try_into().unwrap()]),
+            channels: BTreeSet::from([ChannelId::try_from(8).unwrap()]),
+        },
         ..IngestConfig::default()
     }
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn nothing_is_stored_of_members_and_channels_that_opted_out(pool: PgPool) {
+async fn messages_of_opted_out_members_and_channels_are_not_stored(pool: PgPool) {
     let place = Place::with(&pool, opted_out());
     let done = place.ingest(&exchange()).await;
     assert_eq!((done.new, done.unchanged), (1, 1));
@@ -819,28 +821,31 @@ async fn nothing_is_stored_of_members_and_channels_that_opted_out(pool: PgPool) 
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_backfill_leaves_out_members_and_channels_that_opted_out(pool: PgPool) {
+async fn a_backfill_excludes_opted_out_members_and_channels(pool: PgPool) {
     let place = Place::with(&pool, opted_out());
     place.store_elsewhere(&exchange()).await;
     place.backfill().await;
-    assert_eq!(place.state().await.session_of(2), None, "the member's");
+    assert_eq!(place.state().await.session_of(2), None, "message of the member");
 
     let other = Place { channel: channel(2, 8), ..place };
     other.store_elsewhere(&[say(1, 1, "one"), reply(1, say(2, 3, "two"))]).await;
     other.backfill().await;
-    assert_eq!(other.state().await.session_of(1), None, "the channel's");
+    assert_eq!(other.state().await.session_of(1), None, "message in the channel");
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn bots_take_part_where_the_configuration_says_so(pool: PgPool) {
+async fn bots_are_included_if_configured(pool: PgPool) {
     let talk = [say(1, 1, "what is the weather"), reply(1, by_bot(say(2, 5, "it rains")))];
     let place = Place::new(&pool);
     place.ingest(&talk).await;
     let state = place.state().await;
     assert_eq!(state.messages[&2], (None, Some("bot".to_owned())));
 
-    // The configuration changes its mind, and a backfill takes them in.
-    let config = IngestConfig { include_bots: true, ..IngestConfig::default() };
+    // After a change of the configuration, a backfill includes them.
+    let config = IngestConfig {
+        sessions: SessionsConfig { include_bots: true, ..SessionsConfig::default() },
+        ..IngestConfig::default()
+    };
     let inclusive = Place::with(&pool, config);
     inclusive.backfill().await;
     assert_eq!(inclusive.state().await.messages[&2], (Some(1), None));
@@ -852,7 +857,7 @@ async fn bots_take_part_where_the_configuration_says_so(pool: PgPool) {
 // Backfill.
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn what_another_program_stored_gets_the_sessions_that_live_messages_get(pool: PgPool) {
+async fn messages_stored_by_another_program_get_the_same_sessions(pool: PgPool) {
     let live = Place::new(&pool);
     let mut talk = long_talk();
     talk.extend([by_bot(say(70, 5, "beep")), say(71, 1, "")]);
@@ -867,7 +872,11 @@ async fn what_another_program_stored_gets_the_sessions_that_live_messages_get(po
 
     let (revisions, jobs) = (revisions(&place).await, place.jobs().await.len());
     place.backfill().await;
-    assert_eq!((revisions, jobs), (self::revisions(&place).await, place.jobs().await.len()), "it is done");
+    assert_eq!(
+        (revisions, jobs),
+        (self::revisions(&place).await, place.jobs().await.len()),
+        "a second backfill changes nothing"
+    );
 }
 
 async fn revisions(place: &Place) -> Vec<i64> {
@@ -879,7 +888,7 @@ async fn revisions(place: &Place) -> Vec<i64> {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_backfill_runs_beside_live_messages_and_another_backfill(pool: PgPool) {
+async fn a_backfill_runs_concurrently_with_ingest_and_another_backfill(pool: PgPool) {
     let at_once = Place::new(&pool);
     at_once.ingest(&long_talk()).await;
     let place = at_once.in_guild(2);
@@ -894,8 +903,8 @@ async fn a_backfill_runs_beside_live_messages_and_another_backfill(pool: PgPool)
         let (place, barrier) = (place.clone(), barrier.clone());
         tasks.spawn(async move {
             barrier.wait().await;
-            // In small pages, so that the three come between each other.
-            while place.ingest.place_stored(place.guild(), place.channel.id, 5).await.unwrap() > 0 {}
+            // Small pages, so that the three interleave.
+            while place.ingest.assign_stored(place.guild(), place.channel.id, 5).await.unwrap() > 0 {}
             place.backfill().await;
         });
     }
@@ -914,7 +923,7 @@ async fn a_backfill_runs_beside_live_messages_and_another_backfill(pool: PgPool)
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_backfill_asks_for_what_the_collection_lacks_and_nothing_else(pool: PgPool) {
+async fn a_backfill_enqueues_only_missing_sessions(pool: PgPool) {
     let place = Place::new(&pool);
     let later = [say(900, 1, "is it dry"), reply(900, say(901, 2, "not yet"))];
     place.ingest(&exchange()).await;
@@ -932,45 +941,62 @@ async fn a_backfill_asks_for_what_the_collection_lacks_and_nothing_else(pool: Pg
     place.backfill().await;
     let asked: Vec<_> = place.jobs().await.into_iter().filter(|job| job.state == "pending").collect();
     assert_eq!(asked.len(), 1);
-    assert!(asked[0].target_revision > revision(&pool, 900).await, "a job that runs already is to run again");
-    let remaining = backfill::remaining(&place.ingest, place.guild(), None, &model()).await.unwrap();
+    assert!(asked[0].target_revision > revision(&pool, 900).await, "a running job must run again");
+    let remaining = backfill::remaining(
+        place.ingest.pool(),
+        &place.ingest.config().sessions,
+        place.guild(),
+        None,
+        &model(),
+    )
+    .await
+    .unwrap();
     assert_eq!((remaining.messages, remaining.sessions, remaining.jobs), (0, 1, 1));
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn what_the_books_lack_is_asked_for_although_a_job_that_told_them_is_not_over(pool: PgPool) {
+async fn a_missing_session_is_enqueued_although_the_job_that_recorded_it_still_runs(pool: PgPool) {
     let place = Place::new(&pool);
     place.ingest(&exchange()).await;
     sqlx::query("UPDATE jobs SET run_at = now()").execute(&pool).await.unwrap();
     let ids = jobs::dispatch(&pool, JobQueue::Live, 9, 0, PATIENCE).await.unwrap().ids;
     let claimed = jobs::claim(&pool, &ids, "worker", PATIENCE).await.unwrap().remove(0);
-    // It has told the books, which were struck since: its index was lost, or a repair found nothing of it.
+    // The job recorded the session, and the record was invalidated since: the index was lost, or a repair ran.
     place.backfill().await;
     let read = revision(&pool, 1).await.into();
     jobs::complete(&pool, &[(claimed.id, claimed.token, claimed.target_revision.max(read))], Duration::ZERO)
         .await
         .unwrap();
-    assert_eq!(place.jobs().await[0].state, "pending", "nobody would index it");
+    assert_eq!(place.jobs().await[0].state, "pending", "the session would never be indexed");
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_backfill_is_planned_once_a_channel(pool: PgPool) {
+async fn a_backfill_is_planned_once_per_channel(pool: PgPool) {
     let place = Place::new(&pool);
     place.store_elsewhere(&exchange()).await;
     Place { channel: channel(1, 10), ..place.clone() }.store_elsewhere(&exchange()).await;
     place.in_guild(2).store_elsewhere(&exchange()).await;
     for _ in 0..2 {
-        assert_eq!(backfill::plan(&place.ingest, place.guild(), None).await.unwrap(), 2);
+        assert_eq!(
+            backfill::plan(place.ingest.pool(), place.ingest.enqueuer(), place.guild(), None).await.unwrap(),
+            2
+        );
     }
     let one = Some(ChannelId::try_from(10).unwrap());
-    assert_eq!(backfill::plan(&place.ingest, place.guild(), one).await.unwrap(), 1);
+    assert_eq!(
+        backfill::plan(place.ingest.pool(), place.ingest.enqueuer(), place.guild(), one).await.unwrap(),
+        1
+    );
     let unknown = Some(ChannelId::try_from(77).unwrap());
-    assert_eq!(backfill::plan(&place.ingest, place.guild(), unknown).await.unwrap(), 0);
+    assert_eq!(
+        backfill::plan(place.ingest.pool(), place.ingest.enqueuer(), place.guild(), unknown).await.unwrap(),
+        0
+    );
     assert_eq!(place.kinds().await, ["backfill_channel"; 2]);
     assert_eq!(place.in_guild(2).kinds().await, [""; 0]);
 }
 
-// Import.
+// Imports.
 
 fn samples() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../samples");
@@ -992,7 +1018,7 @@ async fn import(ingest: &Ingest, path: &Path) -> import::Imported {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn the_samples_are_imported_whole_and_a_second_time_changes_nothing(pool: PgPool) {
+async fn the_samples_are_imported_and_a_second_import_changes_nothing(pool: PgPool) {
     let ingest = Place::new(&pool).ingest;
     let mut read = 0;
     for path in samples() {
@@ -1000,7 +1026,7 @@ async fn the_samples_are_imported_whole_and_a_second_time_changes_nothing(pool: 
         let stop = CancellationToken::new();
         let done =
             import::file(&ingest, &path, &stop, |bytes, messages| told = (bytes, messages)).await.unwrap();
-        assert!(done.broken.is_none() && done.rejected_total == 0, "{}", path.display());
+        assert!(done.error.is_none() && done.rejected_total == 0, "{}", path.display());
         assert_eq!(done.ingested.new as u64, done.messages);
         assert_eq!(told, (path.metadata().unwrap().len(), done.messages));
         read += done.messages;
@@ -1027,9 +1053,7 @@ async fn the_samples_are_imported_whole_and_a_second_time_changes_nothing(pool: 
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn what_stands_before_the_break_of_a_broken_file_is_kept_and_the_whole_file_makes_it_good(
-    pool: PgPool,
-) {
+async fn a_damaged_file_is_imported_up_to_the_damage_and_completed_by_the_intact_one(pool: PgPool) {
     let whole = samples().into_iter().find(|path| path.ends_with("garden.json")).unwrap();
     let json = std::fs::read(&whole).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -1038,7 +1062,7 @@ async fn what_stands_before_the_break_of_a_broken_file_is_kept_and_the_whole_fil
 
     let ingest = Place::new(&pool).ingest;
     let part = import(&ingest, &broken).await;
-    assert!(part.broken.is_some());
+    assert!(part.error.is_some());
     assert!(part.messages > 0);
     assert_eq!(part.ingested.new as u64, part.messages);
     let all = import(&ingest, &whole).await;
@@ -1052,23 +1076,23 @@ async fn what_stands_before_the_break_of_a_broken_file_is_kept_and_the_whole_fil
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_file_that_is_no_export_changes_nothing(pool: PgPool) {
+async fn a_file_that_is_not_an_export_changes_nothing(pool: PgPool) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("list.json");
     std::fs::write(&path, "[1, 2, 3]").unwrap();
     let place = Place::new(&pool);
     for path in [path, folder.path().join("missing.json")] {
         let done = import(&place.ingest, &path).await;
-        assert!(done.broken.is_some() && done.messages == 0);
+        assert!(done.error.is_some() && done.messages == 0);
     }
     assert!(guilds(&pool).await.is_empty());
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn an_import_that_was_told_to_stop_stores_nothing_more(pool: PgPool) {
+async fn a_stopped_import_stores_nothing_more(pool: PgPool) {
     let stop = CancellationToken::new();
     stop.cancel();
     let ingest = Place::new(&pool).ingest;
     let done = import::file(&ingest, &samples()[0], &stop, |_, _| {}).await.unwrap();
-    assert_eq!((done.messages, done.broken.is_some()), (0, false));
+    assert_eq!((done.messages, done.error.is_some()), (0, false));
 }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use chrono::{DateTime, TimeDelta, Utc};
-use guildex_producer::ingest::{Ingest, IngestConfig};
+use guildex_producer::{Ingest, IngestConfig};
 use guildex_store::MIGRATOR;
 use guildex_store::channels::Channel;
 use guildex_types::{Author, JobQueue, Links, Message, MessageKind, SearchText, UserId};
@@ -112,7 +112,7 @@ async fn forgetting_a_member_erases_the_name_and_no_old_message_brings_it_back(p
     let messages = [ann(1, 1, "ann"), say(1, 2, Author::member(user(8), "bo"))];
     store(&ingest, &messages).await;
     store(&ingest, &[ann(2, 1, "ann")]).await;
-    ingest.forget_member(channel(1).guild_id, user(7)).await.unwrap();
+    ingest.erase_member(channel(1).guild_id, user(7)).await.unwrap();
     assert_eq!(names(&pool).await, [row(1, 8, "bo"), row(2, 7, "ann")]);
     let told = "SELECT count(*) FROM messages m WHERE guild_id = 1 AND author_id = 7
                 AND (text <> '' OR to_jsonb(m)::text LIKE '%ann%')";
@@ -127,7 +127,7 @@ async fn forgetting_a_guild_erases_all_names_in_it(pool: PgPool) {
     let ingest = Ingest::new(pool.clone(), IngestConfig::default());
     store(&ingest, &[ann(1, 1, "ann"), say(1, 2, Author::member(user(8), "bo"))]).await;
     store(&ingest, &[ann(2, 1, "ann")]).await;
-    ingest.remove_guild(channel(1).guild_id).await.unwrap();
+    ingest.erase_guild(channel(1).guild_id).await.unwrap();
     assert_eq!(names(&pool).await, [row(2, 7, "ann")]);
 }
 

@@ -1,18 +1,18 @@
-//! Pages of any size, and others who write at the same time.
+//! Page sizes and concurrent writers.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta};
-use guildex_producer::ingest::{Ingest, IngestConfig, Ingested};
+use guildex_producer::{Ingest, IngestConfig, Ingested};
 use guildex_store::MIGRATOR;
 use guildex_store::channels::{self, Channel};
 use guildex_types::{Author, JobQueue, Links, Message, MessageKind, SearchText};
 use sqlx::PgPool;
 use tokio::time::timeout;
 
-/// Long enough for a busy machine; a test that works does not wait for it.
+/// Timeout for a busy machine; a passing test does not wait for it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn channel(guild: i64) -> Channel {
@@ -25,7 +25,7 @@ fn channel(guild: i64) -> Channel {
     }
 }
 
-/// Messages of every kind: replies, mentions, bots, the system's, edited ones, empty ones, in several scripts.
+/// Returns messages of every kind: replies, mentions, bots, system messages, edits, empty texts, several scripts.
 fn talk(guild: i64, count: i64) -> Vec<Message> {
     let message = |number: i64| Message {
         guild_id: guild.try_into().unwrap(),
@@ -47,7 +47,7 @@ fn talk(guild: i64, count: i64) -> Vec<Message> {
     (1..=count).map(message).collect()
 }
 
-/// All that is stored of a guild's messages but the guild.
+/// Returns all columns of a guild's messages except the guild.
 async fn stored(pool: &PgPool, guild: i64) -> Vec<String> {
     sqlx::query_scalar(
         "SELECT (to_jsonb(m) - 'guild_id')::text FROM messages m WHERE guild_id = $1 ORDER BY id",
@@ -59,7 +59,7 @@ async fn stored(pool: &PgPool, guild: i64) -> Vec<String> {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_large_page_is_stored_as_many_small_ones_are(pool: PgPool) {
+async fn a_large_page_is_stored_like_many_small_ones(pool: PgPool) {
     let ingest = Ingest::new(pool.clone(), IngestConfig::default());
     let large = ingest.messages(&channel(1), &talk(1, 2_500), JobQueue::Backfill).await.unwrap();
     let mut small = Ingested::default();
@@ -74,7 +74,7 @@ async fn a_large_page_is_stored_as_many_small_ones_are(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn who_writes_a_message_without_the_channels_lock_meanwhile_is_no_reason_to_fail(pool: PgPool) {
+async fn a_concurrent_writer_without_the_channel_lock_does_not_fail_the_ingest(pool: PgPool) {
     let ingest = Ingest::new(pool.clone(), IngestConfig::default());
     channels::upsert(&mut pool.acquire().await.unwrap(), &channel(1)).await.unwrap();
     let mut other = pool.begin().await.unwrap();

@@ -252,7 +252,8 @@ async fn a_named_model_is_searched_if_it_is_kept_in_step(pool: PgPool) {
     world.config.fallback = guildex_search::Fallback::Postgres;
     for slug in ["old", "three"] {
         let refused = world.try_search(&named(slug)).await.unwrap_err();
-        let expected = InvalidRequest::Model { model: slug.parse().unwrap(), kept: "one, two".to_owned() };
+        let expected =
+            InvalidRequest::Model { model: slug.parse().unwrap(), available: "one, two".to_owned() };
         assert!(matches!(&refused, SearchError::Request(refusal) if *refusal == expected), "{refused}");
     }
 }

@@ -11,6 +11,7 @@ pub mod messages;
 pub mod models;
 pub mod processes;
 pub mod reconcile_view;
+pub mod scheduler_tasks;
 pub mod search;
 pub mod sessions;
 pub mod soft_delete;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use guildex_embed::ModelRegistry;
 use guildex_index::{Error, VectorIndex};
-use guildex_producer::ingest::Ingest;
+use guildex_producer::Ingest;
 use guildex_types::{Eligibility, JobId};
 use tokio_util::sync::CancellationToken;
 

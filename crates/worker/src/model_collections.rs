@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use guildex_consistency::ownership::{OwnershipError, ensure_owned};
 use guildex_index::{CollectionName, VectorIndex};
-use guildex_producer::ingest::Ingest;
+use guildex_producer::Ingest;
 use guildex_store::models::{self, IndexModel, ModelState};
 use guildex_types::ModelSlug;
 use tokio::sync::Mutex;

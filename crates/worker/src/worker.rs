@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use guildex_embed::ModelRegistry;
 use guildex_index::VectorIndex;
-use guildex_producer::ingest::Ingest;
+use guildex_producer::Ingest;
 use guildex_queue::{Delivery, Queues};
 use guildex_store::jobs;
 use guildex_types::JobQueue;

@@ -13,7 +13,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use guildex_embed::{EmbedError, Embedder, LocalConfig, LocalEmbedder, ModelRegistry, Passage, Tokenizer};
 use guildex_index::EmbeddedIndex;
-use guildex_producer::ingest::{Ingest, IngestConfig};
+use guildex_producer::{Ingest, IngestConfig};
 use guildex_queue::{Queues, testing};
 use guildex_types::{ModelSlug, RetryPolicy};
 use guildex_worker::{EXIT_HUNG, TimeLimit, TimeLimits, Worker, WorkerConfig, exit_hung};

@@ -13,17 +13,19 @@ use support::*;
 
 /// Fills the next model's collection and waits until no session is missing.
 async fn fill(world: &World) {
-    reindex::begin(&world.ingest, world.next.slug(), world.next.dimensions()).await.unwrap();
+    reindex::start(world.ingest.pool(), world.ingest.enqueuer(), world.next.slug(), world.next.dimensions())
+        .await
+        .unwrap();
     world.until_idle().await;
     // Jobs that ran when the model was added may not have written its points.
     while world.status_of(&world.next).await.missing > 0 {
-        reindex::ask(&world.ingest).await.unwrap();
+        reindex::plan_all(world.ingest.pool(), world.ingest.enqueuer()).await.unwrap();
         world.until_idle().await;
     }
 }
 
 async fn switch(world: &World, keep: bool) -> Switched {
-    let eligible = world.ingest.config().eligible;
+    let eligible = world.ingest.enqueuer().eligibility();
     models::switch(&world.pool, world.next.slug(), eligible, keep, false).await.unwrap()
 }
 
@@ -71,7 +73,14 @@ async fn an_interrupted_fill_resumes(pool: PgPool) {
         world.until_idle().await;
 
         world.next.calls.close();
-        reindex::begin(&world.ingest, world.next.slug(), world.next.dimensions()).await.unwrap();
+        reindex::start(
+            world.ingest.pool(),
+            world.ingest.enqueuer(),
+            world.next.slug(),
+            world.next.dimensions(),
+        )
+        .await
+        .unwrap();
         world.next.calls.until_waiting(1).await;
         worker.stop.cancel();
         world.next.calls.open();
@@ -135,7 +144,14 @@ async fn a_switch_during_live_ingest_loses_nothing_and_embeds_nothing_twice(pool
             world.ingest(&exchange(day, &format!("does glue {day} hold"))).await;
         }
         world.until_idle().await;
-        reindex::begin(&world.ingest, world.next.slug(), world.next.dimensions()).await.unwrap();
+        reindex::start(
+            world.ingest.pool(),
+            world.ingest.enqueuer(),
+            world.next.slug(),
+            world.next.dimensions(),
+        )
+        .await
+        .unwrap();
         let live = async {
             for day in 6..=25 {
                 world.ingest(&exchange(day, &format!("is press {day} free"))).await;
@@ -152,7 +168,7 @@ async fn a_switch_during_live_ingest_loses_nothing_and_embeds_nothing_twice(pool
                 () = switching => {}
                 () = async { loop {
                     world.until_idle().await;
-                    reindex::ask(&world.ingest).await.unwrap();
+                    reindex::plan_all(world.ingest.pool(), world.ingest.enqueuer()).await.unwrap();
                 } } => {}
             }
         });

@@ -68,7 +68,7 @@ async fn a_removal_keeps_points_indexed_since(pool: PgPool) {
         world.until_idle().await;
         // One job removes points of both sessions, of which one has a lower revision.
         let member = 2.try_into().unwrap();
-        world.ingest.forget_member(world.guild(), member).await.unwrap();
+        world.ingest.erase_member(world.guild(), member).await.unwrap();
         world.until_idle().await;
         assert_eq!(world.assert_consistent().await, 2);
         sqlx::query("UPDATE jobs SET state = 'pending', finished_at = NULL WHERE kind = 'remove_points'")
@@ -148,7 +148,7 @@ async fn a_receipt_waits_for_a_worker_that_writes_old_points(pool: PgPool) {
         world.index.upserts.close();
         let worker = world.start_worker();
         world.index.upserts.until_waiting(1).await;
-        let erasure = world.ingest.delete_channel(world.guild(), 9.try_into().unwrap()).await.unwrap();
+        let erasure = world.ingest.erase_channel(world.guild(), 9.try_into().unwrap()).await.unwrap();
         assert_eq!((erasure.messages, erasure.sessions, erasure.points), (2, 1, 0));
         assert_eq!(erasures::settle(&world.pool).await.unwrap(), 0, "a worker is writing its points");
         world.index.upserts.open();

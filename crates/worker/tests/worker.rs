@@ -93,7 +93,9 @@ async fn a_backfill_indexes_sessions_without_a_record(pool: PgPool) {
         let worker = world.start_worker();
         world.until_idle().await;
         sqlx::query("DELETE FROM indexed_sessions").execute(&world.pool).await.unwrap();
-        guildex_producer::backfill::plan(&world.ingest, world.guild(), None).await.unwrap();
+        guildex_producer::backfill::plan(world.ingest.pool(), world.ingest.enqueuer(), world.guild(), None)
+            .await
+            .unwrap();
         world.until_idle().await;
         assert_eq!(world.assert_consistent().await, 2);
         worker.stop().await;

@@ -6,8 +6,8 @@
 
 use std::collections::BTreeSet;
 
-use guildex_producer::ingest::Ingest;
-use guildex_store::jobs::{self, NewJob};
+use guildex_producer::Ingest;
+use guildex_store::jobs::NewJob;
 use guildex_store::{StoreError, indexed_sessions, sessions};
 use guildex_types::{GuildId, JobQueue, ModelSlug, Revision, SessionId, Task};
 
@@ -47,7 +47,7 @@ pub(super) async fn enqueue_repairs(
     let mut unknown: BTreeSet<SessionId> = findings.iter().map(|finding| finding.session_id).collect();
     let ids: Vec<SessionId> = unknown.iter().copied().collect();
     let removal = |session_id, below: Revision| {
-        ingest.job(guild, Task::DeleteSession { session_id }, JobQueue::Delete, below)
+        ingest.enqueuer().new_job(guild, Task::DeleteSession { session_id }, JobQueue::Delete, below)
     };
     let mut jobs: Vec<NewJob> = Vec::with_capacity(ids.len());
     for invalidated in indexed_sessions::invalidate(&mut tx, guild, model, &ids).await? {
@@ -55,7 +55,12 @@ pub(super) async fn enqueue_repairs(
         unknown.remove(&session_id);
         if invalidated.is_live {
             repairs.to_index += 1;
-            jobs.push(ingest.job(guild, Task::IndexSession { session_id }, JobQueue::Backfill, revision));
+            jobs.push(ingest.enqueuer().new_job(
+                guild,
+                Task::IndexSession { session_id },
+                JobQueue::Backfill,
+                revision,
+            ));
         } else {
             repairs.to_remove += 1;
             jobs.push(removal(session_id, revision));
@@ -63,7 +68,7 @@ pub(super) async fn enqueue_repairs(
     }
     repairs.to_remove += unknown.len() as u64;
     jobs.extend(unknown.into_iter().map(|session_id| removal(session_id, above)));
-    jobs::enqueue(&mut tx, &jobs, ingest.config().max_attempts).await?;
+    ingest.enqueuer().enqueue(&mut tx, jobs).await?;
     tx.commit().await.map_err(StoreError::from)?;
     Ok(repairs)
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use guildex_document::content_hash;
 use guildex_index::{CollectionName, MAX_LIMIT, PointHeader, PointSelector, VectorIndex};
-use guildex_producer::ingest::Ingest;
+use guildex_producer::Ingest;
 use guildex_store::reconcile_view::{self, Lookup, SessionState};
 use guildex_store::sessions;
 use guildex_store::{StoreError, channels};
@@ -233,7 +233,7 @@ impl GuildScan<'_> {
 
     async fn states(&self, sessions: &[SessionId]) -> Result<Vec<SessionState>, VerifyError> {
         let CollectionScan { ingest, model, .. } = *self.collection;
-        let eligible = ingest.config().eligible;
+        let eligible = ingest.enqueuer().eligibility();
         Ok(reconcile_view::lookup(ingest.pool(), self.guild, model, eligible, sessions).await?)
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use guildex_index::{CollectionName, VectorIndex};
-use guildex_producer::ingest::Ingest;
+use guildex_producer::Ingest;
 use guildex_store::models::{self, IndexModel, ModelState};
 use guildex_types::{GuildId, ModelSlug};
 use serde::{Deserialize, Serialize};

@@ -8,7 +8,7 @@ use guildex_types::{Message, MessageId, UserId};
 use guildex_producer::sessionizer::{Rules, Sessionizer, Turn};
 
 /// Method to partition the messages of a channel into sessions.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Method {
     /// The sessionizer, as used in production.
     Sessionizer(Box<Rules>),

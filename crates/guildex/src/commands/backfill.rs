@@ -2,8 +2,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use guildex_index::BulkLoad;
-use guildex_producer::backfill;
-use guildex_producer::ingest::Ingest;
+use guildex_producer::{Ingest, backfill};
 use guildex_types::{ChannelId, GuildId, ModelSlug};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -23,8 +22,9 @@ pub async fn run(app: &App, args: Backfill) -> anyhow::Result<()> {
     let ingest = app.ingest(app.database().await?);
     let Backfill { guild, channel, detach, bulk } = args;
     let model = startup::active_model(app, ingest.pool()).await?.slug;
-    let before = backfill::remaining(&ingest, guild, channel, &model).await?;
-    let channels = backfill::plan(&ingest, guild, channel).await?;
+    let before =
+        backfill::remaining(ingest.pool(), &ingest.config().sessions, guild, channel, &model).await?;
+    let channels = backfill::plan(ingest.pool(), ingest.enqueuer(), guild, channel).await?;
     if channels == 0 {
         match channel {
             Some(channel) => bail!("guild {guild} has no channel {channel} with messages"),
@@ -61,7 +61,8 @@ async fn watch(
     let mut progress = Progress::new("backfill", Unit::Things("messages and sessions"), 0);
     let (mut most, mut stall) = (0, Stall::new());
     loop {
-        let left = backfill::remaining(ingest, guild, channel, model).await?;
+        let left =
+            backfill::remaining(ingest.pool(), &ingest.config().sessions, guild, channel, model).await?;
         let waiting = left.messages + left.sessions;
         most = most.max(waiting);
         progress.update(most - waiting, most, &format!("{} messages without a session", left.messages));

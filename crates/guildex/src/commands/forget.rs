@@ -35,7 +35,7 @@ pub async fn run(app: &App, args: Forget) -> anyhow::Result<ExitCode> {
     }
     let stop = shutdown::on_signal()?;
     let ingest = app.ingest(app.database().await?);
-    let erasure = ingest.forget(guild, target).await?;
+    let erasure = ingest.erase(guild, target).await?;
     finish(ingest.pool(), erasure, &waiting, &stop).await
 }
 

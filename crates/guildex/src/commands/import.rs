@@ -2,8 +2,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use guildex_producer::Ingested;
 use guildex_producer::import::{self, Imported};
-use guildex_producer::ingest::Ingested;
 
 use crate::app::App;
 use crate::cli::Import;
@@ -54,8 +54,8 @@ fn log_errors(file: &Path, imported: &Imported) -> bool {
     if not_listed > 0 {
         tracing::error!("{path}: {not_listed} more messages skipped");
     }
-    if let Some(broken) = &imported.broken {
+    if let Some(broken) = &imported.error {
         tracing::error!("{broken}; messages imported before this error: {}", imported.messages);
     }
-    imported.broken.is_none() && imported.rejected_total == 0
+    imported.error.is_none() && imported.rejected_total == 0
 }

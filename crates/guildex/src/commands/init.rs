@@ -2,7 +2,7 @@ use std::process::ExitCode;
 
 use guildex_consistency::ownership::{ensure_owned, model_collection, recreate};
 use guildex_index::VectorIndex;
-use guildex_producer::ingest::Ingest;
+use guildex_producer::Ingest;
 use guildex_store::models::{self, IndexModel, ModelState};
 
 use super::print;

@@ -23,7 +23,7 @@ pub async fn run(app: &App, args: Language) -> anyhow::Result<()> {
         bail!("unknown guild {}: import some of its messages first, or check the id", args.guild);
     }
     // Enqueued even if nothing changed: an earlier call may have been interrupted before this step.
-    let channels = backfill::plan(&ingest, args.guild, None).await?;
+    let channels = backfill::plan(ingest.pool(), ingest.enqueuer(), args.guild, None).await?;
     tracing::info!(language = %wanted, sessions = changed.unwrap_or(0), channels, "language set; changed sessions are indexed again");
     Ok(())
 }

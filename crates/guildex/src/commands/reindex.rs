@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use guildex_index::BulkLoad;
-use guildex_producer::ingest::Ingest;
+use guildex_producer::Ingest;
 use guildex_producer::reindex;
 use guildex_store::models::{self, Switched};
 use guildex_types::ModelSlug;
@@ -41,7 +41,7 @@ async fn change_to(
         return Ok(());
     }
     let ingest = app.ingest(pool.clone());
-    let channels = reindex::begin(&ingest, model, dimensions).await?;
+    let channels = reindex::start(ingest.pool(), ingest.enqueuer(), model, dimensions).await?;
     tracing::info!(%model, from = %active.slug, channels, "filling the new collection; searches use the current model");
     if args.detach {
         return Ok(());
@@ -69,7 +69,7 @@ async fn fill(
     let mut stall = Stall::new();
     let mut enqueued_again = false;
     loop {
-        let now = reindex::progress(ingest, model).await?;
+        let now = reindex::progress(ingest.pool(), ingest.enqueuer().eligibility(), model).await?;
         progress.update(now.eligible - now.missing, now.eligible, "");
         if now.missing == 0 {
             progress.finish("filled");
@@ -88,7 +88,7 @@ async fn fill(
         }
         if now.jobs == 0 {
             // Jobs that were running when the filling started may have missed the new collection.
-            reindex::ask(ingest).await?;
+            reindex::plan_all(ingest.pool(), ingest.enqueuer()).await?;
             enqueued_again = true;
         }
         stall.watch(now);
@@ -109,7 +109,7 @@ async fn switch(
     args: &Reindex,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let eligible = ingest.config().eligible;
+    let eligible = ingest.enqueuer().eligibility();
     loop {
         match models::switch(ingest.pool(), model, eligible, args.keep_old, args.allow_missing).await? {
             Switched::Yes => {

@@ -8,7 +8,7 @@ use guildex_consistency::heartbeat;
 use guildex_consistency::ownership::ensure_owned;
 use guildex_embed::ModelRegistry;
 use guildex_index::VectorIndex;
-use guildex_producer::retention;
+use guildex_producer::scheduler::delete_expired;
 use guildex_search::Fallback;
 use guildex_store::jobs;
 use guildex_worker::{HangHandler, exit_hung};
@@ -45,12 +45,11 @@ async fn index_words(pool: PgPool) {
 pub async fn dispatcher(app: &App) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
     let pool = app.database().await?;
-    let dispatcher = app.dispatcher(pool.clone(), app.queues().await?);
-    let ingest = app.ingest(pool);
     let name = process_name();
+    let scheduler = app.scheduler(pool.clone(), app.queues().await?, &name);
     tracing::info!(service = "dispatcher", process = name, "guildex started");
-    let heartbeat = heartbeat::run(ingest.pool(), &name, "dispatcher", 0, stop.clone());
-    tokio::join!(dispatcher.run(stop.clone()), retention::run(&ingest, stop.clone()), heartbeat);
+    let heartbeat = heartbeat::run(&pool, &name, "dispatcher", 0, stop.clone());
+    tokio::join!(scheduler.run(stop.clone()), heartbeat);
     Ok(())
 }
 
@@ -93,22 +92,22 @@ pub async fn up(app: &App, until_idle: bool) -> anyhow::Result<()> {
 
     let ended = CancellationToken::new();
     let searches = serve(app, &pool, &models, &index, ended.clone()).await?;
-    let dispatcher = app.dispatcher(pool.clone(), queues.clone());
     let ingest = app.ingest(pool.clone());
     let on_hang = restart_on_hang(restarts, stop.clone());
+    let scheduler_queues = queues.clone();
     let worker = app.worker(ingest.clone(), queues, models, index, on_hang);
     tracing::info!(service = "up", process = worker.name, slots = worker.config.slots(), "guildex started");
     if until_idle {
         // Messages past their retention are a part of the work.
-        retention::sweep(&ingest, &stop).await?;
+        delete_expired(&ingest, &stop).await?;
     }
-    let overdue = retention::run(&ingest, stop.clone());
+    let scheduler = app.scheduler(pool.clone(), scheduler_queues, &worker.name);
     let heartbeat = heartbeat::run(&pool, &worker.name, "up", worker.config.slots(), ended.clone());
     let work = async {
         worker.run(stop.clone()).await;
         ended.cancel();
     };
-    tokio::join!(dispatcher.run(stop.clone()), overdue, work, heartbeat, async {
+    tokio::join!(scheduler.run(stop.clone()), work, heartbeat, async {
         if until_idle && let Err(error) = watch(&pool, &stop).await {
             tracing::error!(%error, "cannot count unfinished jobs");
         }

@@ -2,11 +2,13 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use anyhow::bail;
+use chrono::Utc;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use guildex_consistency::heartbeat::STALE_AFTER;
 use guildex_store::models::{self, ModelState};
 use guildex_store::processes::{self, ProcessStatus};
+use guildex_store::scheduler_tasks::{self, SchedulerTask};
 use guildex_store::status::{self, GuildStatus, ModelStatus};
 use serde::Serialize;
 
@@ -23,6 +25,7 @@ struct Report<'a> {
     models: Vec<ModelStatus>,
     guilds: Vec<GuildStatus>,
     processes: Vec<ProcessStatus>,
+    tasks: Vec<SchedulerTask>,
 }
 
 pub async fn run(app: &App, args: Status) -> anyhow::Result<()> {
@@ -34,11 +37,12 @@ pub async fn run(app: &App, args: Status) -> anyhow::Result<()> {
         let guilds = status::guilds(&pool, args.guild, &model, eligible).await?;
         let models = status::models(&pool, eligible).await?;
         let processes = processes::list_recent(&pool, STALE_AFTER).await?;
+        let tasks = scheduler_tasks::list(&pool).await?;
         if let (Some(guild), true) = (args.guild, guilds.is_empty() && !args.json) {
             bail!("unknown guild {guild}: import some of its messages first, or check the id");
         }
         if args.json {
-            let report = Report { model: model.as_str(), models, guilds, processes };
+            let report = Report { model: model.as_str(), models, guilds, processes, tasks };
             let json = if args.watch {
                 serde_json::to_string(&report)?
             } else {
@@ -53,6 +57,9 @@ pub async fn run(app: &App, args: Status) -> anyhow::Result<()> {
             print(&format!("{}\n", table(&guilds)))?;
             print(&format!("\n{}\n", models_table(&models)))?;
             print(&format!("\n{}\n", processes_table(&processes)))?;
+            if !tasks.is_empty() {
+                print(&format!("\n{}\n", tasks_table(&tasks)))?;
+            }
         }
         if !args.watch {
             return Ok(());
@@ -147,6 +154,23 @@ fn processes_table(processes: &[ProcessStatus]) -> String {
         ]);
     }
     for column in table.column_iter_mut().skip(2) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.trim_fmt()
+}
+
+fn tasks_table(tasks: &[SchedulerTask]) -> String {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(["task", "last run", "took", "outcome"]);
+    for task in tasks {
+        table.add_row([
+            task.name.clone(),
+            format!("{} s ago", (Utc::now() - task.started_at).num_seconds().max(0)),
+            format!("{} ms", task.duration_ms),
+            task.error.clone().unwrap_or_else(|| "ok".to_owned()),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(1).take(2) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table.trim_fmt()

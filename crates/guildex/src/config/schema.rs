@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chrono::TimeDelta;
 use guildex_index::{Mode, Quantization};
-use guildex_producer::sessionizer::Rules;
+use guildex_producer::{OptOutConfig, SchedulerConfig, SessionsConfig};
 use guildex_search::{Fallback, SearchConfig};
+use guildex_types::ModelSlug;
 use guildex_types::config::{SecretUrl, duration, optional_duration, optional_secret, unset};
-use guildex_types::{ChannelId, Eligibility, ModelSlug, UserId};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
@@ -33,9 +32,9 @@ pub struct Config {
     /// Further models, by name. Default: none.
     pub models: BTreeMap<String, NamedModel>,
     /// How messages become sessions.
-    pub sessions: Sessions,
+    pub sessions: SessionsConfig,
     /// Who is left out.
-    pub optout: OptOut,
+    pub optout: OptOutConfig,
     /// What is kept no longer.
     pub retention: Retention,
     /// The workers.
@@ -43,7 +42,7 @@ pub struct Config {
     /// Retries of failed jobs.
     pub retry: Retry,
     /// The dispatcher.
-    pub dispatcher: Dispatcher,
+    pub dispatcher: SchedulerConfig,
     /// Searches.
     pub search: Search,
     /// The log.
@@ -147,44 +146,6 @@ pub struct Model {
     pub onnxruntime: Option<PathBuf>,
 }
 
-/// How messages become sessions, and which sessions are indexed. The defaults are those of [`Eligibility`] and
-/// [`Rules`].
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Sessions {
-    /// Sessions of fewer messages are not indexed, but for long lone messages.
-    pub min_messages: u32,
-    /// Words that a lone message needs to be indexed.
-    pub lone_message_min_words: u32,
-    /// Whether bots and webhooks take part. Default: `false`.
-    pub include_bots: bool,
-    /// How far back the choice of a session looks; what a live message costs grows with it.
-    #[serde(with = "duration")]
-    pub lookback: Duration,
-    /// The longest time from a session's first message to its last.
-    #[serde(with = "duration")]
-    pub max_span: Duration,
-    /// The most messages of a session.
-    pub max_messages: usize,
-    /// Sessions, the latest active, that are weighed beside those that links lead to.
-    pub max_candidates: usize,
-    /// In a channel without links, a message joins the latest session if that spoke within this time.
-    #[serde(with = "duration")]
-    pub join_gap: Duration,
-    /// A channel whose share of messages with a link is lower counts as one without links.
-    pub min_link_share: f64,
-}
-
-/// Members and channels whose messages are never stored and never indexed.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct OptOut {
-    /// Members' ids, as texts. Default: none.
-    pub users: Vec<UserId>,
-    /// Channels' and threads' ids, as texts. Default: none.
-    pub channels: Vec<ChannelId>,
-}
-
 /// What is kept no longer.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -270,24 +231,6 @@ pub struct Retry {
     pub max_delay: Duration,
 }
 
-/// The dispatcher, which moves due jobs from Postgres into Redis.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Dispatcher {
-    /// The most jobs of a class in Redis, and 128 at most of live ones. Default: 256; at a few thousand due jobs
-    /// every fetch of apalis-redis 1.0 fails for good.
-    pub max_queued: usize,
-    /// How often it looks for due jobs when nothing wakes it. Default: 1 s.
-    #[serde(with = "duration")]
-    pub poll_interval: Duration,
-    /// How long a job may wait in Redis before it is pushed once more. Default: 120 s.
-    #[serde(with = "duration")]
-    pub queue_timeout: Duration,
-    /// How long finished jobs are kept. Default: 24 h.
-    #[serde(with = "duration")]
-    pub completed_retention: Duration,
-}
-
 /// Searches.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -344,12 +287,12 @@ impl Default for Config {
             index: Index::default(),
             model: Model::default(),
             models: BTreeMap::new(),
-            sessions: Sessions::default(),
-            optout: OptOut::default(),
+            sessions: SessionsConfig::default(),
+            optout: OptOutConfig::default(),
             retention: Retention::default(),
             worker: Worker::default(),
             retry: Retry::default(),
-            dispatcher: Dispatcher::default(),
+            dispatcher: SchedulerConfig::default(),
             search: Search::default(),
             log: Log::default(),
         }
@@ -403,24 +346,6 @@ impl Default for Model {
     }
 }
 
-impl Default for Sessions {
-    fn default() -> Self {
-        let Eligibility { min_messages, lone_message_min_words } = Eligibility::default();
-        let rules = Rules::default();
-        Self {
-            min_messages,
-            lone_message_min_words,
-            include_bots: false,
-            lookback: rules.horizon.to_std().unwrap_or_default(),
-            max_span: rules.max_span.to_std().unwrap_or_default(),
-            max_messages: rules.max_messages,
-            max_candidates: rules.breadth,
-            join_gap: rules.gap.to_std().unwrap_or_default(),
-            min_link_share: min_link_share(rules.linkless_below),
-        }
-    }
-}
-
 impl Default for Worker {
     fn default() -> Self {
         Self {
@@ -457,15 +382,6 @@ impl TimeLimits {
     }
 }
 
-/// The share of messages with links of which one message in `one_in` is the least.
-fn min_link_share(one_in: usize) -> f64 {
-    if one_in == 0 { 0.0 } else { 1.0 / one_in as f64 }
-}
-
-fn linkless_below(min_link_share: f64) -> usize {
-    if min_link_share > 0.0 { (1.0 / min_link_share).round() as usize } else { 0 }
-}
-
 impl Default for Concurrency {
     fn default() -> Self {
         Self { delete: 16, live: 64, backfill: 256 }
@@ -475,17 +391,6 @@ impl Default for Concurrency {
 impl Default for Retry {
     fn default() -> Self {
         Self { initial_delay: Duration::from_secs(1), max_delay: Duration::from_mins(5) }
-    }
-}
-
-impl Default for Dispatcher {
-    fn default() -> Self {
-        Self {
-            max_queued: 256,
-            poll_interval: Duration::from_secs(1),
-            queue_timeout: Duration::from_secs(120),
-            completed_retention: Duration::from_hours(24),
-        }
     }
 }
 
@@ -537,28 +442,6 @@ impl Index {
     pub fn server_url(&self) -> Result<&SecretUrl, ConfigError> {
         let variables = ["GUILDEX_INDEX_SERVER_URL", "QDRANT_URL"];
         self.server.url.as_ref().ok_or(ConfigError::Missing { key: "index.server.url", variables })
-    }
-}
-
-impl Sessions {
-    /// Which sessions are worth a place in the index.
-    pub fn eligibility(&self) -> Eligibility {
-        Eligibility { min_messages: self.min_messages, lone_message_min_words: self.lone_message_min_words }
-    }
-
-    /// How messages become sessions.
-    pub fn rules(&self) -> Rules {
-        // The configuration's rules keep these far below what `TimeDelta` holds.
-        let delta = |duration| TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX);
-        Rules {
-            horizon: delta(self.lookback),
-            max_span: delta(self.max_span),
-            max_messages: self.max_messages,
-            breadth: self.max_candidates,
-            gap: delta(self.join_gap),
-            linkless_below: linkless_below(self.min_link_share),
-            ..Rules::default()
-        }
     }
 }
 

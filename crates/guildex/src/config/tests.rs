@@ -245,8 +245,8 @@ fn sessions_are_made_by_the_configured_rules() {
     assert_eq!(Config::default().sessions.rules(), Rules::default());
     let flags = [("sessions.lookback", "2h"), ("sessions.max_span", "90m"), ("sessions.max_messages", "7")];
     let rules = load("", &[], &flags).unwrap().config.sessions.rules();
-    let (horizon, max_span) = (chrono::TimeDelta::hours(2), chrono::TimeDelta::minutes(90));
-    assert_eq!(rules, Rules { horizon, max_span, max_messages: 7, ..Rules::default() });
+    let (lookback, max_span) = (chrono::TimeDelta::hours(2), chrono::TimeDelta::minutes(90));
+    assert_eq!(rules, Rules { lookback, max_span, max_messages: 7, ..Rules::default() });
     let blind = [("sessions.lookback", "1h"), ("sessions.max_span", "2h"), ("sessions.join_gap", "1m")];
     assert!(error("", &[], &blind).contains("sessions.max_span"), "a session would not be seen whole");
 }

@@ -1,18 +1,19 @@
-//! What the sessionizer remembers: the turns of one horizon, and what follows from them alone.
+//! State of the sessionizer: the turns of one lookback and what is derived from them.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use guildex_types::{MessageId, UserId};
 
-use super::{Rules, Turn};
+use super::rules::Rules;
+use super::turn::Turn;
 
-/// A turn's number in the order of the channel. Only differences matter.
+/// Position of a turn in the channel. Only differences are meaningful.
 pub(super) type Seq = u64;
 
-/// A remembered turn.
+/// A turn within the lookback.
 #[derive(Debug, Clone)]
-pub(super) struct Spoken {
+pub(super) struct SeenMessage {
     pub id: MessageId,
     pub author: UserId,
     /// Unix milliseconds.
@@ -22,48 +23,48 @@ pub(super) struct Spoken {
     has_link: bool,
 }
 
-/// Where a member left a trace: spoke, or was spoken to.
+/// Turn in which a member wrote or was mentioned.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Trace {
+pub(super) struct LastSeen {
     seq: Seq,
     at: i64,
     pub session: MessageId,
 }
 
-/// A member's newest traces.
+/// Latest turns of a member.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Member {
-    pub spoke: Option<Trace>,
-    pub addressed: Option<Trace>,
+    pub wrote: Option<LastSeen>,
+    pub addressed: Option<LastSeen>,
 }
 
-/// A session whose first turn is remembered, and therefore all of it.
+/// A session whose first turn, and therefore every turn, is within the lookback.
 #[derive(Debug, Clone)]
 pub(super) struct Session {
     pub first: MessageId,
-    pub founder: UserId,
+    pub starter: UserId,
     pub members: Vec<UserId>,
-    began_at: i64,
+    started_at: i64,
     messages: usize,
-    /// Where its founder spoke last before.
-    came_from: Option<Trace>,
+    /// Turn that its starter wrote before.
+    came_from: Option<LastSeen>,
 }
 
-/// The turns of the last horizon, and what follows from them.
+/// Turns of the last lookback, with indexes.
 #[derive(Debug, Clone)]
 pub(super) struct Window {
-    horizon: i64,
+    lookback: i64,
     max_span: i64,
     max_messages: usize,
     now: i64,
-    turns: VecDeque<Spoken>,
-    /// The number of the oldest remembered turn.
+    turns: VecDeque<SeenMessage>,
+    /// Position of the oldest turn.
     oldest: Seq,
-    /// How many of the turns mention or answer somebody.
+    /// Number of turns with a link.
     links: usize,
-    places: HashMap<MessageId, Seq>,
+    positions: HashMap<MessageId, Seq>,
     members: HashMap<UserId, Member>,
-    /// Sessions by their newest turn.
+    /// Sessions by the position of their latest turn.
     active: BTreeMap<Seq, Session>,
     newest_of: HashMap<MessageId, Seq>,
 }
@@ -71,38 +72,38 @@ pub(super) struct Window {
 impl Window {
     pub fn new(rules: &Rules) -> Self {
         Self {
-            horizon: rules.horizon.num_milliseconds(),
+            lookback: rules.lookback.num_milliseconds(),
             max_span: rules.max_span.num_milliseconds(),
             max_messages: rules.max_messages,
             now: i64::MIN,
             turns: VecDeque::new(),
             oldest: 0,
             links: 0,
-            places: HashMap::new(),
+            positions: HashMap::new(),
             members: HashMap::new(),
             active: BTreeMap::new(),
             newest_of: HashMap::new(),
         }
     }
 
-    /// Moves on to `now`, and forgets what is a horizon old.
+    /// Advances to `now` and drops turns that are one lookback old.
     pub fn advance(&mut self, now: DateTime<Utc>) {
         self.now = now.timestamp_millis();
         while let Some(turn) =
-            self.turns.pop_front_if(|turn| turn.at <= self.now.saturating_sub(self.horizon))
+            self.turns.pop_front_if(|turn| turn.at <= self.now.saturating_sub(self.lookback))
         {
-            self.forget(&turn);
+            self.drop_turn(&turn);
             self.oldest += 1;
         }
     }
 
-    fn forget(&mut self, turn: &Spoken) {
+    fn drop_turn(&mut self, turn: &SeenMessage) {
         let seq = self.oldest;
         self.links -= usize::from(turn.has_link);
-        self.places.remove(&turn.id);
-        self.lose(turn.author, |member| &mut member.spoke, seq);
+        self.positions.remove(&turn.id);
+        self.drop_last_seen(turn.author, |member| &mut member.wrote, seq);
         for mentioned in &turn.mentions {
-            self.lose(*mentioned, |member| &mut member.addressed, seq);
+            self.drop_last_seen(*mentioned, |member| &mut member.addressed, seq);
         }
         if turn.session == turn.id
             && let Some(newest) = self.newest_of.remove(&turn.id)
@@ -111,31 +112,36 @@ impl Window {
         }
     }
 
-    fn lose(&mut self, id: UserId, trace: impl Fn(&mut Member) -> &mut Option<Trace>, seq: Seq) {
+    fn drop_last_seen(
+        &mut self,
+        id: UserId,
+        last_seen: impl Fn(&mut Member) -> &mut Option<LastSeen>,
+        seq: Seq,
+    ) {
         let Some(member) = self.members.get_mut(&id) else { return };
-        trace(member).take_if(|trace| trace.seq == seq);
-        if member.spoke.is_none() && member.addressed.is_none() {
+        last_seen(member).take_if(|seen| seen.seq == seq);
+        if member.wrote.is_none() && member.addressed.is_none() {
             self.members.remove(&id);
         }
     }
 
-    /// Takes in a turn of `session` at the present time, unless it is remembered already.
+    /// Adds a turn of `session` at the current time, unless it is already present.
     pub fn record(&mut self, turn: &Turn<'_>, session: MessageId) {
-        if self.places.contains_key(&turn.id) {
+        if self.positions.contains_key(&turn.id) {
             return;
         }
         let seq = self.next();
-        let trace = Trace { seq, at: self.now, session };
-        self.place(turn, trace);
-        self.members.entry(turn.author).or_default().spoke = Some(trace);
+        let seen = LastSeen { seq, at: self.now, session };
+        self.add_to_session(turn, seen);
+        self.members.entry(turn.author).or_default().wrote = Some(seen);
         for mentioned in turn.mentions {
-            self.members.entry(*mentioned).or_default().addressed = Some(trace);
+            self.members.entry(*mentioned).or_default().addressed = Some(seen);
         }
-        let has_link = turn.reply_to.is_some() || !turn.mentions.is_empty();
+        let has_link = turn.has_link();
         self.links += usize::from(has_link);
-        self.places.insert(turn.id, seq);
+        self.positions.insert(turn.id, seq);
         let mentions = turn.mentions.into();
-        self.turns.push_back(Spoken {
+        self.turns.push_back(SeenMessage {
             id: turn.id,
             author: turn.author,
             at: self.now,
@@ -145,22 +151,22 @@ impl Window {
         });
     }
 
-    /// Begins the session, or adds to it. A session whose first turn is forgotten can never be joined again, so
-    /// nothing is kept of it.
-    fn place(&mut self, turn: &Turn<'_>, Trace { seq, at, session }: Trace) {
+    /// Starts the session or adds to it. A session whose first turn is out of the lookback cannot be joined again and is
+    /// not tracked.
+    fn add_to_session(&mut self, turn: &Turn<'_>, LastSeen { seq, at, session }: LastSeen) {
         if session == turn.id {
-            let came_from = self.members.get(&turn.author).and_then(|member| member.spoke);
+            let came_from = self.members.get(&turn.author).and_then(|member| member.wrote);
             let members = vec![turn.author];
-            let begun = Session {
+            let started = Session {
                 first: session,
-                founder: turn.author,
+                starter: turn.author,
                 members,
-                began_at: at,
+                started_at: at,
                 messages: 1,
                 came_from,
             };
             self.newest_of.insert(session, seq);
-            self.active.insert(seq, begun);
+            self.active.insert(seq, started);
         } else if let Some(newest) = self.newest_of.get_mut(&session)
             && let Some(mut joined) = self.active.remove(newest)
         {
@@ -177,77 +183,78 @@ impl Window {
         self.oldest + self.turns.len() as Seq
     }
 
-    /// The session of a remembered turn.
+    /// Returns the session of a turn.
     pub fn session_of(&self, id: MessageId) -> Option<MessageId> {
         self.turn(id).map(|turn| turn.session)
     }
 
-    /// A remembered turn.
-    pub fn turn(&self, id: MessageId) -> Option<&Spoken> {
-        self.places.get(&id).and_then(|seq| self.nth(*seq))
+    /// Returns a turn by its message id.
+    pub fn turn(&self, id: MessageId) -> Option<&SeenMessage> {
+        self.positions.get(&id).and_then(|seq| self.nth(*seq))
     }
 
-    /// A remembered turn, by its number.
-    pub fn nth(&self, seq: Seq) -> Option<&Spoken> {
+    /// Returns a turn by its position.
+    pub fn nth(&self, seq: Seq) -> Option<&SeenMessage> {
         self.turns.get(usize::try_from(seq.checked_sub(self.oldest)?).ok()?)
     }
 
-    /// A session that is remembered whole.
+    /// Returns a tracked session and the position of its latest turn.
     pub fn session(&self, first: MessageId) -> Option<(Seq, &Session)> {
         let newest = *self.newest_of.get(&first)?;
         self.active.get(&newest).map(|session| (newest, session))
     }
 
-    /// A session that can be joined now.
+    /// Returns a session if it can be joined now.
     pub fn open(&self, first: MessageId) -> Option<&Session> {
         self.session(first).map(|(_, session)| session).filter(|session| self.is_open(session))
     }
 
-    /// Whether a session can be joined now.
+    /// Returns true if a session can be joined now.
     pub fn is_open(&self, session: &Session) -> bool {
-        session.messages < self.max_messages && self.now.saturating_sub(session.began_at) <= self.max_span
+        session.messages < self.max_messages && self.now.saturating_sub(session.started_at) <= self.max_span
     }
 
-    /// Whether `session` goes on with what `closed` can hold no more: its founder came from there.
+    /// Returns true if `session` continues the closed session `closed`: its starter wrote there before.
     pub fn continues(&self, session: &Session, closed: MessageId) -> bool {
         session.came_from.is_some_and(|from| {
             from.session == closed
-                && from.at > self.now.saturating_sub(self.horizon)
+                && from.at > self.now.saturating_sub(self.lookback)
                 && self.open(closed).is_none()
         })
     }
 
-    /// The sessions remembered whole, by their newest turn, the latest first.
+    /// Iterates over the tracked sessions, most recently active first.
     pub fn latest(&self) -> impl Iterator<Item = (Seq, &Session)> {
         self.active.iter().rev().map(|(newest, session)| (*newest, session))
     }
 
-    /// A member's newest traces, if there are any.
+    /// Returns the latest turns of a member.
     pub fn member(&self, id: UserId) -> Member {
         self.members.get(&id).copied().unwrap_or_default()
     }
 
-    /// How many turns stand between this one and the present.
+    /// Counts the turns after this one.
     pub fn turns_since(&self, seq: Seq) -> u64 {
         self.next().saturating_sub(seq + 1)
     }
 
-    /// Milliseconds from `at` to the present.
+    /// Returns the milliseconds since `at`.
     pub fn since(&self, at: i64) -> u64 {
         u64::try_from(self.now.saturating_sub(at)).unwrap_or(0)
     }
 
-    /// Milliseconds since anybody spoke.
+    /// Returns the milliseconds since the last turn.
     pub fn pause(&self) -> Option<u64> {
         self.turns.back().map(|turn| self.since(turn.at))
     }
 
-    /// Whether fewer than one turn in `below` has a link.
-    pub fn is_linkless(&self, below: usize) -> bool {
-        self.links.saturating_mul(below) < self.turns.len()
+    /// Returns true if the share of turns with a link is below `min_link_share`.
+    pub fn is_without_links(&self, min_link_share: f64) -> bool {
+        // A product and a comparison are exact or rounded alike on every machine.
+        (self.links as f64) < min_link_share * self.turns.len() as f64
     }
 
-    /// The session of the newest turn, if that was said within `gap`.
+    /// Returns the session of the last turn, if that was sent within `gap`.
     pub fn latest_within(&self, gap: TimeDelta) -> Option<MessageId> {
         let newest = self.turns.back()?;
         (self.now.saturating_sub(newest.at) <= gap.num_milliseconds()).then_some(newest.session)
@@ -259,7 +266,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_a_horizon_old_leaves_nothing_behind() {
+    fn turns_older_than_the_lookback_leave_no_state() {
         let rules = Rules::default();
         let mut window = Window::new(&rules);
         let id = |n: i64| MessageId::try_from(n).unwrap();
@@ -274,16 +281,18 @@ mod tests {
             window.record(&turn, id(n - n % 7 % n));
             now += TimeDelta::minutes(1);
             assert!(window.turns.len() <= 120);
-            assert!(window.members.len() <= 80 && window.active.len() <= 120 && window.places.len() <= 120);
+            assert!(
+                window.members.len() <= 80 && window.active.len() <= 120 && window.positions.len() <= 120
+            );
         }
-        window.advance(now + rules.horizon);
-        assert!(window.turns.is_empty() && window.places.is_empty() && window.members.is_empty());
+        window.advance(now + rules.lookback);
+        assert!(window.turns.is_empty() && window.positions.is_empty() && window.members.is_empty());
         assert!(window.active.is_empty() && window.newest_of.is_empty());
         assert_eq!(window.links, 0);
     }
 
     #[test]
-    fn a_session_goes_on_with_a_full_one_as_long_as_its_founders_way_is_remembered() {
+    fn a_session_continues_a_full_one_while_its_starters_previous_turn_is_in_the_lookback() {
         let rules = Rules { max_messages: 2, ..Rules::default() };
         let mut window = Window::new(&rules);
         let minute = |n: i64| DateTime::UNIX_EPOCH + TimeDelta::minutes(n);
@@ -294,12 +303,12 @@ mod tests {
             window.advance(turn.sent_at);
             window.record(&turn, id(session));
         }
-        let mut goes_on = |at| {
+        let mut continues = |at| {
             window.advance(minute(at));
             let (_, session) = window.session(id(3)).unwrap();
             window.continues(session, id(1))
         };
-        assert!(goes_on(119));
-        assert!(!goes_on(120), "this would depend on what is out of the horizon");
+        assert!(continues(119));
+        assert!(!continues(120), "the decision must not depend on turns out of the lookback");
     }
 }

@@ -1,8 +1,8 @@
 //! `backfill_channel`: assign a channel's unassigned messages to sessions, and enqueue jobs for sessions that are
 //! missing from the index.
 
+use guildex_producer::IngestError;
 use guildex_producer::backfill;
-use guildex_producer::ingest::IngestError;
 use guildex_store::models;
 use guildex_types::{ChannelId, GuildId, JobKind, JobQueue, Task};
 

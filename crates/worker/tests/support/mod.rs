@@ -18,8 +18,8 @@ use guildex_index::{
     BulkLoad, Collection, CollectionName, Difference, EmbeddedIndex, Ensured, Error, Hit, Identity, Page,
     Point, PointHeader, PointSelector, Query, Scope, VectorIndex,
 };
-use guildex_producer::dispatcher::{Dispatcher, DispatcherConfig};
-use guildex_producer::ingest::{Ingest, IngestConfig};
+use guildex_producer::{Ingest, IngestConfig};
+use guildex_producer::{Scheduler, SchedulerConfig};
 use guildex_queue::Queues;
 use guildex_queue::testing::{self, with_queues};
 use guildex_store::channels::Channel;
@@ -496,8 +496,9 @@ pub async fn world(pool: PgPool, test: impl AsyncFnOnce(&World)) {
     with_queues(|queues| async move {
         let world = World::new(pool, queues).await;
         let stop = CancellationToken::new();
-        let config = DispatcherConfig { poll: Duration::from_millis(20), ..DispatcherConfig::default() };
-        let dispatcher = Dispatcher::new(world.pool.clone(), world.queues.clone(), config);
+        let config =
+            SchedulerConfig { poll_interval: Duration::from_millis(20), ..SchedulerConfig::default() };
+        let dispatcher = Scheduler::new(world.pool.clone(), world.queues.clone(), config);
         let dispatching = tokio::spawn({
             let stop = stop.clone();
             async move { dispatcher.run(stop).await }
@@ -748,7 +749,7 @@ impl World {
 
     /// Status of a model.
     pub async fn status_of(&self, model: &Model) -> ModelStatus {
-        let all = status::models(&self.pool, self.ingest.config().eligible).await.unwrap();
+        let all = status::models(&self.pool, self.ingest.enqueuer().eligibility()).await.unwrap();
         all.into_iter().find(|status| status.model == *model.slug()).unwrap()
     }
 

@@ -1,57 +1,58 @@
-//! A real dispatcher between a real ledger and a real Redis, which loses things.
+//! Runs the scheduler with Postgres and with a Redis that loses jobs.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::collections::HashSet;
 use std::time::Duration;
 
-use guildex_producer::dispatcher::{Dispatcher, DispatcherConfig};
+use guildex_producer::{Scheduler, SchedulerConfig};
 use guildex_queue::testing::{connection, layout, purge, with_queues};
 use guildex_queue::{Delivery, Queues};
 use guildex_store::jobs::{self, NewJob};
+use guildex_store::scheduler_tasks;
 use guildex_types::{GuildId, Job, JobId, JobQueue, Revision, SessionId, Task};
 use sqlx::PgPool;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// Long enough for a busy machine; a test that works does not wait for it.
+/// Timeout for a busy machine; a passing test does not wait for it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The one with more to do than all others.
+/// Guild with more jobs than all others.
 const HUGE: i64 = 1;
 
-/// Runs until the guard is dropped. Nothing comes again because it waited for too long.
-fn start_dispatcher(pool: &PgPool, queues: &Queues) -> DropGuard {
+/// Starts a scheduler that runs until the guard is dropped. Its queue timeout never requeues a job.
+fn start_scheduler(pool: &PgPool, queues: &Queues) -> DropGuard {
     let stop = CancellationToken::new();
-    let config = DispatcherConfig {
-        poll: Duration::from_millis(100),
-        queued_lease: Duration::from_secs(3600),
-        window: 1_000,
-        ..DispatcherConfig::default()
+    let config = SchedulerConfig {
+        poll_interval: Duration::from_millis(100),
+        queue_timeout: Duration::from_secs(3600),
+        max_queued: 1_000,
+        ..SchedulerConfig::default()
     };
-    let dispatcher = Dispatcher::new(pool.clone(), queues.clone(), config);
+    let scheduler = Scheduler::new(pool.clone(), queues.clone(), config);
     let until = stop.clone();
-    tokio::spawn(async move { dispatcher.run(until).await });
+    tokio::spawn(async move { scheduler.run(until).await });
     stop.drop_guard()
 }
 
-/// Jobs of a guild, all at once.
-async fn ask(pool: &PgPool, guild: i64, class: JobQueue, count: i32) {
+/// Inserts jobs of a guild.
+async fn insert_jobs(pool: &PgPool, guild: i64, queue: JobQueue, count: i32) {
     sqlx::query(
         "INSERT INTO jobs (id, guild_id, kind, queue, dedup_key, payload)
          SELECT gen_random_uuid(), $1, 'index_session', $2, gen_random_uuid()::text, '{}'
          FROM generate_series(1, $3)",
     )
     .bind(guild)
-    .bind(class)
+    .bind(queue)
     .bind(count)
     .execute(pool)
     .await
     .unwrap();
 }
 
-/// A live change of a guild, as it is written down in an ingest.
+/// Enqueues a live change as an ingest does.
 async fn live_change(pool: &PgPool, guild: i64) -> JobId {
     let guild_id = GuildId::try_from(guild).unwrap();
     let job =
@@ -70,25 +71,25 @@ async fn live_change(pool: &PgPool, guild: i64) -> JobId {
     id.into()
 }
 
-async fn until_known(queues: &Queues, class: JobQueue, count: usize) -> HashSet<JobId> {
+async fn until_known(queues: &Queues, queue: JobQueue, count: usize) -> HashSet<JobId> {
     let known = async {
         loop {
-            let known = queues.known(class).await.unwrap();
+            let known = queues.known(queue).await.unwrap();
             if known.len() == count {
                 return known;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(PATIENCE, known).await.expect("redis knows of the jobs")
+    timeout(PATIENCE, known).await.expect("redis has the jobs")
 }
 
 #[sqlx::test(migrator = "guildex_store::MIGRATOR")]
-async fn what_a_flushed_redis_lost_is_pushed_again_long_before_its_lease_is_over(pool: PgPool) {
+async fn jobs_lost_by_a_flushed_redis_are_requeued_before_their_timeout(pool: PgPool) {
     with_queues(|queues| async move {
-        ask(&pool, HUGE, JobQueue::Backfill, 700).await;
-        ask(&pool, HUGE, JobQueue::Live, 30).await;
-        let _dispatcher = start_dispatcher(&pool, &queues);
+        insert_jobs(&pool, HUGE, JobQueue::Backfill, 700).await;
+        insert_jobs(&pool, HUGE, JobQueue::Live, 30).await;
+        let _scheduler = start_scheduler(&pool, &queues);
         let before = until_known(&queues, JobQueue::Backfill, 700).await;
         until_known(&queues, JobQueue::Live, 30).await;
         purge(&queues).await.unwrap();
@@ -99,10 +100,10 @@ async fn what_a_flushed_redis_lost_is_pushed_again_long_before_its_lease_is_over
 }
 
 #[sqlx::test(migrator = "guildex_store::MIGRATOR")]
-async fn what_redis_lost_a_part_of_is_pushed_again_and_the_rest_is_left_alone(pool: PgPool) {
+async fn only_lost_jobs_are_requeued(pool: PgPool) {
     with_queues(|queues| async move {
-        ask(&pool, HUGE, JobQueue::Live, 60).await;
-        let _dispatcher = start_dispatcher(&pool, &queues);
+        insert_jobs(&pool, HUGE, JobQueue::Live, 60).await;
+        let _scheduler = start_scheduler(&pool, &queues);
         let before = until_known(&queues, JobQueue::Live, 60).await;
         let scheduled = layout(&queues, JobQueue::Live).scheduled_jobs_set();
         let gone: i64 = redis::cmd("ZREMRANGEBYRANK")
@@ -120,20 +121,20 @@ async fn what_redis_lost_a_part_of_is_pushed_again_and_the_rest_is_left_alone(po
 }
 
 #[sqlx::test(migrator = "guildex_store::MIGRATOR")]
-async fn what_a_dispatcher_queued_and_did_not_live_to_push_is_pushed_by_another(pool: PgPool) {
+async fn what_a_scheduler_queued_and_did_not_live_to_push_is_pushed_by_another(pool: PgPool) {
     with_queues(|queues| async move {
-        ask(&pool, HUGE, JobQueue::Live, 20).await;
+        insert_jobs(&pool, HUGE, JobQueue::Live, 20).await;
         let lease = Duration::from_secs(3600);
         let died = jobs::dispatch(&pool, JobQueue::Live, 100, 0, lease).await.unwrap();
         assert_eq!(died.ids.len(), 20);
-        let _dispatcher = start_dispatcher(&pool, &queues);
+        let _scheduler = start_scheduler(&pool, &queues);
         assert_eq!(until_known(&queues, JobQueue::Live, 20).await, died.ids.into_iter().collect());
     })
     .await;
 }
 
-/// What is delivered, in order; each job is done at once.
-fn deliveries(pool: &PgPool, queues: &Queues, class: JobQueue) -> (UnboundedReceiver<JobId>, DropGuard) {
+/// Consumes a queue, completes each job at once and returns the deliveries in order.
+fn deliveries(pool: &PgPool, queues: &Queues, queue: JobQueue) -> (UnboundedReceiver<JobId>, DropGuard) {
     let (tell, deliveries) = unbounded_channel();
     let stop = CancellationToken::new();
     let (pool, queues, until) = (pool.clone(), queues.clone(), stop.clone());
@@ -151,7 +152,7 @@ fn deliveries(pool: &PgPool, queues: &Queues, class: JobQueue) -> (UnboundedRece
                 jobs::complete(&pool, &done, Duration::ZERO).await.unwrap();
             }
         };
-        queues.consume(class, 4, "test", handler, until).await;
+        queues.consume(queue, 4, "test", handler, until).await;
     });
     (deliveries, stop.drop_guard())
 }
@@ -161,36 +162,36 @@ async fn next(deliveries: &mut UnboundedReceiver<JobId>) -> JobId {
 }
 
 #[sqlx::test(migrator = "guildex_store::MIGRATOR")]
-async fn a_live_change_of_a_small_guild_is_soon_delivered_though_another_has_50_000(pool: PgPool) {
+async fn a_live_change_of_a_small_guild_overtakes_50_000_of_another(pool: PgPool) {
     with_queues(|queues| async move {
-        ask(&pool, HUGE, JobQueue::Live, 50_000).await;
-        let _dispatcher = start_dispatcher(&pool, &queues);
+        insert_jobs(&pool, HUGE, JobQueue::Live, 50_000).await;
+        let _scheduler = start_scheduler(&pool, &queues);
         let (mut delivered, _consumer) = deliveries(&pool, &queues, JobQueue::Live);
         for _ in 0..300 {
             next(&mut delivered).await;
         }
         for guild in 2..=11 {
             let change = live_change(&pool, guild).await;
-            let went_already: Vec<_> = std::iter::from_fn(|| delivered.try_recv().ok()).collect();
-            if went_already.contains(&change) {
+            let delivered_already: Vec<_> = std::iter::from_fn(|| delivered.try_recv().ok()).collect();
+            if delivered_already.contains(&change) {
                 continue;
             }
             let mut before = 0;
             while next(&mut delivered).await != change {
                 before += 1;
             }
-            // What waits in Redis, and what a round that had begun before still pushed.
-            assert!(before <= 2 * 128 + 4, "{before} of the huge guild's jobs went first");
+            // Jobs in Redis, and those pushed by a round already in progress.
+            assert!(before <= 2 * 128 + 4, "{before} jobs of the huge guild went first");
         }
     })
     .await;
 }
 
 #[sqlx::test(migrator = "guildex_store::MIGRATOR")]
-async fn live_changes_of_a_hundred_guilds_do_not_wait_for_a_backfill_of_50_000(pool: PgPool) {
+async fn live_changes_of_a_hundred_guilds_overtake_a_backfill_of_50_000(pool: PgPool) {
     with_queues(|queues| async move {
-        ask(&pool, HUGE, JobQueue::Backfill, 50_000).await;
-        let _dispatcher = start_dispatcher(&pool, &queues);
+        insert_jobs(&pool, HUGE, JobQueue::Backfill, 50_000).await;
+        let _scheduler = start_scheduler(&pool, &queues);
         until_known(&queues, JobQueue::Backfill, 1_000).await;
         let (mut backfill, _slow) = deliveries(&pool, &queues, JobQueue::Backfill);
         let (mut live, _quick) = deliveries(&pool, &queues, JobQueue::Live);
@@ -203,7 +204,50 @@ async fn live_changes_of_a_hundred_guilds_do_not_wait_for_a_backfill_of_50_000(p
             changes.remove(&next(&mut live).await);
         }
         let went_first = std::iter::from_fn(|| backfill.try_recv().ok()).count();
-        assert!(went_first < 1_000, "{went_first} of the backfill's jobs went first");
+        assert!(went_first < 1_000, "{went_first} backfill jobs went first");
+    })
+    .await;
+}
+
+#[sqlx::test(migrator = "guildex_store::MIGRATOR")]
+async fn the_last_outcome_of_each_task_is_reported(pool: PgPool) {
+    with_queues(|queues| async move {
+        let _scheduler = start_scheduler(&pool, &queues);
+        let reported = async {
+            loop {
+                let tasks = scheduler_tasks::list(&pool).await.unwrap();
+                if tasks.iter().any(|task| task.name == "requeue_lost") {
+                    return tasks;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let tasks = timeout(PATIENCE, reported).await.expect("a report");
+        let names: HashSet<&str> = tasks.iter().map(|task| task.name.as_str()).collect();
+        for name in ["analyze", "dispatch_live", "requeue_lost", "rescue_leases"] {
+            assert!(names.contains(name), "{names:?}");
+        }
+        assert!(tasks.iter().all(|task| task.error.is_none() && task.succeeded_at.is_some()), "{tasks:?}");
+    })
+    .await;
+}
+
+#[sqlx::test(migrator = "guildex_store::MIGRATOR")]
+async fn a_failing_task_is_reported_with_its_error(pool: PgPool) {
+    with_queues(|queues| async move {
+        sqlx::query("ALTER TABLE jobs RENAME TO elsewhere_jobs").execute(&pool).await.unwrap();
+        let _scheduler = start_scheduler(&pool, &queues);
+        let failed = async {
+            loop {
+                let tasks = scheduler_tasks::list(&pool).await.unwrap();
+                if let Some(error) = tasks.into_iter().find_map(|task| task.error) {
+                    return error;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let error = timeout(PATIENCE, failed).await.expect("a failure");
+        assert!(error.contains("jobs"), "{error}");
     })
     .await;
 }

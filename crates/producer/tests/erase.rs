@@ -1,4 +1,4 @@
-//! Forgetting with a real Postgres: what is erased, what stays, and that nothing brings it back.
+//! Erasure with Postgres: what is erased, what remains, and that nothing restores it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use guildex_producer::ingest::{Ingest, IngestConfig, Ingested};
-use guildex_producer::retention;
+use guildex_producer::scheduler::delete_expired;
+use guildex_producer::{Ingest, IngestConfig, Ingested};
 use guildex_store::channels::Channel;
 use guildex_store::erasures::{self, Erased, Erasure, Target};
 use guildex_store::suppressions::Subject;
@@ -26,7 +26,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// Long enough for a busy machine; a test that works does not wait for it.
+/// Timeout for a busy machine; a passing test does not wait for it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const GUILD: i64 = 1;
@@ -66,7 +66,7 @@ fn thread(number: i64, parent: i64) -> Channel {
     Channel { parent_id: Some(channel_id(parent)), ..channel(GUILD, number) }
 }
 
-/// Somebody says something in the minute of the message's id.
+/// Returns a message sent in the minute of its id.
 fn say(place: &Channel, number: i64, author: i64, text: &str) -> Message {
     Message {
         guild_id: place.guild_id,
@@ -85,7 +85,7 @@ fn reply(to: i64, message: Message) -> Message {
     Message { links: Links { reply_to: Some(to.try_into().unwrap()), ..message.links }, ..message }
 }
 
-/// A conversation of members 1 and 2, of three messages, the first of which has this number.
+/// Returns a conversation of three messages by members 1 and 2, starting with the id `first`.
 fn talk(place: &Channel, first: i64) -> Vec<Message> {
     vec![
         say(place, first, 1, "how do I level the bed"),
@@ -102,7 +102,7 @@ async fn store(ingest: &Ingest, place: &Channel, messages: &[Message]) -> Ingest
     ingest.messages(place, messages, JobQueue::Live).await.unwrap()
 }
 
-/// Another program stores messages: without sessions, words or reasons to skip them.
+/// Stores messages as another program does: without sessions, word counts and exclusion reasons.
 async fn store_elsewhere(pool: &PgPool, place: &Channel, messages: &[Message]) {
     let mut db = pool.acquire().await.unwrap();
     guildex_store::channels::upsert(&mut db, place).await.unwrap();
@@ -123,7 +123,7 @@ async fn store_elsewhere(pool: &PgPool, place: &Channel, messages: &[Message]) {
     }
 }
 
-/// The ids of live messages.
+/// Returns the ids of live messages.
 async fn live(pool: &PgPool, of: i64) -> Vec<i64> {
     sqlx::query_scalar("SELECT id FROM messages WHERE guild_id = $1 AND deleted_at IS NULL ORDER BY id")
         .bind(of)
@@ -136,7 +136,7 @@ async fn number(pool: &PgPool, sql: &'static str) -> i64 {
     sqlx::query_scalar(sql).fetch_one(pool).await.unwrap()
 }
 
-/// No tombstone tells anything, and every session counts the messages that live in it.
+/// Asserts that tombstones have no content and that every session counts its live messages.
 async fn check(pool: &PgPool) {
     let talking = "SELECT count(*) FROM messages
                    WHERE deleted_at IS NOT NULL AND (text <> '' OR webhook_name IS NOT NULL OR words <> 0)";
@@ -146,10 +146,10 @@ async fn check(pool: &PgPool) {
                           WHERE m.guild_id = s.guild_id AND m.channel_id = s.channel_id
                             AND m.first_message_id = s.first_message_id AND m.deleted_at IS NULL AND m.text <> '')
                           OR (message_count = 0) <> (deleted_at IS NOT NULL)";
-    assert_eq!(number(pool, miscounted).await, 0, "a session is miscounted");
+    assert_eq!(number(pool, miscounted).await, 0, "a session has a wrong count");
 }
 
-/// All unfinished jobs by kind.
+/// Counts unfinished jobs by kind.
 async fn kinds(pool: &PgPool) -> BTreeMap<String, i64> {
     let rows: Vec<(String, i64)> =
         sqlx::query_as("SELECT kind, count(*) FROM jobs WHERE state = 'pending' GROUP BY 1")
@@ -166,7 +166,7 @@ async fn finish_jobs(pool: &PgPool) {
         .unwrap();
 }
 
-/// All sessions that are worth it have two points by the books.
+/// Records every live session with two points.
 async fn index(pool: &PgPool) {
     let model = "model-fp32".parse().unwrap();
     models::ensure_active(pool, &model, 384).await.unwrap();
@@ -184,10 +184,10 @@ fn counts(erasure: &Erasure) -> (u64, u64, u64) {
     (erasure.messages, erasure.sessions, erasure.points)
 }
 
-// What comes before what.
+// Order of deletions and messages.
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_deletion_that_comes_before_its_message_wins(pool: PgPool) {
+async fn a_deletion_that_arrives_before_its_message_wins(pool: PgPool) {
     let (ingest, place) = (ingest(&pool), channel(GUILD, HELP));
     assert_eq!(ingest.delete(guild(GUILD), place.id, &ids(&[2])).await.unwrap(), 0);
     let done = store(&ingest, &place, &talk(&place, 1)).await;
@@ -195,7 +195,7 @@ async fn a_deletion_that_comes_before_its_message_wins(pool: PgPool) {
     assert_eq!(live(&pool, GUILD).await, [1, 3]);
     assert_eq!(number(&pool, "SELECT count(*) FROM messages WHERE id = 2").await, 0);
 
-    // An edit of it comes later still; and another guild's message is another message.
+    // A later edit is not stored either; the same id in another guild is another message.
     let edited = Message { edited_at: Some(minute(50)), ..talk(&place, 1)[1].clone() };
     assert_eq!(store(&ingest, &place, &[edited]).await.new, 0);
     let elsewhere = channel(2, HELP);
@@ -203,10 +203,10 @@ async fn a_deletion_that_comes_before_its_message_wins(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_deletion_wins_whoever_comes_first(pool: PgPool) {
+async fn a_deletion_wins_a_race_with_its_message(pool: PgPool) {
     let ingest = ingest(&pool);
     for round in 1..=30 {
-        // A channel that nobody has seen yet, so that there is no row to meet at.
+        // An unknown channel has no row to lock.
         let place = channel(GUILD, 100 + round);
         let first = round * 10;
         let barrier = Arc::new(Barrier::new(2));
@@ -226,12 +226,11 @@ async fn a_deletion_wins_whoever_comes_first(pool: PgPool) {
     check(&pool).await;
 }
 
-/// Whoever stores messages waits for whoever deletes, and the other way round: the races above, in both orders for
-/// certain.
+/// Storing waits for erasing and the other way round: the races above, with both orders enforced.
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn whoever_stores_and_whoever_forgets_wait_for_each_other(pool: PgPool) {
+async fn storing_and_erasing_wait_for_each_other(pool: PgPool) {
     let ingest = ingest(&pool);
-    for (of, forgets_first) in [(1, false), (2, true)] {
+    for (of, erase_first) in [(1, false), (2, true)] {
         let place = channel(of, HELP);
         let mut gate = pool.begin().await.unwrap();
         lock_channel(&mut gate, guild(of), place.id).await.unwrap();
@@ -241,30 +240,30 @@ async fn whoever_stores_and_whoever_forgets_wait_for_each_other(pool: PgPool) {
                 store(&ingest, &place, &talk(&place, 1)).await;
             }
         };
-        let forgetting = {
+        let erasing = {
             let ingest = ingest.clone();
-            async move { drop(ingest.forget_member(guild(of), member(2)).await.unwrap()) }
+            async move { drop(ingest.erase_member(guild(of), member(2)).await.unwrap()) }
         };
-        // Postgres' locks are granted in the order in which they were asked for.
+        // Postgres grants locks in the order of the requests.
         let mut tasks = JoinSet::new();
-        if forgets_first {
-            tasks.spawn(forgetting);
+        if erase_first {
+            tasks.spawn(erasing);
             until_blocked(&pool, 1).await;
             tasks.spawn(storing);
         } else {
             tasks.spawn(storing);
             until_blocked(&pool, 1).await;
-            tasks.spawn(forgetting);
+            tasks.spawn(erasing);
         }
         until_blocked(&pool, 2).await;
         gate.commit().await.unwrap();
         timeout(PATIENCE, tasks.join_all()).await.expect("an end");
-        assert_eq!(live(&pool, of).await, [1, 3], "forgets first: {forgets_first}");
+        assert_eq!(live(&pool, of).await, [1, 3], "erase first: {erase_first}");
     }
     check(&pool).await;
 }
 
-/// Waits until so many of the test's own statements wait for a lock that another holds.
+/// Waits until `statements` statements of the test are blocked by a lock.
 async fn until_blocked(pool: &PgPool, statements: i64) {
     let blocked = async {
         let waiting = "SELECT count(*) FROM pg_stat_activity
@@ -277,7 +276,7 @@ async fn until_blocked(pool: &PgPool, statements: i64) {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_member_is_forgotten_in_channels_that_are_just_being_made(pool: PgPool) {
+async fn a_member_is_erased_in_channels_that_are_being_created(pool: PgPool) {
     let ingest = ingest(&pool);
     for round in 1..=20 {
         let barrier = Arc::new(Barrier::new(4));
@@ -291,7 +290,7 @@ async fn a_member_is_forgotten_in_channels_that_are_just_being_made(pool: PgPool
             });
         }
         barrier.wait().await;
-        ingest.forget_member(guild(round), member(2)).await.unwrap();
+        ingest.erase_member(guild(round), member(2)).await.unwrap();
         timeout(PATIENCE, tasks.join_all()).await.expect("an end");
         assert_eq!(live(&pool, round).await, [10, 12, 20, 22, 30, 32]);
     }
@@ -299,7 +298,7 @@ async fn a_member_is_forgotten_in_channels_that_are_just_being_made(pool: PgPool
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn all_calls_run_side_by_side_without_waiting_in_a_circle(pool: PgPool) {
+async fn concurrent_calls_do_not_deadlock(pool: PgPool) {
     let ingest = ingest(&pool);
     let mut tasks = JoinSet::new();
     let barrier = Arc::new(Barrier::new(6));
@@ -318,8 +317,8 @@ async fn all_calls_run_side_by_side_without_waiting_in_a_circle(pool: PgPool) {
                     3 => {
                         ingest.delete(guild(GUILD), place.id, &ids(&[first, first + 1])).await.unwrap();
                     }
-                    4 => drop(ingest.forget_messages(guild(GUILD), &ids(&[first + 2])).await.unwrap()),
-                    _ if round % 5 == 4 => drop(ingest.delete_channel(guild(GUILD), place.id).await.unwrap()),
+                    4 => drop(ingest.erase_messages(guild(GUILD), &ids(&[first + 2])).await.unwrap()),
+                    _ if round % 5 == 4 => drop(ingest.erase_channel(guild(GUILD), place.id).await.unwrap()),
                     _ => drop(ingest.opt_out(guild(GUILD), Subject::Member(member(7))).await.unwrap()),
                 }
             }
@@ -329,10 +328,10 @@ async fn all_calls_run_side_by_side_without_waiting_in_a_circle(pool: PgPool) {
     check(&pool).await;
 }
 
-// Each call.
+// Each kind of erasure.
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn forgetting_a_member_erases_texts_and_names_and_nothing_else(pool: PgPool) {
+async fn erasing_a_member_removes_texts_and_names_and_nothing_else(pool: PgPool) {
     let (ingest, help, shop) = (ingest(&pool), channel(GUILD, HELP), channel(GUILD, 8));
     let elsewhere = channel(2, HELP);
     for place in [&help, &elsewhere] {
@@ -341,28 +340,28 @@ async fn forgetting_a_member_erases_texts_and_names_and_nothing_else(pool: PgPoo
     store(&ingest, &shop, &talk(&shop, 11)).await;
     index(&pool).await;
 
-    let erasure = ingest.forget_member(guild(GUILD), member(2)).await.unwrap();
+    let erasure = ingest.erase_member(guild(GUILD), member(2)).await.unwrap();
     assert_eq!(counts(&erasure), (2, 2, 4));
     assert_eq!(erasure.target, Target::Member { member: member(2) });
     assert_eq!(erasure.completed_at, None);
     assert_eq!(live(&pool, GUILD).await, [1, 3, 11, 13]);
-    assert_eq!(live(&pool, 2).await, [1, 2, 3], "another guild's");
+    assert_eq!(live(&pool, 2).await, [1, 2, 3], "other guilds are not affected");
     let kept = number(&pool, "SELECT author_id FROM messages WHERE id = 12").await;
-    assert_eq!(kept, 2, "the partition rests on it");
+    assert_eq!(kept, 2, "the partition depends on the author id");
     check(&pool).await;
-    // Points go at once, for both sessions in one job; what is left is indexed again.
+    // One job removes the points of both sessions at once; the rest is indexed again.
     assert_eq!(
         kinds(&pool).await,
         BTreeMap::from([("index_session".into(), 2), ("remove_points".into(), 1)])
     );
-    let void = "SELECT count(*) FROM indexed_sessions WHERE content_hash IS NULL";
-    assert_eq!(number(&pool, void).await, 2, "points that a job removes are taken for good ones");
+    let cleared = "SELECT count(*) FROM indexed_sessions WHERE content_hash IS NULL";
+    assert_eq!(number(&pool, cleared).await, 2, "points being removed count as current");
 
-    let again = ingest.forget_member(guild(GUILD), member(2)).await.unwrap();
+    let again = ingest.erase_member(guild(GUILD), member(2)).await.unwrap();
     assert_eq!(counts(&again), (0, 0, 0));
-    assert!(again.completed_at.is_some(), "nothing is left to wait for");
+    assert!(again.completed_at.is_some(), "no job remains");
 
-    // No import brings it back, wherever it says that it was; what is said later is stored.
+    // No import restores it, in any channel; later messages are stored.
     let moved = channel(GUILD, 7);
     let old = [say(&moved, 40, 2, "an old message"), say(&moved, 41, 1, "of somebody else")];
     assert_eq!(store(&ingest, &help, &talk(&help, 1)).await.new, 0);
@@ -372,16 +371,16 @@ async fn forgetting_a_member_erases_texts_and_names_and_nothing_else(pool: PgPoo
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn what_was_sent_by_a_clock_that_is_ahead_of_ours_is_forgotten_for_good_too(pool: PgPool) {
+async fn messages_from_a_clock_ahead_of_ours_are_erased_permanently(pool: PgPool) {
     let (ingest, place) = (ingest(&pool), channel(GUILD, HELP));
     let ahead = Message { sent_at: Utc::now() + TimeDelta::minutes(5), ..say(&place, 1, 2, "from tomorrow") };
     store(&ingest, &place, std::slice::from_ref(&ahead)).await;
-    ingest.delete_channel(guild(GUILD), place.id).await.unwrap();
+    ingest.erase_channel(guild(GUILD), place.id).await.unwrap();
     assert_eq!(store(&ingest, &place, &[ahead]).await.new, 0);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn forgetting_a_channel_takes_its_threads_along_and_leaves_its_neighbours(pool: PgPool) {
+async fn erasing_a_channel_includes_its_threads_but_no_other_channel(pool: PgPool) {
     let ingest = ingest(&pool);
     let (help, shop, inside) = (channel(GUILD, HELP), channel(GUILD, 8), thread(91, HELP));
     for (place, first) in [(&help, 1), (&shop, 11), (&inside, 21)] {
@@ -390,10 +389,10 @@ async fn forgetting_a_channel_takes_its_threads_along_and_leaves_its_neighbours(
     index(&pool).await;
     let before = number(&pool, "SELECT max(revision) FROM sessions").await;
 
-    let erasure = ingest.delete_channel(guild(GUILD), help.id).await.unwrap();
+    let erasure = ingest.erase_channel(guild(GUILD), help.id).await.unwrap();
     assert_eq!(counts(&erasure), (6, 2, 4));
     assert_eq!(live(&pool, GUILD).await, [11, 12, 13]);
-    assert_eq!(number(&pool, "SELECT count(*) FROM messages").await, 3, "the rows are gone");
+    assert_eq!(number(&pool, "SELECT count(*) FROM messages").await, 3, "the rows are deleted");
     let tombstones: Vec<(i64, i64, i64)> = sqlx::query_as(
         "SELECT channel_id, revision, last_removal_revision FROM sessions WHERE deleted_at IS NOT NULL ORDER BY 1",
     )
@@ -406,20 +405,20 @@ async fn forgetting_a_channel_takes_its_threads_along_and_leaves_its_neighbours(
     let named = "SELECT count(*) FROM channels WHERE name <> ''";
     assert_eq!(number(&pool, named).await, 1);
 
-    // Neither it nor a thread of it that was not known comes back, and no name does.
+    // Neither the channel, nor an unknown thread of it, nor a name is stored again.
     let unknown = thread(92, HELP);
     for (place, first) in [(&help, 1), (&inside, 21), (&unknown, 31)] {
         assert_eq!(store(&ingest, place, &talk(place, first)).await.new, 0);
     }
     assert_eq!(number(&pool, named).await, 1);
     assert_eq!(store(&ingest, &shop, &talk(&shop, 14)).await.new, 3);
-    let again = ingest.delete_channel(guild(GUILD), help.id).await.unwrap();
+    let again = ingest.erase_channel(guild(GUILD), help.id).await.unwrap();
     assert_eq!(counts(&again), (0, 0, 0));
     check(&pool).await;
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn removing_a_guild_leaves_tombstones_and_no_names(pool: PgPool) {
+async fn erasing_a_guild_leaves_tombstones_without_names(pool: PgPool) {
     let ingest = ingest(&pool);
     let (help, inside, elsewhere) = (channel(GUILD, HELP), thread(91, HELP), channel(2, HELP));
     for place in [&help, &elsewhere] {
@@ -427,7 +426,7 @@ async fn removing_a_guild_leaves_tombstones_and_no_names(pool: PgPool) {
     }
     store(&ingest, &inside, &talk(&inside, 11)).await;
     index(&pool).await;
-    let erasure = ingest.remove_guild(guild(GUILD)).await.unwrap();
+    let erasure = ingest.erase_guild(guild(GUILD)).await.unwrap();
     assert_eq!(counts(&erasure), (6, 2, 4));
     let names: Vec<String> = sqlx::query_scalar(
         "SELECT name FROM guilds WHERE id = 1 UNION SELECT name FROM channels WHERE guild_id = 1",
@@ -443,25 +442,25 @@ async fn removing_a_guild_leaves_tombstones_and_no_names(pool: PgPool) {
     }
     assert_eq!(number(&pool, "SELECT count(*) FROM guilds WHERE id = 1 AND name <> ''").await, 0);
     check(&pool).await;
-    // One that nobody knows: the receipt says so, and an import comes too late.
-    let unknown = ingest.remove_guild(guild(3)).await.unwrap();
+    // An unknown guild: the receipt shows zeros, and a later import stores nothing.
+    let unknown = ingest.erase_guild(guild(3)).await.unwrap();
     assert_eq!(counts(&unknown), (0, 0, 0));
     let place = channel(3, HELP);
     assert_eq!(store(&ingest, &place, &talk(&place, 1)).await.new, 0);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn messages_are_forgotten_without_knowing_their_channels(pool: PgPool) {
+async fn messages_are_erased_by_id_in_any_channel(pool: PgPool) {
     let (ingest, help, shop) = (ingest(&pool), channel(GUILD, HELP), channel(GUILD, 8));
     store(&ingest, &help, &talk(&help, 1)).await;
     store(&ingest, &shop, &talk(&shop, 11)).await;
     index(&pool).await;
-    let erasure = ingest.forget_messages(guild(GUILD), &ids(&[2, 13, 22])).await.unwrap();
+    let erasure = ingest.erase_messages(guild(GUILD), &ids(&[2, 13, 22])).await.unwrap();
     assert_eq!(counts(&erasure), (2, 2, 4));
     assert_eq!(live(&pool, GUILD).await, [1, 3, 11, 12]);
-    assert_eq!(store(&ingest, &shop, &talk(&shop, 21)).await.new, 2, "one was forgotten before it came");
-    assert_eq!(counts(&ingest.forget_messages(guild(2), &ids(&[1])).await.unwrap()), (0, 0, 0));
-    assert!(live(&pool, GUILD).await.contains(&1), "it is another guild's");
+    assert_eq!(store(&ingest, &shop, &talk(&shop, 21)).await.new, 2, "one was erased before it arrived");
+    assert_eq!(counts(&ingest.erase_messages(guild(2), &ids(&[1])).await.unwrap()), (0, 0, 0));
+    assert!(live(&pool, GUILD).await.contains(&1), "the id belongs to another guild");
     check(&pool).await;
 }
 
@@ -476,7 +475,7 @@ async fn many_sessions_share_removals_of_a_bounded_size(pool: PgPool) {
         .collect();
     store(&ingest, &place, &apart).await;
     finish_jobs(&pool).await;
-    let erasure = ingest.forget_member(guild(GUILD), member(2)).await.unwrap();
+    let erasure = ingest.erase_member(guild(GUILD), member(2)).await.unwrap();
     assert_eq!(counts(&erasure), (501, 501, 0));
     let sizes: Vec<i32> = sqlx::query_scalar(
         "SELECT jsonb_array_length(payload->'sessions') FROM jobs WHERE kind = 'remove_points' ORDER BY 1",
@@ -489,13 +488,13 @@ async fn many_sessions_share_removals_of_a_bounded_size(pool: PgPool) {
                  JOIN sessions s ON s.id::text = lost.entry->>'session_id'
                  WHERE kind = 'remove_points'
                    AND ((lost.entry->>'below')::bigint <> s.revision OR j.target_revision < s.revision)";
-    assert_eq!(number(&pool, wrong).await, 0, "a removal below another revision than its session's");
+    assert_eq!(number(&pool, wrong).await, 0, "a removal is not below the revision of its session");
 }
 
-// Opting out.
+// Opt-outs.
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn nothing_is_stored_of_who_opted_out_until_it_opts_in(pool: PgPool) {
+async fn messages_are_not_stored_between_opt_out_and_opt_in(pool: PgPool) {
     let (ingest, help, inside) = (ingest(&pool), channel(GUILD, HELP), thread(91, HELP));
     let now = |message: Message| Message { sent_at: Utc::now() + TimeDelta::hours(1), ..message };
     for party in [Subject::Member(member(2)), Subject::Channel(help.id)] {
@@ -503,45 +502,45 @@ async fn nothing_is_stored_of_who_opted_out_until_it_opts_in(pool: PgPool) {
         let erasure = ingest.opt_out(guild(GUILD), party).await.unwrap();
         assert!(erasure.messages > 0);
         assert!(!live(&pool, GUILD).await.contains(&2));
-        // However late it is sent, in a thread too.
+        // At any later time, and in threads.
         assert_eq!(store(&ingest, &help, &[now(say(&help, 60, 2, "hello"))]).await.new, 0);
         assert_eq!(store(&ingest, &inside, &[now(say(&inside, 70, 2, "hello"))]).await.new, 0);
         assert!(ingest.opt_in(guild(GUILD), party).await.unwrap());
         assert!(!ingest.opt_in(guild(GUILD), party).await.unwrap());
-        assert_eq!(store(&ingest, &help, &talk(&help, 1)[1..2]).await.new, 0, "nobody agreed to that");
+        assert_eq!(store(&ingest, &help, &talk(&help, 1)[1..2]).await.new, 0, "sent before the opt-out");
         let meanwhile = Message { sent_at: Utc::now() - TimeDelta::seconds(1), ..say(&help, 80, 2, "hello") };
-        assert_eq!(store(&ingest, &help, &[meanwhile]).await.new, 0, "nor to that");
+        assert_eq!(store(&ingest, &help, &[meanwhile]).await.new, 0, "sent during the opt-out");
     }
     assert_eq!(store(&ingest, &help, &[now(say(&help, 90, 2, "hello"))]).await.new, 1);
     check(&pool).await;
 }
 
-// What another program stored.
+// Messages stored by another program.
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_backfill_erases_what_another_program_stored_of_what_was_forgotten(pool: PgPool) {
+async fn a_backfill_erases_suppressed_messages_stored_by_another_program(pool: PgPool) {
     let (ingest, place, inside) = (ingest(&pool), channel(GUILD, HELP), thread(91, 8));
-    ingest.forget_messages(guild(GUILD), &ids(&[1])).await.unwrap();
-    ingest.forget_member(guild(GUILD), member(2)).await.unwrap();
+    ingest.erase_messages(guild(GUILD), &ids(&[1])).await.unwrap();
+    ingest.erase_member(guild(GUILD), member(2)).await.unwrap();
     ingest.opt_out(guild(GUILD), Subject::Channel(channel_id(8))).await.unwrap();
     store_elsewhere(&pool, &place, &talk(&place, 1)).await;
     store_elsewhere(&pool, &inside, &talk(&inside, 11)).await;
     for channel in [place.id, inside.id] {
-        assert_eq!(ingest.place_stored(guild(GUILD), channel, 100).await.unwrap(), 3);
-        assert_eq!(ingest.place_stored(guild(GUILD), channel, 100).await.unwrap(), 0);
+        assert_eq!(ingest.assign_stored(guild(GUILD), channel, 100).await.unwrap(), 3);
+        assert_eq!(ingest.assign_stored(guild(GUILD), channel, 100).await.unwrap(), 0);
     }
     assert_eq!(live(&pool, GUILD).await, [3]);
     check(&pool).await;
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn an_edit_of_what_may_not_be_stored_erases_what_is(pool: PgPool) {
+async fn an_edit_of_a_suppressed_message_erases_the_stored_one(pool: PgPool) {
     let (ingest, place) = (ingest(&pool), channel(GUILD, HELP));
     store(&ingest, &place, &talk(&place, 1)).await;
     finish_jobs(&pool).await;
-    let forgetful = keeping(&pool, Duration::from_secs(3_600));
+    let ingest_with_retention = with_retention(&pool, Duration::from_secs(3_600));
     let edited = Message { edited_at: Some(minute(50)), ..talk(&place, 1)[1].clone() };
-    let done = store(&forgetful, &place, &[edited]).await;
+    let done = store(&ingest_with_retention, &place, &[edited]).await;
     assert_eq!(done, Ingested { unchanged: 1, sessions: 1, jobs: 2, ..Ingested::default() });
     assert_eq!(live(&pool, GUILD).await, [1, 3]);
     assert_eq!(
@@ -553,16 +552,16 @@ async fn an_edit_of_what_may_not_be_stored_erases_what_is(pool: PgPool) {
 
 // Retention.
 
-fn keeping(pool: &PgPool, retention: Duration) -> Ingest {
+fn with_retention(pool: &PgPool, retention: Duration) -> Ingest {
     Ingest::new(pool.clone(), IngestConfig { retention: Some(retention), ..IngestConfig::default() })
 }
 
-async fn sweep(ingest: &Ingest) -> Erased {
-    retention::sweep(ingest, &CancellationToken::new()).await.unwrap()
+async fn expire(ingest: &Ingest) -> Erased {
+    delete_expired(ingest, &CancellationToken::new()).await.unwrap()
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn what_is_kept_no_longer_is_deleted_and_not_stored_again(pool: PgPool) {
+async fn expired_messages_are_deleted_and_not_stored_again(pool: PgPool) {
     let (ingest, help) = (ingest(&pool), channel(GUILD, HELP));
     let (shop, elsewhere) = (channel(GUILD, 8), channel(2, HELP));
     for place in [&help, &elsewhere] {
@@ -573,41 +572,41 @@ async fn what_is_kept_no_longer_is_deleted_and_not_stored_again(pool: PgPool) {
     store(&ingest, &help, std::slice::from_ref(&fresh)).await;
     index(&pool).await;
 
-    assert_eq!(sweep(&ingest).await, Erased::default(), "everything is kept");
-    let forgetful = keeping(&pool, Duration::from_secs(24 * 3_600));
-    assert_eq!(sweep(&forgetful).await, Erased { messages: 9, sessions: 3, points: 6 });
+    assert_eq!(expire(&ingest).await, Erased::default(), "nothing expires without a retention");
+    let ingest_with_retention = with_retention(&pool, Duration::from_secs(24 * 3_600));
+    assert_eq!(expire(&ingest_with_retention).await, Erased { messages: 9, sessions: 3, points: 6 });
     assert_eq!((live(&pool, GUILD).await, live(&pool, 2).await), (vec![50], vec![]));
     check(&pool).await;
     assert_eq!(
         kinds(&pool).await,
         BTreeMap::from([("delete_session".into(), 3), ("remove_points".into(), 3)])
     );
-    assert_eq!(sweep(&forgetful).await, Erased::default());
+    assert_eq!(expire(&ingest_with_retention).await, Erased::default());
 
     let another = channel(GUILD, 7);
-    assert_eq!(store(&forgetful, &another, &talk(&another, 21)).await.new, 0);
+    assert_eq!(store(&ingest_with_retention, &another, &talk(&another, 21)).await.new, 0);
     store_elsewhere(&pool, &another, &talk(&another, 31)).await;
-    forgetful.place_stored(guild(GUILD), another.id, 100).await.unwrap();
+    ingest_with_retention.assign_stored(guild(GUILD), another.id, 100).await.unwrap();
     assert_eq!(live(&pool, GUILD).await, [50]);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn one_process_at_a_time_deletes_what_is_kept_no_longer(pool: PgPool) {
-    let (ingest, place) = (keeping(&pool, Duration::from_secs(3_600)), channel(GUILD, HELP));
+async fn one_process_at_a_time_deletes_expired_messages(pool: PgPool) {
+    let (ingest, place) = (with_retention(&pool, Duration::from_secs(3_600)), channel(GUILD, HELP));
     store_elsewhere(&pool, &place, &talk(&place, 1)).await;
     let mut other = pool.begin().await.unwrap();
     assert!(guildex_store::try_lock_retention(&mut other).await.unwrap());
-    assert_eq!(sweep(&ingest).await, Erased::default());
+    assert_eq!(expire(&ingest).await, Erased::default());
     other.rollback().await.unwrap();
-    assert_eq!(sweep(&ingest).await.messages, 3);
+    assert_eq!(expire(&ingest).await.messages, 3);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn retention_goes_through_more_than_a_page(pool: PgPool) {
-    let (ingest, place) = (keeping(&pool, Duration::from_secs(3_600)), channel(GUILD, HELP));
+async fn retention_deletes_more_than_one_page(pool: PgPool) {
+    let (ingest, place) = (with_retention(&pool, Duration::from_secs(3_600)), channel(GUILD, HELP));
     let many: Vec<Message> = (1..=2_500).map(|n| say(&place, n, 1 + n % 3, "one of very many")).collect();
     store(&self::ingest(&pool), &place, &many).await;
-    assert_eq!(sweep(&ingest).await.messages, 2_500);
+    assert_eq!(expire(&ingest).await.messages, 2_500);
     assert_eq!(live(&pool, GUILD).await, [0; 0]);
     check(&pool).await;
 }
@@ -618,15 +617,15 @@ async fn retention_goes_through_more_than_a_page(pool: PgPool) {
 async fn a_receipt_is_completed_when_the_last_of_its_jobs_is_finished(pool: PgPool) {
     let (ingest, place) = (ingest(&pool), channel(GUILD, HELP));
     store(&ingest, &place, &talk(&place, 1)).await;
-    let erasure = ingest.forget_member(guild(GUILD), member(2)).await.unwrap();
-    // Others' jobs are not waited for.
+    let erasure = ingest.erase_member(guild(GUILD), member(2)).await.unwrap();
+    // Unrelated jobs do not matter.
     let other = channel(GUILD, 8);
     store(&ingest, &other, &talk(&other, 11)).await;
 
     let progress = async || erasures::progress(&pool, guild(GUILD), erasure.id).await.unwrap().unwrap();
     assert_eq!(erasures::settle(&pool).await.unwrap(), 0);
     let now = progress().await;
-    assert_eq!((now.jobs, now.unfinished), (2, 2), "the removal, and the index job that was there");
+    assert_eq!((now.jobs, now.unfinished), (2, 2), "the removal and the existing index job");
     assert_eq!(now.erasure, erasure);
 
     let finish = async |kind: &str| {
@@ -649,15 +648,18 @@ async fn a_receipt_is_completed_when_the_last_of_its_jobs_is_finished(pool: PgPo
     assert_eq!(progress().await.erasure.completed_at, Some(finished));
     assert_eq!(number(&pool, "SELECT count(*) FROM erasure_jobs").await, 0);
     assert_eq!(erasures::settle(&pool).await.unwrap(), 0);
-    assert!(erasures::progress(&pool, guild(2), erasure.id).await.unwrap().is_none(), "another guild's");
+    assert!(
+        erasures::progress(&pool, guild(2), erasure.id).await.unwrap().is_none(),
+        "other guilds are not affected"
+    );
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_receipt_tells_ids_and_numbers_and_no_content(pool: PgPool) {
+async fn a_receipt_has_ids_and_counts_but_no_content(pool: PgPool) {
     let (ingest, place) = (ingest(&pool), channel(GUILD, HELP));
     store(&ingest, &place, &talk(&place, 1)).await;
     let big = i64::MAX - 1;
-    let erasure = ingest.forget_messages(guild(GUILD), &ids(&[2, big])).await.unwrap();
+    let erasure = ingest.erase_messages(guild(GUILD), &ids(&[2, big])).await.unwrap();
     let json = serde_json::to_value(&erasure).unwrap();
     assert_eq!(json["scope"], "messages");
     assert_eq!(json["message_ids"], serde_json::json!(["2", big.to_string()]));
@@ -667,16 +669,16 @@ async fn a_receipt_tells_ids_and_numbers_and_no_content(pool: PgPool) {
     assert_eq!(stored, erasure);
 }
 
-// In whatever order.
+// Any order of changes.
 
 const MEMBERS: i64 = 3;
 const CHANNELS: i64 = 2;
 const MESSAGES: i64 = 8;
 
-/// Something that happens to one of a few messages.
+/// A change of one of a few messages.
 #[derive(Debug, Clone)]
 enum Change {
-    /// It comes in its `n`th edit; 0 is the message as it was sent.
+    /// Stores the `n`th edit; 0 is the original message.
     Comes(i64, i64),
     Deleted(i64),
     Forgotten(i64),
@@ -694,9 +696,9 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
-/// What is left by the set of changes, whatever their order: each message that came, in its newest edit, but for those
-/// that anything took away.
-fn left_by(changes: &[Change]) -> BTreeMap<i64, i64> {
+/// Returns the messages that remain after the changes, in any order: the newest edit of each stored message, without the
+/// removed ones.
+fn remaining_after(changes: &[Change]) -> BTreeMap<i64, i64> {
     let mut newest: BTreeMap<i64, i64> = BTreeMap::new();
     let mut gone: BTreeSet<i64> = BTreeSet::new();
     for change in changes {
@@ -714,7 +716,7 @@ fn left_by(changes: &[Change]) -> BTreeMap<i64, i64> {
     newest
 }
 
-async fn make(ingest: &Ingest, of: i64, change: &Change) {
+async fn apply(ingest: &Ingest, of: i64, change: &Change) {
     let place = |message: i64| channel(of, 100 + message % CHANNELS);
     match *change {
         Change::Comes(message, edit) => {
@@ -726,20 +728,18 @@ async fn make(ingest: &Ingest, of: i64, change: &Change) {
         Change::Deleted(message) => {
             ingest.delete(guild(of), place(message).id, &ids(&[message])).await.unwrap();
         }
-        Change::Forgotten(message) => {
-            drop(ingest.forget_messages(guild(of), &ids(&[message])).await.unwrap())
-        }
+        Change::Forgotten(message) => drop(ingest.erase_messages(guild(of), &ids(&[message])).await.unwrap()),
         Change::MemberForgotten(number) => {
-            ingest.forget_member(guild(of), member(1 + number)).await.unwrap();
+            ingest.erase_member(guild(of), member(1 + number)).await.unwrap();
         }
         Change::ChannelDeleted(number) => {
-            ingest.delete_channel(guild(of), channel_id(100 + number)).await.unwrap();
+            ingest.erase_channel(guild(of), channel_id(100 + number)).await.unwrap();
         }
     }
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn whatever_the_order_of_changes_the_same_is_left(pool: PgPool) {
+async fn the_result_does_not_depend_on_the_order_of_changes(pool: PgPool) {
     let runtime = Handle::current();
     let guilds = AtomicI64::new(1);
     let ingest = ingest(&pool);
@@ -748,12 +748,12 @@ async fn whatever_the_order_of_changes_the_same_is_left(pool: PgPool) {
     let config = Config { cases: 40, failure_persistence: None, ..Config::default() };
     tokio::task::spawn_blocking(move || {
         TestRunner::new(config).run(&cases, |(changes, shuffled)| {
-            let expected = left_by(&changes);
+            let expected = remaining_after(&changes);
             for order in [changes, shuffled] {
                 let of = guilds.fetch_add(1, Ordering::Relaxed);
                 runtime.block_on(async {
                     for change in &order {
-                        make(&ingest, of, change).await;
+                        apply(&ingest, of, change).await;
                     }
                     let left: Vec<(i64, String)> = sqlx::query_as(
                         "SELECT id, text FROM messages WHERE guild_id = $1 AND deleted_at IS NULL ORDER BY id",
