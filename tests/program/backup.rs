@@ -35,7 +35,7 @@ async fn a_restored_index_gives_the_same_results_without_reembedding() {
     let outcome = world.ok(&["restore", "copy"]);
     let points: i64 = world.value("SELECT count(*) FROM indexed_sessions").await;
     assert!(
-        outcome.stdout.contains(&format!("{points} sessions as they were, 0 to be indexed again, 0 removed")),
+        outcome.stdout.contains(&format!("{points} sessions up to date, 0 to be indexed again, 0 deleted")),
         "{outcome}"
     );
     assert_eq!(sessions(&world), before);
@@ -66,7 +66,7 @@ async fn messages_deleted_after_a_backup_stay_deleted_after_its_restore() {
     world.settle();
 
     let outcome = world.ok(&["restore", "copy"]);
-    assert!(outcome.stdout.contains("1 removed that are no more"), "{outcome}");
+    assert!(outcome.stdout.contains("1 deleted ones removed"), "{outcome}");
     assert!(!sessions(&world).contains(&session));
     world.settle();
     assert!(!sessions(&world).contains(&session));

@@ -44,7 +44,7 @@ async fn a_healthy_installation_passes_with_and_without_a_process_that_owns_the_
     world.import(&town(&world.path("town"), 3));
     world.settle();
     let text = world.ok(&["doctor"]);
-    assert!(text.stdout.ends_with("nothing failed\n") && text.stdout.starts_with("ok "), "{text}");
+    assert!(text.stdout.ends_with("no check failed\n") && text.stdout.starts_with("ok "), "{text}");
     let names = [
         "configuration",
         "data folder",

@@ -157,7 +157,7 @@ async fn forgetting_without_a_worker_says_so_and_completes_once_one_runs() {
     let waiting = world.start(&["forget", "--guild", &GUILD.to_string(), "--user", "907"]);
     wait_until("it says that it waits for a worker", || {
         let log = waiting.log();
-        async move { log.contains("waiting for a worker") && log.contains("is a worker running?") }
+        async move { log.contains("waiting for workers") && log.contains("no worker seems to run") }
     })
     .await;
     assert_eq!(shown(&world), 0, "searches find it until a worker has run");
@@ -184,7 +184,7 @@ async fn a_member_who_opts_out_is_forgotten_and_not_stored_until_opting_in() {
     assert_eq!(numbers(&receipt), (3, 3, 3));
     assert_eq!(say(&world, Utc::now() + TimeDelta::hours(1)).await, 0);
     let undone = world.ok(&["opt-in", "--guild", &guild, "--user", "907"]);
-    assert!(undone.stdout.contains("stored again from now on"), "{undone}");
+    assert!(undone.stdout.contains("new messages are stored again"), "{undone}");
     assert_eq!(say(&world, Utc::now() - TimeDelta::hours(1)).await, 0);
     assert_eq!(say(&world, Utc::now() + TimeDelta::hours(1)).await, 1);
     world.wait_idle().await;

@@ -57,7 +57,7 @@ async fn an_index_replaced_by_another_is_rejected() {
     world.ok(&["up", "--until-idle", "--set", &folder]);
     let guild = GUILD.to_string();
     let elsewhere = world.ok(&["search", "--guild", &guild, "--set", &folder, "oak"]);
-    assert_ne!(elsewhere.stdout, "nothing found\n");
+    assert_ne!(elsewhere.stdout, "no results\n");
     for command in [&["up", "--until-idle"][..], &["search", "--guild", &guild, "oak"]] {
         let refused = world.fails(command);
         assert!(refused.stderr.contains("is out of date, since another took its place"), "{refused}");

@@ -10,14 +10,14 @@ use crate::world::World;
 #[tokio::test]
 async fn the_status_counts_messages_sessions_and_jobs() {
     let world = World::new().await;
-    assert!(world.ok(&["status"]).stdout.starts_with("no guild yet"));
+    assert!(world.ok(&["status"]).stdout.starts_with("no guilds yet"));
     let talk = conversations(7, 6);
     let messages = talk.concat();
     world.import(&write(world.path("talk.json"), &export(CHANNEL, &messages)));
     let row = || {
         let table = world.ok(&["status"]).stdout;
         let (guilds, models) = table.split_once("\n\n").unwrap();
-        assert!(models.starts_with("no model yet") || models.contains("all-minilm-l6-v2-fp32"), "{table}");
+        assert!(models.starts_with("no models yet") || models.contains("all-minilm-l6-v2-fp32"), "{table}");
         let lines: Vec<&str> = guilds.lines().collect();
         assert_eq!(lines.len(), 2, "{table}");
         for name in ["guild", "messages", "eligible", "indexed", "pending", "dead", "oldest pending"] {
@@ -41,13 +41,13 @@ async fn the_status_counts_messages_sessions_and_jobs() {
         (&json!("active"), &json!(6), &json!(0))
     );
     let refused = world.fails(&["status", "--guild", "4711"]);
-    assert!(refused.stderr.contains("guild 4711 is not known"), "{refused}");
+    assert!(refused.stderr.contains("unknown guild 4711"), "{refused}");
 }
 
 #[tokio::test]
 async fn the_status_lists_processes_and_their_memory() {
     let world = World::new().await;
-    assert!(world.ok(&["status"]).stdout.contains("no process is there"));
+    assert!(world.ok(&["status"]).stdout.contains("no running processes"));
     let up = world.up().await;
     world.wait_for("SELECT count(*) = 1 FROM processes").await;
     let process = world.ok(&["status", "--json"]).json()["processes"][0].clone();

@@ -105,7 +105,7 @@ async fn jobs_of_a_killed_worker_are_done_by_another() {
     server.faults.until_slow(1).await;
     world.wait_for("SELECT count(*) = 20 FROM jobs WHERE state = 'running'").await;
     let other = world.start(&["worker"]);
-    wait_until("the other worker works", || async { other.log().contains("working") }).await;
+    wait_until("the other worker works", || async { other.log().contains("guildex started") }).await;
     server.faults.always("upsert", Fault::None);
 
     doomed.kill();

@@ -98,7 +98,7 @@ async fn a_backup_of_a_server_restores_its_points() {
 
     corner.index.drop_collection(&collection(&corner.base)).await.unwrap();
     let outcome = world.ok(&["restore", "copy"]);
-    assert!(outcome.stdout.contains("12 sessions as they were, 0 to be indexed again"), "{outcome}");
+    assert!(outcome.stdout.contains("12 sessions up to date, 0 to be indexed again"), "{outcome}");
     assert_same(&before, &points_in(&corner.index, &collection(&corner.base), GUILD).await);
     assert_eq!(answers(&world), found);
     world.settle();

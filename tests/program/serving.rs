@@ -45,7 +45,7 @@ async fn an_empty_query_is_an_error_and_an_unknown_guild_has_no_results() {
             let refused = world.fails(&["search", "--guild", &guild, empty]);
             assert!(refused.stderr.contains("the query is empty"), "{refused}");
         }
-        assert_eq!(world.ok(&["search", "--guild", "4711", "oak"]).stdout, "nothing found\n");
+        assert_eq!(world.ok(&["search", "--guild", "4711", "oak"]).stdout, "no results\n");
         assert!(world.search(4711, "oak").is_empty());
     };
     ask();
@@ -95,7 +95,7 @@ async fn a_degraded_response_is_reported_on_stderr_and_in_json() {
     // No model is active, so there is no collection to search.
     sqlx::query("UPDATE models SET state = 'retired'").execute(&world.pool).await.unwrap();
     let degraded = world.ok(&search);
-    assert!(degraded.stderr.contains("warning: answered from Postgres"), "{degraded}");
+    assert!(degraded.stderr.contains("warning: answered by Postgres"), "{degraded}");
     assert_eq!(degraded.json()["degraded"], true);
     assert!(degraded.json()["reason"].as_str().unwrap().contains("nothing is indexed"));
     assert!(!degraded.json()["results"].as_array().unwrap().is_empty());

@@ -41,15 +41,15 @@ fn differs(outcome: &Outcome) {
 async fn the_exit_status_says_whether_postgres_and_the_index_differ() {
     let world = settled().await;
     let sound = world.ok(&["verify"]);
-    assert!(sound.stdout.contains("truth and index agree"), "{sound}");
+    assert!(sound.stdout.contains("Postgres and the index agree"), "{sound}");
     corrupt(&world).await;
     differs(&world.run(&["verify", "--json"]));
     let told = world.fails(&["verify", "--examples", "1"]);
-    assert!(told.stdout.contains("truth and index differ in 3 places"), "{told}");
+    assert!(told.stdout.contains("Postgres and the index differ in 3 places"), "{told}");
     assert!(told.stdout.contains("  missing: guild ") && told.stdout.contains("verify --repair"), "{told}");
 
     let asked = world.fails(&["verify", "--repair"]);
-    assert!(asked.stdout.contains("asked for 3 jobs"), "{asked}");
+    assert!(asked.stdout.contains("enqueued 3 repair jobs"), "{asked}");
     let going = world.ok(&["verify", "--json"]).json();
     assert_eq!((&going["differences"], &going["in_progress"]), (&0.into(), &3.into()), "{going}");
     world.settle();

@@ -1,4 +1,4 @@
-//! Wiring: the configuration turned into the parts of the program.
+//! Wiring: builds the program's components from the configuration.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,23 +20,23 @@ use crate::config::Config;
 use crate::config::schema::Index;
 use crate::model_registry;
 
-/// The program's parts, made as they are needed.
+/// Builder of the program's components.
 pub struct App {
     config: Config,
 }
 
 impl App {
-    /// The program under a configuration.
+    /// Creates a builder.
     pub fn new(config: Config) -> Self {
         Self { config }
     }
 
-    /// The configuration.
+    /// Configuration.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// The database, as it is.
+    /// Connects to the database, whatever its schema.
     pub async fn connect(&self) -> anyhow::Result<PgPool> {
         let url = self.config.database_url()?;
         guildex_store::connect(url.expose(), self.config.database.max_connections)
@@ -44,14 +44,14 @@ impl App {
             .context("cannot connect to the database (database.url)")
     }
 
-    /// The database, which must have its schema.
+    /// Connects to the database and checks its schema.
     pub async fn database(&self) -> anyhow::Result<PgPool> {
         let pool = self.connect().await?;
         guildex_store::check_schema(&pool).await?;
         Ok(pool)
     }
 
-    /// The queues in Redis.
+    /// Connects to the queues in Redis.
     pub async fn queues(&self) -> anyhow::Result<Queues> {
         let config = guildex_queue::Config {
             url: self.config.redis_url()?.expose().to_owned(),
@@ -62,12 +62,12 @@ impl App {
         Queues::connect(&config).await.context("cannot connect to Redis (redis.url)")
     }
 
-    /// The writer of messages and sessions.
+    /// Writer of messages and sessions.
     pub fn ingest(&self, pool: PgPool) -> Ingest {
         Ingest::new(pool, self.ingest_config())
     }
 
-    /// How messages are stored.
+    /// Settings of ingest.
     pub fn ingest_config(&self) -> IngestConfig {
         let Config { sessions, optout, retention, worker, .. } = &self.config;
         IngestConfig {
@@ -82,7 +82,7 @@ impl App {
         }
     }
 
-    /// The dispatcher.
+    /// Dispatcher.
     pub fn dispatcher(&self, pool: PgPool, queues: Queues) -> Dispatcher {
         let config = &self.config.dispatcher;
         Dispatcher::new(
@@ -97,19 +97,19 @@ impl App {
         )
     }
 
-    /// The model that a new database begins with, and the length of its vectors.
+    /// Model of a new database, and its dimensions.
     pub fn first_model(&self) -> (&ModelSlug, usize) {
         let Config { model, models, .. } = &self.config;
         let named = models.get(model.name.as_str());
         (&model.name, named.map_or(model_registry::DIMENSIONS, |named| named.dimensions))
     }
 
-    /// The models that the configuration names.
+    /// Configured models.
     pub fn models(&self) -> anyhow::Result<Arc<ModelRegistry>> {
         Ok(Arc::new(model_registry::models(&self.config)?))
     }
 
-    /// The length of a configured model's vectors.
+    /// Dimensions of a configured model.
     pub fn dimensions(&self, model: &ModelSlug) -> anyhow::Result<usize> {
         let (first, dimensions) = self.first_model();
         if let Some(named) = self.config.models.get(model.as_str()) {
@@ -119,13 +119,13 @@ impl App {
             || self.config.models.keys().cloned().chain([first.to_string()]).collect::<Vec<_>>().join(", ");
         ensure!(
             model == first,
-            "the model {model} is not configured: give it a section [models.{model}] ({} are known)",
+            "the model {model} is not configured: add a section [models.{model}] (configured: {})",
             known()
         );
         Ok(dimensions)
     }
 
-    /// A client of the Qdrant server.
+    /// Client of the Qdrant server.
     pub fn server(&self) -> anyhow::Result<QdrantServer> {
         let index = &self.config.index;
         let server = &index.server;
@@ -140,15 +140,15 @@ impl App {
             max_concurrent_upserts: server.max_concurrent_upserts,
             quantization: server.quantization,
         };
-        QdrantServer::connect(config).context("the Qdrant server cannot be used (index.server)")
+        QdrantServer::connect(config).context("cannot create the client of the Qdrant server (index.server)")
     }
 
-    /// The folder of the embedded index.
+    /// Folder of the embedded index.
     pub fn index_folder(&self) -> PathBuf {
         self.config.data_dir.join("index")
     }
 
-    /// A worker on an open index.
+    /// Worker with an open index.
     pub fn worker(
         &self,
         ingest: Ingest,
@@ -185,7 +185,7 @@ impl App {
         }
     }
 
-    /// A searcher of an index.
+    /// Searcher of an index.
     pub fn searcher(
         &self,
         pool: PgPool,
@@ -196,19 +196,19 @@ impl App {
         Searcher { pool, models, index, base, config: self.config.search.searches() }
     }
 
-    /// A comparer of the truth with an index.
+    /// Verifier of an index.
     pub fn verifier(&self, pool: PgPool, index: Arc<dyn VectorIndex>) -> Verifier {
         let prefix = self.config.index.collection_prefix.clone();
         Verifier { ingest: self.ingest(pool), index, prefix }
     }
 
-    /// Where the process that holds the data folder answers searches.
+    /// Socket on which the process that holds the data folder answers searches.
     pub fn socket(&self) -> PathBuf {
         guildex_api::socket_path(&self.config.data_dir)
     }
 }
 
-/// Tells processes apart in the ledger, containers with the same process ids too.
+/// Name of this process: host and process id, so that containers with equal process ids differ.
 pub fn process_name() -> String {
     let host = whoami::hostname().unwrap_or_else(|_| "unknown".to_owned());
     format!("{host}/{}", std::process::id())

@@ -16,95 +16,95 @@ pub use self::bench::{Bench, BenchEmbed, BenchEmbedAlone, BenchGenerate};
 pub use self::jobs::{Jobs, List, Selection, Show, tenants};
 use crate::config::key_value;
 
-/// A Discord community's memory, searchable.
+/// Searchable memory for Discord communities.
 ///
-/// Guildex keeps a vector index in step with the messages in Postgres: it groups them into conversations,
-/// embeds these on this machine, and answers searches that never leave a guild.
+/// Guildex keeps a vector index up to date with the messages in Postgres: it groups messages into conversation
+/// sessions, embeds them locally, and answers searches that never cross guilds.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true)]
 pub struct Cli {
-    /// The configuration file [default: guildex.toml, then /etc/guildex/guildex.toml]
+    /// Configuration file [default: guildex.toml, then /etc/guildex/guildex.toml]
     #[arg(long, global = true, value_name = "FILE", env = "GUILDEX_CONFIG")]
     pub config: Option<PathBuf>,
 
-    /// Sets a key of the configuration, over file and environment; repeatable
+    /// Set a configuration key, overriding file and environment; repeatable
     #[arg(long = "set", global = true, value_name = "KEY=VALUE", value_parser = key_value)]
     pub overrides: Vec<(String, String)>,
 
-    /// What to do
+    /// Subcommand
     #[command(subcommand)]
     pub command: Command,
 }
 
 impl Command {
-    /// The exit status of an error. Where 1 is an answer, errors have another.
+    /// Exit status of an error. For `verify`, 1 is a result, so errors exit with 2.
     pub fn status_of_errors(&self) -> u8 {
         if matches!(self, Self::Verify(_)) { 2 } else { 1 }
     }
 }
 
-/// Every role of the program.
+/// Subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Bring the database's schema up to date
+    /// Migrate the database schema to the latest version
     Migrate,
-    /// Import DiscordChatExporter's JSON exports, plain or gzipped, files or folders
+    /// Import DiscordChatExporter JSON exports: files or folders, plain or gzipped
     Import(Import),
-    /// Run every role in one process: dispatcher, worker, and search for other processes of this machine
+    /// Run every service in one process: dispatcher, worker, and search for other processes on this machine
     ///
-    /// Starts itself again if something hangs past its hard limit (worker.time_limits).
+    /// Restarts itself if a job hangs past its hard limit (worker.time_limits).
     Up(Up),
-    /// Make the collections of the index and check them against what they ought to be
+    /// Create missing index collections and repair their settings
     Init(Init),
-    /// Run jobs: embed sessions and keep the index in step
+    /// Run jobs: embed sessions and update the index
     ///
-    /// Ends with exit code 75 if something hangs past its hard limit (worker.time_limits); have a supervisor start it
-    /// again then.
+    /// Exits with 75 if a job hangs past its hard limit (worker.time_limits); run it under a supervisor that restarts
+    /// it.
     Worker,
-    /// Move due jobs from Postgres into Redis; one is enough, more are safe
+    /// Move due jobs from Postgres to Redis; one is enough, more are safe
     Dispatcher,
-    /// Bring whole channels in step: messages that are in no session, sessions that are not indexed
+    /// Assign messages without a session and index sessions that are out of date, for whole channels
     Backfill(Backfill),
-    /// Change the embedding model: fill its collection while the old one serves, then switch
+    /// Change the embedding model: fill a new collection while the old one serves, then switch
     Reindex(Reindex),
-    /// Forget messages, a member, a channel or a whole guild, for good, and print a receipt
+    /// Permanently delete messages, or those of a member, channel or guild, and print a receipt
     Forget(Forget),
-    /// Stop storing a member's or channel's messages, and forget the stored ones
+    /// Stop storing the messages of a member or channel, and delete the stored ones
     OptOut(OptOut),
-    /// End an opt-out: store messages again from now on
+    /// End an opt-out: store new messages again
     OptIn(OptIn),
-    /// Show or set the language of a guild's words, so that inflected ones are found
+    /// Show or set a guild's language, used to stem words for keyword search
     Language(Language),
-    /// Copy the index, with what the database knows of it, into a folder
+    /// Back up the index and its records in the database to a folder
     Backup(Backup),
-    /// Put a backup in the index's place; what was deleted or changed since stays so
+    /// Restore a backup; messages deleted or changed since then stay so
     Restore(Backup),
     /// Search a guild's conversations
     Search(Search),
-    /// Show what is stored, indexed, waiting and dead, by guild
+    /// Show stored and indexed sessions and pending and dead jobs by guild, models, processes and periodic tasks
     Status(Status),
-    /// Look at jobs, and retry, cancel or delete some
+    /// List, show, retry, cancel and purge jobs
     #[command(subcommand)]
     Jobs(Jobs),
-    /// Compare the truth in Postgres with the index, both ways; exits with 1 where they differ, with 2 if it cannot tell
+    /// Compare Postgres with the index in both directions; exits with 1 if they differ, with 2 on errors
     Verify(Verify),
-    /// Check all that Guildex depends on with a round trip, and say what to do; exits with 1 if something fails
+    /// Check every dependency with a round trip and say how to fix what fails; exits with 1 if a check fails
     Doctor(Doctor),
-    /// Measure quality on annotated conversations
+    /// Measure the quality of sessions and searches on annotated conversations
     #[command(subcommand)]
     Eval(Eval),
-    /// Measure speed and memory, in a database, a corner of Redis and a folder of its own
+    /// Measure speed and memory, in a temporary database, Redis prefix and folder
     #[cfg(feature = "embedded")]
     #[command(subcommand)]
     Bench(Bench),
-    /// Print the configuration in force, and where it comes from; secrets are hidden
+    /// Print the effective configuration and the origin of each value; secrets are hidden
     Config,
 }
 
 /// See [`Command::Import`].
 #[derive(Debug, Args)]
 pub struct Import {
-    /// Export files, or folders that hold some
+    /// Export files or folders
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
 }
@@ -120,16 +120,16 @@ pub struct Up {
 /// See [`Command::Backfill`].
 #[derive(Debug, Args)]
 pub struct Backfill {
-    /// The guild's id
+    /// Guild id
     #[arg(long, value_name = "ID")]
     pub guild: GuildId,
-    /// One channel or thread of it [default: all]
+    /// Channel or thread id [default: all]
     #[arg(long, value_name = "ID")]
     pub channel: Option<ChannelId>,
-    /// Write the jobs down and return, instead of watching them until all is done
+    /// Enqueue the jobs and exit instead of waiting for them
     #[arg(long, conflicts_with = "bulk")]
     pub detach: bool,
-    /// Let a Qdrant server build its graphs at the end, in one go; searches are slower until then
+    /// Make a Qdrant server build its graphs once at the end; searches are slower until then
     #[arg(long)]
     pub bulk: bool,
 }
@@ -139,22 +139,22 @@ pub struct Backfill {
 #[group(skip)]
 #[command(group = clap::ArgGroup::new("what").required(true).args(["user", "messages", "channel", "all"]))]
 pub struct Forget {
-    /// The guild's id
+    /// Guild id
     #[arg(long, value_name = "ID")]
     pub guild: GuildId,
-    /// All that this member wrote in the guild
+    /// All messages of this member
     #[arg(long, value_name = "ID")]
     pub user: Option<UserId>,
-    /// These messages, whatever their channels; repeatable
+    /// These messages, in any channel; repeatable
     #[arg(long = "message", value_name = "ID", num_args = 1..)]
     pub messages: Vec<MessageId>,
     /// This channel with its threads, or this thread
     #[arg(long, value_name = "ID")]
     pub channel: Option<ChannelId>,
-    /// Everything of the guild
+    /// Everything in the guild
     #[arg(long)]
     pub all: bool,
-    /// Whether and how to wait
+    /// Confirmation, waiting and output
     #[command(flatten)]
     pub waiting: Waiting,
 }
@@ -164,7 +164,7 @@ pub struct Forget {
 #[group(skip)]
 #[command(group = clap::ArgGroup::new("who").required(true).args(["user", "channel"]))]
 pub struct OptOut {
-    /// The guild's id
+    /// Guild id
     #[arg(long, value_name = "ID")]
     pub guild: GuildId,
     /// This member
@@ -173,7 +173,7 @@ pub struct OptOut {
     /// This channel with its threads, or this thread
     #[arg(long, value_name = "ID")]
     pub channel: Option<ChannelId>,
-    /// Whether and how to wait
+    /// Confirmation, waiting and output
     #[command(flatten)]
     pub waiting: Waiting,
 }
@@ -183,7 +183,7 @@ pub struct OptOut {
 #[group(skip)]
 #[command(group = clap::ArgGroup::new("who").required(true).args(["user", "channel"]))]
 pub struct OptIn {
-    /// The guild's id
+    /// Guild id
     #[arg(long, value_name = "ID")]
     pub guild: GuildId,
     /// This member
@@ -194,13 +194,13 @@ pub struct OptIn {
     pub channel: Option<ChannelId>,
 }
 
-/// How somebody who forgets is asked, waits and is answered.
+/// Confirmation, waiting and output of `forget` and `opt-out`.
 #[derive(Debug, Args)]
 pub struct Waiting {
-    /// Do not ask whether it is meant
+    /// Do not ask for confirmation
     #[arg(long)]
     pub yes: bool,
-    /// Return when searches find nothing of it any more, instead of when the last point is gone
+    /// Exit as soon as searches no longer return the messages, without waiting until their points are deleted
     #[arg(long)]
     pub detach: bool,
     /// Print the receipt as JSON
@@ -211,10 +211,10 @@ pub struct Waiting {
 /// See [`Command::Language`].
 #[derive(Debug, Args)]
 pub struct Language {
-    /// The guild's id
+    /// Guild id
     #[arg(long, value_name = "ID")]
     pub guild: GuildId,
-    /// Such as english; `none` for guilds of many languages [default: show it]
+    /// Such as english; `none` for guilds with several languages [default: show the current one]
     #[arg(value_name = "LANGUAGE")]
     pub language: Option<bm25::Language>,
 }
@@ -222,7 +222,7 @@ pub struct Language {
 /// See [`Command::Backup`] and [`Command::Restore`].
 #[derive(Debug, Args)]
 pub struct Backup {
-    /// The backup's folder; a new one for a backup
+    /// Folder of the backup; `backup` needs a new one
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
 }
@@ -230,10 +230,10 @@ pub struct Backup {
 /// See [`Command::Init`].
 #[derive(Debug, Args)]
 pub struct Init {
-    /// Change nothing; tell of each difference, and fail if there is one
+    /// Change nothing; print differences and fail if there are any
     #[arg(long)]
     pub check: bool,
-    /// Drop the collections and make them anew; all sessions are indexed again
+    /// Drop and recreate the collections; all sessions are indexed again
     #[arg(long, conflicts_with = "check")]
     pub recreate: bool,
 }
@@ -242,22 +242,22 @@ pub struct Init {
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Reindex {
-    /// Instead of changing the model
+    /// Subcommand, instead of a change of the model
     #[command(subcommand)]
     pub command: Option<ReindexCommand>,
-    /// The model to change to: model.name or one of [models.NAME]
+    /// New model: model.name or one of [models.NAME]
     #[arg(long, value_name = "MODEL", required = true)]
     pub to: Option<ModelSlug>,
-    /// Fill the collection and keep it in step, and let searches stay with the model they have
+    /// Fill the collection and keep it up to date, but keep searching the current model
     #[arg(long)]
     pub no_switch: bool,
-    /// Keep the old model's collection in step after the switch, at the price of embedding everything twice
+    /// Keep the old model's collection up to date after the switch; everything is embedded twice
     #[arg(long)]
     pub keep_old: bool,
     /// Switch even if some sessions cannot be embedded
     #[arg(long)]
     pub allow_missing: bool,
-    /// Begin and return; run it again to switch
+    /// Start filling and exit; run the command again to switch
     #[arg(long)]
     pub detach: bool,
 }
@@ -265,62 +265,62 @@ pub struct Reindex {
 /// See [`Command::Reindex`].
 #[derive(Debug, Subcommand)]
 pub enum ReindexCommand {
-    /// Drop the collections of models that are no longer in use
+    /// Drop the collections of models that are no longer used
     DropUnused,
 }
 
 /// See [`Command::Search`].
 #[derive(Debug, Args)]
 pub struct Search {
-    /// The guild's id
+    /// Guild id
     #[arg(long, value_name = "ID")]
     pub guild: GuildId,
-    /// A channel or thread to look in; repeatable [default: all]
+    /// Channel or thread to search; repeatable [default: all]
     #[arg(long = "channel", value_name = "ID")]
     pub channels: Vec<ChannelId>,
-    /// A member who speaks in the conversation; repeatable [default: anybody]
+    /// Member who takes part in the conversation; repeatable [default: anyone]
     #[arg(long = "author", value_name = "ID")]
     pub authors: Vec<UserId>,
-    /// Conversations that went on then or later: 2024-09-04 (UTC), or 2024-09-04T17:02:00+02:00
+    /// Conversations that ended at this time or later: 2024-09-04 (UTC), or 2024-09-04T17:02:00+02:00
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub since: Option<DateTime<Utc>>,
-    /// Conversations that began before
+    /// Conversations that started before this time
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub until: Option<DateTime<Utc>>,
-    /// What ranks: meaning, words, or both [default: search.mode]
+    /// Ranking [default: search.mode]
     #[arg(long)]
     pub mode: Option<SearchMode>,
-    /// Leave out what scores less, on the mode's own scale
+    /// Minimum score, on the scale of the mode
     #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
     pub min_score: Option<f32>,
-    /// How many conversations to show
+    /// Number of conversations to show
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub limit: u32,
-    /// How many conversations to pass over first; with --limit at most 200
+    /// Number of conversations to skip; at most 200 together with --limit
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub offset: u32,
-    /// How many messages to show before and after what was found
+    /// Number of messages to show before and after each result
     #[arg(long, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=20))]
     pub surrounding: u32,
-    /// Search with a model that is being filled, to compare it [default: the active one]
+    /// Search a model that is still being filled, for comparison [default: the active model]
     #[arg(long, value_name = "SLUG")]
     pub model: Option<ModelSlug>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-    /// What to look for, in any words
+    /// Search query
     #[arg(required = true, value_name = "QUERY")]
     pub query: Vec<String>,
 }
 
-/// What ranks in a search.
+/// Ranking of a search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SearchMode {
-    /// Both, fused
+    /// Vectors and keywords, fused
     Hybrid,
-    /// Meaning alone
+    /// Vectors only
     Dense,
-    /// Words alone
+    /// Keywords only
     Sparse,
 }
 
@@ -334,7 +334,7 @@ impl From<SearchMode> for Mode {
     }
 }
 
-/// A point in time, as RFC 3339 has it; a date alone is its midnight in UTC.
+/// Parses an RFC 3339 time, or a date as its midnight in UTC.
 fn time(text: &str) -> Result<DateTime<Utc>, String> {
     let midnight = || Some(text.parse::<NaiveDate>().ok()?.and_time(NaiveTime::MIN).and_utc());
     let moment = DateTime::parse_from_rfc3339(text).map(|moment| moment.to_utc()).ok();
@@ -346,10 +346,10 @@ fn time(text: &str) -> Result<DateTime<Utc>, String> {
 /// See [`Command::Status`].
 #[derive(Debug, Args)]
 pub struct Status {
-    /// One guild's id [default: all]
+    /// Guild id [default: all]
     #[arg(long, value_name = "ID")]
     pub guild: Option<GuildId>,
-    /// Print JSON; with --watch one document a line
+    /// Print JSON; with --watch one document per line
     #[arg(long)]
     pub json: bool,
     /// Refresh every two seconds until Ctrl-C
@@ -360,16 +360,16 @@ pub struct Status {
 /// See [`Command::Verify`].
 #[derive(Debug, Args)]
 pub struct Verify {
-    /// One guild's id [default: all]
+    /// Guild id [default: all]
     #[arg(long, value_name = "ID")]
     pub guild: Option<GuildId>,
-    /// Ask for jobs that mend what differs
+    /// Enqueue jobs that repair the differences
     #[arg(long)]
     pub repair: bool,
-    /// Wait until workers have done these jobs, and compare again
+    /// Wait for these jobs, then compare again
     #[arg(long, requires = "repair")]
     pub wait: bool,
-    /// How many examples to tell of each kind, guild and model
+    /// Number of examples to print for each kind of difference, guild and model
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
     pub examples: u32,
     /// Print JSON
@@ -388,9 +388,9 @@ pub struct Doctor {
 /// See [`Command::Eval`].
 #[derive(Debug, Subcommand)]
 pub enum Eval {
-    /// Compare sessions with conversations that people marked
+    /// Compare sessions with annotated conversations
     Sessions(EvalSessions),
-    /// Ask the first message of each marked conversation, and see whether searches find the rest
+    /// Search for the first message of each annotated conversation, and measure whether the rest is found
     #[cfg(feature = "embedded")]
     Retrieval(EvalRetrieval),
 }
@@ -398,10 +398,10 @@ pub enum Eval {
 /// See [`Eval::Sessions`].
 #[derive(Debug, Args)]
 pub struct EvalSessions {
-    /// The folder of exports (NAME.json or NAME.json.gz)
+    /// Folder of exports (NAME.json or NAME.json.gz)
     #[arg(long, value_name = "DIR")]
     pub exports: PathBuf,
-    /// The folder of annotations (NAME.json)
+    /// Folder of annotations (NAME.json)
     #[arg(long, value_name = "DIR")]
     pub annotations: PathBuf,
     /// Print JSON
@@ -413,25 +413,25 @@ pub struct EvalSessions {
 #[cfg(feature = "embedded")]
 #[derive(Debug, Args)]
 pub struct EvalRetrieval {
-    /// The folder of exports (NAME.json or NAME.json.gz): all channels are one guild
+    /// Folder of exports (NAME.json or NAME.json.gz); all channels belong to one guild
     #[arg(long, value_name = "DIR")]
     pub exports: PathBuf,
-    /// The folder of annotations (NAME.json)
+    /// Folder of annotations (NAME.json)
     #[arg(long, value_name = "DIR")]
     pub annotations: PathBuf,
-    /// Models of the configuration to compare [default: model.name]
+    /// Configured models to compare [default: model.name]
     #[arg(long, value_name = "MODEL,...", value_delimiter = ',')]
     pub models: Vec<ModelSlug>,
-    /// A folder with model.name in int8, to compare the two; `scripts/model fp32` makes both
+    /// Folder with the int8 version of model.name, to compare both; `scripts/model fp32` creates both
     #[arg(long, value_name = "DIR", env = "GUILDEX_INT8_MODEL_DIR")]
     pub int8: Option<PathBuf>,
-    /// Ways to make sessions
+    /// Session methods to compare
     #[arg(long, value_name = "METHOD,...", value_delimiter = ',', default_value = "sessionizer,plain,gap")]
     pub methods: Vec<SessionMethod>,
-    /// Ways to rank
+    /// Search modes to compare
     #[arg(long, value_name = "MODE,...", value_delimiter = ',', default_value = "dense,sparse,hybrid")]
     pub modes: Vec<SearchMode>,
-    /// The guild's language, whose words are reduced to their stems [default: none]
+    /// Language of the guild, used to stem words [default: none]
     #[arg(long)]
     pub language: Option<bm25::Language>,
     /// Print JSON
@@ -439,13 +439,13 @@ pub struct EvalRetrieval {
     pub json: bool,
 }
 
-/// A way to make sessions.
+/// Session method.
 #[cfg(feature = "embedded")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SessionMethod {
-    /// The one in use
+    /// Guildex' sessionizer
     Sessionizer,
-    /// Replies, mentions within 60 minutes, else the author's own last message within 5
+    /// Replies, mentions within 60 minutes, else the author's last message within 5
     Plain,
     /// A new session after each pause of more than 30 minutes
     Gap,
@@ -456,7 +456,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_a_date_or_a_moment() {
+    fn a_time_is_a_date_or_an_rfc_3339_time() {
         let utc = |text| time(text).map(|time| time.to_rfc3339());
         assert_eq!(utc("2024-09-04").unwrap(), "2024-09-04T00:00:00+00:00");
         assert_eq!(utc("2024-09-04T17:02:00+02:00").unwrap(), "2024-09-04T15:02:00+00:00");

@@ -1,4 +1,4 @@
-//! The log, on standard error, in peace with progress bars.
+//! Log on standard error, above the progress bars.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -8,11 +8,11 @@ use tracing_subscriber::fmt::MakeWriter;
 use crate::config::{Log, LogFormat};
 use crate::progress;
 
-/// Libraries that say what our own code says, once and shorter. The configuration's directives come after these
-/// and win. sqlx's pool tells of each connection that broke or was long in coming.
+/// Directives that silence libraries whose messages repeat those of this program. `log.level` comes after them and
+/// overrides them. sqlx's pool logs every connection that breaks or is slow to open.
 const QUIET: &str = "sqlx=warn,sqlx::pool=error,sqlx_core::pool=error,apalis_core=off,qdrant_edge=error";
 
-/// Starts logging.
+/// Initializes logging.
 pub fn start(config: &Log) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(format!("{QUIET},{}", config.level))?;
     let log = tracing_subscriber::fmt()

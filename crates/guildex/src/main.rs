@@ -1,4 +1,4 @@
-//! The guildex command: a Discord community's memory, searchable. Every role is a subcommand.
+//! The `guildex` command: searchable memory of Discord communities. Each service and tool is a subcommand.
 
 mod app;
 mod cli;

@@ -1,4 +1,4 @@
-//! The models of the configuration, as `embed` wants them.
+//! Models of the configuration, for `embed`.
 
 use std::path::PathBuf;
 
@@ -9,13 +9,13 @@ use guildex_types::ModelSlug;
 use crate::config::Config;
 use crate::config::models::{NamedModel, Provider};
 
-/// The length of the default model's vectors.
+/// Vector dimensions of the default model.
 pub const DIMENSIONS: usize = 384;
 
-/// The model that `[model]` describes, unless a section of its own does, and those of `[models.NAME]`.
+/// Models of `[models.NAME]`, and that of `[model]` unless a section has its name.
 ///
 /// # Errors
-/// If a section is no model.
+/// If a section is invalid.
 pub fn models(config: &Config) -> anyhow::Result<ModelRegistry> {
     let mut providers =
         vec![(config.model.name.clone(), guildex_embed::Provider::Local(local_model(config)))];
@@ -24,11 +24,11 @@ pub fn models(config: &Config) -> anyhow::Result<ModelRegistry> {
         let provider = named(config, &slug, model).with_context(|| format!("[models.{name}]"))?;
         providers.push((slug, provider));
     }
-    // Of two with one name the later counts.
+    // Later entries override earlier ones of the same name.
     Ok(ModelRegistry::new(providers))
 }
 
-/// The model that `[model]` describes.
+/// Model of `[model]`.
 pub fn local_model(config: &Config) -> LocalConfig {
     let model = &config.model;
     LocalConfig {
@@ -39,7 +39,7 @@ pub fn local_model(config: &Config) -> LocalConfig {
     }
 }
 
-/// What `[model]` says of all local models.
+/// Settings of `[model]` that apply to all local models.
 fn local(config: &Config, slug: ModelSlug) -> LocalConfig {
     let model = &config.model;
     let defaults = LocalConfig::new(slug);

@@ -1,4 +1,4 @@
-//! Progress of long work: bars on a terminal, a plain line every few seconds elsewhere.
+//! Progress of long operations: bars on a terminal, a plain line every few seconds elsewhere.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -6,35 +6,35 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 
-/// How often a plain line is written.
+/// Interval between plain lines.
 const PLAIN_PERIOD: Duration = Duration::from_secs(5);
 
-/// All bars of the process, so that log lines can be written above them.
+/// All bars of the process, so that log lines are written above them.
 pub fn bars() -> &'static MultiProgress {
     static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
     &BARS
 }
 
-/// What is counted.
+/// Unit of progress.
 #[derive(Debug, Clone, Copy)]
 pub enum Unit {
     /// Bytes of files.
     Bytes,
-    /// Anything else, by its name.
+    /// Anything else, by name.
     Things(&'static str),
 }
 
-/// The progress of one piece of work.
+/// Progress of an operation.
 pub struct Progress {
     label: &'static str,
     unit: Unit,
     bar: ProgressBar,
-    /// Where standard error is no terminal: when the last line was written.
+    /// Time of the last plain line, if standard error is not a terminal.
     plain: Option<Instant>,
 }
 
 impl Progress {
-    /// Begins work of `total` units.
+    /// Starts an operation with `total` units.
     pub fn new(label: &'static str, unit: Unit, total: u64) -> Self {
         let numbers = match unit {
             Unit::Bytes => "{binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}".to_owned(),
@@ -47,7 +47,7 @@ impl Progress {
         Self { label, unit, bar, plain }
     }
 
-    /// `done` of `total` units are done.
+    /// Sets the progress to `done` of `total` units.
     pub fn update(&mut self, done: u64, total: u64, message: &str) {
         self.bar.set_length(total);
         self.bar.set_position(done);
@@ -58,7 +58,7 @@ impl Progress {
         }
     }
 
-    /// Ends the work; the last line stays.
+    /// Ends the operation; the last line stays visible.
     pub fn finish(self, message: &str) {
         if self.plain.is_some() {
             self.line(message);

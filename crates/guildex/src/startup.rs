@@ -1,4 +1,4 @@
-//! Opening the index and the models that the database names.
+//! Opens the index and reads the active model from the database.
 
 #[cfg(feature = "embedded")]
 use std::path::Path;
@@ -21,36 +21,36 @@ use sqlx::PgPool;
 use crate::app::App;
 use crate::config::Backend;
 
-/// How often a folder that is in use is tried again: a `search` holds it for a moment.
+/// Delay and number of attempts to open a folder in use: a `search` holds it briefly.
 #[cfg(feature = "embedded")]
-const PATIENCE: (Duration, usize) = (Duration::from_millis(250), 20);
+const IN_USE_RETRIES: (Duration, usize) = (Duration::from_millis(250), 20);
 
-/// The index, as this process holds it.
+/// Opens the index.
 pub async fn index(app: &App) -> anyhow::Result<Arc<dyn VectorIndex>> {
     match app.config().index.backend {
         #[cfg(feature = "embedded")]
-        Backend::Embedded => Ok(Arc::new(hold(&app.index_folder()).await?)),
+        Backend::Embedded => Ok(Arc::new(open_folder(&app.index_folder()).await?)),
         #[cfg(not(feature = "embedded"))]
         Backend::Embedded => bail!("this build has no embedded index: set index.backend to \"server\""),
         Backend::Server => Ok(Arc::new(app.server()?)),
     }
 }
 
-/// The index, for somebody who only reads: there must be one.
+/// Opens an index for reading; it must exist.
 pub async fn existing_index(app: &App) -> anyhow::Result<Arc<dyn VectorIndex>> {
     let folder = app.index_folder();
     if app.config().index.backend == Backend::Embedded && !folder.exists() {
         bail!(
-            "there is no index in {}: `guildex up` makes one, or set data_dir to where it is",
+            "there is no index in {}: run `guildex up`, or set data_dir to the folder of the index",
             folder.display()
         );
     }
     index(app).await
 }
 
-/// Another process may hold the folder for the moment of a search.
+/// Opens the folder, which a search of another process may hold briefly.
 #[cfg(feature = "embedded")]
-async fn hold(folder: &Path) -> anyhow::Result<EmbeddedIndex> {
+async fn open_folder(folder: &Path) -> anyhow::Result<EmbeddedIndex> {
     let open = || async {
         let folder = folder.to_owned();
         let opened = tokio::task::spawn_blocking(move || EmbeddedIndex::open(&folder)).await?;
@@ -58,23 +58,23 @@ async fn hold(folder: &Path) -> anyhow::Result<EmbeddedIndex> {
     };
     let in_use =
         |error: &anyhow::Error| matches!(error.downcast_ref(), Some(guildex_index::Error::InUse { .. }));
-    let (pause, tries) = PATIENCE;
+    let (pause, tries) = IN_USE_RETRIES;
     open.retry(ConstantBuilder::default().with_delay(pause).with_max_times(tries)).when(in_use).await
 }
 
-/// The model that searches read. A new database begins with the configured one.
+/// Returns the active model. A new database starts with the configured one.
 pub async fn active_model(app: &App, pool: &PgPool) -> anyhow::Result<IndexModel> {
     let (configured, dimensions) = app.first_model();
     let active = models::ensure_active(pool, configured, dimensions).await?;
     if active != *configured {
-        tracing::info!(%active, %configured, "model.name is not in use: `guildex reindex --to` changes the model");
+        tracing::info!(%active, %configured, "model.name is not the active model; `guildex reindex --to` changes the model");
     }
     let kept = models::list(pool).await?;
-    kept.into_iter().find(|model| model.slug == active).context("the active model has just been dropped")
+    kept.into_iter().find(|model| model.slug == active).context("the active model has just been deleted")
 }
 
-/// The active model, whose collection has to be there and this database's. One that cannot be asked is for the
-/// search to tell of.
+/// Returns the active model after checking that its collection exists and belongs to this database. The search reports
+/// an unavailable index.
 pub async fn check_active(app: &App, pool: &PgPool, index: &dyn VectorIndex) -> anyhow::Result<ModelSlug> {
     let active = active_model(app, pool).await?;
     let ingest = app.ingest(pool.clone());
@@ -85,19 +85,19 @@ pub async fn check_active(app: &App, pool: &PgPool, index: &dyn VectorIndex) -> 
     Ok(active.slug)
 }
 
-/// On a server that any process can reach, tells it that much is about to be written to the model's collection, or
-/// that it has been. The embedded index looks after itself.
+/// Begins or ends a bulk load of the model's collection on a server, which defers its graphs meanwhile. The embedded
+/// index has no such mode.
 pub async fn bulk(app: &App, ingest: &Ingest, model: &ModelSlug, bulk: BulkLoad) -> anyhow::Result<()> {
     if app.config().index.backend == Backend::Embedded {
         return Ok(());
     }
     let index = index(app).await?;
     let kept = models::list(ingest.pool()).await?;
-    let model = kept.iter().find(|kept| kept.slug == *model).context("the model has just been dropped")?;
+    let model = kept.iter().find(|kept| kept.slug == *model).context("the model has just been deleted")?;
     let collection =
         ensure_owned(ingest, index.as_ref(), &app.config().index.collection_prefix, model).await?;
     if bulk == BulkLoad::End {
-        tracing::info!(%collection, "the server builds its graphs");
+        tracing::info!(%collection, "the server is building its graphs");
     }
     Ok(index.bulk_load(&collection, bulk).await?)
 }

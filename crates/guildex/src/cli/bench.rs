@@ -6,35 +6,35 @@ use clap::{Args, Subcommand};
 use guildex_bench::embed::Way;
 use guildex_document::CHUNK_TOKENS;
 
-/// What to measure. Whatever needs a database makes one of its own on the server of `database.url`, and takes it away.
+/// Benchmarks. Those that need a database create a temporary one on the server of `database.url`.
 #[derive(Debug, Subcommand)]
 pub enum Bench {
-    /// Jobs that do nothing, through ledger and Redis: enqueued and drained a second, and what each costs
+    /// Empty jobs through Postgres and Redis: enqueued and completed per second, and the cost of each
     Queue(BenchQueue),
-    /// A worker without a model and so without anything to write, however many share a database: what `queue` runs
+    /// Worker without a model, which writes nothing, for `queue`
     #[command(hide = true)]
     WorkerAlone,
-    /// Texts through the model: ours, and fastembed left to itself; and how near that is to what the cores can do
+    /// Texts through the model, compared with plain fastembed and with the peak of the cores
     Embed(BenchEmbed),
-    /// One way to embed the texts on standard input: what `embed` runs in processes of their own
+    /// Embeds the texts on standard input by one method, for `embed`
     #[command(hide = true)]
     EmbedAlone(BenchEmbedAlone),
-    /// A backfill from queued jobs to recorded points, and its share of what the model alone does with the same texts
+    /// Backfill from queued jobs to recorded points, compared with the model alone on the same texts
     Pipeline(BenchPipeline),
-    /// How soon a search finds what somebody just wrote
+    /// Time from a new message to the first search that finds it
     Freshness(BenchFreshness),
-    /// Searches among many made-up sessions
+    /// Searches among many generated sessions
     Search(BenchSearch),
-    /// Exports into Postgres: imported, imported again, and made into sessions
+    /// Imports of exports to Postgres, first and repeated, and sessionizing
     Ingest(BenchIngest),
-    /// Write exports of any number of messages in the shape of real chat
+    /// Generate exports with any number of messages that resemble real chat
     Generate(BenchGenerate),
 }
 
-/// Of every benchmark.
+/// Options of every benchmark.
 #[derive(Debug, Clone, Copy, Args)]
-pub struct Told {
-    /// Runs, of which the medians are told
+pub struct RunOptions {
+    /// Number of runs; the medians are printed
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub runs: u32,
     /// Print JSON
@@ -45,31 +45,31 @@ pub struct Told {
 /// See [`Bench::Embed`].
 #[derive(Debug, Args)]
 pub struct BenchEmbed {
-    /// Exports (NAME.json or NAME.json.gz), or folders of them
+    /// Export files (NAME.json or NAME.json.gz) or folders
     #[arg(long, value_name = "PATH", required = true, num_args = 1..)]
     pub exports: Vec<PathBuf>,
-    /// Texts of a run, taken evenly from all that there are
+    /// Number of texts per run, sampled evenly
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     pub texts: u32,
-    /// The most tokens of a text, up to the model's window
+    /// Maximum tokens per text, up to the model's limit
     #[arg(long, value_name = "N", default_value_t = CHUNK_TOKENS, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(32..=8192))]
     pub tokens: usize,
-    /// Numbers of threads to compare [default: 1, 2, 4 and so on, up to all cores]
+    /// Thread counts to compare [default: 1, 2, 4 and so on, up to all cores]
     #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     pub threads: Vec<u32>,
-    /// A folder with model.name in int8, to compare the two; `scripts/model fp32` makes both
+    /// Folder with the int8 version of model.name, to compare both; `scripts/model fp32` creates both
     #[arg(long, value_name = "DIR", env = "GUILDEX_INT8_MODEL_DIR")]
     pub int8: Option<PathBuf>,
     #[command(flatten)]
-    pub told: Told,
+    pub run: RunOptions,
 }
 
 /// See [`Bench::EmbedAlone`].
 #[derive(Debug, Args)]
 pub struct BenchEmbedAlone {
-    /// The way
+    /// Method
     pub way: Way,
-    /// The model's folder [default: that of model.name]
+    /// Folder of the model [default: that of model.name]
     #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
 }
@@ -77,41 +77,41 @@ pub struct BenchEmbedAlone {
 /// See [`Bench::Queue`].
 #[derive(Debug, Args)]
 pub struct BenchQueue {
-    /// Jobs of a run
+    /// Number of jobs per run
     #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub jobs: u32,
     /// Numbers of worker processes to compare
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_values_t = [1, 2], value_parser = clap::value_parser!(u32).range(1..))]
     pub workers: Vec<u32>,
-    /// How it is told
+    /// Runs and output
     #[command(flatten)]
-    pub told: Told,
+    pub run: RunOptions,
 }
 
 /// See [`Bench::Pipeline`].
 #[derive(Debug, Args)]
 pub struct BenchPipeline {
-    /// Export files to import, or folders of them
+    /// Export files or folders to import
     #[arg(long, required = true, value_name = "PATH", num_args = 1..)]
     pub exports: Vec<PathBuf>,
-    /// Draw vectors from the texts' hashes instead of a model: measures all that is not the model
+    /// Use hashes of the texts as vectors, to measure everything except the model
     #[arg(long)]
     pub hashed: bool,
-    /// How it is told
+    /// Runs and output
     #[command(flatten)]
-    pub told: Told,
+    pub run: RunOptions,
 }
 
 /// See [`Bench::Freshness`].
 #[derive(Debug, Args)]
 pub struct BenchFreshness {
-    /// Export files whose messages arrive, or folders of them
+    /// Export files or folders whose messages arrive
     #[arg(long, required = true, value_name = "PATH", num_args = 1..)]
     pub exports: Vec<PathBuf>,
-    /// Messages a second
+    /// Messages per second
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub rate: u32,
-    /// For how long
+    /// Duration
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3_600))]
     pub seconds: u32,
     /// Print JSON
@@ -122,44 +122,44 @@ pub struct BenchFreshness {
 /// See [`Bench::Search`].
 #[derive(Debug, Args)]
 pub struct BenchSearch {
-    /// Numbers of sessions, one point each, to be made and searched in turn
+    /// Numbers of sessions, one point each, to generate and search in turn
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_values_t = [10_000, 100_000], value_parser = clap::value_parser!(u32).range(100..))]
     pub sessions: Vec<u32>,
-    /// Searches of a run
+    /// Number of searches per run
     #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
     pub searches: u32,
-    /// How it is told
+    /// Runs and output
     #[command(flatten)]
-    pub told: Told,
+    pub run: RunOptions,
 }
 
 /// See [`Bench::Ingest`].
 #[derive(Debug, Args)]
 pub struct BenchIngest {
-    /// Exports, or folders that hold some [default: 200,000 messages that are made for it]
+    /// Export files or folders [default: 200,000 generated messages]
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub exports: Vec<PathBuf>,
-    /// How it is told
+    /// Runs and output
     #[command(flatten)]
-    pub told: Told,
+    pub run: RunOptions,
 }
 
 /// See [`Bench::Generate`].
 #[derive(Debug, Args)]
 pub struct BenchGenerate {
-    /// Messages in all
+    /// Total number of messages
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub messages: u64,
-    /// Guilds that they are of; few are large, many are small
+    /// Number of guilds; a few are large, many are small
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     pub guilds: u32,
-    /// Exports to learn from, or folders that hold some [default: the samples that the program was built with]
+    /// Export files or folders to learn from [default: the built-in samples]
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub exports: Vec<PathBuf>,
-    /// The folder to write to
+    /// Output folder
     #[arg(long, value_name = "DIR", default_value = "generated")]
     pub out: PathBuf,
-    /// Another seed makes other messages
+    /// Seed of the generator
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
 }

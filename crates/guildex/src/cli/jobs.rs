@@ -12,31 +12,31 @@ use serde::de::IntoDeserializer;
 use serde::de::value::{Error, StrDeserializer};
 use uuid::Uuid;
 
-/// The kind of what came out of Redis and is no job.
+/// Kind of a message from Redis that is not a job.
 const UNDECODABLE: &str = "undecodable";
 
 /// See [`Command::Jobs`](super::Command::Jobs).
 #[derive(Debug, Subcommand)]
 pub enum Jobs {
-    /// Show jobs: dead ones first, then those that run, that failed and wait, that are queued, that wait
+    /// List jobs: dead ones first, then running, failed and waiting for a retry, queued, and pending ones
     List(List),
-    /// Show all that is known of a job, its last failed attempts included
+    /// Show all details of a job, with its last failed attempts
     Show(Show),
-    /// Let dead jobs, or ones that wait for their next attempt, run at once with all their attempts
+    /// Run dead jobs, and jobs that wait for a retry, now and with all their attempts
     Retry(Selection),
-    /// End unfinished jobs; they are dead then, and may be retried. Deletions go on
+    /// Make unfinished jobs dead; they may be retried. Deletions cannot be cancelled
     Cancel(Selection),
-    /// Delete jobs that are done or dead from the ledger
+    /// Delete completed or dead jobs
     Purge(Selection),
 }
 
 /// See [`Jobs::List`].
 #[derive(Debug, Args)]
 pub struct List {
-    /// Which
+    /// Filters
     #[command(flatten)]
-    pub which: Which,
-    /// How many to show
+    pub filters: Filters,
+    /// Maximum number of jobs to show
     #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub limit: u32,
     /// Print JSON
@@ -47,10 +47,10 @@ pub struct List {
 /// See [`Jobs::Show`].
 #[derive(Debug, Args)]
 pub struct Show {
-    /// The job's id
+    /// Job id
     #[arg(value_name = "ID", value_parser = job_id)]
     pub id: JobId,
-    /// Only if it is this guild's
+    /// Fail unless the job belongs to this guild
     #[arg(long, value_name = "ID")]
     pub guild: Option<GuildId>,
     /// Print JSON
@@ -58,63 +58,63 @@ pub struct Show {
     pub json: bool,
 }
 
-/// The jobs that something is to be done to.
+/// Jobs to change.
 #[derive(Debug, Args)]
 pub struct Selection {
-    /// Their ids; or say which by options
+    /// Job ids, instead of or together with filters
     #[arg(value_name = "ID", value_parser = job_id)]
     pub ids: Vec<JobId>,
-    /// Which
+    /// Filters
     #[command(flatten)]
-    pub which: Which,
-    /// Do not ask before options that fit more than one job are followed
+    pub filters: Filters,
+    /// Do not ask for confirmation if the filters match more than one job
     #[arg(long)]
     pub yes: bool,
 }
 
-/// Narrows jobs down: those are meant that fit all options.
+/// Filters, combined with AND.
 #[derive(Debug, Args)]
-pub struct Which {
-    /// One guild's jobs [default: all guilds', and what came out of Redis and is no job]
+pub struct Filters {
+    /// Guild id [default: all guilds, and undecodable messages from Redis]
     #[arg(long, value_name = "ID")]
     pub guild: Option<GuildId>,
-    /// In this state; repeatable
+    /// State; repeatable
     #[arg(long = "state", value_name = "STATE", value_parser = states())]
     pub states: Vec<JobState>,
-    /// Of this kind, such as index_session; repeatable
+    /// Kind, such as index_session; repeatable
     #[arg(long = "kind", value_name = "KIND", value_parser = kind)]
     pub kinds: Vec<String>,
-    /// Of this urgency
+    /// Queue
     #[arg(long, value_name = "CLASS", value_parser = queues())]
     pub queue: Option<JobQueue>,
-    /// About this session
+    /// Session id
     #[arg(long, value_name = "ID", value_parser = session_id)]
     pub session: Option<SessionId>,
-    /// With this text in the last error, in capitals or not
+    /// Text of the last error; case is ignored
     #[arg(long, value_name = "TEXT")]
     pub error: Option<String>,
-    /// Finished longer ago than this, or asked for longer ago if not finished: 90m, 48h
+    /// Finished before this age, or created before it if unfinished: 90m, 48h
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub older_than: Option<Duration>,
 }
 
-impl Which {
-    /// Whether it says anything.
-    pub fn says_something(&self) -> bool {
+impl Filters {
+    /// Returns whether any filter is set.
+    pub fn is_any_set(&self) -> bool {
         let Self { guild, states, kinds, queue, session, error, older_than } = self;
         let lists = !states.is_empty() || !kinds.is_empty();
         let ids = guild.is_some() || session.is_some();
         lists || ids || queue.is_some() || error.is_some() || older_than.is_some()
     }
 
-    /// The same for the ledger.
-    pub fn filter(self, ids: Vec<JobId>) -> Filter {
+    /// Converts to a filter of the store.
+    pub fn into_filter(self, ids: Vec<JobId>) -> Filter {
         let Self { guild, states, kinds, queue, session, error, older_than } = self;
         Filter { tenants: tenants(guild), ids, states, kinds, queue, session, error, older: older_than }
     }
 }
 
-/// Whose jobs are meant by `--guild`.
+/// Guilds that `--guild` selects.
 pub fn tenants(guild: Option<GuildId>) -> Tenants {
     guild.map_or(Tenants::All, Tenants::One)
 }
@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_are_known_ones() {
+    fn unknown_kinds_are_rejected() {
         assert_eq!(kind("index_session").unwrap(), "index_session");
         assert_eq!(kind("undecodable").unwrap(), "undecodable");
         let error = kind("index").unwrap_err();

@@ -14,10 +14,10 @@ use crate::progress::{Progress, Unit};
 use crate::{shutdown, startup};
 
 const POLL: Duration = Duration::from_millis(500);
-/// After so long without progress, a hint is due.
+/// Time without progress after which a hint is logged.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Plans the work, and watches workers do it.
+/// Enqueues the jobs and waits for workers to complete them.
 pub async fn run(app: &App, args: Backfill) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
     let ingest = app.ingest(app.database().await?);
@@ -28,10 +28,15 @@ pub async fn run(app: &App, args: Backfill) -> anyhow::Result<()> {
     if channels == 0 {
         match channel {
             Some(channel) => bail!("guild {guild} has no channel {channel} with messages"),
-            None => bail!("guild {guild} is not known: import something of it first, or check the id"),
+            None => bail!("unknown guild {guild}: import some of its messages first, or check the id"),
         }
     }
-    tracing::info!(channels, messages = before.messages, sessions = before.sessions, "planned");
+    tracing::info!(
+        channels,
+        messages = before.messages,
+        sessions = before.sessions,
+        "backfill jobs enqueued"
+    );
     if detach {
         return Ok(());
     }
@@ -59,19 +64,19 @@ async fn watch(
         let left = backfill::remaining(ingest, guild, channel, model).await?;
         let waiting = left.messages + left.sessions;
         most = most.max(waiting);
-        progress.update(most - waiting, most, &format!("{} messages to place", left.messages));
+        progress.update(most - waiting, most, &format!("{} messages without a session", left.messages));
         if left.is_over() {
             progress.finish(if waiting == 0 {
                 "done"
             } else {
-                "what is left has dead jobs: see `guildex status`"
+                "the rest has dead jobs: see `guildex jobs list --state dead`"
             });
             return Ok(());
         }
         stall.watch(left);
         tokio::select! {
             () = stop.cancelled() => {
-                progress.finish("no longer watched; the jobs stay planned");
+                progress.finish("stopped waiting; the jobs continue");
                 return Ok(());
             }
             () = tokio::time::sleep(POLL) => {}
@@ -79,7 +84,7 @@ async fn watch(
     }
 }
 
-/// Notices that nothing moves.
+/// Detection of missing progress.
 pub struct Stall<T> {
     last: Option<T>,
     since: Instant,
@@ -87,22 +92,24 @@ pub struct Stall<T> {
 }
 
 impl<T: PartialEq> Stall<T> {
-    /// Begins to watch.
+    /// Starts with the default patience.
     pub fn new() -> Self {
         Self::after(PATIENCE)
     }
 
-    /// Begins to watch, and gives the hint after another time.
+    /// Starts with another patience.
     pub fn after(patience: Duration) -> Self {
         Self { last: None, since: Instant::now(), patience }
     }
 
-    /// Gives a hint if what is left has been the same for long.
+    /// Logs a hint if `left` has not changed for too long.
     pub fn watch(&mut self, left: T) {
         if self.last.as_ref() != Some(&left) {
             (self.last, self.since) = (Some(left), Instant::now());
         } else if self.since.elapsed() > self.patience {
-            tracing::warn!("nothing moves: is a worker running? `guildex up` runs one, and a dispatcher");
+            tracing::warn!(
+                "no progress: no worker seems to run; start one with `guildex up` or `guildex worker`"
+            );
             self.since = Instant::now();
         }
     }

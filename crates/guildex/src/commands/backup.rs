@@ -7,7 +7,7 @@ use crate::app::App;
 use crate::cli::Backup;
 use crate::startup;
 
-/// Copies the index, through the process that holds it, if one does.
+/// Backs up the index, through the process that holds it if there is one.
 pub async fn back_up(app: &App, args: Backup) -> anyhow::Result<()> {
     let folder = std::path::absolute(&args.folder).context("there is no working directory")?;
     let models = match guildex_api::Client::connect(&app.socket(), app.config().search.timeout).await? {
@@ -24,10 +24,10 @@ pub async fn back_up(app: &App, args: Backup) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Puts a backup in the index's place.
+/// Restores a backup.
 pub async fn restore(app: &App, args: Backup) -> anyhow::Result<()> {
     if guildex_api::Client::connect(&app.socket(), app.config().search.timeout).await?.is_some() {
-        bail!("a process of this data folder is running: stop `guildex up` and all workers first");
+        bail!("a process is using this data folder: stop `guildex up` and all workers first");
     }
     let pool = app.database().await?;
     let index = startup::index(app).await?;
@@ -36,9 +36,9 @@ pub async fn restore(app: &App, args: Backup) -> anyhow::Result<()> {
     let restored = restore::restore(&ingest, index.as_ref(), base, &args.folder).await?;
     for (model, repaired) in restored {
         print(&format!(
-            "{model}: restored; {} sessions as they were, {} to be indexed again, {} removed that are no more\n",
+            "{model}: restored; {} sessions up to date, {} to be indexed again, {} deleted ones removed\n",
             repaired.consistent, repaired.reindexed, repaired.orphaned
         ))?;
     }
-    print("what changed since is indexed by the next `guildex up` or `guildex worker`\n")
+    print("the next `guildex up` or `guildex worker` indexes later changes\n")
 }

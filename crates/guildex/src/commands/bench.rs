@@ -17,7 +17,7 @@ use crate::model_registry;
 use crate::progress::{Progress, Unit};
 use crate::{shutdown, startup};
 
-/// The flags that the measured processes get, too: all but what a scratch gives them.
+/// Flags to pass to the measured processes: all except those that the sandbox sets.
 pub fn flags(cli: &Cli) -> Vec<String> {
     let file = cli.config.iter().flat_map(|file| ["--config".to_owned(), file.display().to_string()]);
     let own = |key: &str| ["database.url", "redis.", "data_dir"].iter().any(|own| key.starts_with(own));
@@ -26,30 +26,30 @@ pub fn flags(cli: &Cli) -> Vec<String> {
 }
 
 pub async fn run(app: &App, flags: &[String], what: Bench) -> anyhow::Result<()> {
-    let executable = std::env::current_exe().context("cannot find this program's own file")?;
+    let executable = std::env::current_exe().context("cannot find the executable of this process")?;
     let program = Program { executable, flags: flags.to_vec() };
     let (report, json) = match what {
-        Bench::Embed(args) => (embed(app, &program, &args).await?, args.told.json),
+        Bench::Embed(args) => (embed(app, &program, &args).await?, args.run.json),
         Bench::EmbedAlone(args) => return embed_alone(app, args).await,
         Bench::Generate(args) => return generate(args).await,
         Bench::WorkerAlone => return worker_alone(app).await,
         Bench::Ingest(args) => {
-            let options = ingest::Ingest { exports: args.exports, runs: args.told.runs as usize };
-            (ingest::run(&servers(app)?, &program, &options).await?, args.told.json)
+            let options = ingest::Ingest { exports: args.exports, runs: args.run.runs as usize };
+            (ingest::run(&servers(app)?, &program, &options).await?, args.run.json)
         }
         Bench::Queue(args) => {
-            let (jobs, runs) = (args.jobs as usize, args.told.runs as usize);
+            let (jobs, runs) = (args.jobs as usize, args.run.runs as usize);
             let workers = args.workers.into_iter().map(|count| count as usize).collect();
             let options = queue::Queue { jobs, runs, workers };
-            (queue::run(&servers(app)?, &program, &options).await?, args.told.json)
+            (queue::run(&servers(app)?, &program, &options).await?, args.run.json)
         }
         Bench::Pipeline(args) => {
             let (program, alone) = match args.hashed {
                 true => (hashed(app, program), None),
                 false => (program, Some(app.models()?.get(app.first_model().0).await?)),
             };
-            let options = pipeline::Pipeline { exports: args.exports, runs: args.told.runs as usize, alone };
-            (pipeline::run(&servers(app)?, &program, &options).await?, args.told.json)
+            let options = pipeline::Pipeline { exports: args.exports, runs: args.run.runs as usize, alone };
+            (pipeline::run(&servers(app)?, &program, &options).await?, args.run.json)
         }
         Bench::Freshness(args) => {
             let (rate, seconds) = (args.rate, args.seconds);
@@ -58,7 +58,7 @@ pub async fn run(app: &App, flags: &[String], what: Bench) -> anyhow::Result<()>
             (freshness::run(&servers(app)?, &program, &options).await?, args.json)
         }
         Bench::Search(args) => {
-            let (searches, runs) = (args.searches as usize, args.told.runs as usize);
+            let (searches, runs) = (args.searches as usize, args.run.runs as usize);
             let sessions = args.sessions.into_iter().map(i64::from).collect();
             let embedder = app.models()?.get(app.first_model().0).await?;
             let server = match app.config().index.backend {
@@ -67,10 +67,10 @@ pub async fn run(app: &App, flags: &[String], what: Bench) -> anyhow::Result<()>
             };
             let open = |folder: &Path| open_in(server.as_ref(), folder);
             let options = search::Search { sessions, searches, runs };
-            (search::run(&servers(app)?, &open, &embedder, &options).await?, args.told.json)
+            (search::run(&servers(app)?, &open, &embedder, &options).await?, args.run.json)
         }
     };
-    tell(&report, json)
+    print_report(&report, json)
 }
 
 async fn embed(app: &App, program: &Program, args: &BenchEmbed) -> anyhow::Result<Report> {
@@ -88,7 +88,7 @@ async fn embed(app: &App, program: &Program, args: &BenchEmbed) -> anyhow::Resul
         eligible: sessions.eligibility(),
         texts: args.texts as usize,
         tokens: args.tokens,
-        runs: args.told.runs as usize,
+        runs: args.run.runs as usize,
         threads,
         int8: args.int8.clone(),
     };
@@ -100,8 +100,8 @@ async fn embed(app: &App, program: &Program, args: &BenchEmbed) -> anyhow::Resul
 }
 
 async fn embed_alone(app: &App, args: BenchEmbedAlone) -> anyhow::Result<()> {
-    let texts =
-        serde_json::from_reader(std::io::stdin().lock()).context("standard input is no list of texts")?;
+    let texts = serde_json::from_reader(std::io::stdin().lock())
+        .context("standard input is not a JSON list of texts")?;
     let config = model_registry::local_model(app.config());
     let source = args.model.map(|path| LocalSource::Folder { path, pooling: Pooling::Mean });
     let config = LocalConfig { source: source.unwrap_or_else(|| config.source.clone()), ..config };
@@ -109,8 +109,8 @@ async fn embed_alone(app: &App, args: BenchEmbedAlone) -> anyhow::Result<()> {
     print(&serde_json::to_string(&measured)?)
 }
 
-/// The database has no model, so that nobody owns a collection: with one, workers of several embedded indexes would
-/// take it from each other.
+/// Runs a worker without a model in the database, so that there is no collection: workers with separate embedded
+/// indexes would take its ownership from each other.
 async fn worker_alone(app: &App) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
     let pool = app.database().await?;
@@ -127,12 +127,12 @@ async fn generate(args: BenchGenerate) -> anyhow::Result<()> {
     let options = Generate { messages, guilds, exports: generate::or_samples(exports), out, seed };
     let progress = Mutex::new(Progress::new("generating", Unit::Things("messages"), messages));
     let made = tokio::task::spawn_blocking(move || {
-        let told = |done| {
+        let update = |done| {
             if let Ok(mut progress) = progress.lock() {
                 progress.update(done, messages, "");
             }
         };
-        generate::run(&options, told)
+        generate::run(&options, update)
     });
     let made = made.await??;
     let (messages, channels, bytes) = (made.messages, made.channels, made.bytes);
@@ -140,14 +140,14 @@ async fn generate(args: BenchGenerate) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn tell(report: &Report, json: bool) -> anyhow::Result<()> {
+fn print_report(report: &Report, json: bool) -> anyhow::Result<()> {
     match json {
         true => print(&format!("{}\n", serde_json::to_string_pretty(report)?)),
         false => print(&report.to_string()),
     }
 }
 
-/// With a model that costs nothing but its tokenizer.
+/// Replaces the model by hashes; only the tokenizer runs.
 fn hashed(app: &App, program: Program) -> Program {
     let program = program.set("models.bench-hash.provider=hash").set("model.name=bench-hash");
     match &app.config().model.dir {
@@ -169,6 +169,6 @@ fn open_in(
 }
 
 fn servers(app: &App) -> anyhow::Result<Servers> {
-    let postgres = app.config().database_url()?.expose().parse().context("database.url is no URL")?;
+    let postgres = app.config().database_url()?.expose().parse().context("database.url is not a URL")?;
     Ok(Servers { postgres, redis: app.config().redis_url()?.expose().to_owned() })
 }

@@ -1,5 +1,5 @@
-//! Checks each dependency with a round trip. Checks that do not depend on each other run side by side, each has its
-//! time, and none shows a secret.
+//! Checks each dependency with a round trip. Independent checks run concurrently, each within a time limit, and none
+//! shows a secret.
 
 mod check;
 mod index;
@@ -19,14 +19,14 @@ use super::print;
 use crate::app::App;
 use crate::cli::Doctor;
 
-/// The whole answer, as `--json` prints it.
+/// JSON document of `--json`.
 #[derive(Serialize)]
 struct Report {
     healthy: bool,
     checks: Vec<Check>,
 }
 
-/// Checks everything; fails if something fails, while a warning is none.
+/// Runs all checks. Fails if a check fails; a warning is not a failure.
 pub async fn run(app: &App, file: Option<PathBuf>, args: Doctor) -> anyhow::Result<ExitCode> {
     let (mut checks, (pool, postgres), redis) =
         tokio::join!(machine::check(app, file), postgres::check(app), redis::check(app));
@@ -38,9 +38,9 @@ pub async fn run(app: &App, file: Option<PathBuf>, args: Doctor) -> anyhow::Resu
         print(&format!("{}\n", serde_json::to_string_pretty(&report)?))?;
     } else {
         print(&checks.iter().map(Check::text).collect::<String>())?;
-        print(if healthy { "nothing failed\n" } else { "something failed: what to do stands below it\n" })?;
+        print(if healthy { "no check failed\n" } else { "some checks failed; see the advice below each\n" })?;
     }
-    // Not by returning: the runtime would wait for what hangs in one of its threads.
+    // Exits instead of returning: the runtime would wait for hanging threads.
     std::io::stdout().flush()?;
     std::process::exit(i32::from(!healthy));
 }

@@ -5,7 +5,7 @@ use crate::cli::EvalSessions;
 #[cfg(feature = "embedded")]
 pub use retrieval::retrieval;
 
-/// Scores the sessionizer against marked conversations.
+/// Scores the sessionizer against annotated conversations.
 pub async fn sessions(app: &App, args: EvalSessions) -> anyhow::Result<()> {
     let rules = app.config().sessions.rules();
     let report = tokio::task::spawn_blocking(move || {
@@ -37,7 +37,7 @@ mod retrieval {
     use crate::model_registry;
     use crate::progress::{Progress, Unit};
 
-    /// Scores searches: does the first message of a marked conversation find the rest?
+    /// Scores searches: whether the first message of an annotated conversation finds the rest.
     pub async fn retrieval(app: &App, args: EvalRetrieval) -> anyhow::Result<()> {
         let config = app.config();
         let (exports, annotations) = (args.exports.clone(), args.annotations.clone());
@@ -63,7 +63,7 @@ mod retrieval {
         }
     }
 
-    /// A bar for each model and method, one after another.
+    /// Shows a bar for each model and method.
     fn show(
         progress: &mut Option<Progress>,
         EmbeddingProgress { model, method, done, total }: EmbeddingProgress<'_>,
@@ -96,7 +96,7 @@ mod retrieval {
         Ok(loaded)
     }
 
-    /// Adds the configured model from another folder, under a name that tells the precision.
+    /// Adds the int8 version of the configured model, under its own name.
     fn add_int8(config: &mut Config, folder: &Path) -> anyhow::Result<ModelSlug> {
         let name = config.model.name.as_str();
         let slug: ModelSlug = format!("{}-int8", name.strip_suffix("-fp32").unwrap_or(name)).parse()?;

@@ -18,10 +18,10 @@ use crate::progress::{Progress, Unit};
 use crate::shutdown;
 
 const POLL: Duration = Duration::from_millis(250);
-/// Without a worker nothing moves, and whoever forgets ought to know soon.
+/// Time without progress after which a hint is logged.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Forgets, waits until the last point is gone, and prints the receipt.
+/// Deletes messages, waits until their last point is deleted, and prints the receipt.
 pub async fn run(app: &App, args: Forget) -> anyhow::Result<ExitCode> {
     let Forget { guild, user, messages, channel, all, waiting } = args;
     let target = match (user, channel) {
@@ -39,7 +39,7 @@ pub async fn run(app: &App, args: Forget) -> anyhow::Result<ExitCode> {
     finish(ingest.pool(), erasure, &waiting, &stop).await
 }
 
-/// Stops storing a member's or channel's messages, and forgets the stored ones as [`run`] does.
+/// Stops storing the messages of a member or channel, and deletes the stored ones as [`run`] does.
 pub async fn opt_out(app: &App, args: OptOut) -> anyhow::Result<ExitCode> {
     let OptOut { guild, user, channel, waiting } = args;
     let (party, target) = party(user, channel)?;
@@ -58,7 +58,7 @@ pub async fn opt_in(app: &App, args: OptIn) -> anyhow::Result<()> {
     let (party, target) = party(user, channel)?;
     let ingest = app.ingest(app.database().await?);
     let ended = ingest.opt_in(guild, party).await?;
-    let note = if ended { "stored again from now on" } else { "was not opted out by `guildex opt-out`" };
+    let note = if ended { "new messages are stored again" } else { "was not opted out by `guildex opt-out`" };
     print(&format!("{} of guild {guild}: {note}\n", name(&target)))
 }
 
@@ -70,14 +70,14 @@ fn party(user: Option<UserId>, channel: Option<ChannelId>) -> anyhow::Result<(Su
     }
 }
 
-/// Asks whoever sits at a terminal. Elsewhere a whole guild is not forgotten by a slip.
+/// Asks for confirmation on a terminal. Elsewhere only a whole guild needs `--yes`.
 async fn confirmed(guild: GuildId, target: &Target, waiting: &Waiting) -> anyhow::Result<bool> {
     if waiting.yes || matches!(target, Target::Messages { .. }) {
         return Ok(true);
     }
     if !std::io::stdin().is_terminal() {
         if *target == Target::Guild {
-            bail!("forgetting all of guild {guild} cannot be undone: say --yes if it is meant");
+            bail!("deleting everything of guild {guild} cannot be undone: pass --yes to confirm");
         }
         return Ok(true);
     }
@@ -89,12 +89,12 @@ async fn confirmed(guild: GuildId, target: &Target, waiting: &Waiting) -> anyhow
         std::io::Result::Ok(answer)
     })
     .await?
-    .context("cannot ask whether it is meant: say --yes")?;
-    let meant = matches!(answer.trim(), "y" | "Y" | "yes");
-    if !meant {
-        tracing::warn!("nothing was forgotten");
+    .context("cannot ask for confirmation: pass --yes")?;
+    let is_confirmed = matches!(answer.trim(), "y" | "Y" | "yes");
+    if !is_confirmed {
+        tracing::warn!("not confirmed; no messages were deleted");
     }
-    Ok(meant)
+    Ok(is_confirmed)
 }
 
 async fn finish(
@@ -114,18 +114,18 @@ async fn finish(
     Ok(if stopped { ExitCode::from(130) } else { ExitCode::SUCCESS })
 }
 
-/// Watches the erasure's jobs until all are finished or `stop`; what is the case then.
+/// Waits until the erasure's jobs are finished, or until `stop`; returns its last state.
 async fn wait(pool: &PgPool, erasure: Erasure, stop: &CancellationToken) -> anyhow::Result<Erasure> {
     if erasure.completed_at.is_some() {
         return Ok(erasure);
     }
-    tracing::info!("no search shows it any more; waiting for a worker to remove the points");
+    tracing::info!("deleted from searches; waiting for workers to remove the points");
     let mut progress = Progress::new("forgetting", Unit::Things("jobs"), 0);
     let (mut most, mut stall) = (0, Stall::after(PATIENCE));
     loop {
         erasures::settle(pool).await?;
         let now = erasures::progress(pool, erasure.guild_id, erasure.id).await?;
-        let now = now.context("somebody has deleted the receipt")?;
+        let now = now.context("the receipt has been deleted")?;
         most = most.max(now.jobs);
         if now.erasure.completed_at.is_some() {
             progress.update(most, most, "");
@@ -136,7 +136,7 @@ async fn wait(pool: &PgPool, erasure: Erasure, stop: &CancellationToken) -> anyh
         stall.watch(now.unfinished);
         tokio::select! {
             () = stop.cancelled() => {
-                progress.finish("no longer watched; workers go on with it by themselves");
+                progress.finish("stopped waiting; workers continue");
                 return Ok(now.erasure);
             }
             () = tokio::time::sleep(POLL) => {}
@@ -144,7 +144,7 @@ async fn wait(pool: &PgPool, erasure: Erasure, stop: &CancellationToken) -> anyh
     }
 }
 
-/// The receipt, for people.
+/// Formats the receipt.
 fn receipt(erasure: &Erasure) -> String {
     let Erasure { id, guild_id, target, messages, sessions, points, asked_at, completed_at } = erasure;
     let completed = completed_at.map_or_else(|| "not yet".to_owned(), time);

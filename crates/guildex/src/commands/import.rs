@@ -10,7 +10,7 @@ use crate::cli::Import;
 use crate::progress::{Progress, Unit};
 use crate::shutdown;
 
-/// Imports every file, whatever becomes of the others. The exit status says whether all of them were sound.
+/// Imports every file, even if others fail. The exit status tells whether all of them were complete.
 pub async fn run(app: &App, args: Import) -> anyhow::Result<ExitCode> {
     let stop = shutdown::on_signal()?;
     let (files, errors) = guildex_discord_export::find_exports(&args.paths);
@@ -22,11 +22,11 @@ pub async fn run(app: &App, args: Import) -> anyhow::Result<ExitCode> {
     let mut progress = Progress::new("importing", Unit::Bytes, total);
 
     let (mut messages, mut all, mut sound) = (0, Ingested::default(), errors.is_empty());
-    let told = |bytes: u64, read: u64| progress.update(bytes, total, &format!("{read} messages"));
-    let imported = import::files(&ingest, &files, &stop, told, |file, imported| {
+    let update = |bytes: u64, read: u64| progress.update(bytes, total, &format!("{read} messages"));
+    let imported = import::files(&ingest, &files, &stop, update, |file, imported| {
         messages += imported.messages;
         all += imported.ingested;
-        sound &= tell_faults(file, &imported);
+        sound &= log_errors(file, &imported);
     });
     if let Err((file, error)) = imported.await {
         return Err(error).with_context(|| format!("importing {}", file.display()));
@@ -37,25 +37,25 @@ pub async fn run(app: &App, args: Import) -> anyhow::Result<ExitCode> {
         files.len()
     ));
     if stop.is_cancelled() {
-        tracing::warn!("stopped before the end: run the same import again to go on");
+        tracing::warn!("import interrupted: run the same command again to continue");
         return Ok(ExitCode::from(130));
     }
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Says what is wrong with a file; returns whether nothing is.
-fn tell_faults(file: &Path, imported: &Imported) -> bool {
+/// Logs the errors of a file; returns whether there are none.
+fn log_errors(file: &Path, imported: &Imported) -> bool {
     let path = file.display();
     for rejected in &imported.rejected {
         let id = rejected.id.map_or_else(|| "without a readable id".to_owned(), |id| id.to_string());
-        tracing::error!("{path}: byte {}: message {id} left out: {}", rejected.offset, rejected.reason);
+        tracing::error!("{path}: byte {}: message {id} skipped: {}", rejected.offset, rejected.reason);
     }
-    let untold = imported.rejected_total - u64::try_from(imported.rejected.len()).unwrap_or(0);
-    if untold > 0 {
-        tracing::error!("{path}: {untold} more messages left out");
+    let not_listed = imported.rejected_total - u64::try_from(imported.rejected.len()).unwrap_or(0);
+    if not_listed > 0 {
+        tracing::error!("{path}: {not_listed} more messages skipped");
     }
     if let Some(broken) = &imported.broken {
-        tracing::error!("{broken}; messages imported before the break: {}", imported.messages);
+        tracing::error!("{broken}; messages imported before this error: {}", imported.messages);
     }
     imported.broken.is_none() && imported.rejected_total == 0
 }

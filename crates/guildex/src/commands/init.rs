@@ -10,7 +10,7 @@ use crate::app::App;
 use crate::cli::Init;
 use crate::startup;
 
-/// Makes and mends the collections of all models, or only tells how they differ.
+/// Creates and updates the collections of all models, or only reports how they differ.
 pub async fn run(app: &App, args: Init) -> anyhow::Result<ExitCode> {
     let pool = app.connect().await?;
     if args.check {
@@ -30,7 +30,7 @@ pub async fn run(app: &App, args: Init) -> anyhow::Result<ExitCode> {
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Returns whether the model's collection is as it ought to be.
+/// Returns whether the model's collection has the right settings.
 async fn one(
     app: &App,
     args: &Init,
@@ -43,7 +43,7 @@ async fn one(
     let name = &collection.name;
     if args.recreate {
         let lost = recreate(ingest, index, base, model).await?;
-        print(&format!("{name}: made anew; {lost} sessions are to be indexed again\n"))?;
+        print(&format!("{name}: recreated; {lost} sessions will be indexed again\n"))?;
         return Ok(true);
     }
     if !args.check {
@@ -52,19 +52,19 @@ async fn one(
     }
     let differences = match index.differences(&collection).await {
         Err(guildex_index::Error::NoCollection(_)) => {
-            print(&format!("{name}: is not there; `guildex init` makes it\n"))?;
+            print(&format!("{name}: missing; `guildex init` creates it\n"))?;
             return Ok(false);
         }
         differences => differences?,
     };
     if differences.is_empty() {
-        print(&format!("{name}: as it ought to be\n"))?;
+        print(&format!("{name}: ok\n"))?;
     }
     for difference in &differences {
         let remedy = match (difference.fatal, args.check) {
-            (true, _) => "`guildex init --recreate` makes it anew",
-            (false, true) => "`guildex init` mends it",
-            (false, false) => "it cannot be mended in place; `guildex init --recreate` makes it anew",
+            (true, _) => "`guildex init --recreate` recreates it",
+            (false, true) => "`guildex init` fixes it",
+            (false, false) => "it cannot be changed in place; `guildex init --recreate` recreates it",
         };
         print(&format!("{name}: {difference}: {remedy}\n"))?;
     }

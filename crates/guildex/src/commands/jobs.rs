@@ -1,4 +1,4 @@
-//! Looking at jobs, and having a word with them.
+//! Lists, shows and changes jobs.
 
 use std::io::{BufRead, IsTerminal};
 use std::process::ExitCode;
@@ -16,10 +16,10 @@ use super::print;
 use crate::app::App;
 use crate::cli::{Jobs, List, Selection, Show, tenants};
 
-/// The characters of an error that fit a line of the table.
+/// Maximum characters of an error in the table.
 const ERROR_WIDTH: usize = 60;
 
-/// Jobs that are changed at a time.
+/// Number of jobs that one statement changes.
 const CHUNK: usize = 1_000;
 
 pub async fn run(app: &App, args: Jobs) -> anyhow::Result<ExitCode> {
@@ -33,16 +33,16 @@ pub async fn run(app: &App, args: Jobs) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The whole answer, as `--json` prints it.
+/// JSON document of `--json`.
 #[derive(Serialize)]
 struct Report {
     jobs: Vec<JobRow>,
-    /// How many fit, shown or not.
+    /// Number of matching jobs, including those not shown.
     total: u64,
 }
 
 async fn list(pool: &PgPool, args: List) -> anyhow::Result<ExitCode> {
-    let mut filter = args.which.filter(Vec::new());
+    let mut filter = args.filters.into_filter(Vec::new());
     if filter.states.is_empty() {
         filter.states = JobState::UNFINISHED.into_iter().chain([JobState::Dead]).collect();
     }
@@ -50,12 +50,12 @@ async fn list(pool: &PgPool, args: List) -> anyhow::Result<ExitCode> {
     if args.json {
         print(&format!("{}\n", serde_json::to_string_pretty(&Report { jobs, total })?))?;
     } else if jobs.is_empty() {
-        print("no such jobs\n")?;
+        print("no matching jobs\n")?;
     } else {
         print(&format!("{}\n", table(&jobs)))?;
         let hidden = total.saturating_sub(u64::try_from(jobs.len())?);
         if hidden > 0 {
-            print(&format!("and {hidden} more: narrow them down, or raise --limit\n"))?;
+            print(&format!("{hidden} more: add filters or raise --limit\n"))?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -90,7 +90,7 @@ fn attempts(job: &JobRow) -> String {
     }
 }
 
-/// An error on one line.
+/// Shortens an error to one line.
 fn cut(error: &str) -> String {
     let line: String = error.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if line.chars().count() <= ERROR_WIDTH {
@@ -112,22 +112,22 @@ async fn show(pool: &PgPool, Show { id, guild, json }: Show) -> anyhow::Result<E
     let found = admin::show(pool, tenants(guild), id).await?;
     let job = found.with_context(|| match guild {
         Some(guild) => format!("guild {guild} has no job {id}"),
-        None => format!("there is no job {id}; done ones are kept for dispatcher.completed_retention"),
+        None => format!("there is no job {id}; completed jobs are kept for dispatcher.completed_retention"),
     })?;
-    let text = if json { serde_json::to_string_pretty(&job)? } else { sheet(&job)? };
+    let text = if json { serde_json::to_string_pretty(&job)? } else { details(&job)? };
     print(&format!("{text}\n"))?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// All that is known of a job.
-fn sheet(job: &JobRow) -> anyhow::Result<String> {
+/// Formats all details of a job.
+fn details(job: &JobRow) -> anyhow::Result<String> {
     let time =
         |time: Option<DateTime<Utc>>| time.map(|time| time.format("%Y-%m-%d %H:%M:%S UTC").to_string());
     let mut table = Table::new();
     table.load_style(NOTHING);
     let crash_count = match job.crash_count {
         0..2 => job.crash_count.to_string(),
-        crash_count => format!("{crash_count}: it may be what ends its worker, and runs alone"),
+        crash_count => format!("{crash_count}: quarantined; runs in isolation"),
     };
     let lines = [
         ("id", Some(job.id.to_string())),
@@ -139,16 +139,16 @@ fn sheet(job: &JobRow) -> anyhow::Result<String> {
             "attempts",
             Some(
                 job.max_attempts
-                    .map_or_else(|| format!("{}; it never dies", job.attempts), |_| attempts(job)),
+                    .map_or_else(|| format!("{}; it is retried forever", job.attempts), |_| attempts(job)),
             ),
         ),
         ("crash_count", Some(crash_count)),
         ("error", job.error.clone()),
         ("worker", job.claimed_by.clone()),
-        ("asked for", time(Some(job.created_at))),
+        ("created", time(Some(job.created_at))),
         ("due", time(Some(job.run_at))),
         ("claimed", time(job.claimed_at)),
-        ("lease until", time(job.lease_expires_at)),
+        ("lease expires", time(job.lease_expires_at)),
         ("finished", time(job.finished_at)),
         (
             "revision",
@@ -182,30 +182,27 @@ fn sheet(job: &JobRow) -> anyhow::Result<String> {
     Ok(told)
 }
 
-/// `retry`, `cancel` and `purge`: by ids, or by options after a question.
+/// Runs `retry`, `cancel` and `purge`: by ids, or by filters after a confirmation.
 async fn act(
     pool: &PgPool,
     act: AdminAction,
-    Selection { ids, which, yes }: Selection,
+    Selection { ids, filters, yes }: Selection,
 ) -> anyhow::Result<ExitCode> {
     let by_ids = !ids.is_empty();
-    ensure!(
-        by_ids || which.says_something(),
-        "name the jobs by their ids, or say which by options such as --guild"
-    );
-    let mut filter = which.filter(ids.clone());
+    ensure!(by_ids || filters.is_any_set(), "name job ids, or select jobs by filters such as --guild");
+    let mut filter = filters.into_filter(ids.clone());
     if !by_ids && filter.states.is_empty() {
         filter.states = act.states();
     }
     let picked = admin::pick(pool, &filter).await?;
     let (refused, meant): (Vec<JobSummary>, Vec<JobSummary>) =
         picked.into_iter().partition(|job| act.refuses(job).is_some());
-    tell_refusals(act, &refused, by_ids);
+    report_refusals(act, &refused, by_ids);
     let missing: Vec<JobId> =
         ids.into_iter().filter(|id| !meant.iter().chain(&refused).any(|job| job.id == *id)).collect();
-    missing.iter().for_each(|id| eprintln!("{id}: there is no such job"));
+    missing.iter().for_each(|id| eprintln!("{id}: no such job"));
 
-    if !by_ids && meant.len() > 1 && !yes && !agreed(act, meant.len())? {
+    if !by_ids && meant.len() > 1 && !yes && !confirmed(act, meant.len())? {
         return Ok(ExitCode::FAILURE);
     }
     let meant: Vec<JobId> = meant.iter().map(|job| job.id).collect();
@@ -214,8 +211,8 @@ async fn act(
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Each job that was named, or how many of those that options fit.
-fn tell_refusals(act: AdminAction, refused: &[JobSummary], one_by_one: bool) {
+/// Reports jobs that cannot be changed: each named one, or their number if filters selected them.
+fn report_refusals(act: AdminAction, refused: &[JobSummary], one_by_one: bool) {
     if one_by_one {
         for job in refused {
             eprintln!("{}: {}", job.id, act.refuses(job).unwrap_or_default());
@@ -225,16 +222,16 @@ fn tell_refusals(act: AdminAction, refused: &[JobSummary], one_by_one: bool) {
     let mut reasons: Vec<&str> = refused.iter().filter_map(|job| act.refuses(job)).collect();
     reasons.sort_unstable();
     for same in reasons.chunk_by(|one, other| one == other) {
-        eprintln!("{} left alone: {}", counted(same.len()), same.first().copied().unwrap_or_default());
+        eprintln!("{} unchanged: {}", jobs_text(same.len()), same.first().copied().unwrap_or_default());
     }
 }
 
-fn agreed(act: AdminAction, jobs: usize) -> anyhow::Result<bool> {
+fn confirmed(act: AdminAction, jobs: usize) -> anyhow::Result<bool> {
     let (verb, _) = words(act);
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
-        bail!("{} fit; say --yes to {verb} all of them", counted(jobs));
+        bail!("{} match; pass --yes to {verb} all of them", jobs_text(jobs));
     }
-    eprint!("{verb} {}? [y/N] ", counted(jobs));
+    eprint!("{verb} {}? [y/N] ", jobs_text(jobs));
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer).context("cannot read the answer")?;
     Ok(answer.trim().eq_ignore_ascii_case("y"))
@@ -252,17 +249,17 @@ async fn carry_out(pool: &PgPool, act: AdminAction, tenants: Tenants, ids: &[Job
         }
     }
     let (_, past) = words(act);
-    print(&format!("{past} {}\n", counted(done + merged)))?;
+    print(&format!("{past} {}\n", jobs_text(done + merged)))?;
     if merged > 0 {
-        print(&format!("{} merged into unfinished ones that ask for the same\n", counted(merged)))?;
+        print(&format!("{} merged into unfinished jobs with the same dedup key\n", jobs_text(merged)))?;
     }
     if changed > 0 {
-        print(&format!("{} changed in the meantime and left alone\n", counted(changed)))?;
+        print(&format!("{} unchanged: their state changed in the meantime\n", jobs_text(changed)))?;
     }
     Ok(())
 }
 
-fn counted(jobs: usize) -> String {
+fn jobs_text(jobs: usize) -> String {
     if jobs == 1 { "1 job".to_owned() } else { format!("{jobs} jobs") }
 }
 
@@ -289,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_takes_one_line_of_the_table() {
+    fn errors_are_cut_to_one_line() {
         assert_eq!(cut("two\nlines\x1b"), "two lines ");
         let long = cut(&"é".repeat(100));
         assert_eq!(long.chars().count(), ERROR_WIDTH);

@@ -7,7 +7,7 @@ use super::print;
 use crate::app::App;
 use crate::cli::Language;
 
-/// Shows or sets the language of a guild's words. With another one all its sessions are indexed again.
+/// Shows or sets a guild's language. A change indexes all its sessions again.
 pub async fn run(app: &App, args: Language) -> anyhow::Result<()> {
     let pool = app.database().await?;
     let Some(wanted) = args.language else {
@@ -20,10 +20,10 @@ pub async fn run(app: &App, args: Language) -> anyhow::Result<()> {
     let changed = channels::set_language(&mut tx, args.guild, name.as_deref()).await?;
     tx.commit().await?;
     if changed.is_none() && channels::language(&pool, args.guild).await? != name {
-        bail!("guild {} is not known: import something of it first, or check the id", args.guild);
+        bail!("unknown guild {}: import some of its messages first, or check the id", args.guild);
     }
-    // Asked for even where nothing changed: an earlier call may have been cut short between the two.
+    // Enqueued even if nothing changed: an earlier call may have been interrupted before this step.
     let channels = backfill::plan(&ingest, args.guild, None).await?;
-    tracing::info!(language = %wanted, sessions = changed.unwrap_or(0), channels, "set; what changed is being indexed again");
+    tracing::info!(language = %wanted, sessions = changed.unwrap_or(0), channels, "language set; changed sessions are indexed again");
     Ok(())
 }

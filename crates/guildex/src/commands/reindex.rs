@@ -17,7 +17,7 @@ use crate::{shutdown, startup};
 
 const POLL: Duration = Duration::from_millis(500);
 
-/// Fills a model's collection and lets searches read it, or gives up those of models that are out of use.
+/// Fills a new model's collection and switches searches to it, or drops the collections of unused models.
 pub async fn run(app: &App, args: Reindex) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
     let pool = app.database().await?;
@@ -37,12 +37,12 @@ async fn change_to(
     let dimensions = app.dimensions(model)?;
     let active = startup::active_model(app, pool).await?;
     if active.slug == *model {
-        tracing::info!(%model, "searches read this model already");
+        tracing::info!(%model, "this model is already active");
         return Ok(());
     }
     let ingest = app.ingest(pool.clone());
     let channels = reindex::begin(&ingest, model, dimensions).await?;
-    tracing::info!(%model, from = %active.slug, channels, "filling the new collection; searches stay with the old one");
+    tracing::info!(%model, from = %active.slug, channels, "filling the new collection; searches use the current model");
     if args.detach {
         return Ok(());
     }
@@ -52,13 +52,13 @@ async fn change_to(
     }
     startup::bulk(app, &ingest, model, BulkLoad::End).await?;
     if args.no_switch {
-        tracing::info!(%model, "filled, and kept in step: `guildex search --model` asks it");
+        tracing::info!(%model, "collection filled and kept up to date; `guildex search --model` searches it");
         return Ok(());
     }
     switch(&ingest, model, args, stop).await
 }
 
-/// Watches workers fill the collection; `false` if somebody stopped the watching.
+/// Waits until workers have filled the collection; returns `false` if interrupted.
 async fn fill(
     ingest: &Ingest,
     model: &ModelSlug,
@@ -67,7 +67,7 @@ async fn fill(
 ) -> anyhow::Result<bool> {
     let mut progress = Progress::new("reindex", Unit::Things("sessions"), 0);
     let mut stall = Stall::new();
-    let mut asked_again = false;
+    let mut enqueued_again = false;
     loop {
         let now = reindex::progress(ingest, model).await?;
         progress.update(now.eligible - now.missing, now.eligible, "");
@@ -75,26 +75,26 @@ async fn fill(
             progress.finish("filled");
             return Ok(true);
         }
-        if now.jobs == 0 && asked_again {
+        if now.jobs == 0 && enqueued_again {
             progress.finish("some sessions cannot be embedded");
             if allow_missing {
                 return Ok(true);
             }
             bail!(
-                "{} sessions have no vectors of {model}: `guildex status` shows dead jobs; mend the cause and run \
-                 this again, or switch without them by --allow-missing",
+                "{} sessions have no vectors of {model}: see `guildex jobs list --state dead`; fix the cause and run \
+                 this command again, or switch without them with --allow-missing",
                 now.missing
             );
         }
         if now.jobs == 0 {
-            // What was being indexed while the filling began may have passed the new collection by.
+            // Jobs that were running when the filling started may have missed the new collection.
             reindex::ask(ingest).await?;
-            asked_again = true;
+            enqueued_again = true;
         }
         stall.watch(now);
         tokio::select! {
             () = stop.cancelled() => {
-                progress.finish("no longer watched; workers go on, and the same command takes it up again");
+                progress.finish("stopped waiting; workers continue, and the same command resumes");
                 return Ok(false);
             }
             () = tokio::time::sleep(POLL) => {}
@@ -102,7 +102,7 @@ async fn fill(
     }
 }
 
-/// Live messages come in all the while: tries until a moment in which nothing is missing.
+/// Retries until no session is missing, since live messages keep arriving.
 async fn switch(
     ingest: &Ingest,
     model: &ModelSlug,
@@ -113,13 +113,13 @@ async fn switch(
     loop {
         match models::switch(ingest.pool(), model, eligible, args.keep_old, args.allow_missing).await? {
             Switched::Yes => {
-                tracing::info!(%model, "searches read the new model; `guildex reindex drop-unused` drops the old one");
+                tracing::info!(%model, "switched to the new model; `guildex reindex drop-unused` drops the old collection");
                 return Ok(());
             }
-            Switched::Missing(sessions) => tracing::debug!(sessions, "not in step yet"),
+            Switched::Missing(sessions) => tracing::debug!(sessions, "not up to date yet"),
         }
         tokio::select! {
-            () = stop.cancelled() => bail!("stopped before the switch: searches still read the old model"),
+            () = stop.cancelled() => bail!("interrupted before the switch: searches still use the old model"),
             () = tokio::time::sleep(POLL) => {}
         }
     }
@@ -130,12 +130,12 @@ async fn drop_unused(pool: &PgPool, stop: &CancellationToken) -> anyhow::Result<
     loop {
         let left = models::drop_unused(pool).await?;
         if left.is_empty() {
-            tracing::info!("no collection of an unused model is left");
+            tracing::info!("collections of unused models dropped");
             return Ok(());
         }
         stall.watch(left.len());
         tokio::select! {
-            () = stop.cancelled() => bail!("no longer watched; a worker drops what is left"),
+            () = stop.cancelled() => bail!("stopped waiting; a worker drops the remaining collections"),
             () = tokio::time::sleep(POLL) => {}
         }
     }

@@ -7,7 +7,7 @@ use crate::app::App;
 use crate::cli::Search;
 use crate::startup;
 
-/// Searches through the process that holds the index, if one does, and else directly.
+/// Searches through the process that holds the index if there is one, and otherwise directly.
 pub async fn run(app: &App, args: Search) -> anyhow::Result<()> {
     let json = args.json;
     let request = request(args)?;
@@ -19,14 +19,14 @@ pub async fn run(app: &App, args: Search) -> anyhow::Result<()> {
             let index = startup::existing_index(app).await?;
             let active = startup::check_active(app, &pool, index.as_ref()).await?;
             let models = app.models()?;
-            // Before the search's clock starts. What is wrong with the model is for the search to tell.
+            // Loads the model before the search's timeout starts. The search reports errors of the model.
             let _ = models.get(request.model.as_ref().unwrap_or(&active)).await;
             app.searcher(pool, models, index).search(&request).await?
         }
     };
     if results.degraded {
-        let reason = results.reason.as_deref().unwrap_or("the index is away");
-        eprintln!("warning: answered from Postgres by words alone: {reason}");
+        let reason = results.reason.as_deref().unwrap_or("the index is unavailable");
+        eprintln!("warning: answered by Postgres full-text search: {reason}");
     }
     if json {
         print(&format!("{}\n", serde_json::to_string_pretty(&results)?))?;
@@ -54,7 +54,7 @@ fn request(args: Search) -> anyhow::Result<SearchRequest> {
 
 fn text(results: &SearchResponse) -> String {
     if results.results.is_empty() {
-        return "nothing found\n".to_owned();
+        return "no results\n".to_owned();
     }
     let mut text = String::new();
     for (found, place) in results.results.iter().zip(1..) {
@@ -82,7 +82,7 @@ fn text(results: &SearchResponse) -> String {
     text
 }
 
-/// A neighbour's line, marked if it is of another conversation.
+/// Formats a surrounding message, marked with `:` if it belongs to another conversation.
 fn beside(neighbour: &SurroundingMessage) -> String {
     let mark = if neighbour.in_session { '|' } else { ':' };
     format!(" {mark} {}: {}", neighbour.author_name, neighbour.text.replace('\n', " "))

@@ -1,4 +1,4 @@
-//! The long-running roles.
+//! Long-running services.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,23 +22,23 @@ use crate::progress::{Progress, Unit};
 use crate::self_restart::Restarts;
 use crate::{shutdown, startup};
 
-/// How often `--until-idle` looks.
+/// Polling interval of `--until-idle`.
 const IDLE_POLL: Duration = Duration::from_millis(250);
 
 pub async fn migrate(app: &App) -> anyhow::Result<()> {
     let pool = app.connect().await?;
     guildex_store::migrate(&pool).await?;
     if app.config().search.fallback == Fallback::Postgres {
-        guildex_store::search::ensure_word_index(&pool).await.context("cannot make the index of words")?;
+        guildex_store::search::ensure_word_index(&pool).await.context("cannot create the full-text index")?;
     }
-    tracing::info!("the database's schema is up to date");
+    tracing::info!("database schema up to date");
     Ok(())
 }
 
-/// Makes the index of the words beside everything else; searches that fall back on Postgres are slower until then.
+/// Creates the full-text index in the background; searches that fall back to Postgres are slower until then.
 async fn index_words(pool: PgPool) {
     if let Err(error) = guildex_store::search::ensure_word_index(&pool).await {
-        tracing::warn!(%error, "cannot make the index of words for searches that fall back on Postgres");
+        tracing::warn!(%error, "cannot create the full-text index; searches that fall back to Postgres are slow");
     }
 }
 
@@ -47,8 +47,8 @@ pub async fn dispatcher(app: &App) -> anyhow::Result<()> {
     let pool = app.database().await?;
     let dispatcher = app.dispatcher(pool.clone(), app.queues().await?);
     let ingest = app.ingest(pool);
-    tracing::info!("dispatching");
     let name = process_name();
+    tracing::info!(service = "dispatcher", process = name, "guildex started");
     let heartbeat = heartbeat::run(ingest.pool(), &name, "dispatcher", 0, stop.clone());
     tokio::join!(dispatcher.run(stop.clone()), retention::run(&ingest, stop.clone()), heartbeat);
     Ok(())
@@ -62,7 +62,12 @@ pub async fn worker(app: &App) -> anyhow::Result<()> {
     let ended = CancellationToken::new();
     let searches = serve(app, &pool, &models, &index, ended.clone()).await?;
     let worker = app.worker(app.ingest(pool.clone()), queues, models, index, Arc::new(exit_hung));
-    tracing::info!("working");
+    tracing::info!(
+        service = "worker",
+        process = worker.name,
+        slots = worker.config.slots(),
+        "guildex started"
+    );
     let heartbeat = heartbeat::run(&pool, &worker.name, "worker", worker.config.slots(), ended.clone());
     tokio::join!(heartbeat, async {
         worker.run(stop).await;
@@ -75,8 +80,8 @@ pub async fn up(app: &App, until_idle: bool) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
     let restarts = Restarts::of_process();
     if restarts.count() > 0 {
-        tracing::warn!(restarts = restarts.count(), pause = ?restarts.pause(), "started again after a hang");
-        let _ = stop.run_until_cancelled(tokio::time::sleep(restarts.pause())).await;
+        tracing::warn!(restarts = restarts.count(), delay = ?restarts.delay(), "restarted after a hang");
+        let _ = stop.run_until_cancelled(tokio::time::sleep(restarts.delay())).await;
     }
     let pool = app.connect().await?;
     guildex_store::migrate(&pool).await?;
@@ -90,11 +95,11 @@ pub async fn up(app: &App, until_idle: bool) -> anyhow::Result<()> {
     let searches = serve(app, &pool, &models, &index, ended.clone()).await?;
     let dispatcher = app.dispatcher(pool.clone(), queues.clone());
     let ingest = app.ingest(pool.clone());
-    let on_hang = start_again(restarts, stop.clone());
+    let on_hang = restart_on_hang(restarts, stop.clone());
     let worker = app.worker(ingest.clone(), queues, models, index, on_hang);
-    tracing::info!("up");
+    tracing::info!(service = "up", process = worker.name, slots = worker.config.slots(), "guildex started");
     if until_idle {
-        // What is overdue is a part of what there is to do.
+        // Messages past their retention are a part of the work.
         retention::sweep(&ingest, &stop).await?;
     }
     let overdue = retention::run(&ingest, stop.clone());
@@ -105,45 +110,47 @@ pub async fn up(app: &App, until_idle: bool) -> anyhow::Result<()> {
     };
     tokio::join!(dispatcher.run(stop.clone()), overdue, work, heartbeat, async {
         if until_idle && let Err(error) = watch(&pool, &stop).await {
-            tracing::error!(%error, "cannot tell whether anything is pending");
+            tracing::error!(%error, "cannot count unfinished jobs");
         }
         if until_idle {
             stop.cancel();
         }
     });
     if until_idle {
-        tell_dead(&pool).await?;
+        warn_of_dead_jobs(&pool).await?;
     }
     searches.await?
 }
 
-/// Where something hangs, the process is replaced by a new one, or ends if it is to end anyway.
-fn start_again(restarts: Restarts, stop: CancellationToken) -> HangHandler {
+/// Restarts the process after a hang, or ends it if it is shutting down.
+fn restart_on_hang(restarts: Restarts, stop: CancellationToken) -> HangHandler {
     Arc::new(move || {
         if !stop.is_cancelled() {
-            let error = restarts.again();
-            tracing::error!(%error, "cannot start again");
+            let error = restarts.restart();
+            tracing::error!(%error, "cannot restart");
         }
         exit_hung();
     })
 }
 
-/// The index and the models. What is wrong with the active one, or with its collection, is told at the start; an
-/// index that is away is waited for.
+/// Opens the index and the models. An invalid active model or collection is an error at startup; an unavailable index
+/// is not.
 async fn open(app: &App, pool: &PgPool) -> anyhow::Result<(Arc<dyn VectorIndex>, Arc<ModelRegistry>)> {
     let (models, active) = (app.models()?, startup::active_model(app, pool).await?);
     models.get(&active.slug).await?;
     let index = startup::index(app).await?;
     let ingest = app.ingest(pool.clone());
     match ensure_owned(&ingest, index.as_ref(), &app.config().index.collection_prefix, &active).await {
-        Err(error) if error.is_unavailable() => tracing::warn!(%error, "nothing is claimed until it is back"),
+        Err(error) if error.is_unavailable() => {
+            tracing::warn!(%error, "index unavailable; no jobs are claimed until it recovers")
+        }
         outcome => drop(outcome?),
     }
     Ok((index, models))
 }
 
-/// Answers searches of other processes on this machine. Whoever holds the embedded index does; beside a server
-/// the first process of a data folder does, and the others need not.
+/// Answers searches of other processes on this machine. The process that holds the embedded index does; with a server,
+/// the first process of a data folder.
 async fn serve(
     app: &App,
     pool: &PgPool,
@@ -154,16 +161,16 @@ async fn serve(
     let (path, searcher) = (app.socket(), app.searcher(pool.clone(), models.clone(), index.clone()));
     let verifier = app.verifier(pool.clone(), index.clone());
     let shared = app.config().index.backend == Backend::Server;
-    std::fs::create_dir_all(&app.config().data_dir).context("cannot make the data folder (data_dir)")?;
+    std::fs::create_dir_all(&app.config().data_dir).context("cannot create the data folder (data_dir)")?;
     if shared && guildex_api::Client::connect(&path, app.config().search.timeout).await?.is_some() {
         return Ok(tokio::spawn(async { Ok(()) }));
     }
     Ok(tokio::spawn(async move {
-        guildex_api::serve(&path, searcher, verifier, stop).await.context("search is not served")
+        guildex_api::serve(&path, searcher, verifier, stop).await.context("the search socket failed")
     }))
 }
 
-/// Shows the jobs going down to nothing; ends then, or at `stop`.
+/// Shows progress until no job is unfinished, or until `stop`.
 async fn watch(pool: &PgPool, stop: &CancellationToken) -> anyhow::Result<()> {
     let mut most = jobs::unfinished(pool, None).await?;
     let mut progress = Progress::new("indexing", Unit::Things("jobs"), most);
@@ -177,7 +184,7 @@ async fn watch(pool: &PgPool, stop: &CancellationToken) -> anyhow::Result<()> {
         }
         tokio::select! {
             () = stop.cancelled() => {
-                progress.finish("stopped; what is left waits for the next run");
+                progress.finish("interrupted; the remaining jobs wait for the next run");
                 return Ok(());
             }
             () = tokio::time::sleep(IDLE_POLL) => {}
@@ -185,10 +192,10 @@ async fn watch(pool: &PgPool, stop: &CancellationToken) -> anyhow::Result<()> {
     }
 }
 
-async fn tell_dead(pool: &PgPool) -> anyhow::Result<()> {
+async fn warn_of_dead_jobs(pool: &PgPool) -> anyhow::Result<()> {
     let dead = jobs::dead(pool).await?;
     if dead > 0 {
-        tracing::warn!(dead, "some jobs are dead: `guildex jobs list --state dead` shows which, and why");
+        tracing::warn!(dead, "there are dead jobs; see `guildex jobs list --state dead`");
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ use crate::cli::Status;
 
 const REFRESH: Duration = Duration::from_secs(2);
 
-/// The whole answer, as `--json` prints it.
+/// JSON document of `--json`.
 #[derive(Serialize)]
 struct Report<'a> {
     model: &'a str,
@@ -29,13 +29,13 @@ pub async fn run(app: &App, args: Status) -> anyhow::Result<()> {
     let pool = app.database().await?;
     let eligible = app.config().sessions.eligibility();
     loop {
-        // Searches read another model after a switch.
+        // The active model changes with a switch.
         let model = models::active(&pool).await?.unwrap_or_else(|| app.first_model().0.clone());
         let guilds = status::guilds(&pool, args.guild, &model, eligible).await?;
         let models = status::models(&pool, eligible).await?;
         let processes = processes::list_recent(&pool, STALE_AFTER).await?;
         if let (Some(guild), true) = (args.guild, guilds.is_empty() && !args.json) {
-            bail!("guild {guild} is not known: import something of it first, or check the id");
+            bail!("unknown guild {guild}: import some of its messages first, or check the id");
         }
         if args.json {
             let report = Report { model: model.as_str(), models, guilds, processes };
@@ -47,7 +47,7 @@ pub async fn run(app: &App, args: Status) -> anyhow::Result<()> {
             print(&format!("{json}\n"))?;
         } else {
             if args.watch && std::io::stdout().is_terminal() {
-                // Clears the screen and goes to its first line.
+                // Clears the screen and moves to its first line.
                 print("\x1b[2J\x1b[H")?;
             }
             print(&format!("{}\n", table(&guilds)))?;
@@ -66,7 +66,7 @@ pub async fn run(app: &App, args: Status) -> anyhow::Result<()> {
 
 fn table(guilds: &[GuildStatus]) -> String {
     if guilds.is_empty() {
-        return "no guild yet: `guildex import PATH` brings one".to_owned();
+        return "no guilds yet: run `guildex import PATH`".to_owned();
     }
     let mut table = Table::new();
     table.load_style(NOTHING).set_header([
@@ -101,7 +101,7 @@ fn table(guilds: &[GuildStatus]) -> String {
 
 fn models_table(models: &[ModelStatus]) -> String {
     if models.is_empty() {
-        return "no model yet: `guildex up` or `guildex init` brings one".to_owned();
+        return "no models yet: run `guildex up` or `guildex init`".to_owned();
     }
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(["model", "state", "dimensions", "indexed", "missing", "points"]);
@@ -129,10 +129,10 @@ fn models_table(models: &[ModelStatus]) -> String {
 
 fn processes_table(processes: &[ProcessStatus]) -> String {
     if processes.is_empty() {
-        return "no process is there: `guildex up` starts one".to_owned();
+        return "no running processes: run `guildex up`".to_owned();
     }
     let mut table = Table::new();
-    table.load_style(NOTHING).set_header(["process", "role", "memory", "peak", "jobs", "at most"]);
+    table.load_style(NOTHING).set_header(["process", "role", "memory", "peak", "jobs", "slots"]);
     for process in processes {
         let memory = |bytes: Option<i64>| {
             bytes.map_or_else(|| "-".to_owned(), |bytes| format!("{} MiB", bytes / (1024 * 1024)))

@@ -28,7 +28,7 @@ const KINDS: [DifferenceKind; 6] = [
     DifferenceKind::WrongHash,
 ];
 
-/// Compares, and fails if the last comparison finds a difference.
+/// Compares Postgres with the index, and fails if the last comparison finds a difference.
 pub async fn run(app: &App, args: Verify) -> anyhow::Result<ExitCode> {
     let pool = app.database().await?;
     let mut request = Request { guild: args.guild, repair: args.repair, examples: args.examples as usize };
@@ -47,13 +47,13 @@ pub async fn run(app: &App, args: Verify) -> anyhow::Result<ExitCode> {
     Ok(if report.differences == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Through the process that holds the index, if one does, and else directly.
+/// Compares through the process that holds the index if there is one, and otherwise directly.
 async fn compare(app: &App, pool: &PgPool, request: &Request) -> anyhow::Result<Report> {
     if let Some(holder) = guildex_api::Client::connect(&app.socket(), app.config().search.timeout).await? {
-        tracing::info!("the process that holds the index compares; this can take minutes");
+        tracing::info!("comparing in the process that holds the index; this can take minutes");
         return Ok(holder.verify(request).await?);
     }
-    // A repair makes an index that is lost anew.
+    // A repair recreates a lost index.
     let index =
         if request.repair { startup::index(app).await? } else { startup::existing_index(app).await? };
     let progress = Mutex::new(Progress::new("comparing", Unit::Things("points and sessions"), 0));
@@ -67,7 +67,7 @@ async fn compare(app: &App, pool: &PgPool, request: &Request) -> anyhow::Result<
     Ok(report)
 }
 
-/// Until the jobs that were asked for up to now are done, or dead.
+/// Waits until all jobs enqueued so far are completed or dead.
 async fn wait(pool: &PgPool, guild: Option<GuildId>) -> anyhow::Result<()> {
     let mut db = pool.acquire().await.map_err(StoreError::from)?;
     let now = sessions::next_revision(&mut db).await?;
@@ -93,18 +93,18 @@ fn text(report: &Report, repaired: bool) -> String {
         // Writing to a string does not fail.
         let _ = writeln!(text, "{}", table(model));
         for guild in &model.guilds {
-            tell_examples(&mut text, guild);
+            write_examples(&mut text, guild);
         }
         text.push('\n');
     }
     let Report { differences, in_progress, repairs, .. } = report;
     if *differences == 0 {
-        text.push_str("truth and index agree");
+        text.push_str("Postgres and the index agree");
     } else {
-        let _ = write!(text, "truth and index differ in {differences} places");
+        let _ = write!(text, "Postgres and the index differ in {differences} places");
     }
     if *in_progress > 0 {
-        let _ = write!(text, "; {in_progress} more are in progress");
+        let _ = write!(text, "; {in_progress} more are being indexed");
     }
     text.push('\n');
     match (repaired, *differences) {
@@ -112,19 +112,19 @@ fn text(report: &Report, repaired: bool) -> String {
         (true, _) => {
             let _ = writeln!(
                 text,
-                "asked for {repairs} jobs that mend them: a running `guildex up` or worker does, and then verify again"
+                "enqueued {repairs} repair jobs: run `guildex up` or a worker, then verify again"
             );
         }
-        (false, _) => text.push_str("`guildex verify --repair` mends them\n"),
+        (false, _) => text.push_str("`guildex verify --repair` repairs them\n"),
     }
     text
 }
 
-/// The guilds with something to tell, and all together.
+/// Rows of the guilds with differences or jobs in progress, and the total.
 fn table(model: &ModelReport) -> String {
     let mut table = Table::new();
     let names = KINDS.map(|kind| kind.as_str().replace('_', " "));
-    let header = [model.model.as_str(), "points", "in step", "in progress"].map(str::to_owned);
+    let header = [model.model.as_str(), "points", "up to date", "in progress"].map(str::to_owned);
     table.load_style(NOTHING).set_header(header.into_iter().chain(names));
     for guild in model.guilds.iter().filter(|guild| guild.count() + guild.in_progress > 0) {
         table.add_row(row(format!("guild {}", guild.guild_id), &[guild]));
@@ -150,7 +150,7 @@ fn row(name: String, guilds: &[&GuildReport]) -> Vec<String> {
     row
 }
 
-fn tell_examples(text: &mut String, guild: &GuildReport) {
+fn write_examples(text: &mut String, guild: &GuildReport) {
     for (kind, found) in &guild.differences {
         for example in &found.examples {
             let kind = kind.as_str().replace('_', " ");
@@ -160,9 +160,9 @@ fn tell_examples(text: &mut String, guild: &GuildReport) {
             }
             text.push('\n');
         }
-        let told = found.examples.len() as u64;
-        if told > 0 && found.count > told {
-            let _ = writeln!(text, "  ... and {} more", found.count - told);
+        let shown = found.examples.len() as u64;
+        if shown > 0 && found.count > shown {
+            let _ = writeln!(text, "  ... and {} more", found.count - shown);
         }
     }
 }

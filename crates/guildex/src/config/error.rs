@@ -1,12 +1,12 @@
-//! What can be wrong with a configuration, told so that it can be put right.
+//! Errors of the configuration, with what to write instead.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where a value came from.
+/// Origin of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody set it.
+    /// Not set.
     Default,
     /// The configuration file.
     File {
@@ -15,7 +15,7 @@ pub enum Origin {
         /// Counted from 1.
         line: usize,
     },
-    /// An environment variable, by name.
+    /// An environment variable.
     Variable(String),
     /// The command line.
     Flag,
@@ -25,7 +25,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
-            // Escaped: a line break in a file's name must not end the comment or message that it stands in.
+            // A line break in a file name must not end the comment or message that contains it.
             Self::File { path, line } => {
                 write!(f, "{} line {line}", path.to_string_lossy().escape_debug())
             }
@@ -35,14 +35,14 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One thing that is wrong. Its text never holds the value of a secret.
+/// An invalid key or value. The text never holds the value of a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The dotted key, or the variable's name if no key belongs to it.
+    /// Dotted key, or the name of a variable that belongs to no key.
     pub key: String,
-    /// Where the value stands.
+    /// Origin of the value.
     pub origin: Origin,
-    /// What is wrong, and what to write instead.
+    /// Description, with what to write instead.
     pub message: String,
 }
 
@@ -56,20 +56,20 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Why there is no configuration to start with.
+/// Errors of loading the configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file is not there or cannot be opened.
+    /// The file does not exist or cannot be opened.
     #[error(
-        "cannot read the configuration file {path}: {source}; correct --config or GUILDEX_CONFIG, or the file's rights"
+        "cannot read the configuration file {path}: {source}; correct --config or GUILDEX_CONFIG, or the file's permissions"
     )]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the system.
         source: std::io::Error,
     },
-    /// The file is not TOML. Shows the place but not the line, which may hold a secret.
+    /// The file is not TOML. The text shows the position but not the line, which may hold a secret.
     #[error("{path} is not TOML: line {line}, column {column}: {message}")]
     Syntax {
         /// The file.
@@ -78,18 +78,18 @@ pub enum ConfigError {
         line: usize,
         /// Counted from 1, in characters.
         column: usize,
-        /// What the parser found missing or in the way.
+        /// Message of the parser.
         message: String,
     },
-    /// Keys or values that cannot be.
-    #[error("the configuration cannot be used:{}", .0.iter().map(|p| format!("\n  {p}")).collect::<String>())]
+    /// Invalid keys or values.
+    #[error("invalid configuration:{}", .0.iter().map(|p| format!("\n  {p}")).collect::<String>())]
     Invalid(Vec<Problem>),
-    /// A value that has no default and is needed now.
-    #[error("{key} is not set: put it into the configuration file, or set {}", .variables.join(" or "))]
+    /// A required value without a default is not set.
+    #[error("{key} is not set: add it to the configuration file, or set {}", .variables.join(" or "))]
     Missing {
-        /// The dotted key.
+        /// Dotted key.
         key: &'static str,
-        /// The variables that would set it.
+        /// Variables that set it.
         variables: [&'static str; 2],
     },
 }

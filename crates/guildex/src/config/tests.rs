@@ -140,7 +140,7 @@ fn unknown_names_are_refused_with_the_nearest_known_one() {
     let file = "[worker]\nbatchsize = 5\n[dispatch]\nx = 1\n[worker.concurrency]\nlife = 2";
     let env = [("GUILDEX_MODEL_DIRECTORY", "/x"), ("GUILDEX_QQ", "1"), ("OTHER", "1")];
     insta::assert_snapshot!(error(file, &env, &[("redis.prefiks", "x"), ("a=b c://d", "x")]), @r"
-    the configuration cannot be used:
+    invalid configuration:
       worker.batchsize (guildex.toml line 2): no such setting; did you mean worker.batch_size?
       worker.concurrency.life (guildex.toml line 6): no such setting; did you mean worker.concurrency.live?
       dispatch (guildex.toml line 3): no such setting; did you mean dispatcher?
@@ -186,7 +186,7 @@ fn values_of_the_wrong_kind_are_refused_and_not_converted() {
     "#;
     let env = [("GUILDEX_SESSIONS_LONE_MESSAGE_MIN_WORDS", "a dozen"), ("GUILDEX_INDEX_PREVIEW", "yes")];
     insta::assert_snapshot!(error(file, &env, &[]), @r#"
-    the configuration cannot be used:
+    invalid configuration:
       redis (guildex.toml line 2): a section: write [redis] and its keys below
       sessions.min_messages (guildex.toml line 4): expected a whole number, such as 2
       sessions.include_bots (guildex.toml line 5): expected true or false
@@ -221,7 +221,7 @@ fn values_out_of_range_are_refused_with_the_range() {
     "#;
     let env = [("GUILDEX_DISPATCHER_MAX_QUEUED", "1001"), ("GUILDEX_WORKER_DEBOUNCE", "-3s")];
     insta::assert_snapshot!(error(file, &env, &[("redis.prefix", "a b"), ("data_dir", "")]), @r#"
-    the configuration cannot be used:
+    invalid configuration:
       log.format (guildex.toml line 15): unknown variant `xml`, expected `text` or `json`
       model.name (guildex.toml line 3): invalid model name "Nice Model": expected 1 to 64 characters of a-z, 0-9, '-', '_' and '.', starting with a letter or digit
       optout.users (guildex.toml line 7): invalid id "0x7": expected an integer from 1 to 9223372036854775807
@@ -281,7 +281,7 @@ fn a_file_that_is_named_has_to_be_there() {
     let by_flag = Config::load(Some(&missing), env(), &[]).unwrap_err();
     assert!(matches!(by_flag, ConfigError::Unreadable { path, .. } if path == missing));
     let by_variable = Config::load(None, env(), &[]).unwrap_err();
-    insta::assert_snapshot!(by_variable, @r"cannot read the configuration file /nonexistent/other.toml: No such file or directory (os error 2); correct --config or GUILDEX_CONFIG, or the file's rights");
+    insta::assert_snapshot!(by_variable, @r"cannot read the configuration file /nonexistent/other.toml: No such file or directory (os error 2); correct --config or GUILDEX_CONFIG, or the file's permissions");
 }
 
 #[test]
@@ -301,8 +301,8 @@ fn the_first_file_that_exists_is_read_if_none_is_named() {
 #[test]
 fn a_url_is_missed_only_by_who_needs_it() {
     let config = load("", &[], &[]).unwrap().config;
-    insta::assert_snapshot!(config.database_url().unwrap_err(), @r"database.url is not set: put it into the configuration file, or set GUILDEX_DATABASE_URL or DATABASE_URL");
-    insta::assert_snapshot!(config.redis_url().unwrap_err(), @r"redis.url is not set: put it into the configuration file, or set GUILDEX_REDIS_URL or REDIS_URL");
+    insta::assert_snapshot!(config.database_url().unwrap_err(), @r"database.url is not set: add it to the configuration file, or set GUILDEX_DATABASE_URL or DATABASE_URL");
+    insta::assert_snapshot!(config.redis_url().unwrap_err(), @r"redis.url is not set: add it to the configuration file, or set GUILDEX_REDIS_URL or REDIS_URL");
 }
 
 #[test]
@@ -325,7 +325,7 @@ fn a_model_that_cannot_be_is_refused() {
     let file =
         "[models.Near]\nmax_tokens = 9000\n[models.far]\nprovider = 'http'\nmodels = 'x'\ndimensions = 0";
     insta::assert_snapshot!(error(file, &[], &[]), @r#"
-    the configuration cannot be used:
+    invalid configuration:
       models.far.models (guildex.toml line 5): no such setting; did you mean models.far.model?
       models.Near (default): "Near" is not allowed; use a name of 1 to 64 of a-z, 0-9, - and _, a letter or digit first
       models.Near.max_tokens (guildex.toml line 2): 9000 is not allowed; use 32 to 8192
@@ -342,7 +342,7 @@ fn a_model_that_cannot_be_is_refused() {
 fn a_url_for_another_kind_of_server_is_refused() {
     let env = [("DATABASE_URL", "mysql://me:hunter2@db/x"), ("REDIS_URL", "localhost:6379")];
     insta::assert_snapshot!(error("", &env, &[]), @r"
-    the configuration cannot be used:
+    invalid configuration:
       redis.url (variable REDIS_URL): not a connection URL: write scheme://user:password@host:port/name
       database.url (variable DATABASE_URL): this kind of URL is not allowed; use postgres:// or postgresql://
     ");
@@ -403,7 +403,7 @@ fn a_file_name_cannot_break_out_of_its_comment() {
 
 #[test]
 fn the_example_lists_every_key_with_its_default() {
-    // Settings are commented out without a blank after the `#`; prose has one.
+    // Settings are commented out without a space after the `#`; prose has one.
     let is_setting = |line: &str| line.starts_with(|c: char| c.is_ascii_lowercase()) && line.contains(" = ");
     let text: Vec<_> = EXAMPLE
         .lines()

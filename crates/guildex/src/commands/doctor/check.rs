@@ -1,4 +1,4 @@
-//! One check, its time and its outcome.
+//! A check with its duration and outcome.
 
 use std::fmt::Write;
 use std::time::{Duration, Instant};
@@ -6,56 +6,56 @@ use std::time::{Duration, Instant};
 use guildex_types::ErrorChain;
 use serde::Serialize;
 
-/// How long a check may take. Loading a model has [`PATIENCE`].
+/// Time limit of a check.
 pub const LIMIT: Duration = Duration::from_secs(10);
 
-/// How long a check may take that reads a lot, or brings something from elsewhere.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Time limit of a check that reads or downloads a lot.
+pub const SLOW_LIMIT: Duration = Duration::from_secs(60);
 
-/// What came of a check.
+/// Outcome of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// As it ought to be.
+    /// Everything is fine.
     Ok,
-    /// It works, but not as well as it could, or not for long.
+    /// It works, but needs attention.
     Warning,
     /// It does not work.
     Failed,
-    /// It could not be tried, since another failed.
+    /// It needs a check that failed.
     Skipped,
 }
 
-/// A check that was made.
+/// Result of a check.
 #[derive(Debug, Clone, Serialize)]
 pub struct Check {
-    /// What was checked.
+    /// Name of the check.
     pub name: String,
-    /// What came of it.
+    /// Outcome.
     pub outcome: Outcome,
-    /// How long it took, in milliseconds.
+    /// Duration in milliseconds.
     pub milliseconds: u64,
-    /// What was found.
+    /// Finding.
     pub found: String,
-    /// What to do.
+    /// Advice.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
 }
 
-/// What a check that came to its end found.
+/// Finding of a check that ran to its end.
 pub struct Finding {
     pub found: String,
-    /// What to do, where it is not all as it ought to be.
+    /// Advice, if something needs attention.
     pub warning: Option<String>,
 }
 
 impl Finding {
-    pub fn fine(found: impl Into<String>) -> Self {
+    pub fn ok(found: impl Into<String>) -> Self {
         Self { found: found.into(), warning: None }
     }
 
-    /// Advises something if a condition holds.
-    pub fn but_if(mut self, condition: bool, advice: impl Into<String>) -> Self {
+    /// Adds advice if a condition holds.
+    pub fn warn_if(mut self, condition: bool, advice: impl Into<String>) -> Self {
         if condition && self.warning.is_none() {
             self.warning = Some(advice.into());
         }
@@ -64,7 +64,7 @@ impl Finding {
 }
 
 impl Check {
-    /// Runs a check within a time; `advice` is for when it fails.
+    /// Runs a check within a time limit; `advice` applies if it fails.
     pub async fn run(
         name: impl Into<String>,
         limit: Duration,
@@ -74,16 +74,16 @@ impl Check {
         Self::with(name, limit, advice, async { check.await.map(|finding| (finding, ())) }).await.0
     }
 
-    /// The same for a check that has something to give.
+    /// Runs a check that returns a value.
     pub async fn with<T>(
         name: impl Into<String>,
         limit: Duration,
         advice: &str,
         check: impl Future<Output = anyhow::Result<(Finding, T)>>,
     ) -> (Self, Option<T>) {
-        let begun = Instant::now();
+        let started = Instant::now();
         let outcome = tokio::time::timeout(limit, check).await;
-        let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let failed = |found| (Outcome::Failed, found, Some(advice.to_owned()), None);
         let (outcome, found, advice, given) = match outcome {
             Ok(Ok((Finding { found, warning: None }, given))) => (Outcome::Ok, found, None, Some(given)),
@@ -94,13 +94,13 @@ impl Check {
         (Self { name: name.into(), outcome, milliseconds, found, advice }, given)
     }
 
-    /// A check that another's failure made impossible.
+    /// A check that was skipped because another failed.
     pub fn skipped(name: impl Into<String>, found: &str) -> Self {
         let (outcome, found) = (Outcome::Skipped, found.to_owned());
         Self { name: name.into(), outcome, milliseconds: 0, found, advice: None }
     }
 
-    /// A line, and another if there is something to do.
+    /// Formats the check on a line, and its advice on another.
     pub fn text(&self) -> String {
         let Self { name, outcome, milliseconds, found, advice } = self;
         let sign = match outcome {
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn what_hangs_fails_when_its_time_is_up() {
+    async fn a_hanging_check_fails_at_its_time_limit() {
         let check = Check::run("x", LIMIT, "do this", std::future::pending()).await;
         assert_eq!(check.outcome, Outcome::Failed);
         assert_eq!(check.found, "no answer within 10 s");
@@ -133,8 +133,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_warning_says_what_to_do_and_a_failure_why() {
-        let warned = async { Ok(Finding::fine("old").but_if(true, "renew it").but_if(true, "or not")) };
+    async fn warnings_and_failures_have_advice() {
+        let warned = async { Ok(Finding::ok("old").warn_if(true, "renew it").warn_if(true, "or not")) };
         let check = Check::run("x", LIMIT, "start it", warned).await;
         assert_eq!((check.outcome, check.advice.as_deref()), (Outcome::Warning, Some("renew it")));
         let broken = async { Err(std::io::Error::other("refused")).context("no connection") };

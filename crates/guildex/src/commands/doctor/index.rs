@@ -8,12 +8,12 @@ use guildex_store::models::{self, IndexModel, ModelState};
 use guildex_types::GuildId;
 use sqlx::PgPool;
 
-use super::check::{Check, Finding, LIMIT, PATIENCE};
+use super::check::{Check, Finding, LIMIT, SLOW_LIMIT};
 use crate::app::App;
 use crate::config::Backend;
 use crate::startup;
 
-/// Through the process that holds the embedded index, if one does, and else directly.
+/// Checks through the process that holds the embedded index if there is one, and otherwise directly.
 pub async fn check(app: &App, pool: Option<&PgPool>) -> Vec<Check> {
     match app.config().index.backend {
         Backend::Embedded => embedded(app, pool).await,
@@ -22,26 +22,29 @@ pub async fn check(app: &App, pool: Option<&PgPool>) -> Vec<Check> {
 }
 
 async fn embedded(app: &App, pool: Option<&PgPool>) -> Vec<Check> {
-    let advice = "stop the process that holds the folder and does not answer, or correct data_dir; if the index is \
-                  damaged or of another database, delete its folder, and all is indexed again";
-    let (opened, index) = Check::with("index", PATIENCE, advice, async {
+    let advice = "stop the process that holds the folder but does not answer, or correct data_dir; if the index is \
+                  damaged or belongs to another database, delete its folder, and everything is indexed again";
+    let (opened, index) = Check::with("index", SLOW_LIMIT, advice, async {
         let socket = app.socket();
         if let Some(holder) = guildex_api::Client::connect(&socket, app.config().search.timeout).await? {
-            // A guild that nobody has: a round trip through the other's database and index.
-            holder.verify(&Request { guild: Some(nobody()?), ..Request::default() }).await?;
+            // An unused guild id: a round trip through the database and index of the other process.
+            holder.verify(&Request { guild: Some(unused_guild()?), ..Request::default() }).await?;
             return Ok((
-                Finding::fine(format!("a process holds it and answers on {}", socket.display())),
+                Finding::ok(format!("another process holds it and answers on {}", socket.display())),
                 None,
             ));
         }
         let folder = app.index_folder();
         if !folder.exists() {
-            let found = format!("there is none in {} yet", folder.display());
-            let advice = "`guildex up` makes it; if there ought to be one, correct data_dir";
-            return Ok((Finding::fine(found).but_if(true, advice), None));
+            let found = format!("no index in {} yet", folder.display());
+            let advice = "`guildex up` creates it; if there should be one, correct data_dir";
+            return Ok((Finding::ok(found).warn_if(true, advice), None));
         }
         let index = startup::existing_index(app).await?;
-        Ok((Finding::fine(format!("embedded, in {}; nobody else holds it", folder.display())), Some(index)))
+        Ok((
+            Finding::ok(format!("embedded, in {}; no other process holds it", folder.display())),
+            Some(index),
+        ))
     })
     .await;
     let mut checks = vec![opened];
@@ -58,7 +61,7 @@ async fn server(app: &App, pool: Option<&PgPool>) -> Vec<Check> {
         let place = app.config().index.server_url()?.to_string();
         let index: Arc<dyn VectorIndex> = Arc::new(app.server()?);
         index.ping().await?;
-        Ok((Finding::fine(format!("the Qdrant server at {place} answers and is new enough")), index))
+        Ok((Finding::ok(format!("the Qdrant server at {place} answers; its version is supported")), index))
     })
     .await;
     let mut checks = vec![answers];
@@ -83,30 +86,33 @@ async fn collections(app: &App, pool: Option<&PgPool>, index: Arc<dyn VectorInde
     checks
 }
 
-/// Whether it is there, this database's and as it ought to be, and can be read.
+/// Checks that a collection exists, belongs to this database, has the right settings and can be read.
 async fn collection(app: &App, pool: &PgPool, index: &dyn VectorIndex, model: &IndexModel) -> Check {
     let base = &app.config().index.collection_prefix;
-    let advice = "`guildex init` makes what is missing; `guildex init --recreate` takes the place of what is another's \
-                  or does not fit, and all is indexed again";
+    let advice = "`guildex init` creates missing collections; `guildex init --recreate` replaces those of another \
+                  database or with wrong settings, and everything is indexed again";
     Check::run(format!("collection {}", model.slug), LIMIT, advice, async {
         let wanted = model_collection(base, model)?;
         let name = find_owned(&app.ingest(pool.clone()), index, base, model).await?;
-        index.headers(&name, nobody()?, PointSelector::After(None, 1)).await.context("it cannot be read")?;
+        index
+            .headers(&name, unused_guild()?, PointSelector::After(None, 1))
+            .await
+            .context("cannot read it")?;
         let differences = index.differences(&wanted).await?;
         if let Some(fatal) = differences.iter().find(|difference| difference.fatal) {
             anyhow::bail!("{fatal}");
         }
         let found = match differences.first() {
-            None => format!("{name}: this database's, as it ought to be, and answers"),
+            None => format!("{name}: belongs to this database, and answers"),
             Some(difference) => format!("{name}: {difference}"),
         };
-        Ok(Finding::fine(found)
-            .but_if(!differences.is_empty(), "`guildex init` mends it; searches are slow until then"))
+        Ok(Finding::ok(found)
+            .warn_if(!differences.is_empty(), "`guildex init` fixes it; searches are slow until then"))
     })
     .await
 }
 
-/// The first id that there is, which Discord gave to nobody.
-fn nobody() -> anyhow::Result<GuildId> {
+/// Smallest id, which Discord never assigned.
+fn unused_guild() -> anyhow::Result<GuildId> {
     Ok(GuildId::try_from(1)?)
 }

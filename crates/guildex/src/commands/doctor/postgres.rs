@@ -8,13 +8,13 @@ use tokio::time::timeout;
 use super::check::{Check, Finding, LIMIT};
 use crate::app::App;
 
-/// More than this between two clocks is told, in milliseconds.
-const CLOCKS_APART: i64 = 1_000;
+/// Difference of clocks above which the check warns, in milliseconds.
+const MAX_CLOCK_SKEW: i64 = 1_000;
 
-/// Jobs wait longer than this only if nobody takes them, in seconds.
-const TOO_LONG: f64 = 60.0;
+/// Waiting time of a job above which a process seems to be missing, in seconds.
+const MAX_WAIT: f64 = 60.0;
 
-/// Gives the pool on if the schema can be worked with.
+/// Returns the pool if the schema is current.
 pub async fn check(app: &App) -> (Option<PgPool>, Vec<Check>) {
     let url = app.config().database.url.as_ref().map(ToString::to_string).unwrap_or_default();
     let advice = match url.as_str() {
@@ -24,7 +24,7 @@ pub async fn check(app: &App) -> (Option<PgPool>, Vec<Check>) {
     let (connected, pool) = Check::with("postgres", LIMIT, &advice, async {
         let pool = app.connect().await?;
         let version = health::version(&pool).await?;
-        Ok((Finding::fine(format!("PostgreSQL {version} at {url}")), pool))
+        Ok((Finding::ok(format!("PostgreSQL {version} at {url}")), pool))
     })
     .await;
     let mut checks = vec![connected];
@@ -34,11 +34,11 @@ pub async fn check(app: &App) -> (Option<PgPool>, Vec<Check>) {
         }
         return (None, checks);
     };
-    let advice = "run `guildex migrate`; if that says that a migration is unknown, use the newer release";
+    let advice = "run `guildex migrate`; if it reports an unknown migration, use the newer release";
     let (schema, fits) = Check::with("schema", LIMIT, advice, async {
         guildex_store::check_schema(&pool).await?;
         let version = guildex_store::schema_version(&pool).await?;
-        Ok((Finding::fine(format!("up to date, migration {version}")), ()))
+        Ok((Finding::ok(format!("up to date, migration {version}")), ()))
     })
     .await;
     checks.push(schema);
@@ -55,70 +55,71 @@ pub async fn check(app: &App) -> (Option<PgPool>, Vec<Check>) {
 }
 
 async fn writes(pool: &PgPool) -> Check {
-    let advice = "is it a standby, is its disk full, and may this user write the tables?";
+    let advice =
+        "check that it is not a standby, that its disk is not full, and that this user may write the tables";
     Check::run("postgres writes", LIMIT, advice, async {
         health::write_and_read(pool).await?;
-        Ok(Finding::fine("a row was written, read and taken back"))
+        Ok(Finding::ok("a row was written, read and rolled back"))
     })
     .await
 }
 
-/// Without notifications dispatchers still look now and then.
+/// Warns without notifications, since dispatchers poll too.
 async fn notifies(pool: &PgPool) -> Check {
-    let advice = "connect directly, or through a pooler in session mode: dispatchers are woken by LISTEN and NOTIFY, and \
-                  else look once in dispatcher.poll_interval";
+    let advice = "connect directly, or through a pooler in session mode: dispatchers need LISTEN and NOTIFY, and \
+                  otherwise only poll every dispatcher.poll_interval";
     Check::run("postgres notifies", LIMIT, advice, async {
         let found = match timeout(LIMIT / 2, health::notify(pool)).await {
-            Ok(Ok(())) => return Ok(Finding::fine("a notification came back")),
-            Ok(Err(error)) => format!("no notification came back: {error}"),
-            Err(_) => "no notification came back".to_owned(),
+            Ok(Ok(())) => return Ok(Finding::ok("a notification was received")),
+            Ok(Err(error)) => format!("no notification was received: {error}"),
+            Err(_) => "no notification was received".to_owned(),
         };
-        Ok(Finding::fine(found).but_if(true, advice))
+        Ok(Finding::ok(found).warn_if(true, advice))
     })
     .await
 }
 
 async fn clocks(pool: &PgPool) -> Check {
-    let advice = "look at the check of Postgres itself";
+    let advice = "see the check of Postgres";
     Check::run("clocks", LIMIT, advice, async {
-        let (begun, before) = (Instant::now(), Utc::now());
+        let (started, before) = (Instant::now(), Utc::now());
         let theirs = health::clock(pool).await?;
-        // It was read somewhere within the round trip.
-        let middle = before + begun.elapsed() / 2;
+        // It was read at some time within the round trip.
+        let middle = before + started.elapsed() / 2;
         let apart = (theirs - middle).num_milliseconds();
         let advice =
-            "let all machines follow one time (chrony, systemd-timesyncd): leases and delays go by it";
-        Ok(Finding::fine(format!("Postgres' clock is {apart} ms from this machine's"))
-            .but_if(apart.abs() > CLOCKS_APART, advice))
+            "synchronise the clocks of all machines (chrony, systemd-timesyncd): leases and delays depend on them";
+        Ok(Finding::ok(format!("Postgres' clock differs by {apart} ms from this machine's"))
+            .warn_if(apart.abs() > MAX_CLOCK_SKEW, advice))
     })
     .await
 }
 
 async fn backlog(app: &App, pool: &PgPool) -> Check {
-    let advice = "look at the check of Postgres itself";
+    let advice = "see the check of Postgres";
     Check::run("jobs", LIMIT, advice, async {
         let Backlog { due, due_seconds, queued, queued_seconds, running, dead } =
             health::backlog(pool, app.config().dispatcher.queue_timeout).await?;
         let found = format!("{due} due, {queued} queued, {running} running, {dead} dead");
-        // A long queue in front of them makes jobs wait, too.
-        let no_dispatcher = due_seconds > TOO_LONG && queued == 0;
-        let no_worker = queued_seconds > TOO_LONG && running == 0;
-        Ok(Finding::fine(found)
-            .but_if(
+        // Jobs also wait behind a long queue.
+        let no_dispatcher = due_seconds > MAX_WAIT && queued == 0;
+        let no_worker = queued_seconds > MAX_WAIT && running == 0;
+        Ok(Finding::ok(found)
+            .warn_if(
                 no_dispatcher,
                 format!(
-                    "a job has been due for {due_seconds:.0} s: no dispatcher seems to run; `guildex up` or \
-                     `guildex dispatcher` is one"
+                    "a job has been due for {due_seconds:.0} s: no dispatcher seems to run; start `guildex up` or \
+                     `guildex dispatcher`"
                 ),
             )
-            .but_if(
+            .warn_if(
                 no_worker,
                 format!(
-                    "a job has been queued for {queued_seconds:.0} s: no worker seems to run; `guildex up` or \
-                     `guildex worker` is one"
+                    "a job has been queued for {queued_seconds:.0} s: no worker seems to run; start `guildex up` or \
+                     `guildex worker`"
                 ),
             )
-            .but_if(dead > 0, "dead jobs stay undone: the ledger's `error` column says why"))
+            .warn_if(dead > 0, "dead jobs need attention: see `guildex jobs list --state dead`"))
     })
     .await
 }

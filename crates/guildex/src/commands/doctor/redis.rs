@@ -12,21 +12,21 @@ pub async fn check(app: &App) -> Vec<Check> {
     let check = Check::run("redis", LIMIT, &advice, async {
         let Checkup { version, eviction, max_memory, append_only, saves, is_cluster } =
             app.queues().await?.checkup().await?;
-        let kept = if append_only { "writes an append-only file" } else { "keeps no append-only file" };
+        let kept = if append_only { "writes an append-only file" } else { "has no append-only file" };
         let found =
             format!("Redis {version} at {url}; {eviction}, {kept}; a key was written, read and removed");
-        Ok(Finding::fine(found)
-            .but_if(is_cluster, "use a single server: the queues' scripts use several keys at a time")
-            .but_if(
+        Ok(Finding::ok(found)
+            .warn_if(is_cluster, "use a single server: the queues' scripts use several keys at once")
+            .warn_if(
                 !eviction.is_empty() && eviction != "noeviction",
                 format!(
-                    "set maxmemory-policy to noeviction: {eviction} takes jobs out of the queues when memory \
-                         (now at most {max_memory} bytes, 0 for no bound) is full"
+                    "set maxmemory-policy to noeviction: {eviction} evicts jobs from the queues when memory is full \
+                         (limit: {max_memory} bytes, 0 for none)"
                 ),
             )
-            .but_if(
+            .warn_if(
                 !saves,
-                "its last copy to disk failed, and it may refuse writes: look at its log and its disk",
+                "its last save to disk failed, and it may reject writes: check its log and its disk",
             ))
     });
     vec![check.await]
