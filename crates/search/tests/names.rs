@@ -4,7 +4,7 @@
 
 mod support;
 
-use guildex_search::Request;
+use guildex_search::SearchRequest;
 use guildex_store::MIGRATOR;
 use sqlx::PgPool;
 use support::{HERE, Mood, World, ask};
@@ -14,7 +14,7 @@ async fn shown(world: &World) -> Vec<(String, Vec<String>)> {
     let mut shown = vec![];
     for mood in [Mood::Honest, Mood::Away] {
         world.view.set(mood);
-        for found in world.search(&Request { surrounding: 5, ..ask(1, "glue oven") }).await.results {
+        for found in world.search(&SearchRequest { surrounding: 5, ..ask(1, "glue oven") }).await.results {
             let around = found.surrounding.unwrap();
             let names = around.before.into_iter().chain(around.after).map(|message| message.author_name);
             shown.push((found.preview.to_string(), names.collect()));
