@@ -16,7 +16,7 @@ async fn recorded_point_ids_are_those_in_the_index(pool: PgPool) {
         let talk: Vec<Message> = (1..=40).map(|number| say(1, number, 1 + number % 2, said)).collect();
         world.ingest(&talk).await;
         let worker = world.start_worker();
-        world.settle().await;
+        world.until_idle().await;
         let indexed = async || {
             let mut points = world.points().await;
             points.sort_by_key(|point| point.payload.chunk);
@@ -34,7 +34,7 @@ async fn recorded_point_ids_are_those_in_the_index(pool: PgPool) {
 
         let numbers: Vec<i64> = (3..=40).collect();
         world.delete(1, &numbers).await;
-        world.settle().await;
+        world.until_idle().await;
         let (fewer, _) = recorded().await;
         assert!(fewer.len() < points.len());
         assert_eq!(fewer, indexed().await);
@@ -49,14 +49,14 @@ async fn a_rename_embeds_nothing_again(pool: PgPool) {
         let talk = exchange(1, "does the glue hold");
         world.ingest(&talk).await;
         let worker = world.start_worker();
-        world.settle().await;
+        world.until_idle().await;
         let (embedded, points) = (world.model.texts().len(), world.points().await);
 
         // An edit that changes nothing but the author's name runs a job, which keeps the points.
         let renamed = edited(9, "does the glue hold", &talk[0]);
         let author = Author { display_name: Some("Ann".to_owned()), ..renamed.author.clone() };
         world.ingest(&[Message { author, ..renamed }]).await;
-        world.settle().await;
+        world.until_idle().await;
         let name: String = sqlx::query_scalar("SELECT name FROM users WHERE user_id = $1")
             .bind(talk[0].author.id.get())
             .fetch_one(&world.pool)

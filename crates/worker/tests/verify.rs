@@ -16,7 +16,7 @@ use support::*;
 
 async fn run(world: &World, repair: bool) -> Report {
     let verifier =
-        Verifier { ingest: world.ingest.clone(), index: world.index.clone(), base: "test".to_owned() };
+        Verifier { ingest: world.ingest.clone(), index: world.index.clone(), prefix: "test".to_owned() };
     verifier.verify(&Request { guild: None, repair, examples: 3 }, &|_| {}).await.unwrap()
 }
 
