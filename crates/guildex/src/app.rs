@@ -82,6 +82,11 @@ impl App {
         }
     }
 
+    /// Delays before failed jobs run again.
+    fn retry(&self) -> RetryPolicy {
+        RetryPolicy::new(self.config.retry.initial_delay, self.config.retry.max_delay)
+    }
+
     /// Dispatcher.
     pub fn dispatcher(&self, pool: PgPool, queues: Queues) -> Dispatcher {
         let config = &self.config.dispatcher;
@@ -93,6 +98,7 @@ impl App {
                 poll: config.poll_interval,
                 queued_lease: config.queue_timeout,
                 keep_done: config.completed_retention,
+                retry: self.retry(),
             },
         )
     }
@@ -157,8 +163,7 @@ impl App {
         index: Arc<dyn VectorIndex>,
         on_hang: HangHandler,
     ) -> Worker {
-        let Config { worker, sessions, retry, index: Index { collection_prefix, preview, .. }, .. } =
-            &self.config;
+        let Config { worker, sessions, index: Index { collection_prefix, preview, .. }, .. } = &self.config;
         Worker {
             name: process_name(),
             ingest,
@@ -176,7 +181,7 @@ impl App {
                 batch_wait: worker.batch_wait,
                 lease: worker.lease,
                 recheck_delay: worker.lease.saturating_mul(2),
-                retry: RetryPolicy::new(retry.initial_delay, retry.max_delay),
+                retry: self.retry(),
                 time_limits: worker.time_limits.of_worker(),
                 eligible: sessions.eligibility(),
                 previews: *preview,

@@ -10,7 +10,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use guildex_queue::{QueueError, Queues, WINDOW};
 use guildex_store::jobs::Dispatched;
 use guildex_store::{StoreError, erasures, jobs, statistics};
-use guildex_types::JobQueue;
+use guildex_types::{JobQueue, RetryPolicy};
 use sqlx::PgPool;
 use sqlx::postgres::PgListener;
 use tokio::sync::mpsc;
@@ -29,6 +29,8 @@ pub struct DispatcherConfig {
     pub queued_lease: Duration,
     /// How long done jobs are kept.
     pub keep_done: Duration,
+    /// Delays before jobs whose lease expired run again.
+    pub retry: RetryPolicy,
 }
 
 impl Default for DispatcherConfig {
@@ -38,6 +40,7 @@ impl Default for DispatcherConfig {
             poll: Duration::from_secs(1),
             queued_lease: Duration::from_secs(120),
             keep_done: Duration::from_secs(24 * 3600),
+            retry: RetryPolicy::default(),
         }
     }
 }
@@ -124,7 +127,7 @@ impl Dispatcher {
     /// Does what is due.
     async fn round(&self, agenda: &mut Agenda) -> Result<(), DispatchError> {
         if is_due(&mut agenda.sweep, self.config.poll) {
-            let swept = jobs::rescue_expired(&self.pool).await?;
+            let swept = jobs::rescue_expired(&self.pool, &self.config.retry).await?;
             if swept != jobs::Rescued::default() {
                 tracing::warn!(requeued = swept.requeued, died = swept.dead, "jobs outlived their lease");
                 agenda.look_by(Instant::now());
