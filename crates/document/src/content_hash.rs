@@ -9,14 +9,14 @@ use crate::session_text::SessionText;
 /// Version of the text template. Raise it whenever [`SessionText`] changes, so that every session is embedded again.
 const TEMPLATE: &str = "2";
 
-/// Hash of everything that a session's points are made from; see [`SessionText::content_hash`].
+/// Hash of what a session's points are made from; see [`SessionText::content_hash`].
 pub fn content_hash(session: &Session, model: &ModelSlug) -> Vec<u8> {
     SessionText::new(session).content_hash(session, model)
 }
 
 impl SessionText {
-    /// Hash of everything that the points are made from: two states of a session with the same hash have the same
-    /// points. `session` is the one that this text was made from.
+    /// Hash of everything that the points are made from except names: two states of a session with the same hash need
+    /// not be embedded again. `session` is the one that this text was made from.
     pub fn content_hash(&self, session: &Session, model: &ModelSlug) -> Vec<u8> {
         let mut hash = Sha256::new();
         let mut add = |text: &str| {

@@ -78,10 +78,16 @@ impl App {
         }
     }
 
+    /// Delays before failed jobs run again.
+    fn retry(&self) -> RetryPolicy {
+        RetryPolicy::new(self.config.retry.initial_delay, self.config.retry.max_delay)
+    }
+
     /// Builds the scheduler of periodic tasks.
     pub fn scheduler(&self, pool: PgPool, queues: Queues, process: &str) -> Scheduler {
         let ingest = self.ingest(pool.clone());
         Scheduler::new(pool, queues, self.config.dispatcher.clone())
+            .with_retry(self.retry())
             .with_retention(ingest)
             .with_process(process)
     }
@@ -146,8 +152,7 @@ impl App {
         index: Arc<dyn VectorIndex>,
         on_hang: HangHandler,
     ) -> Worker {
-        let Config { worker, sessions, retry, index: Index { collection_prefix, preview, .. }, .. } =
-            &self.config;
+        let Config { worker, sessions, index: Index { collection_prefix, preview, .. }, .. } = &self.config;
         Worker {
             name: process_name(),
             ingest,
@@ -165,7 +170,7 @@ impl App {
                 batch_wait: worker.batch_wait,
                 lease: worker.lease,
                 recheck_delay: worker.lease.saturating_mul(2),
-                retry: RetryPolicy::new(retry.initial_delay, retry.max_delay),
+                retry: self.retry(),
                 time_limits: worker.time_limits.of_worker(),
                 eligible: sessions.eligibility(),
                 previews: *preview,

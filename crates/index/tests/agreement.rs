@@ -88,7 +88,7 @@ fn questions() -> impl Strategy<Value = (Scope, Query)> {
     let words = prop::collection::vec(prop::sample::select(&WORDS[..]), 0..4);
     let dense = prop::collection::vec(-1.0_f32..1.0, DIMS);
     let mode = prop::sample::select(vec![Mode::Dense, Mode::Sparse, Mode::Hybrid]);
-    let weights = (prop::sample::select(vec![0.0_f32, 0.5, 1.0, 2.0]), 1.0_f32..2.0);
+    let weights = (prop::sample::select(vec![0.0_f64, 0.5, 1.0, 2.0]), 1.0_f64..2.0);
     (scope, filter, words, dense, mode, weights, prop::option::of(0.0_f32..0.03), 0..400_usize).prop_map(
         |(scope, filter, words, dense, mode, (weight, other), min_score, limit)| {
             let fusion = Fusion { dense: weight, bm25: other, ..Fusion::default() };

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use chrono::{DateTime, TimeDelta, Utc};
-use guildex_producer::{Ingest, IngestConfig};
+use guildex_producer::{Ingest, IngestConfig, OptOutConfig, SessionsConfig};
 use guildex_store::MIGRATOR;
 use guildex_store::channels::Channel;
 use guildex_types::{Author, JobQueue, Links, Message, MessageKind, SearchText, UserId};
@@ -95,7 +95,13 @@ async fn an_older_export_does_not_bring_back_an_older_name(pool: PgPool) {
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn messages_of_a_webhook_keep_their_own_names_until_they_are_deleted(pool: PgPool) {
-    let ingest = Ingest::new(pool.clone(), IngestConfig { include_bots: true, ..IngestConfig::default() });
+    let ingest = Ingest::new(
+        pool.clone(),
+        IngestConfig {
+            sessions: SessionsConfig { include_bots: true, ..SessionsConfig::default() },
+            ..IngestConfig::default()
+        },
+    );
     let webhook = |number, name| say(1, number, Author::webhook(user(50), name));
     store(&ingest, &[webhook(1, "bridge of ann"), webhook(2, "bridge of bo"), ann(1, 3, "ann")]).await;
     let own = |name: &str| Some(name.to_owned());
@@ -133,7 +139,10 @@ async fn forgetting_a_guild_erases_all_names_in_it(pool: PgPool) {
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_member_who_opted_out_is_not_named(pool: PgPool) {
-    let config = IngestConfig { opted_out_users: [user(7)].into(), ..IngestConfig::default() };
+    let config = IngestConfig {
+        optout: OptOutConfig { users: [user(7)].into(), ..OptOutConfig::default() },
+        ..IngestConfig::default()
+    };
     let ingest = Ingest::new(pool.clone(), config);
     store(&ingest, &[ann(1, 1, "ann"), say(1, 2, Author::member(user(8), "bo"))]).await;
     assert_eq!(names(&pool).await, [row(1, 8, "bo")]);

@@ -19,11 +19,11 @@ pub struct Checkup {
     pub eviction: String,
     /// Memory limit in bytes; 0 for none.
     pub max_memory: u64,
-    /// Whether changes are appended to a file.
+    /// Set if changes are appended to a file.
     pub append_only: bool,
-    /// Whether the last snapshot to disk succeeded.
+    /// Set unless the last snapshot to disk failed.
     pub saves: bool,
-    /// Whether it is a cluster, on which apalis' scripts do not work.
+    /// Set for a cluster, on which apalis' scripts do not work.
     pub is_cluster: bool,
 }
 

@@ -221,7 +221,7 @@ mod tests {
         SearchRequest::new(1.try_into().unwrap(), "my secret query")
     }
 
-    fn rejection(change: impl FnOnce(&mut Request)) -> InvalidRequest {
+    fn rejection(change: impl FnOnce(&mut SearchRequest)) -> InvalidRequest {
         let mut request = request();
         change(&mut request);
         request.validate(Mode::Hybrid).err().expect("the request was accepted")

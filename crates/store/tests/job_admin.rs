@@ -9,7 +9,7 @@ use std::time::Duration;
 use guildex_store::MIGRATOR;
 use guildex_store::jobs::admin::{self, ActionResult, AdminAction, Filter, JobRow, JobState, Tenants};
 use guildex_store::jobs::{self, Claimed, Failure, NewJob};
-use guildex_types::{ChannelId, GuildId, Job, JobId, JobQueue, SessionId, Task};
+use guildex_types::{ChannelId, GuildId, Job, JobId, JobQueue, RetryPolicy, SessionId, Task};
 use sqlx::PgPool;
 use support::until_blocked;
 
@@ -115,7 +115,7 @@ async fn failed_attempts_are_logged_and_successes_are_not(pool: PgPool) {
     fail(&pool, &take_one(&pool).await, "it broke", &AT_ONCE).await;
     take_one(&pool).await;
     pass_time(&pool).await;
-    jobs::rescue_expired(&pool).await.unwrap();
+    jobs::rescue_expired(&pool, &RetryPolicy::default()).await.unwrap();
     pass_time(&pool).await;
     // A job whose lease expired is rechecked.
     for _ in 0..2 {
@@ -137,7 +137,7 @@ async fn jobs_that_redis_lost_have_no_attempt_to_log(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
     jobs::dispatch(&pool, JobQueue::Live, 10, 0, MINUTE).await.unwrap();
     pass_time(&pool).await;
-    jobs::rescue_expired(&pool).await.unwrap();
+    jobs::rescue_expired(&pool, &RetryPolicy::default()).await.unwrap();
     assert_eq!(only(&pool).await.attempts_log, []);
 }
 
@@ -270,7 +270,7 @@ async fn a_retried_quarantined_job_stays_quarantined(pool: PgPool) {
     for _ in 0..MAX_ATTEMPTS {
         id = Some(take_one(&pool).await.id);
         pass_time(&pool).await;
-        jobs::rescue_expired(&pool).await.unwrap();
+        jobs::rescue_expired(&pool, &RetryPolicy::default()).await.unwrap();
         pass_time(&pool).await;
     }
     assert_eq!(act(&pool, AdminAction::Retry, id.unwrap()).await, ActionResult::Applied);

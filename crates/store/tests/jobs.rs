@@ -11,7 +11,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use guildex_store::jobs::{self, Claimed, Dispatched, Failure, NOTIFY_CHANNEL, NewJob, Rescued};
 use guildex_store::{MIGRATOR, StoreError};
-use guildex_types::{GuildId, Job, JobId, JobQueue, Revision, SessionId, Task};
+use guildex_types::{GuildId, Job, JobId, JobQueue, RetryPolicy, Revision, SessionId, Task};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
@@ -592,7 +592,7 @@ async fn a_change_during_a_last_attempt_that_crashed_keeps_the_job_alive(pool: P
     take_one(&pool).await;
     enqueue(&pool, &[index(guild(1), 1, 2)]).await;
     expire_leases(&pool).await;
-    jobs::rescue_expired(&pool).await.unwrap();
+    jobs::rescue_expired(&pool, &RetryPolicy::default()).await.unwrap();
     assert_eq!(jobs::unfinished(&pool, None).await.unwrap(), 1, "no job is left to index the change");
 }
 
@@ -625,7 +625,10 @@ async fn deletions_retry_forever(pool: PgPool) {
             1 => assert!(!fail(&pool, &taken[0], &AT_ONCE).await),
             _ => {
                 expire_leases(&pool).await;
-                assert_eq!(jobs::rescue_expired(&pool).await.unwrap(), Rescued { requeued: 1, dead: 0 });
+                assert_eq!(
+                    jobs::rescue_expired(&pool, &RetryPolicy::default()).await.unwrap(),
+                    Rescued { requeued: 1, dead: 0 }
+                );
             }
         }
         make_due(&pool).await;
@@ -656,7 +659,7 @@ async fn jobs_with_a_valid_lease_are_not_rescued(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1), index(guild(1), 2, 1)]).await;
     let ids = dispatch(&pool, JobQueue::Live).await;
     claim(&pool, &ids[..1], "worker").await;
-    assert_eq!(jobs::rescue_expired(&pool).await.unwrap(), Rescued::default());
+    assert_eq!(jobs::rescue_expired(&pool, &RetryPolicy::default()).await.unwrap(), Rescued::default());
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
@@ -665,7 +668,10 @@ async fn an_expired_lease_spends_an_attempt_of_running_jobs_only(pool: PgPool) {
     let ids = dispatch(&pool, JobQueue::Live).await;
     let ran = claim(&pool, &ids[..1], "worker").await;
     expire_leases(&pool).await;
-    assert_eq!(jobs::rescue_expired(&pool).await.unwrap(), Rescued { requeued: 2, dead: 0 });
+    assert_eq!(
+        jobs::rescue_expired(&pool, &RetryPolicy::default()).await.unwrap(),
+        Rescued { requeued: 2, dead: 0 }
+    );
 
     let again = take(&pool, JobQueue::Live).await;
     let (ran_before, waited): (Vec<&Claimed>, Vec<_>) = again.iter().partition(|job| job.id == ran[0].id);
@@ -683,7 +689,7 @@ async fn a_job_that_returns_keeps_its_place_before_later_ones(pool: PgPool) {
         enqueue(&pool, &[index(guild(first), 2, 1), index(guild(first), 3, 1)]).await;
         if back == "from a dead worker" {
             expire_leases(&pool).await;
-            jobs::rescue_expired(&pool).await.unwrap();
+            jobs::rescue_expired(&pool, &RetryPolicy::default()).await.unwrap();
         } else {
             jobs::release(&pool, &[(held.id, held.token)], Duration::ZERO).await.unwrap();
         }
@@ -703,7 +709,7 @@ async fn a_job_whose_lease_expired_twice_is_quarantined_until_it_completes(pool:
     for crash_count in 0..2 {
         assert_eq!(take().await.crash_count, crash_count);
         expire_leases(&pool).await;
-        jobs::rescue_expired(&pool).await.unwrap();
+        jobs::rescue_expired(&pool, &RetryPolicy::default()).await.unwrap();
     }
     assert!(seconds_until_due(&pool).await > 1.0, "it is delayed, so that others go first");
     let job = take().await;
@@ -716,11 +722,28 @@ async fn a_job_whose_lease_expired_twice_is_quarantined_until_it_completes(pool:
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
+async fn the_delay_after_a_crash_is_at_most_the_policys(pool: PgPool) {
+    enqueue(&pool, &[delete(guild(1), 1, 2)]).await;
+    let take = async || {
+        make_due(&pool).await;
+        take(&pool, JobQueue::Delete).await.remove(0)
+    };
+    let policy = RetryPolicy::new(Duration::from_secs(1), Duration::from_secs(10));
+    for expected in [0.0_f64, 2.0, 4.0, 8.0, 10.0, 10.0] {
+        take().await;
+        expire_leases(&pool).await;
+        jobs::rescue_expired(&pool, &policy).await.unwrap();
+        let due = seconds_until_due(&pool).await;
+        assert!(due <= expected && (expected == 0.0 || due > expected - 1.0), "{due} instead of {expected}");
+    }
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
 async fn a_job_whose_lease_expired_is_rechecked_later(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
     let frozen = take(&pool, JobQueue::Live).await.remove(0);
     expire_leases(&pool).await;
-    jobs::rescue_expired(&pool).await.unwrap();
+    jobs::rescue_expired(&pool, &RetryPolicy::default()).await.unwrap();
     let taken = take(&pool, JobQueue::Live).await.remove(0);
     complete(&pool, &taken, 1).await;
     let due = seconds_until_due(&pool).await;
@@ -762,7 +785,10 @@ async fn a_job_that_crashes_every_worker_becomes_dead(pool: PgPool) {
         take_one(&pool).await;
         expire_leases(&pool).await;
         let died = u64::from(attempt == MAX_ATTEMPTS);
-        assert_eq!(jobs::rescue_expired(&pool).await.unwrap(), Rescued { requeued: 1 - died, dead: died });
+        assert_eq!(
+            jobs::rescue_expired(&pool, &RetryPolicy::default()).await.unwrap(),
+            Rescued { requeued: 1 - died, dead: died }
+        );
     }
     let dead = only(&pool).await;
     assert_eq!(dead.state, "dead");
@@ -775,7 +801,7 @@ async fn losses_in_redis_spend_no_attempts(pool: PgPool) {
     for _ in 0..3 * MAX_ATTEMPTS {
         assert_eq!(dispatch(&pool, JobQueue::Live).await.len(), 1);
         expire_leases(&pool).await;
-        jobs::rescue_expired(&pool).await.unwrap();
+        jobs::rescue_expired(&pool, &RetryPolicy::default()).await.unwrap();
     }
     let job = take_one(&pool).await;
     assert_eq!((job.attempt, job.crash_count), (1, 0));
@@ -788,7 +814,10 @@ async fn a_renewed_claim_outlives_its_first_lease(pool: PgPool) {
     expire_leases(&pool).await;
     let held = jobs::renew(&pool, &[(taken[0].id, taken[0].token)], MINUTE).await.unwrap();
     assert_eq!(held, [taken[0].id]);
-    assert_eq!(jobs::rescue_expired(&pool).await.unwrap(), Rescued { requeued: 1, dead: 0 });
+    assert_eq!(
+        jobs::rescue_expired(&pool, &RetryPolicy::default()).await.unwrap(),
+        Rescued { requeued: 1, dead: 0 }
+    );
     complete(&pool, &taken[0], 1).await;
     assert_eq!(rows(&pool).await.iter().filter(|row| row.state == "completed").count(), 1);
 }
@@ -798,7 +827,7 @@ async fn a_worker_that_lost_its_claim_changes_nothing(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
     let lost = take_one(&pool).await;
     expire_leases(&pool).await;
-    jobs::rescue_expired(&pool).await.unwrap();
+    jobs::rescue_expired(&pool, &RetryPolicy::default()).await.unwrap();
 
     // The job is pending, then queued, then another's, then done: the first worker has no say in any of it.
     for step in 0..4 {
@@ -1051,7 +1080,7 @@ impl Story {
             }
             Step::RescueExpired => {
                 expire_leases(&self.pool).await;
-                jobs::rescue_expired(&self.pool).await.unwrap();
+                jobs::rescue_expired(&self.pool, &RetryPolicy::default()).await.unwrap();
                 self.held = false;
             }
         }

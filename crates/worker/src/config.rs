@@ -29,7 +29,7 @@ pub struct WorkerConfig {
     pub time_limits: TimeLimits,
     /// Sessions that are indexed.
     pub eligible: Eligibility,
-    /// Whether points carry the beginning of their text, for other readers of the collection.
+    /// Previews: points carry the beginning of their text, for other readers of the collection.
     pub previews: bool,
 }
 

@@ -68,7 +68,7 @@ impl fmt::Display for TimedOut {
     }
 }
 
-/// What happens to work at its soft limit.
+/// Treatment of work at its soft limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OnTimeout {
     /// It is cancelled at its next await point.

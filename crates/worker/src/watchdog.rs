@@ -61,7 +61,7 @@ struct Hang {
     elapsed: Duration,
     /// Jobs that may have caused it.
     jobs: Vec<JobId>,
-    /// Whether the attempts of these jobs were already consumed, when the operation was abandoned.
+    /// Set if the attempts of these jobs were consumed when the operation was abandoned.
     charged: bool,
 }
 

@@ -195,7 +195,7 @@ pub async fn weights_decide_between_the_rankings(index: &dyn VectorIndex, collec
     assert_eq!(ids(&found(0.0, 1.0).await), [worded.id()], "a ranking without weight adds nothing");
     let score = found(2.0, 3.0).await[0].score;
     let k = Fusion::default().k;
-    assert!((score - (2.0 / (k + 2.0) + 3.0 / (k + 1.0))).abs() < 1e-6, "{score}");
+    assert!((f64::from(score) - (2.0 / (k + 2.0) + 3.0 / (k + 1.0))).abs() < 1e-6, "{score}");
 }
 
 pub async fn a_page_is_the_beginning_of_a_longer_one(index: &dyn VectorIndex, collection: &Collection) {

@@ -34,6 +34,7 @@ pub struct Scheduler {
     pool: PgPool,
     queues: Queues,
     config: SchedulerConfig,
+    retry: RetryPolicy,
     retention: Option<Ingest>,
     report: TaskReport,
     process: String,
@@ -43,7 +44,13 @@ impl Scheduler {
     /// Creates a scheduler that moves jobs from the database of `pool` to `queues`.
     pub fn new(pool: PgPool, queues: Queues, config: SchedulerConfig) -> Self {
         let (report, process) = (TaskReport::default(), "scheduler".to_owned());
-        Self { pool, queues, config, retention: None, report, process }
+        Self { pool, queues, config, retry: RetryPolicy::default(), retention: None, report, process }
+    }
+
+    /// Sets the delays before jobs whose lease expired run again.
+    pub fn with_retry(mut self, retry: RetryPolicy) -> Self {
+        self.retry = retry;
+        self
     }
 
     /// Also deletes expired messages, if `ingest` is configured with a retention.
@@ -85,7 +92,7 @@ impl Scheduler {
     fn job_tasks(&self) -> Vec<Box<dyn PeriodicTask>> {
         let Self { pool, queues, config, .. } = self;
         let mut tasks: Vec<Box<dyn PeriodicTask>> = vec![
-            Box::new(RescueLeases::new(pool.clone(), config.poll_interval)),
+            Box::new(RescueLeases::new(pool.clone(), config.poll_interval, self.retry)),
             Box::new(RequeueLost::new(pool.clone(), queues.clone(), config.queue_timeout)),
         ];
         for queue in JobQueue::ALL {

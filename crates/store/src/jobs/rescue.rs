@@ -1,3 +1,4 @@
+use guildex_types::RetryPolicy;
 use sqlx::PgPool;
 
 use crate::StoreError;
@@ -14,16 +15,16 @@ pub struct Rescued {
     pub dead: u64,
 }
 
-/// Rescues up to 1,000 jobs whose lease expired. A job that was running becomes pending again after a delay
-/// that doubles with each further crash, or dead if this was its last attempt and its target revision did not
+/// Rescues up to 1,000 jobs whose lease expired. A job that was running becomes pending again, from its second crash on
+/// after a delay that doubles with each crash up to the policy's maximum, or dead if this was its last attempt and its target revision did not
 /// rise meanwhile.
-pub async fn rescue_expired(pool: &PgPool) -> Result<Rescued, StoreError> {
+pub async fn rescue_expired(pool: &PgPool, retry: &RetryPolicy) -> Result<Rescued, StoreError> {
     let states: Vec<String> = sqlx::query_scalar(
         "/* jobs.rescue_expired */
          WITH expired AS (
              SELECT id, state = 'running' AS ran,
                     CASE WHEN crash_count = 0 OR state = 'queued' THEN 0
-                         ELSE least(power(2, crash_count), 300) END AS delay,
+                         ELSE least($2 * power(2, crash_count), $3) END AS delay,
                     state = 'running' AND max_attempts IS NOT NULL AND attempts >= max_attempts AS spent,
                     target_revision > target_revision_at_claim AS newer
              FROM jobs WHERE state IN ('queued', 'running') AND lease_expires_at < now()
@@ -42,6 +43,8 @@ pub async fn rescue_expired(pool: &PgPool) -> Result<Rescued, StoreError> {
          RETURNING j.state",
     )
     .bind(LEASE_EXPIRED)
+    .bind(retry.initial_delay.as_secs_f64())
+    .bind(retry.max_delay.as_secs_f64())
     .fetch_all(pool)
     .await?;
     let dead = states.iter().filter(|state| *state == "dead").count();

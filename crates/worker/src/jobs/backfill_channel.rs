@@ -17,7 +17,7 @@ pub const KIND: JobKind = JobKind::BackfillChannel;
 pub const QUEUE: JobQueue = JobQueue::Backfill;
 /// Version of the payload.
 pub const VERSION: u16 = JobKind::VERSION;
-/// Whether attempts are unlimited. If not, `worker.max_attempts` applies.
+/// Unlimited attempts; otherwise `worker.max_attempts` applies.
 pub const RETRIES_FOREVER: bool = false;
 /// Default time limit, set by `worker.time_limits.backfill`.
 pub const TIME_LIMIT: TimeLimit = TimeLimit::from_mins(30, 60);

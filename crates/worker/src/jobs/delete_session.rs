@@ -14,7 +14,7 @@ pub const KIND: JobKind = JobKind::DeleteSession;
 pub const QUEUE: JobQueue = JobQueue::Delete;
 /// Version of the payload.
 pub const VERSION: u16 = JobKind::VERSION;
-/// Whether attempts are unlimited: a deletion is never given up.
+/// Unlimited attempts: a deletion is never given up.
 pub const RETRIES_FOREVER: bool = true;
 /// Default time limit of each step, set by `worker.time_limits.delete`.
 pub const TIME_LIMIT: TimeLimit = TimeLimit::from_mins(2, 5);

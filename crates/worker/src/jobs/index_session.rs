@@ -18,7 +18,7 @@ pub const KIND: JobKind = JobKind::IndexSession;
 pub const QUEUE: JobQueue = JobQueue::Live;
 /// Version of the payload.
 pub const VERSION: u16 = JobKind::VERSION;
-/// Whether attempts are unlimited. If not, `worker.max_attempts` applies.
+/// Unlimited attempts; otherwise `worker.max_attempts` applies.
 pub const RETRIES_FOREVER: bool = false;
 /// Default time limit of each step, set by `worker.time_limits.index_session`.
 pub const TIME_LIMIT: TimeLimit = TimeLimit::from_mins(2, 5);

@@ -21,7 +21,7 @@ pub const KIND: JobKind = JobKind::RemovePoints;
 pub const QUEUE: JobQueue = JobQueue::Delete;
 /// Version of the payload.
 pub const VERSION: u16 = JobKind::VERSION;
-/// Whether attempts are unlimited: a deletion is never given up. These jobs have no deduplication key.
+/// Unlimited attempts: a deletion is never given up. These jobs have no deduplication key.
 pub const RETRIES_FOREVER: bool = true;
 /// Default time limit of a deletion in one collection, set by `worker.time_limits.delete`.
 pub const TIME_LIMIT: TimeLimit = super::delete_session::TIME_LIMIT;

@@ -25,7 +25,7 @@ const OVERLAP: usize = 2;
 /// Sessions by guild, each with the revision below which its points are outdated.
 pub(super) type OutdatedPoints = BTreeMap<GuildId, Vec<(SessionId, Revision)>>;
 
-/// What the stages of one queue and model use.
+/// Context of the stages of one queue and model.
 pub(super) struct StageContext {
     pub job: JobContext,
     pub queue: JobQueue,

@@ -276,7 +276,7 @@ pub struct FaultyIndex {
     pub steps: Arc<Steps>,
     failing_upserts: AtomicUsize,
     failing_removals: AtomicUsize,
-    /// Whether all calls fail as unavailable.
+    /// Fails all calls as unavailable.
     pub unavailable: AtomicBool,
     /// Number of failed calls.
     pub rejected: AtomicUsize,

@@ -14,7 +14,7 @@ use super::TIMEOUT;
 pub enum Step {
     /// The session is loaded and not embedded yet.
     Embedding,
-    /// Its points are complete and not written yet.
+    /// The points are complete and not written yet.
     Upserting,
     /// New points are written and older ones not deleted yet.
     Upserted,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use guildex_store::jobs;
+use guildex_types::RetryPolicy;
 use sqlx::PgPool;
 
 use crate::scheduler::task::{PeriodicTask, Run, TaskError};
@@ -12,11 +13,12 @@ use crate::scheduler::task::{PeriodicTask, Run, TaskError};
 pub(in crate::scheduler) struct RescueLeases {
     pool: PgPool,
     period: Duration,
+    retry: RetryPolicy,
 }
 
 impl RescueLeases {
-    pub fn new(pool: PgPool, period: Duration) -> Self {
-        Self { pool, period }
+    pub fn new(pool: PgPool, period: Duration, retry: RetryPolicy) -> Self {
+        Self { pool, period, retry }
     }
 }
 
@@ -31,7 +33,7 @@ impl PeriodicTask for RescueLeases {
 
     fn run(&mut self) -> BoxFuture<'_, Result<Run, TaskError>> {
         async {
-            let rescued = jobs::rescue_expired(&self.pool).await?;
+            let rescued = jobs::rescue_expired(&self.pool, &self.retry).await?;
             let any = rescued != jobs::Rescued::default();
             if any {
                 tracing::warn!(
