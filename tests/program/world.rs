@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use guildex_producer::{Ingest, IngestConfig};
 use guildex_queue::{Queues, testing};
-pub use guildex_test_support::TEST_TIMEOUT;
 pub use guildex_test_support::servers::{execute_on, signal};
 pub use guildex_test_support::sync::wait_until;
 use serde_json::Value;

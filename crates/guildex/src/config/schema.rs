@@ -404,7 +404,7 @@ impl Default for Search {
 impl Default for Fusion {
     fn default() -> Self {
         let guildex_index::Fusion { k, dense, bm25 } = guildex_index::Fusion::default();
-        Self { k: k.into(), dense: dense.into(), bm25: bm25.into() }
+        Self { k, dense, bm25 }
     }
 }
 

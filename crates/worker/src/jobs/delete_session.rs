@@ -1,6 +1,6 @@
 //! `delete_session`: remove all points of a deleted session, or of one that became too small.
 //!
-//! Runs like [`index_session`](super::index_session), through the same pipeline: the session is read as it is when the
+//! Runs like [`index_session`], through the same pipeline: the session is read as it is when the
 //! job runs, and its points are removed or, if it exists again, updated.
 
 use guildex_types::{GuildId, JobKind, JobQueue, SessionId};

@@ -1,6 +1,6 @@
 //! `index_session`: update a session's points in the collection of every model.
 //!
-//! Batches of these jobs run through the [pipeline](crate::pipeline): load the sessions, embed their chunks, upsert the
+//! Batches of these jobs run through the pipeline: load the sessions, embed their chunks, upsert the
 //! points and record the result. `docs/protocol.md` explains the order of the steps, and why a crash between any two of
 //! them is harmless.
 
