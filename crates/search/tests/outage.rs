@@ -104,7 +104,7 @@ async fn a_deadline_ends_the_wait_for_an_index_that_hangs(pool: PgPool) {
         matches!(late, SearchError::Timeout { dependency: Dependency::Index, waited } if waited >= SHORT),
         "{late}"
     );
-    assert!(late.to_string().contains("the index had not answered"), "{late}");
+    assert!(late.to_string().contains("waiting for the index"), "{late}");
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
