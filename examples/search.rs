@@ -25,9 +25,6 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    // The HTTP client uses rustls without a default provider.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-
     let mut arguments = std::env::args().skip(1);
     let (Some(guild), Some(query)) = (arguments.next(), arguments.next()) else {
         bail!("usage: search GUILD_ID QUERY [CHANNEL_ID...]");

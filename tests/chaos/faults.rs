@@ -9,8 +9,8 @@ use sqlx::{Connection, PgConnection};
 use tokio::time::sleep;
 
 use crate::servers::Server;
-use crate::standin::Fault as Answer;
 use crate::world::World;
+use guildex_test_support::qdrant::Fault as Answer;
 
 /// A fault. Those of the index need the stand-in server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -14,9 +14,6 @@ mod fleet;
 mod probe;
 mod report;
 mod servers;
-#[path = "../../crates/index/tests/support/standin/mod.rs"]
-#[allow(dead_code, reason = "a part of it is for other tests")]
-mod standin;
 mod traffic;
 mod world;
 

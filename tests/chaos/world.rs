@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::fleet::{Fleet, Setting};
 use crate::servers::Servers;
-use crate::standin::StandIn;
+use guildex_test_support::qdrant::StandIn;
 
 /// Kind of index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

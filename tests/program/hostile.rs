@@ -51,12 +51,12 @@ async fn broken_files_are_reported_and_valid_ones_imported() {
         assert!(line.contains(reason), "{name}: {reason}: {imported}");
         assert!(line.contains("byte "), "{imported}");
     };
-    told("a-cut.json", "its JSON is cut short");
+    told("a-cut.json", "the JSON is truncated");
     told("a-cut.json", &format!("byte {} ", cut.len()));
-    told("b-cut.json.gz", "gzip data is damaged or cut short");
+    told("b-cut.json.gz", "gzip data is damaged or truncated");
     told("c-empty.json", "is empty");
-    told("d-other.json", "is no DiscordChatExporter JSON export");
-    told("e-text.json", "is no DiscordChatExporter JSON export");
+    told("d-other.json", "not a DiscordChatExporter JSON export");
+    told("e-text.json", "not a DiscordChatExporter JSON export");
     told("f-direct.json", "direct messages");
     assert!(!imported.stderr.contains("g-sound"), "{imported}");
     assert!(!imported.stderr.contains(CONTENT), "{imported}");
@@ -108,9 +108,9 @@ async fn messages_of_every_kind_are_indexed_completely_and_invalid_ones_rejected
     let bytes = fs::read_to_string(&file).unwrap();
     let imported = world.fails(&["import", file.to_str().unwrap()]);
     for (id, reason) in [
-        ("without a readable id", "at `id`"),
-        (&*id(&messages[1]).to_string(), "`timestamp` is no time"),
-        (&*id(&messages[2]).to_string(), "at `author`"),
+        ("without a readable id", "skipped: `id`"),
+        (&*id(&messages[1]).to_string(), "`timestamp` is not a time"),
+        (&*id(&messages[2]).to_string(), "skipped: `author`"),
     ] {
         let line = imported.stderr.lines().find(|line| line.contains(id)).unwrap_or_default();
         assert!(line.contains(reason) && line.contains("odd.json: byte "), "{id}: {reason}: {imported}");

@@ -102,7 +102,7 @@ async fn jobs_are_listed_shown_cancelled_retried_and_purged() {
     assert_eq!(world.ok(&["jobs", "retry", "--state", "dead", "--yes"]).stdout, "retried 5 jobs\n");
     let waiting = job_id(&list(&world, &["--state", "pending"])[0]);
     let unfinished = world.fails(&["jobs", "purge", &waiting]);
-    assert!(unfinished.stderr.contains("it is not finished"), "{unfinished}");
+    assert!(unfinished.stderr.contains("not finished; cancel it first"), "{unfinished}");
     world.settle();
 
     // Purged.
@@ -147,7 +147,7 @@ async fn a_worker_exits_past_a_hard_time_limit_and_up_restarts_itself() {
     let up = world.start(&["up"]);
     wait_until("`up` starts again", || {
         let log = up.log();
-        async move { log.contains("this process ends") && log.contains("restarted after a hang") }
+        async move { log.contains("ending this process") && log.contains("restarted after a hang") }
     })
     .await;
     let same = std::fs::read_link(format!("/proc/{}/exe", up.id()));

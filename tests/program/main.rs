@@ -5,9 +5,6 @@
 mod export;
 mod feed;
 mod points;
-#[allow(dead_code, unused_imports, reason = "the tests of the index use the rest")]
-#[path = "../../crates/index/tests/support/standin/mod.rs"]
-mod standin;
 mod world;
 
 mod backfill;

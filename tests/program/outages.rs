@@ -9,8 +9,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::feed::Feed;
 use crate::points::{assert_consistent, collection, points, points_in};
-use crate::standin::{Fault, StandIn};
 use crate::world::{Running, World, postgres, redis_url, wait_until};
+use guildex_test_support::qdrant::{Fault, StandIn};
 use guildex_test_support::servers::{Postgres, Redis};
 
 /// Duration of each outage.

@@ -102,5 +102,5 @@ async fn a_subset_can_be_measured_and_unknown_models_are_rejected() {
     let short: Vec<Vec<Value>> = talk().iter().map(|said| said[..3].to_vec()).collect();
     write_annotated(&world, &short);
     let refused = world.fails(&EVALUATE);
-    assert!(refused.stderr.contains("four messages or more"), "{refused}");
+    assert!(refused.stderr.contains("at least four messages"), "{refused}");
 }

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use crate::export::{CHANNEL, GUILD, minute};
 use crate::feed::{channel, conversation, ids};
 use crate::points::{assert_consistent, collection, points_in};
-use crate::standin::{Fault, StandIn};
 use crate::world::{Running, World, wait_until};
+use guildex_test_support::qdrant::{Fault, StandIn};
 
 /// Small batches, so that kills fall between them; each kill costs the claimed jobs an attempt.
 fn on(server: &StandIn, more: &str) -> String {

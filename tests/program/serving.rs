@@ -77,7 +77,7 @@ async fn the_command_line_supports_every_search_parameter() {
     assert!(after["before"].as_array().unwrap().len() + after["after"].as_array().unwrap().len() > 0);
 
     let refused = world.fails(&["search", "--guild", &guild, "--offset", "199", "--limit", "2", "oak"]);
-    assert!(refused.stderr.contains("beyond the first 200 sessions"), "{refused}");
+    assert!(refused.stderr.contains("exceed the first 200 sessions"), "{refused}");
     let refused = world.fails(&["search", "--guild", &guild, "--model", "nobodys", "oak"]);
     assert!(refused.stderr.contains("all-minilm-l6-v2-fp32"), "{refused}");
 }

@@ -1,92 +1,98 @@
+//! Client of the local API.
+
 use std::path::Path;
 use std::time::Duration;
 
 use guildex_consistency::verify;
 use guildex_search::{SearchRequest, SearchResponse};
-use guildex_types::ModelSlug;
+use guildex_types::{ModelSlug, tls};
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::BackUp;
+use crate::BackupRequest;
 
-/// What a search's own deadline may be exceeded by on its way, and the longest wait for a sign of life.
+/// Added to a search's own timeout for the transfer, and the timeout of the health check.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How long a backup or a comparison may take: it goes through everything.
-const LONG: Duration = Duration::from_hours(24);
+/// Timeout of backups and comparisons, which read the whole index.
+const LONG_TIMEOUT: Duration = Duration::from_hours(24);
 
-/// Why another process gave no answer.
+/// Error of a request to the process that holds the index.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// It does not answer what was asked: ask otherwise.
+    /// The request is invalid.
     #[error("{0}")]
     Request(String),
-    /// It gave up when its deadline was over: ask again.
+    /// The search timed out; the request may be retried.
     #[error("{0}")]
     Timeout(String),
-    /// It cannot answer for the moment: ask again later.
+    /// A dependency is unavailable; the request may be retried later.
     #[error("{0}")]
     Unavailable(String),
-    /// It did not answer as it should.
+    /// The process did not answer, or its response is invalid.
     #[error("the process that holds the index did not answer: {0}")]
     Http(#[from] reqwest::Error),
 }
 
-/// Asks the process that holds a data folder.
+/// Client of the process that holds a data folder.
 #[derive(Debug, Clone)]
 pub struct Client(reqwest::Client);
 
 impl Client {
-    /// A client of the process that listens at `path`; `None` if none does. `deadline` is the one that a search has
-    /// there: the client waits a little longer.
+    /// Connects to the process that listens at `path`; returns `None` if none does. `search_timeout` is the timeout of
+    /// searches in that process; the client waits a little longer.
     ///
     /// # Errors
-    /// If the client cannot be made.
-    pub async fn connect(path: &Path, deadline: Duration) -> Result<Option<Self>, ClientError> {
-        let client =
-            reqwest::Client::builder().unix_socket(path).timeout(deadline.saturating_add(GRACE)).build()?;
+    /// If the client cannot be created.
+    pub async fn connect(path: &Path, search_timeout: Duration) -> Result<Option<Self>, ClientError> {
+        tls::ensure_provider();
+        let client = reqwest::Client::builder()
+            .unix_socket(path)
+            .timeout(search_timeout.saturating_add(GRACE))
+            .build()?;
         let health = client.get("http://guildex/health").timeout(GRACE).send().await;
-        Ok(health.is_ok_and(|answer| answer.status().is_success()).then_some(Self(client)))
+        Ok(health.is_ok_and(|response| response.status().is_success()).then_some(Self(client)))
     }
 
-    /// Searches there.
+    /// Searches.
     ///
     /// # Errors
-    /// If the other process refuses or does not answer.
+    /// If the process rejects the request or does not answer.
     pub async fn search(&self, request: &SearchRequest) -> Result<SearchResponse, ClientError> {
-        answer(self.0.post("http://guildex/search").json(request).send().await?).await
+        read(self.0.post("http://guildex/search").json(request).send().await?).await
     }
 
-    /// Has it compare the truth with its index.
+    /// Compares the index with Postgres, and repairs it if the request says so.
     ///
     /// # Errors
-    /// If the other process refuses or does not answer.
+    /// If the process rejects the request or does not answer.
     pub async fn verify(&self, request: &verify::Request) -> Result<verify::Report, ClientError> {
-        answer(self.0.post("http://guildex/verify").timeout(LONG).json(request).send().await?).await
+        read(self.0.post("http://guildex/verify").timeout(LONG_TIMEOUT).json(request).send().await?).await
     }
 
-    /// Has it write a backup of its collections into a folder, which it names from the root. Returns the models.
+    /// Writes a backup of all collections into `folder`, an absolute path. Returns the models of the collections.
     ///
     /// # Errors
-    /// If the other process refuses or does not answer.
+    /// If the process rejects the request or does not answer.
     pub async fn backup(&self, folder: &Path) -> Result<Vec<ModelSlug>, ClientError> {
-        let request = BackUp { folder: folder.to_owned() };
-        let response = self.0.post("http://guildex/backup").timeout(LONG).json(&request).send().await?;
-        answer(response).await
+        let request = BackupRequest { folder: folder.to_owned() };
+        let response =
+            self.0.post("http://guildex/backup").timeout(LONG_TIMEOUT).json(&request).send().await?;
+        read(response).await
     }
 }
 
-async fn answer<T: DeserializeOwned>(response: Response) -> Result<T, ClientError> {
+async fn read<T: DeserializeOwned>(response: Response) -> Result<T, ClientError> {
     #[derive(Deserialize)]
-    struct Refusal {
+    struct ErrorBody {
         error: String,
     }
     let status = response.status();
     if status.is_success() {
         return Ok(response.json().await?);
     }
-    let Refusal { error } = response.json().await?;
+    let ErrorBody { error } = response.json().await?;
     Err(match status {
         StatusCode::UNPROCESSABLE_ENTITY => ClientError::Request(error),
         StatusCode::GATEWAY_TIMEOUT => ClientError::Timeout(error),

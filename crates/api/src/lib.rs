@@ -1,7 +1,4 @@
-//! The HTTP face of search, on a Unix socket in the data folder.
-//!
-//! The embedded index belongs to one process at a time. While that is `up`, a `search` elsewhere goes through
-//! it: [`serve`] answers on the socket, [`Client`] asks. File permissions guard the socket: it is its owner's.
+#![doc = include_str!("../README.md")]
 
 mod client;
 mod server;
@@ -13,14 +10,14 @@ use serde::{Deserialize, Serialize};
 pub use client::{Client, ClientError};
 pub use server::{ServeError, serve};
 
-/// What [`Client::backup`] asks for.
+/// Request of [`Client::backup`].
 #[derive(Debug, Serialize, Deserialize)]
-struct BackUp {
-    /// Absolute: the two processes may stand in different folders.
+struct BackupRequest {
+    /// Absolute, because the two processes may have different working directories.
     folder: PathBuf,
 }
 
-/// Where the process that holds a data folder listens.
+/// Path of the socket of the process that holds a data folder.
 pub fn socket_path(data_dir: &Path) -> PathBuf {
     data_dir.join("guildex.sock")
 }

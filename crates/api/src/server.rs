@@ -1,8 +1,10 @@
+//! Server of the local API.
+
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::BackUp;
+use crate::BackupRequest;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
@@ -19,15 +21,15 @@ use tokio_util::sync::CancellationToken;
 /// The socket could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "cannot listen on {path}: {source} (a socket's path may have about 100 bytes: a shorter data_dir helps)"
+    "cannot listen on {path}: {source} (socket paths are limited to about 100 bytes; try a shorter data_dir)"
 )]
 pub struct ServeError {
     path: PathBuf,
     source: io::Error,
 }
 
-/// Answers on the socket until `stop`, and removes it then. The caller holds the data folder's lock, so a socket
-/// that is there already is one that a killed process left.
+/// Serves the API on the socket until `stop` is cancelled, then removes the socket. The caller holds the lock of the
+/// data folder, so an existing socket is a leftover of a killed process.
 ///
 /// # Errors
 /// If the socket cannot be opened.
@@ -42,7 +44,7 @@ pub async fn serve(
     let app = Router::new()
         .route("/health", get(async || "ok\n"))
         .route("/search", post(search))
-        .route("/backup", post(back_up))
+        .route("/backup", post(handle_backup))
         .with_state(searcher)
         .merge(Router::new().route("/verify", post(compare)).with_state(verifier));
     let served = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await;
@@ -66,45 +68,52 @@ async fn search(
 ) -> Response {
     let Json(request) = match request {
         Ok(request) => request,
-        Err(rejection) => return refuse(StatusCode::UNPROCESSABLE_ENTITY, rejection.body_text()),
+        Err(rejection) => return error_response(StatusCode::UNPROCESSABLE_ENTITY, rejection.body_text()),
     };
     match searcher.search(&request).await {
         Ok(results) => Json(results).into_response(),
-        Err(error) => refuse(status(&error), error.to_string()),
+        Err(error) => error_response(status(&error), error.to_string()),
     }
 }
 
-/// Only who may use the socket gets here, and so may write where this process may.
-async fn back_up(State(searcher): State<Searcher>, request: Result<Json<BackUp>, JsonRejection>) -> Response {
-    let Json(BackUp { folder }) = match request {
+/// Writes a backup wherever this process may write: only the owner of the socket can send requests.
+async fn handle_backup(
+    State(searcher): State<Searcher>,
+    request: Result<Json<BackupRequest>, JsonRejection>,
+) -> Response {
+    let Json(BackupRequest { folder }) = match request {
         Ok(request) => request,
-        Err(rejection) => return refuse(StatusCode::UNPROCESSABLE_ENTITY, rejection.body_text()),
+        Err(rejection) => return error_response(StatusCode::UNPROCESSABLE_ENTITY, rejection.body_text()),
     };
     let Searcher { pool, index, collection_prefix, .. } = &searcher;
     match backup(pool, index.as_ref(), collection_prefix, &folder).await {
         Ok(models) => Json(models).into_response(),
-        Err(error @ backup::Error::Folder(_)) => refuse(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
-        Err(error) => refuse(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+        Err(error @ backup::Error::Folder(_)) => {
+            error_response(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
+        }
+        Err(error) => error_response(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
     }
 }
 
-/// Ends early where the asker goes away.
+/// Stops early if the client disconnects.
 async fn compare(
     State(verifier): State<Verifier>,
     request: Result<Json<verify::Request>, JsonRejection>,
 ) -> Response {
     let Json(request) = match request {
         Ok(request) => request,
-        Err(rejection) => return refuse(StatusCode::UNPROCESSABLE_ENTITY, rejection.body_text()),
+        Err(rejection) => return error_response(StatusCode::UNPROCESSABLE_ENTITY, rejection.body_text()),
     };
     match verifier.verify(&request, &|_| {}).await {
         Ok(report) => Json(report).into_response(),
-        Err(error @ VerifyError::Ownership(_)) => refuse(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
-        Err(error) => refuse(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+        Err(error @ VerifyError::Ownership(_)) => {
+            error_response(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
+        }
+        Err(error) => error_response(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
     }
 }
 
-/// What the asker can do about it: ask otherwise, ask again with more patience, or wait.
+/// Status that says what the client can do: change the request, retry with a longer timeout, or retry later.
 fn status(error: &SearchError) -> StatusCode {
     match error {
         SearchError::Request(_) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -113,6 +122,6 @@ fn status(error: &SearchError) -> StatusCode {
     }
 }
 
-fn refuse(status: StatusCode, error: String) -> Response {
+fn error_response(status: StatusCode, error: String) -> Response {
     (status, Json(json!({ "error": error }))).into_response()
 }

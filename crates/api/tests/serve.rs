@@ -18,15 +18,8 @@ use sqlx::PgPool;
 use support::{HERE, Mood, PATIENCE, World, ask};
 use tokio_util::sync::CancellationToken;
 
-/// Installs the TLS provider of the process, which reqwest requires.
-fn install_crypto_provider() {
-    // Fails if another test of the process was first.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-}
-
 /// Serves a world's searches while a test runs.
 async fn served(world: &World, test: impl AsyncFnOnce(&Path)) {
-    install_crypto_provider();
     let folder = tempfile::tempdir().unwrap();
     let path: PathBuf = socket_path(folder.path());
     let stop = CancellationToken::new();
@@ -52,6 +45,7 @@ async fn served(world: &World, test: impl AsyncFnOnce(&Path)) {
 }
 
 async fn post(path: &Path, body: String) -> (u16, Value) {
+    guildex_types::tls::ensure_provider();
     let client = reqwest::Client::builder().unix_socket(path).build().unwrap();
     let request = client.post("http://guildex/search").header("content-type", "application/json").body(body);
     let response = request.send().await.unwrap();
@@ -93,7 +87,7 @@ async fn what_cannot_be_answered_has_a_status_of_its_own_and_says_why(pool: PgPo
             (json!({"guild_id": "1", "query": "x", "limit": 101}).to_string(), "use 1 to 100"),
             (
                 json!({"guild_id": "1", "query": "x", "model": "none"}).to_string(),
-                "no collection that is kept",
+                "model none has no collection",
             ),
             (json!({"guild_id": "1", "query": "x", "chanels": []}).to_string(), "chanels"),
             (json!({"query": "x"}).to_string(), "guild_id"),
@@ -141,7 +135,6 @@ async fn the_client_is_told_that_a_response_is_degraded(pool: PgPool) {
 
 #[tokio::test]
 async fn connecting_without_a_server_returns_none() {
-    install_crypto_provider();
     let folder = tempfile::tempdir().unwrap();
     assert!(Client::connect(&socket_path(folder.path()), PATIENCE).await.unwrap().is_none());
 }

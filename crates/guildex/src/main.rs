@@ -19,8 +19,6 @@ use guildex_types::ErrorChain;
 use crate::cli::Cli;
 
 fn main() -> ExitCode {
-    // reqwest's clients use the TLS provider of the process. Installing one only fails if one is installed.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let cli = Cli::parse();
     let status = cli.command.status_of_errors();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

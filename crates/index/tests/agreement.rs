@@ -14,10 +14,10 @@ use guildex_index::{
     Collection, CollectionName, EmbeddedIndex, Filter, Fusion, Hit, Mode, Point, Query, Scope, VectorIndex,
     bm25,
 };
+use guildex_test_support::qdrant::StandIn;
 use guildex_types::{PointId, Revision};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use standin::StandIn;
 use support::*;
 
 const WORDS: [&str; 12] = [

@@ -107,10 +107,10 @@ fn edge(dir: &tempfile::TempDir) -> guildex_index::EmbeddedIndex {
 }
 
 #[cfg(feature = "server")]
-the_contract!(each_on!(stand_in, crate::support::standin::StandIn::start().await));
+the_contract!(each_on!(stand_in, guildex_test_support::qdrant::StandIn::start().await));
 
 #[cfg(feature = "server")]
-fn stand_in(server: &standin::StandIn) -> guildex_index::QdrantServer {
+fn stand_in(server: &guildex_test_support::qdrant::StandIn) -> guildex_index::QdrantServer {
     server.index()
 }
 

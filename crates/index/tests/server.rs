@@ -14,13 +14,13 @@ use guildex_index::{
     BulkLoad, Collection, Difference, Ensured, Error, Mode, QdrantServer, Quantization, Scope, ServerConfig,
     VectorIndex,
 };
+use guildex_test_support::qdrant::{Fault, StandIn};
 use qdrant_client::qdrant::{
     CreateCollectionBuilder, CreateFieldIndexCollectionBuilder, DeleteFieldIndexCollectionBuilder, Distance,
     FieldType, HnswConfigDiffBuilder, OptimizersConfigDiffBuilder, StrictModeConfigBuilder,
     UpdateCollectionBuilder, VectorParamsBuilder, VectorsConfigBuilder,
 };
 use qdrant_client::{Payload, Qdrant};
-use standin::{Fault, StandIn};
 use support::*;
 use uuid::Uuid;
 

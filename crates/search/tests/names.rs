@@ -24,33 +24,31 @@ async fn shown(world: &World) -> Vec<(String, Vec<String>)> {
     shown
 }
 
+/// Asserts that the preview names the first message's author so, and not as before, and that the surrounding
+/// messages do: from the index the other session's, from Postgres all but the message that matches.
+async fn assert_shows(world: &World, name: &str) {
+    let shown = shown(world).await;
+    for (preview, _) in &shown {
+        assert!(preview.contains(&format!("{name}: the glue oven")), "{preview}");
+        assert_eq!(preview.contains("author 1"), name == "author 1", "{preview}");
+    }
+    let names: Vec<_> = shown.iter().map(|(_, names)| &names[..]).collect();
+    assert_eq!(names, [&[name.to_owned()][..], &["author 2".to_owned(), name.to_owned()]]);
+}
+
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn results_and_surrounding_messages_show_current_names(pool: PgPool) {
     let world = World::new(pool).await.with_fallback();
     world.talk(HERE, &[(1, 1, 1, "the glue oven smells"), (2, 2, 2, "open the window")]).await;
     world.say(HERE, &[(10, 1, 500, "good morning")]).await;
-    for (preview, names) in shown(&world).await {
-        assert!(preview.contains("author 1: the glue oven"), "{preview}");
-        assert!(names.contains(&"author 1".to_owned()), "{names:?}");
-    }
+    assert_shows(&world, "author 1").await;
 
-    sqlx::query("UPDATE users SET display_name = 'Ann' WHERE user_id = 1")
-        .execute(&world.pool)
-        .await
-        .unwrap();
-    let after = shown(&world).await;
-    assert_eq!(after.len(), 2, "one result by the index, one by Postgres");
-    for (preview, names) in after {
-        assert!(preview.contains("Ann: the glue oven") && !preview.contains("author 1"), "{preview}");
-        assert!(names.contains(&"Ann".to_owned()), "{names:?}");
-    }
+    let rename = "UPDATE users SET display_name = 'Ann' WHERE user_id = 1";
+    sqlx::query(rename).execute(&world.pool).await.unwrap();
+    assert_shows(&world, "Ann").await;
 
-    sqlx::query("UPDATE messages SET webhook_name = 'bridge' WHERE id IN (1, 10)")
-        .execute(&world.pool)
-        .await
-        .unwrap();
-    for (preview, names) in shown(&world).await {
-        assert!(preview.contains("bridge: the glue oven"), "{preview}");
-        assert!(names.contains(&"bridge".to_owned()), "a message of a webhook keeps its name");
-    }
+    // A webhook's message keeps its own name.
+    let speak_for = "UPDATE messages SET webhook_name = 'bridge' WHERE id IN (1, 10)";
+    sqlx::query(speak_for).execute(&world.pool).await.unwrap();
+    assert_shows(&world, "bridge").await;
 }

@@ -18,6 +18,8 @@ pub mod builders;
 pub mod channels;
 pub mod damage;
 mod export;
+#[cfg(feature = "qdrant")]
+pub mod qdrant;
 #[cfg(feature = "servers")]
 pub mod servers;
 #[cfg(feature = "sync")]

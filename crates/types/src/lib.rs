@@ -10,6 +10,8 @@ pub mod point;
 pub mod retry;
 pub mod session;
 mod sql;
+#[cfg(feature = "tls")]
+pub mod tls;
 
 pub use error_chain::ErrorChain;
 pub use id::{ChannelId, GuildId, InvalidId, MessageId, UserId};

@@ -15,10 +15,11 @@ use guildex_embed::{EmbedError, Embedder, LocalConfig, LocalEmbedder, ModelRegis
 use guildex_index::EmbeddedIndex;
 use guildex_producer::{Ingest, IngestConfig};
 use guildex_queue::{Queues, testing};
+use guildex_test_support::sync::wait_until;
 use guildex_types::{ModelSlug, RetryPolicy};
 use guildex_worker::{EXIT_HUNG, TimeLimit, TimeLimits, Worker, WorkerConfig, exit_hung};
 use sqlx::PgPool;
-use support::{World, exchange, until, world};
+use support::{World, exchange, world};
 use tokio_util::sync::CancellationToken;
 
 /// Hangs the model's thread.
@@ -137,7 +138,7 @@ async fn supervise(world: &World) -> Vec<ExitStatus> {
     loop {
         let mut worker = start();
         let mut end = None;
-        until("a worker's exit or no unfinished job", async || {
+        wait_until("a worker's exit or no unfinished job", async || {
             end = worker.try_wait().unwrap();
             end.is_some() || world.count("state IN ('pending', 'queued', 'running')").await == 0
         })

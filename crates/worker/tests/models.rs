@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use guildex_embed::Embedder;
 use guildex_producer::reindex;
 use guildex_store::models::{self, ModelState, Switched};
+use guildex_test_support::sync::wait_until;
 use sqlx::PgPool;
 use support::*;
 
@@ -224,7 +225,7 @@ async fn a_dropped_model_leaves_no_collection_and_no_records(pool: PgPool) {
 
         // Without any job.
         let gone = async || models::list(&world.pool).await.unwrap().len() == 1;
-        until("the end of the old model", gone).await;
+        wait_until("the end of the old model", gone).await;
         let records: i64 = sqlx::query_scalar("SELECT count(*) FROM indexed_sessions WHERE model = $1")
             .bind(world.model.slug().as_str())
             .fetch_one(&world.pool)

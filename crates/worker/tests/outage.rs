@@ -5,6 +5,7 @@ mod support;
 
 use std::sync::atomic::Ordering;
 
+use guildex_test_support::sync::wait_until;
 use sqlx::PgPool;
 use support::*;
 
@@ -15,7 +16,7 @@ async fn an_unavailable_index_consumes_no_attempts_and_pauses_claiming(pool: PgP
         world.ingest(&exchange(1, "does the glue hold")).await;
         let worker = world.start_worker();
         let rejected = async |times: usize| {
-            until("failed calls", async || world.index.rejected.load(Ordering::SeqCst) >= times).await;
+            wait_until("failed calls", async || world.index.rejected.load(Ordering::SeqCst) >= times).await;
         };
         // More often than a job may be attempted.
         rejected(1).await;
@@ -46,7 +47,7 @@ async fn a_worker_that_stops_during_an_outage_releases_its_jobs(pool: PgPool) {
         world.index.unavailable.store(true, Ordering::SeqCst);
         world.ingest(&exchange(1, "does the glue hold")).await;
         let worker = world.start_worker();
-        until("a failed call", async || world.index.rejected.load(Ordering::SeqCst) > 0).await;
+        wait_until("a failed call", async || world.index.rejected.load(Ordering::SeqCst) > 0).await;
         worker.stop().await;
         assert_eq!(world.count("state = 'pending' AND attempts = 0").await, 1);
 

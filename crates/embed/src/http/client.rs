@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use guildex_types::ErrorChain;
+use guildex_types::{ErrorChain, tls};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Certificate, StatusCode, Url, redirect};
-use rustls::crypto::{CryptoProvider, ring};
 use secrecy::ExposeSecret;
 
 use super::config::HttpConfig;
@@ -42,10 +41,7 @@ impl Client {
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
-        // `main` installs it; reqwest panics in a program that does not.
-        if CryptoProvider::get_default().is_none() {
-            let _ = ring::default_provider().install_default();
-        }
+        tls::ensure_provider();
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .default_headers(headers)

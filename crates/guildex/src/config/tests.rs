@@ -222,7 +222,7 @@ fn values_out_of_range_are_refused_with_the_range() {
     let env = [("GUILDEX_DISPATCHER_MAX_QUEUED", "1001"), ("GUILDEX_WORKER_DEBOUNCE", "-3s")];
     insta::assert_snapshot!(error(file, &env, &[("redis.prefix", "a b"), ("data_dir", "")]), @r#"
     invalid configuration:
-      log.format (guildex.toml line 15): unknown variant `xml`, expected `text` or `json`
+      log.format (guildex.toml line 16): unknown variant `xml`, expected `text` or `json`
       model.name (guildex.toml line 3): invalid model name "Nice Model": expected 1 to 64 characters of a-z, 0-9, '-', '_' and '.', starting with a letter or digit
       optout.users (guildex.toml line 7): invalid id "0x7": expected an integer from 1 to 9223372036854775807
       worker.debounce (variable GUILDEX_WORKER_DEBOUNCE): "-3s" is not a duration: write a number and a unit, as in 300ms, 60s or 24h
@@ -234,7 +234,7 @@ fn values_out_of_range_are_refused_with_the_range() {
       worker.batch_size (guildex.toml line 9): 0 is not allowed; use 1 to 1024
       retry.max_delay (default): 5m is not allowed; use at least retry.initial_delay
       dispatcher.max_queued (variable GUILDEX_DISPATCHER_MAX_QUEUED): 1001 is not allowed; use 1 to 1000
-      log.level (guildex.toml line 14): "inof" is not allowed; use off, error, warn, info, debug, trace or target=level, by comma
+      log.level (guildex.toml line 15): "inof" is not allowed; use off, error, warn, info, debug, trace or target=level, by comma
     "#);
 }
 

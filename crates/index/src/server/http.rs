@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt};
+use guildex_types::tls;
 use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::multipart::{Form, Part};
 use reqwest::{RequestBuilder, Response, StatusCode, redirect};
@@ -41,6 +42,7 @@ impl<'a> Http<'a> {
             value.set_sensitive(true);
             headers.insert("api-key", value);
         }
+        tls::ensure_provider();
         let http = reqwest::Client::builder()
             .connect_timeout(client.config.connect_timeout)
             .default_headers(headers)

@@ -3,8 +3,6 @@
 
 #[cfg(feature = "server")]
 pub mod server;
-#[cfg(feature = "server")]
-pub mod standin;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use guildex_index::bm25::{self, Language};

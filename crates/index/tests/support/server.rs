@@ -32,8 +32,6 @@ pub struct Server {
 
 /// The server that the environment names.
 pub fn named() -> Option<Server> {
-    // For snapshots over HTTP. Fails if another test of the process was first.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let url = std::env::var("QDRANT_URL").ok()?;
     let api_key = std::env::var("QDRANT_API_KEY").ok().map(Into::into);
     let http_url = std::env::var("QDRANT_HTTP_URL").ok();

@@ -8,48 +8,9 @@ use guildex_index::{
     BulkLoad, Collection, CollectionName, Difference, EmbeddedIndex, Ensured, Error, Hit, Identity, Page,
     Point, PointHeader, PointSelector, Query, Scope, VectorIndex,
 };
+pub use guildex_test_support::sync::Gate;
 use guildex_types::{GuildId, MessageId, PointId, Revision, SessionId};
 use tempfile::TempDir;
-use tokio::sync::watch;
-use tokio::time::timeout;
-
-use super::PATIENCE;
-
-/// Where those who pass can be held up, and counted.
-pub struct Gate {
-    open: watch::Sender<bool>,
-    held_up: watch::Sender<usize>,
-}
-
-impl Default for Gate {
-    fn default() -> Self {
-        Self { open: watch::Sender::new(true), held_up: watch::Sender::new(0) }
-    }
-}
-
-impl Gate {
-    pub fn close(&self) {
-        self.open.send_replace(false);
-    }
-
-    pub fn open(&self) {
-        self.open.send_replace(true);
-    }
-
-    pub async fn pass(&self) {
-        if !*self.open.borrow() {
-            self.held_up.send_modify(|count| *count += 1);
-            self.open.subscribe().wait_for(|open| *open).await.unwrap();
-        }
-    }
-
-    /// Until so many were held up.
-    pub async fn until_waiting(&self, count: usize) {
-        let mut held_up = self.held_up.subscribe();
-        let waiting = held_up.wait_for(|held_up| *held_up >= count);
-        timeout(PATIENCE, waiting).await.expect("somebody at the gate").unwrap();
-    }
-}
 
 /// How searches are answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -25,6 +25,7 @@ use guildex_queue::testing::{self, with_queues};
 use guildex_store::channels::Channel;
 use guildex_store::status::ModelStatus;
 use guildex_store::{models, search, status};
+use guildex_test_support::{TEST_TIMEOUT as TIMEOUT, sync::Gate};
 use guildex_types::{
     Author, ChannelId, GuildId, JobQueue, Links, Message, MessageId, MessageKind, ModelSlug, PointId,
     RetryPolicy, Revision, SearchText, SessionId,
@@ -34,13 +35,10 @@ use sqlx::postgres::PgListener;
 use sqlx::{FromRow, PgPool};
 pub use steps::{Step, Steps};
 use tempfile::TempDir;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// Long enough for a busy machine; passing tests do not wait for it.
-const TIMEOUT: Duration = Duration::from_secs(60);
 pub const MAX_ATTEMPTS: i32 = 3;
 
 fn minute(day: i64, number: i64) -> DateTime<Utc> {
@@ -79,42 +77,6 @@ pub fn edited(later: i64, text: &str, message: &Message) -> Message {
 /// A day's question and answer: a session.
 pub fn exchange(day: i64, question: &str) -> [Message; 2] {
     [say(day, 1, 1, question), reply(day, 1, say(day, 2, 2, "I think so, but try it first"))]
-}
-
-/// Blocks and counts callers while it is closed.
-pub struct Gate {
-    open: watch::Sender<bool>,
-    blocked: watch::Sender<usize>,
-}
-
-impl Gate {
-    fn new() -> Self {
-        Self { open: watch::Sender::new(true), blocked: watch::Sender::new(0) }
-    }
-
-    pub fn close(&self) {
-        self.open.send_replace(false);
-    }
-
-    pub fn open(&self) {
-        self.open.send_replace(true);
-    }
-
-    async fn pass(&self) {
-        if !*self.open.borrow() {
-            self.blocked.send_modify(|count| *count += 1);
-            self.open.subscribe().wait_for(|open| *open).await.unwrap();
-        }
-    }
-
-    /// Waits until `count` callers were blocked.
-    pub async fn until_waiting(&self, count: usize) {
-        let mut blocked = self.blocked.subscribe();
-        timeout(TIMEOUT, blocked.wait_for(|blocked| *blocked >= count))
-            .await
-            .expect("a blocked caller")
-            .unwrap();
-    }
 }
 
 /// One call of the model, between two ticks of a clock that ticks at every start and end.
@@ -158,7 +120,7 @@ impl Model {
         Self {
             slug,
             real,
-            calls: Gate::new(),
+            calls: Gate::default(),
             clock: AtomicUsize::new(0),
             embeddings: Mutex::default(),
             poison: OnceLock::new(),
@@ -289,7 +251,7 @@ impl FaultyIndex {
         let folder = tempfile::tempdir().unwrap();
         Self {
             real: EmbeddedIndex::open(folder.path()).unwrap(),
-            upserts: Gate::new(),
+            upserts: Gate::default(),
             steps,
             failing_upserts: AtomicUsize::new(0),
             failing_removals: AtomicUsize::new(0),
@@ -530,18 +492,6 @@ pub struct JobRow {
     pub state: String,
     pub attempts: i32,
     pub error: Option<String>,
-}
-
-/// Polls until the condition holds.
-pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let polling = async {
-        while !holds().await {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    if timeout(TIMEOUT, polling).await.is_err() {
-        panic!("timed out waiting for {what}");
-    }
 }
 
 impl World {

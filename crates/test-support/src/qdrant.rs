@@ -1,5 +1,6 @@
-//! A stand-in for a Qdrant server on loopback, for what a healthy one will not do on demand: it speaks the
-//! server's own protocol, keeps collections in memory, and fails as it is told.
+//! A stand-in for a Qdrant server on loopback, to test what a healthy server does not do on demand: it speaks the
+//! server's protocol, keeps collections in memory, and injects faults.
+#![allow(missing_docs, reason = "its methods are named after what they do to a test's server")]
 
 mod faults;
 mod filter;
@@ -24,7 +25,6 @@ use tokio_rustls::TlsAcceptor;
 use tonic::Status;
 use tonic::transport::server::TcpIncoming;
 
-#[allow(unused_imports, reason = "each test binary uses its part")]
 pub use faults::{Fault, Faults};
 use store::Stored;
 
@@ -84,8 +84,6 @@ impl StandIn {
     }
 
     async fn behind(tls: Option<TlsAcceptor>) -> Self {
-        // Fails if another test of the process was first.
-        let _ = ring::default_provider().install_default();
         let state = State { memory: Arc::default(), faults: Faults::default() };
         let mut tasks = JoinSet::new();
 
