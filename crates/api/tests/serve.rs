@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests may panic")]
 
-#[path = "../../search/tests/support/mod.rs"]
+#[path = "../../search/tests/integration/support/mod.rs"]
 mod support;
 
 use std::path::{Path, PathBuf};

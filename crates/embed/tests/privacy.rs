@@ -1,7 +1,8 @@
-//! Neither key nor texts are logged, at any level and by any crate. In its own file because a process has one logger.
+//! Neither key nor texts are logged, at any level and by any crate. In a binary of its own because a process has one logger.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+#[path = "integration/support/mod.rs"]
 mod support;
 
 use std::io::{self, Write};

@@ -3,7 +3,7 @@
 //! `QDRANT_URL` names; there, searches are also compared with the server's own for dense vectors alone.
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
-#[path = "../tests/support/mod.rs"]
+#[path = "../tests/integration/support/mod.rs"]
 mod support;
 
 use std::path::Path;

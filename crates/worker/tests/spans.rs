@@ -1,6 +1,7 @@
-//! Log lines of a job can be joined.
+//! Log lines of a job can be joined. In a binary of its own because a process has one logger.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
+#[path = "integration/support/mod.rs"]
 mod support;
 
 use std::io::Write;

@@ -1,0 +1,50 @@
+//! Names shown by searches are those that authors have now.
+
+use crate::support::{HERE, Mood, World, ask};
+use guildex_search::SearchRequest;
+use guildex_store::MIGRATOR;
+use sqlx::PgPool;
+
+/// Preview and surrounding authors of what a search finds, by the index and by Postgres.
+async fn shown(world: &World) -> Vec<(String, Vec<String>)> {
+    let mut shown = vec![];
+    for mood in [Mood::Honest, Mood::Away] {
+        world.view.set(mood);
+        for found in world.search(&SearchRequest { surrounding: 5, ..ask(1, "glue oven") }).await.results {
+            let around = found.surrounding.unwrap();
+            let names = around.before.into_iter().chain(around.after).map(|message| message.author_name);
+            shown.push((found.preview.to_string(), names.collect()));
+        }
+    }
+    world.view.set(Mood::Honest);
+    shown
+}
+
+/// Asserts that the preview names the first message's author so, and not as before, and that the surrounding
+/// messages do: from the index the other session's, from Postgres all but the message that matches.
+async fn assert_shows(world: &World, name: &str) {
+    let shown = shown(world).await;
+    for (preview, _) in &shown {
+        assert!(preview.contains(&format!("{name}: the glue oven")), "{preview}");
+        assert_eq!(preview.contains("author 1"), name == "author 1", "{preview}");
+    }
+    let names: Vec<_> = shown.iter().map(|(_, names)| &names[..]).collect();
+    assert_eq!(names, [&[name.to_owned()][..], &["author 2".to_owned(), name.to_owned()]]);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn results_and_surrounding_messages_show_current_names(pool: PgPool) {
+    let world = World::new(pool).await.with_fallback();
+    world.talk(HERE, &[(1, 1, 1, "the glue oven smells"), (2, 2, 2, "open the window")]).await;
+    world.say(HERE, &[(10, 1, 500, "good morning")]).await;
+    assert_shows(&world, "author 1").await;
+
+    let rename = "UPDATE users SET display_name = 'Ann' WHERE user_id = 1";
+    sqlx::query(rename).execute(&world.pool).await.unwrap();
+    assert_shows(&world, "Ann").await;
+
+    // A webhook's message keeps its own name.
+    let speak_for = "UPDATE messages SET webhook_name = 'bridge' WHERE id IN (1, 10)";
+    sqlx::query(speak_for).execute(&world.pool).await.unwrap();
+    assert_shows(&world, "bridge").await;
+}
