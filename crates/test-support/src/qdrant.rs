@@ -6,6 +6,7 @@ mod faults;
 mod filter;
 mod grpc;
 mod http;
+mod ids;
 mod store;
 
 use std::collections::{BTreeMap, HashMap};

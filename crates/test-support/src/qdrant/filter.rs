@@ -55,7 +55,7 @@ fn holds(condition: &Condition, id: Uuid, payload: &HashMap<String, Value>) -> R
         }
         Some(ConditionOneOf::HasId(ids)) => {
             for wanted in &ids.has_id {
-                if super::store::id(Some(wanted.clone()))? == id {
+                if super::ids::id(Some(wanted.clone()))? == id {
                     return Ok(true);
                 }
             }

@@ -16,7 +16,8 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use super::State;
-use super::store::{Stored, StoredPoint, id};
+use super::ids::id;
+use super::store::{Stored, StoredPoint};
 
 type Reply<T> = Result<Response<T>, Status>;
 

@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use prost::Message;
-use qdrant_client::qdrant::point_id::PointIdOptions;
 use qdrant_client::qdrant::{
     CollectionConfig, CollectionInfo, CollectionParams, CollectionStatus, CreateCollection, Filter,
-    GetCollectionInfoResponse, HnswConfigDiff, OptimizerStatus, PayloadSchemaInfo, PointId, PointStruct,
+    GetCollectionInfoResponse, HnswConfigDiff, OptimizerStatus, PayloadSchemaInfo, PointStruct,
     QuantizationConfig, UpdateCollection, UpsertPoints, Value, quantization_config, quantization_config_diff,
     vector, vectors, vectors_config, vectors_config_diff,
 };
@@ -14,6 +13,7 @@ use tonic::Status;
 use uuid::Uuid;
 
 use super::filter;
+use super::ids::id;
 
 #[derive(Clone)]
 pub struct Stored {
@@ -29,13 +29,6 @@ pub struct StoredPoint {
     pub bm25: Vec<(u32, f32)>,
     pub payload: HashMap<String, Value>,
     pub given: PointStruct,
-}
-
-pub fn id(id: Option<PointId>) -> Result<Uuid, Status> {
-    match id.and_then(|id| id.point_id_options) {
-        Some(PointIdOptions::Uuid(id)) => id.parse().map_err(|_| Status::invalid_argument("no UUID")),
-        _ => Err(Status::invalid_argument("no UUID")),
-    }
 }
 
 impl Stored {
