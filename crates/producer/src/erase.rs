@@ -99,7 +99,7 @@ impl Ingest {
             Target::Channel { channel } => {
                 let mut channels = channels::with_threads(tx, guild, *channel).await?;
                 let (deletion, latest) = self.delete_channels(tx, guild, &channels).await?;
-                // An unknown channel may be imported later, and a thread may lose its parent.
+                // An unknown channel may be imported later, and a thread's later import may not name its parent.
                 if !channels.contains(channel) {
                     channels.push(*channel);
                 }

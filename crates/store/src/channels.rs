@@ -20,12 +20,13 @@ pub struct Channel {
     pub parent_id: Option<ChannelId>,
 }
 
-/// Inserts the channel and its guild, or updates their names.
+/// Inserts the channel and its guild, or updates their names. A known parent stays where the source does not name
+/// one: an export of a thread may lack its parent, and a thread never leaves it.
 pub async fn upsert(db: &mut PgConnection, channel: &Channel) -> Result<(), StoreError> {
     let known: bool = sqlx::query_scalar(
         "SELECT EXISTS (
              SELECT FROM guilds g JOIN channels c ON c.guild_id = g.id
-             WHERE g.id = $1 AND g.name = $2 AND c.id = $3 AND (c.name, c.parent_id) IS NOT DISTINCT FROM ($4, $5))",
+             WHERE g.id = $1 AND g.name = $2 AND c.id = $3 AND c.name = $4 AND c.parent_id IS NOT DISTINCT FROM coalesce($5, c.parent_id))",
     )
     .bind(channel.guild_id)
     .bind(&channel.guild_name)
@@ -46,8 +47,8 @@ pub async fn upsert(db: &mut PgConnection, channel: &Channel) -> Result<(), Stor
     }
     for statement in [
         "INSERT INTO channels (guild_id, id, name, parent_id) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-        "UPDATE channels SET name = $3, parent_id = $4
-         WHERE guild_id = $1 AND id = $2 AND (name, parent_id) IS DISTINCT FROM ($3, $4)",
+        "UPDATE channels SET name = $3, parent_id = coalesce($4, parent_id)
+         WHERE guild_id = $1 AND id = $2 AND (name, parent_id) IS DISTINCT FROM ($3, coalesce($4, parent_id))",
     ] {
         sqlx::query(statement)
             .bind(channel.guild_id)

@@ -150,7 +150,7 @@ pub struct DeletedChannels {
 
 /// Deletes the content of channels: deletes their messages, turns their sessions into tombstones and erases
 /// their names. The caller holds the guild's lock, and sets a cutoff so that the messages are not stored
-/// again ([`suppressions`](crate::suppressions)).
+/// again ([`suppressions`](crate::suppressions)); messages from further ahead than a cutoff reaches leave tombstones.
 pub async fn delete_channels(
     tx: &mut PgConnection,
     guild: GuildId,
@@ -180,7 +180,11 @@ pub async fn delete_channels(
     .await?;
     let (messages, latest): (i64, Option<DateTime<Utc>>) = sqlx::query_as(
         "WITH deleted AS (
-             DELETE FROM messages WHERE guild_id = $1 AND channel_id = ANY($2) RETURNING sent_at, deleted_at)
+             DELETE FROM messages WHERE guild_id = $1 AND channel_id = ANY($2) RETURNING id, sent_at, deleted_at),
+         ahead AS (
+             INSERT INTO tombstones (guild_id, message_id)
+             SELECT $1, id FROM deleted WHERE sent_at > statement_timestamp() + interval '1 hour'
+             ON CONFLICT DO NOTHING)
          SELECT count(*) FILTER (WHERE deleted_at IS NULL), max(sent_at) FROM deleted",
     )
     .bind(guild)

@@ -106,8 +106,10 @@ pub async fn add_tombstones(
     Ok(())
 }
 
-/// Suppresses messages of a member or channel that were sent until now, or until `latest` if that is later,
-/// since the clocks of senders are not ours. Never lowers a cutoff.
+/// Suppresses messages of a member or channel that were sent until now, or until `latest` if that is later, since
+/// the clocks of senders are not ours. Never lowers a cutoff, and never sets one more than an hour ahead of
+/// Postgres' clock: one message dated 2199 must not suppress everything until then. Messages erased from beyond
+/// that hour have tombstones.
 pub async fn set_cutoff(
     tx: &mut PgConnection,
     guild: GuildId,
@@ -135,7 +137,7 @@ async fn raise_cutoff(
     // Not now(): the transaction may have waited for its lock while others stored messages.
     sqlx::query(
         "INSERT INTO ingest_cutoffs AS c (guild_id, scope, target_id, sent_before)
-         VALUES ($1, $2, $3, greatest(statement_timestamp(), $4))
+         VALUES ($1, $2, $3, greatest(statement_timestamp(), least($4, statement_timestamp() + interval '1 hour')))
          ON CONFLICT (guild_id, scope, target_id) DO UPDATE SET sent_before = greatest(c.sent_before, excluded.sent_before)",
     )
     .bind(guild)

@@ -378,6 +378,40 @@ async fn messages_from_a_clock_ahead_of_ours_are_erased_permanently(pool: PgPool
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
+async fn a_message_of_the_far_future_is_erased_and_suppresses_no_other(pool: PgPool) {
+    let (ingest, place) = (ingest(&pool), channel(GUILD, HELP));
+    let (far, soon) = (Utc::now() + TimeDelta::days(60_000), Utc::now() + TimeDelta::hours(2));
+    let targets = [
+        Target::Member { member: member(2) },
+        Target::Channel { channel: place.id },
+        Target::Guild,
+        Target::Messages { messages: ids(&[4]) },
+    ];
+    for (target, id) in targets.into_iter().zip(1..) {
+        let future = Message { sent_at: far, ..say(&place, id, 2, "greetings from the year 2190") };
+        store(&ingest, &place, std::slice::from_ref(&future)).await;
+        ingest.erase(guild(GUILD), target.clone()).await.unwrap();
+        assert_eq!(store(&ingest, &place, &[future]).await.new, 0, "stored again after {target:?}");
+        let later = Message { sent_at: soon, ..say(&place, 10 + id, 2, "here I am again") };
+        assert_eq!(store(&ingest, &place, &[later]).await.new, 1, "suppressed by {target:?}");
+    }
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn erasing_a_channel_includes_threads_whose_later_source_named_no_parent(pool: PgPool) {
+    let (ingest, inside) = (ingest(&pool), thread(91, HELP));
+    store(&ingest, &inside, &talk(&inside, 21)).await;
+    // A later export, without the parent; a rename makes the row change.
+    for name in ["channel-91", "renamed"] {
+        let orphan = Channel { parent_id: None, name: name.to_owned(), ..inside.clone() };
+        store(&ingest, &orphan, &talk(&orphan, 31)).await;
+    }
+    assert_eq!(number(&pool, "SELECT count(*) FROM channels WHERE parent_id = 9 AND name = 'renamed'").await, 1);
+    ingest.erase_channel(guild(GUILD), channel_id(HELP)).await.unwrap();
+    assert!(live(&pool, GUILD).await.is_empty());
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
 async fn erasing_a_channel_includes_its_threads_but_no_other_channel(pool: PgPool) {
     let ingest = ingest(&pool);
     let (help, shop, inside) = (channel(GUILD, HELP), channel(GUILD, 8), thread(91, HELP));
