@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 /// Longest graceful shutdown.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Settings that all processes share.
 pub struct Setting {
@@ -119,7 +119,7 @@ impl Fleet {
         for member in 0..self.members.len() {
             self.signal(member, "TERM")?;
         }
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         for member in &mut self.members {
             while member.child.try_wait()?.is_none() {
                 ensure!(Instant::now() < deadline, "guildex {} does not stop", member.arguments.join(" "));

@@ -27,7 +27,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// Timeout for a busy machine; a passing test does not wait for it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 const GUILD: i64 = 1;
 const HELP: i64 = 9;
@@ -140,7 +140,7 @@ async fn number(pool: &PgPool, sql: &'static str) -> i64 {
 async fn check(pool: &PgPool) {
     let talking = "SELECT count(*) FROM messages
                    WHERE deleted_at IS NOT NULL AND (text <> '' OR webhook_name IS NOT NULL OR words <> 0)";
-    assert_eq!(number(pool, talking).await, 0, "a tombstone tells something");
+    assert_eq!(number(pool, talking).await, 0, "a tombstone has content");
     let miscounted = "SELECT count(*) FROM sessions s WHERE message_count <> (
                           SELECT count(*) FROM messages m
                           WHERE m.guild_id = s.guild_id AND m.channel_id = s.channel_id
@@ -198,8 +198,8 @@ async fn a_deletion_that_arrives_before_its_message_wins(pool: PgPool) {
     // A later edit is not stored either; the same id in another guild is another message.
     let edited = Message { edited_at: Some(minute(50)), ..talk(&place, 1)[1].clone() };
     assert_eq!(store(&ingest, &place, &[edited]).await.new, 0);
-    let elsewhere = channel(2, HELP);
-    assert_eq!(store(&ingest, &elsewhere, &talk(&elsewhere, 1)).await.new, 3);
+    let other_guild = channel(2, HELP);
+    assert_eq!(store(&ingest, &other_guild, &talk(&other_guild, 1)).await.new, 3);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
@@ -257,7 +257,7 @@ async fn storing_and_erasing_wait_for_each_other(pool: PgPool) {
         }
         until_blocked(&pool, 2).await;
         gate.commit().await.unwrap();
-        timeout(PATIENCE, tasks.join_all()).await.expect("an end");
+        timeout(TEST_TIMEOUT, tasks.join_all()).await.expect("an end");
         assert_eq!(live(&pool, of).await, [1, 3], "erase first: {erase_first}");
     }
     check(&pool).await;
@@ -272,7 +272,7 @@ async fn until_blocked(pool: &PgPool, statements: i64) {
             tokio::task::yield_now().await;
         }
     };
-    timeout(PATIENCE, blocked).await.expect("statements that wait for each other");
+    timeout(TEST_TIMEOUT, blocked).await.expect("the statement blocks");
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
@@ -291,7 +291,7 @@ async fn a_member_is_erased_in_channels_that_are_being_created(pool: PgPool) {
         }
         barrier.wait().await;
         ingest.erase_member(guild(round), member(2)).await.unwrap();
-        timeout(PATIENCE, tasks.join_all()).await.expect("an end");
+        timeout(TEST_TIMEOUT, tasks.join_all()).await.expect("an end");
         assert_eq!(live(&pool, round).await, [10, 12, 20, 22, 30, 32]);
     }
     check(&pool).await;
@@ -324,7 +324,7 @@ async fn concurrent_calls_do_not_deadlock(pool: PgPool) {
             }
         });
     }
-    timeout(PATIENCE, tasks.join_all()).await.expect("an end");
+    timeout(TEST_TIMEOUT, tasks.join_all()).await.expect("an end");
     check(&pool).await;
 }
 
@@ -333,8 +333,8 @@ async fn concurrent_calls_do_not_deadlock(pool: PgPool) {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn erasing_a_member_removes_texts_and_names_and_nothing_else(pool: PgPool) {
     let (ingest, help, shop) = (ingest(&pool), channel(GUILD, HELP), channel(GUILD, 8));
-    let elsewhere = channel(2, HELP);
-    for place in [&help, &elsewhere] {
+    let other_guild = channel(2, HELP);
+    for place in [&help, &other_guild] {
         store(&ingest, place, &talk(place, 1)).await;
     }
     store(&ingest, &shop, &talk(&shop, 11)).await;
@@ -363,7 +363,7 @@ async fn erasing_a_member_removes_texts_and_names_and_nothing_else(pool: PgPool)
 
     // No import restores it, in any channel; later messages are stored.
     let moved = channel(GUILD, 7);
-    let old = [say(&moved, 40, 2, "an old message"), say(&moved, 41, 1, "of somebody else")];
+    let old = [say(&moved, 40, 2, "an old message"), say(&moved, 41, 1, "of another author")];
     assert_eq!(store(&ingest, &help, &talk(&help, 1)).await.new, 0);
     assert_eq!(store(&ingest, &moved, &old).await.new, 1);
     let later = Message { sent_at: Utc::now() + TimeDelta::hours(1), ..say(&help, 50, 2, "here I am again") };
@@ -420,8 +420,8 @@ async fn erasing_a_channel_includes_its_threads_but_no_other_channel(pool: PgPoo
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn erasing_a_guild_leaves_tombstones_without_names(pool: PgPool) {
     let ingest = ingest(&pool);
-    let (help, inside, elsewhere) = (channel(GUILD, HELP), thread(91, HELP), channel(2, HELP));
-    for place in [&help, &elsewhere] {
+    let (help, inside, other_guild) = (channel(GUILD, HELP), thread(91, HELP), channel(2, HELP));
+    for place in [&help, &other_guild] {
         store(&ingest, place, &talk(place, 1)).await;
     }
     store(&ingest, &inside, &talk(&inside, 11)).await;
@@ -563,8 +563,8 @@ async fn expire(ingest: &Ingest) -> Erased {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn expired_messages_are_deleted_and_not_stored_again(pool: PgPool) {
     let (ingest, help) = (ingest(&pool), channel(GUILD, HELP));
-    let (shop, elsewhere) = (channel(GUILD, 8), channel(2, HELP));
-    for place in [&help, &elsewhere] {
+    let (shop, other_guild) = (channel(GUILD, 8), channel(2, HELP));
+    for place in [&help, &other_guild] {
         store(&ingest, place, &talk(place, 1)).await;
     }
     store(&ingest, &shop, &talk(&shop, 11)).await;
@@ -700,19 +700,19 @@ fn change() -> impl Strategy<Value = Change> {
 /// removed ones.
 fn remaining_after(changes: &[Change]) -> BTreeMap<i64, i64> {
     let mut newest: BTreeMap<i64, i64> = BTreeMap::new();
-    let mut gone: BTreeSet<i64> = BTreeSet::new();
+    let mut deleted: BTreeSet<i64> = BTreeSet::new();
     for change in changes {
         match *change {
             Change::Comes(message, edit) => {
                 let newest = newest.entry(message).or_insert(edit);
                 *newest = edit.max(*newest);
             }
-            Change::Deleted(message) | Change::Forgotten(message) => drop(gone.insert(message)),
-            Change::MemberForgotten(of) => gone.extend((1..=MESSAGES).filter(|m| m % MEMBERS == of)),
-            Change::ChannelDeleted(of) => gone.extend((1..=MESSAGES).filter(|m| m % CHANNELS == of)),
+            Change::Deleted(message) | Change::Forgotten(message) => drop(deleted.insert(message)),
+            Change::MemberForgotten(of) => deleted.extend((1..=MESSAGES).filter(|m| m % MEMBERS == of)),
+            Change::ChannelDeleted(of) => deleted.extend((1..=MESSAGES).filter(|m| m % CHANNELS == of)),
         }
     }
-    newest.retain(|message, _| !gone.contains(message));
+    newest.retain(|message, _| !deleted.contains(message));
     newest
 }
 

@@ -28,7 +28,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// Timeout for a busy machine; a passing test does not wait for it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 fn id(number: i64) -> MessageId {
     number.try_into().unwrap()
@@ -282,12 +282,12 @@ async fn a_message_is_stored_with_its_session_and_job(pool: PgPool) {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_message_of_another_channel_or_guild_rejects_the_page(pool: PgPool) {
     let place = Place::new(&pool);
-    for stray in [
-        Message { channel_id: 8.try_into().unwrap(), ..say(3, 1, "stray") },
-        Message { guild_id: 2.try_into().unwrap(), ..say(3, 1, "stray") },
+    for foreign in [
+        Message { channel_id: 8.try_into().unwrap(), ..say(3, 1, "foreign") },
+        Message { guild_id: 2.try_into().unwrap(), ..say(3, 1, "foreign") },
     ] {
         let mut page = exchange().to_vec();
-        page.push(stray);
+        page.push(foreign);
         let outcome = place.ingest.messages(&place.channel, &page, JobQueue::Live).await;
         assert!(matches!(outcome, Err(IngestError::OtherChannel { message, .. }) if message == id(3)));
     }
@@ -319,7 +319,7 @@ async fn storing_a_message_notifies_the_scheduler(pool: PgPool) {
     let mut listener = PgListener::connect_with(&pool).await.unwrap();
     listener.listen(NOTIFY_CHANNEL).await.unwrap();
     Place::new(&pool).ingest(&exchange()).await;
-    let notification = timeout(PATIENCE, listener.recv()).await.expect("a notification").unwrap();
+    let notification = timeout(TEST_TIMEOUT, listener.recv()).await.expect("a notification").unwrap();
     assert_eq!(notification.payload(), "300", "the debounce in milliseconds");
 }
 
@@ -607,7 +607,7 @@ async fn concurrent_ingests_of_a_channel_yield_the_same_sessions(pool: PgPool) {
         })
     });
     for half in halves {
-        timeout(PATIENCE, half).await.expect("an end").unwrap();
+        timeout(TEST_TIMEOUT, half).await.expect("an end").unwrap();
     }
     assert_eq!(place.state().await, expected);
     check_jobs(&place).await;
@@ -645,8 +645,8 @@ async fn a_running_removal_gets_the_new_revision_of_a_session_that_stays_too_sma
     place.ingest(&[edited(2, "never mind", &long)]).await;
     place.ingest(&[edited(3, "never mind that", &long)]).await;
     let unfinished: Vec<_> = place.jobs().await.into_iter().filter(|job| job.state == "pending").collect();
-    let asked: Vec<_> = unfinished.iter().map(|job| (job.kind.as_str(), job.target_revision)).collect();
-    assert_eq!(asked, [("delete_session", revision(&pool, 1).await)]);
+    let enqueued: Vec<_> = unfinished.iter().map(|job| (job.kind.as_str(), job.target_revision)).collect();
+    assert_eq!(enqueued, [("delete_session", revision(&pool, 1).await)]);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
@@ -664,9 +664,9 @@ async fn a_session_merged_by_a_late_message_is_deleted(pool: PgPool) {
     let mut unfinished: Vec<_> =
         place.jobs().await.into_iter().filter(|job| job.state == "pending").collect();
     unfinished.sort_by_key(|job| job.queue);
-    let asked: Vec<_> = unfinished.iter().map(|job| (job.kind.as_str(), job.target_revision)).collect();
+    let enqueued: Vec<_> = unfinished.iter().map(|job| (job.kind.as_str(), job.target_revision)).collect();
     let wanted = [("delete_session", revision(&pool, 2).await), ("index_session", revision(&pool, 1).await)];
-    assert_eq!(asked, wanted);
+    assert_eq!(enqueued, wanted);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
@@ -686,12 +686,12 @@ async fn a_deleted_message_leaves_a_row_without_content(pool: PgPool) {
     let place = Place::new(&pool);
     place.ingest(&exchange()).await;
     assert_eq!(place.delete(&[2]).await, 1);
-    let (text, name, words, gone): (String, Option<String>, i32, bool) =
+    let (text, name, words, deleted): (String, Option<String>, i32, bool) =
         sqlx::query_as("SELECT text, webhook_name, words, deleted_at IS NOT NULL FROM messages WHERE id = 2")
             .fetch_one(&pool)
             .await
             .unwrap();
-    assert_eq!((text.as_str(), name, words, gone), ("", None, 0, true));
+    assert_eq!((text.as_str(), name, words, deleted), ("", None, 0, true));
 
     assert_eq!(place.delete(&[2]).await, 0, "already deleted");
     let [_, answer] = exchange();
@@ -766,9 +766,9 @@ async fn a_session_whose_messages_are_all_deleted_is_a_tombstone(pool: PgPool) {
     place.ingest(&exchange()).await;
     place.finish_jobs().await;
     assert_eq!(place.delete(&[1, 2]).await, 1);
-    let gone: bool =
+    let deleted: bool =
         sqlx::query_scalar("SELECT deleted_at IS NOT NULL FROM sessions").fetch_one(&pool).await.unwrap();
-    assert!(gone);
+    assert!(deleted);
     assert_eq!(place.kinds().await, ["delete_session", "index_session", "remove_points"]);
 }
 
@@ -917,7 +917,7 @@ async fn a_backfill_runs_concurrently_with_ingest_and_another_backfill(pool: PgP
             }
         }
     });
-    timeout(PATIENCE, tasks.join_all()).await.expect("an end");
+    timeout(TEST_TIMEOUT, tasks.join_all()).await.expect("an end");
     assert_eq!(place.state().await, at_once.state().await);
     check_jobs(&place).await;
 }
@@ -939,9 +939,9 @@ async fn a_backfill_enqueues_only_missing_sessions(pool: PgPool) {
     .unwrap();
     place.finish_jobs().await;
     place.backfill().await;
-    let asked: Vec<_> = place.jobs().await.into_iter().filter(|job| job.state == "pending").collect();
-    assert_eq!(asked.len(), 1);
-    assert!(asked[0].target_revision > revision(&pool, 900).await, "a running job must run again");
+    let enqueued: Vec<_> = place.jobs().await.into_iter().filter(|job| job.state == "pending").collect();
+    assert_eq!(enqueued.len(), 1);
+    assert!(enqueued[0].target_revision > revision(&pool, 900).await, "a running job must run again");
     let remaining = backfill::remaining(
         place.ingest.pool(),
         &place.ingest.config().sessions,
@@ -959,8 +959,8 @@ async fn a_missing_session_is_enqueued_although_the_job_that_recorded_it_still_r
     let place = Place::new(&pool);
     place.ingest(&exchange()).await;
     sqlx::query("UPDATE jobs SET run_at = now()").execute(&pool).await.unwrap();
-    let ids = jobs::dispatch(&pool, JobQueue::Live, 9, 0, PATIENCE).await.unwrap().ids;
-    let claimed = jobs::claim(&pool, &ids, "worker", PATIENCE).await.unwrap().remove(0);
+    let ids = jobs::dispatch(&pool, JobQueue::Live, 9, 0, TEST_TIMEOUT).await.unwrap().ids;
+    let claimed = jobs::claim(&pool, &ids, "worker", TEST_TIMEOUT).await.unwrap().remove(0);
     // The job recorded the session, and the record was invalidated since: the index was lost, or a repair ran.
     place.backfill().await;
     let read = revision(&pool, 1).await.into();
@@ -1022,13 +1022,14 @@ async fn the_samples_are_imported_and_a_second_import_changes_nothing(pool: PgPo
     let ingest = Place::new(&pool).ingest;
     let mut read = 0;
     for path in samples() {
-        let mut told = (0, 0);
+        let mut progress = (0, 0);
         let stop = CancellationToken::new();
-        let done =
-            import::file(&ingest, &path, &stop, |bytes, messages| told = (bytes, messages)).await.unwrap();
+        let done = import::file(&ingest, &path, &stop, |bytes, messages| progress = (bytes, messages))
+            .await
+            .unwrap();
         assert!(done.error.is_none() && done.rejected_total == 0, "{}", path.display());
         assert_eq!(done.ingested.new as u64, done.messages);
-        assert_eq!(told, (path.metadata().unwrap().len(), done.messages));
+        assert_eq!(progress, (path.metadata().unwrap().len(), done.messages));
         read += done.messages;
     }
     let stored: i64 = sqlx::query_scalar("SELECT count(*) FROM messages").fetch_one(&pool).await.unwrap();

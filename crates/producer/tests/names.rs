@@ -120,9 +120,9 @@ async fn forgetting_a_member_erases_the_name_and_no_old_message_brings_it_back(p
     store(&ingest, &[ann(2, 1, "ann")]).await;
     ingest.erase_member(channel(1).guild_id, user(7)).await.unwrap();
     assert_eq!(names(&pool).await, [row(1, 8, "bo"), row(2, 7, "ann")]);
-    let told = "SELECT count(*) FROM messages m WHERE guild_id = 1 AND author_id = 7
+    let with_content = "SELECT count(*) FROM messages m WHERE guild_id = 1 AND author_id = 7
                 AND (text <> '' OR to_jsonb(m)::text LIKE '%\"ann\"%')";
-    assert_eq!(count(&pool, told).await, 0, "a tombstone holds more than ids");
+    assert_eq!(count(&pool, with_content).await, 0, "a tombstone holds more than ids");
 
     store(&ingest, &messages).await;
     assert_eq!(names(&pool).await, [row(1, 8, "bo"), row(2, 7, "ann")]);

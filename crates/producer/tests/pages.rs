@@ -13,7 +13,7 @@ use sqlx::PgPool;
 use tokio::time::timeout;
 
 /// Timeout for a busy machine; a passing test does not wait for it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 fn channel(guild: i64) -> Channel {
     Channel {
@@ -95,7 +95,7 @@ async fn a_concurrent_writer_without_the_channel_lock_does_not_fail_the_ingest(p
             tokio::task::yield_now().await;
         }
     };
-    timeout(PATIENCE, blocked).await.expect("the ingest meets the other's row");
+    timeout(TEST_TIMEOUT, blocked).await.expect("the ingest meets the other's row");
     other.commit().await.unwrap();
     let done = ours.await.unwrap().unwrap();
     assert_eq!((done.new, done.edited, done.unchanged), (3, 0, 1));

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Timeout for a busy machine; a passing test does not wait for it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Guild with more jobs than all others.
 const HUGE: i64 = 1;
@@ -81,7 +81,7 @@ async fn until_known(queues: &Queues, queue: JobQueue, count: usize) -> HashSet<
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(PATIENCE, known).await.expect("redis has the jobs")
+    timeout(TEST_TIMEOUT, known).await.expect("redis has the jobs")
 }
 
 #[sqlx::test(migrator = "guildex_store::MIGRATOR")]
@@ -106,14 +106,14 @@ async fn only_lost_jobs_are_requeued(pool: PgPool) {
         let _scheduler = start_scheduler(&pool, &queues);
         let before = until_known(&queues, JobQueue::Live, 60).await;
         let scheduled = layout(&queues, JobQueue::Live).scheduled_jobs_set();
-        let gone: i64 = redis::cmd("ZREMRANGEBYRANK")
+        let removed: i64 = redis::cmd("ZREMRANGEBYRANK")
             .arg(scheduled)
             .arg(20)
             .arg(-1)
             .query_async(&mut connection(&queues))
             .await
             .unwrap();
-        assert_eq!(gone, 40);
+        assert_eq!(removed, 40);
         assert_eq!(until_known(&queues, JobQueue::Live, 60).await, before);
         assert_eq!(queues.depth(JobQueue::Live).await.unwrap(), 60, "some were pushed twice");
     })
@@ -135,16 +135,16 @@ async fn what_a_scheduler_queued_and_did_not_live_to_push_is_pushed_by_another(p
 
 /// Consumes a queue, completes each job at once and returns the deliveries in order.
 fn deliveries(pool: &PgPool, queues: &Queues, queue: JobQueue) -> (UnboundedReceiver<JobId>, DropGuard) {
-    let (tell, deliveries) = unbounded_channel();
+    let (sender, deliveries) = unbounded_channel();
     let stop = CancellationToken::new();
     let (pool, queues, until) = (pool.clone(), queues.clone(), stop.clone());
     tokio::spawn(async move {
         let handler = move |delivery: Delivery| {
-            let (pool, tell) = (pool.clone(), tell.clone());
+            let (pool, sender) = (pool.clone(), sender.clone());
             async move {
                 let id = delivery.job().unwrap();
-                let _ = tell.send(id);
-                let claimed = jobs::claim(&pool, &[id], "test", PATIENCE).await.unwrap();
+                let _ = sender.send(id);
+                let claimed = jobs::claim(&pool, &[id], "test", TEST_TIMEOUT).await.unwrap();
                 let done: Vec<_> = claimed
                     .iter()
                     .map(|claimed| (claimed.id, claimed.token, claimed.target_revision))
@@ -158,7 +158,7 @@ fn deliveries(pool: &PgPool, queues: &Queues, queue: JobQueue) -> (UnboundedRece
 }
 
 async fn next(deliveries: &mut UnboundedReceiver<JobId>) -> JobId {
-    timeout(PATIENCE, deliveries.recv()).await.expect("a delivery").unwrap()
+    timeout(TEST_TIMEOUT, deliveries.recv()).await.expect("a delivery").unwrap()
 }
 
 #[sqlx::test(migrator = "guildex_store::MIGRATOR")]
@@ -222,7 +222,7 @@ async fn the_last_outcome_of_each_task_is_reported(pool: PgPool) {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        let tasks = timeout(PATIENCE, reported).await.expect("a report");
+        let tasks = timeout(TEST_TIMEOUT, reported).await.expect("a report");
         let names: HashSet<&str> = tasks.iter().map(|task| task.name.as_str()).collect();
         for name in ["analyze", "dispatch_live", "requeue_lost", "rescue_leases"] {
             assert!(names.contains(name), "{names:?}");
@@ -246,7 +246,7 @@ async fn a_failing_task_is_reported_with_its_error(pool: PgPool) {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        let error = timeout(PATIENCE, failed).await.expect("a failure");
+        let error = timeout(TEST_TIMEOUT, failed).await.expect("a failure");
         assert!(error.contains("jobs"), "{error}");
     })
     .await;

@@ -16,7 +16,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::{FromRow, PgPool};
-use support::{PATIENCE, until_blocked};
+use support::{TEST_TIMEOUT, until_blocked};
 use tokio::runtime::Handle;
 use tokio::sync::Barrier;
 use tokio::time::timeout;
@@ -262,7 +262,7 @@ async fn a_listener_is_notified_when_the_transaction_commits(pool: PgPool) {
     let mut listener = PgListener::connect_with(&pool).await.unwrap();
     listener.listen(NOTIFY_CHANNEL).await.unwrap();
     let mut heard = async || {
-        timeout(PATIENCE, listener.recv()).await.expect("a notification").unwrap().payload().to_owned()
+        timeout(TEST_TIMEOUT, listener.recv()).await.expect("a notification").unwrap().payload().to_owned()
     };
 
     let mut tx = pool.begin().await.unwrap();
@@ -450,7 +450,7 @@ async fn two_dispatchers_share_one_limit_and_never_dispatch_a_job_twice(pool: Pg
     });
     let mut all = vec![];
     for dispatcher in dispatchers {
-        all.extend(timeout(PATIENCE, dispatcher).await.expect("an end").unwrap());
+        all.extend(timeout(TEST_TIMEOUT, dispatcher).await.expect("an end").unwrap());
     }
     assert_eq!(all.iter().collect::<HashSet<_>>().len(), all.len(), "some were dispatched twice");
     assert!(all.len() <= JOBS);
@@ -902,7 +902,7 @@ async fn producers_and_workers_lock_rows_in_the_same_order(pool: PgPool) {
     blocker.rollback().await.unwrap();
 
     let both = async { (producer.await.unwrap(), worker.await.unwrap()) };
-    let (produced, completed) = timeout(PATIENCE, both).await.expect("no deadlock");
+    let (produced, completed) = timeout(TEST_TIMEOUT, both).await.expect("no deadlock");
     produced.expect("the producer's jobs");
     completed.expect("the worker's completions");
 }
@@ -955,7 +955,7 @@ async fn undecodable_messages_are_stored_once_as_dead_jobs(pool: PgPool) {
 enum Step {
     /// The session changes, and the target revision rises.
     Change {
-        gone: bool,
+        deleted: bool,
         queue: JobQueue,
     },
     Dispatch,
@@ -974,7 +974,7 @@ fn step() -> impl Strategy<Value = Step> {
     let queue = prop_oneof![Just(JobQueue::Live), Just(JobQueue::Backfill)];
     prop_oneof![
         3 => (prop::bool::weighted(0.2), queue)
-            .prop_map(|(gone, queue)| Step::Change { gone, queue: if gone { JobQueue::Delete } else { queue } }),
+            .prop_map(|(deleted, queue)| Step::Change { deleted, queue: if deleted { JobQueue::Delete } else { queue } }),
         4 => Just(Step::Dispatch),
         4 => Just(Step::Claim),
         3 => any::<prop::sample::Index>().prop_map(Step::Complete),
@@ -1031,9 +1031,9 @@ impl Story {
 
     async fn play(&mut self, step: Step) -> Result<(), TestCaseError> {
         match step {
-            Step::Change { gone, queue } => {
+            Step::Change { deleted, queue } => {
                 self.latest += 1;
-                let new = if gone { delete } else { index }(guild(1), 1, self.latest);
+                let new = if deleted { delete } else { index }(guild(1), 1, self.latest);
                 let mut tx = self.pool.begin().await.unwrap();
                 jobs::enqueue(&mut tx, &[in_queue(queue, new)], 1_000).await.unwrap();
                 tx.commit().await.unwrap();

@@ -16,7 +16,7 @@ use guildex_types::{
     Revision, SearchText, SessionId,
 };
 use sqlx::PgPool;
-use support::{PATIENCE, until_blocked};
+use support::{TEST_TIMEOUT, until_blocked};
 use tokio::time::timeout;
 
 fn id(number: i64) -> MessageId {
@@ -238,10 +238,10 @@ async fn a_session_without_live_messages_is_a_tombstone_until_a_message_is_added
     place.conversation(1).await;
     place.delete(1).await;
     place.delete(2).await;
-    let gone = place.take_from(1).await;
-    assert_eq!((gone.before, gone.now), ((2, 4), (0, 0)));
+    let deletion = place.take_from(1).await;
+    assert_eq!((deletion.before, deletion.now), ((2, 4), (0, 0)));
     let tombstone = place.load(1).await;
-    assert_eq!((tombstone.revision, tombstone.messages.len()), (gone.revision, 0));
+    assert_eq!((tombstone.revision, tombstone.messages.len()), (deletion.revision, 0));
 
     place.say(3, 1, "back").await;
     let back = place.add_to(1).await;
@@ -336,7 +336,7 @@ async fn recording_waits_for_a_concurrent_change_and_yields_to_it(pool: PgPool) 
     });
     until_blocked(&pool, 1).await;
     change.commit().await.unwrap();
-    timeout(PATIENCE, recording).await.expect("an end of the waiting").unwrap().unwrap();
+    timeout(TEST_TIMEOUT, recording).await.expect("an end of the waiting").unwrap().unwrap();
     assert_eq!(recorded(&pool).await, []);
 }
 
@@ -344,12 +344,12 @@ async fn recording_waits_for_a_concurrent_change_and_yields_to_it(pool: PgPool) 
 async fn points_in_a_replaced_index_are_not_recorded(pool: PgPool) {
     let place = Place::new(&pool).await;
     let revision = place.conversation(1).await.revision;
-    let begun = models::list(&pool).await.unwrap();
+    let listed = models::list(&pool).await.unwrap();
     let mut tx = pool.begin().await.unwrap();
     models::replace_index(&mut tx, &model(), uuid::Uuid::new_v4()).await.unwrap();
     tx.commit().await.unwrap();
     let records = [place.record_of(1, revision)];
-    let outcome = sessions::record(&pool, &records, &model(), &begun).await.unwrap();
+    let outcome = sessions::record(&pool, &records, &model(), &listed).await.unwrap();
     assert_eq!(outcome, Recorded::IndexReplaced);
     assert_eq!(recorded(&pool).await, [], "its points are in the old index");
     assert_eq!(record(&pool, &records).await.unwrap(), Recorded::Yes);
@@ -366,8 +366,8 @@ async fn tombstones_and_sessions_of_other_guilds_are_never_recorded(pool: PgPool
 
     one.delete(1).await;
     one.delete(2).await;
-    let gone = one.take_from(1).await.revision;
-    one.record(1, gone).await;
+    let revision = one.take_from(1).await.revision;
+    one.record(1, revision).await;
     assert_eq!(recorded(&pool).await, []);
 }
 
@@ -524,8 +524,8 @@ async fn only_points_of_the_model_are_shown(pool: PgPool) {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn missing_sessions_are_found_page_by_page(pool: PgPool) {
     let place = Place::new(&pool).await;
-    let elsewhere = Place::at(&pool, 1, 10).await;
-    elsewhere.conversation(1).await;
+    let other = Place::at(&pool, 1, 10).await;
+    other.conversation(1).await;
     let mut lacking = BTreeSet::new();
     for first in (100..800).step_by(100) {
         place.conversation(first).await;

@@ -388,7 +388,7 @@ async fn a_quarantined_job_runs_in_isolation(pool: PgPool) {
         let culprit = embeddings.iter().find(|call| call.texts.iter().any(|text| text.contains("culprit"))).unwrap();
         assert_eq!(culprit.texts.len(), 1, "it shared its batch");
         assert!(
-            embeddings.iter().all(|call| call.ended < culprit.begun || call.begun > culprit.ended || call == culprit),
+            embeddings.iter().all(|call| call.ended < culprit.began || call.began > culprit.ended || call == culprit),
             "a job ran beside it: {embeddings:?}"
         );
         worker.stop().await;

@@ -14,7 +14,7 @@ use crate::{shutdown, startup};
 
 const POLL: Duration = Duration::from_millis(500);
 /// Time without progress after which a hint is logged.
-const PATIENCE: Duration = Duration::from_secs(30);
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Enqueues the jobs and waits for workers to complete them.
 pub async fn run(app: &App, args: Backfill) -> anyhow::Result<()> {
@@ -95,7 +95,7 @@ pub struct Stall<T> {
 impl<T: PartialEq> Stall<T> {
     /// Starts with the default patience.
     pub fn new() -> Self {
-        Self::after(PATIENCE)
+        Self::after(STALL_TIMEOUT)
     }
 
     /// Starts with another patience.

@@ -19,7 +19,7 @@ use crate::shutdown;
 
 const POLL: Duration = Duration::from_millis(250);
 /// Time without progress after which a hint is logged.
-const PATIENCE: Duration = Duration::from_secs(5);
+const STALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Deletes messages, waits until their last point is deleted, and prints the receipt.
 pub async fn run(app: &App, args: Forget) -> anyhow::Result<ExitCode> {
@@ -121,7 +121,7 @@ async fn wait(pool: &PgPool, erasure: Erasure, stop: &CancellationToken) -> anyh
     }
     tracing::info!("deleted from searches; waiting for workers to remove the points");
     let mut progress = Progress::new("forgetting", Unit::Things("jobs"), 0);
-    let (mut most, mut stall) = (0, Stall::after(PATIENCE));
+    let (mut most, mut stall) = (0, Stall::after(STALL_TIMEOUT));
     loop {
         erasures::settle(pool).await?;
         let now = erasures::progress(pool, erasure.guild_id, erasure.id).await?;

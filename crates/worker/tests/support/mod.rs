@@ -83,7 +83,7 @@ pub fn exchange(day: i64, question: &str) -> [Message; 2] {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Embedding {
     pub texts: Vec<String>,
-    pub begun: usize,
+    pub began: usize,
     pub ended: usize,
 }
 
@@ -163,7 +163,7 @@ impl Model {
     }
 
     async fn observed(&self, texts: Vec<String>) -> Result<Vec<Vec<f32>>, EmbedError> {
-        let begun = self.clock.fetch_add(1, Ordering::SeqCst);
+        let began = self.clock.fetch_add(1, Ordering::SeqCst);
         let has = |word: &OnceLock<&str>| word.get().map(|word| texts.iter().any(|text| text.contains(word)));
         if has(&self.held) != Some(false) && !texts.is_empty() {
             self.calls.pass().await;
@@ -182,7 +182,7 @@ impl Model {
         };
         let ended = self.clock.fetch_add(1, Ordering::SeqCst);
         if !texts.is_empty() {
-            self.embeddings.lock().unwrap().push(Embedding { texts, begun, ended });
+            self.embeddings.lock().unwrap().push(Embedding { texts, began, ended });
         }
         Ok(vectors)
     }
