@@ -16,7 +16,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// Timeout for a busy machine; a passing test does not wait for it.
+/// A timeout that only a hung test reaches.
 const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Guild with more jobs than all others.
@@ -121,7 +121,7 @@ async fn only_lost_jobs_are_requeued(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "guildex_store::MIGRATOR")]
-async fn what_a_scheduler_queued_and_did_not_live_to_push_is_pushed_by_another(pool: PgPool) {
+async fn jobs_queued_by_a_crashed_scheduler_are_pushed_by_another(pool: PgPool) {
     with_queues(|queues| async move {
         insert_jobs(&pool, HUGE, JobQueue::Live, 20).await;
         let lease = Duration::from_secs(3600);
@@ -181,7 +181,7 @@ async fn a_live_change_of_a_small_guild_overtakes_50_000_of_another(pool: PgPool
                 before += 1;
             }
             // Jobs in Redis, and those pushed by a round already in progress.
-            assert!(before <= 2 * 128 + 4, "{before} jobs of the huge guild went first");
+            assert!(before <= 2 * 128 + 4, "{before} jobs of the large guild were delivered first");
         }
     })
     .await;

@@ -13,7 +13,8 @@ use support::{edited, exchange, say, world};
 async fn recorded_point_ids_are_those_in_the_index(pool: PgPool) {
     world(pool, async |world| {
         let said = "the glue oven smells again, and this time the window was open all night long ";
-        let talk: Vec<Message> = (1..=40).map(|number| say(1, number, 1 + number % 2, said)).collect();
+        let talk: Vec<Message> =
+            (1..=40).map(|number| new_message(1, number, 1 + number % 2, said)).collect();
         world.ingest(&talk).await;
         let worker = world.start_worker();
         world.until_idle().await;

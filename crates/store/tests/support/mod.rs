@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::PgPool;
 use tokio::time::timeout;
 
-/// Timeout for a busy machine. Passing tests do not reach it.
+/// A timeout that only a hung test reaches.
 pub const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Waits until `statements` statements of the test's database wait for locks.
