@@ -103,7 +103,7 @@ fn main() -> anyhow::Result<ExitCode> {
         }
         good &= report.is_good();
     }
-    println!("{}", if good { "nothing was lost" } else { "something went wrong" });
+    println!("{}", if good { "nothing was lost" } else { "the run failed" });
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -173,15 +173,15 @@ async fn inject_faults(
         }
         let Some(fault) = round.pop() else { continue };
         *report.faults.entry(fault).or_default() += 1;
-        let begun = Instant::now();
+        let began = Instant::now();
         fault.inject(world, &mut random).await.with_context(|| fault.to_string())?;
-        let righted = Instant::now();
+        let recovered = Instant::now();
         let found = probe(&world.ingest(), TEST_TIMEOUT).await.with_context(|| format!("after: {fault}"))?;
-        report.recovered(fault, found.duration_since(righted));
+        report.recovered(fault, found.duration_since(recovered));
         eprintln!(
             "chaos: {fault}, {:.1} s; recovered in {:.1} s",
-            (righted - begun).as_secs_f64(),
-            (found - righted).as_secs_f64()
+            (recovered - began).as_secs_f64(),
+            (found - recovered).as_secs_f64()
         );
         sleep(Duration::from_millis(random.random_range(0..2_000))).await;
     }

@@ -103,7 +103,7 @@ async fn a_text_longer_than_max_tokens_is_truncated_and_counted() {
     let window = |words: usize| "word ".repeat(words);
     let vectors = own.embed(vec![window(62), window(63), window(500), "word".into()]).await.unwrap();
     assert_eq!(own.truncated(), 2);
-    assert!(furthest(&vectors[0], &vectors[2]) < 1e-5, "the text was cut elsewhere than at the window");
+    assert!(furthest(&vectors[0], &vectors[2]) < 1e-5, "the text was truncated at another token");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,11 +126,11 @@ async fn many_callers_each_get_their_own_vectors() {
 
 #[tokio::test]
 async fn dropped_callers_do_not_affect_others() {
-    let mut gone: Vec<_> = (0..8).map(|_| model().embed(mixed(30))).collect();
-    for call in &mut gone {
+    let mut dropped: Vec<_> = (0..8).map(|_| model().embed(mixed(30))).collect();
+    for call in &mut dropped {
         assert!(poll!(call).is_pending());
     }
-    drop(gone);
+    drop(dropped);
     assert_eq!(embed(&["still here"]).await.len(), 1);
 }
 

@@ -93,7 +93,7 @@ async fn calls_succeed_after_a_server_recovers() {
     let server = StandIn::start().await;
     let (index, collection) = ready(&server).await;
     write(&index, &collection, &chunks(1)).await.unwrap();
-    for fault in [Fault::Unavailable, Fault::Reset, Fault::Busy, Fault::Stranger] {
+    for fault in [Fault::Unavailable, Fault::Reset, Fault::Busy, Fault::Unauthenticated] {
         for method in ["upsert", "count"] {
             server.faults.always(method, fault);
         }

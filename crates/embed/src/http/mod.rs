@@ -44,7 +44,7 @@ const EXTRA_RESPONSE_BYTES: usize = 64 * 1024;
 /// response does not tell (400, 413, 422, 424, 500), the embedder sends a harmless text: if that succeeds, the texts are
 /// the cause.
 ///
-/// Does not follow redirects, which could send the key elsewhere, and does not use proxies of the environment
+/// Does not follow redirects, which could send the key to another server, and does not use proxies of the environment
 /// (`HTTPS_PROXY`).
 pub struct HttpEmbedder {
     config: HttpConfig,
