@@ -89,25 +89,25 @@ async fn watch(
 pub struct Stall<T> {
     last: Option<T>,
     since: Instant,
-    patience: Duration,
+    limit: Duration,
 }
 
 impl<T: PartialEq> Stall<T> {
-    /// Starts with the default patience.
+    /// Starts with the default time limit.
     pub fn new() -> Self {
         Self::after(STALL_TIMEOUT)
     }
 
-    /// Starts with another patience.
-    pub fn after(patience: Duration) -> Self {
-        Self { last: None, since: Instant::now(), patience }
+    /// Starts with another time limit.
+    pub fn after(limit: Duration) -> Self {
+        Self { last: None, since: Instant::now(), limit }
     }
 
     /// Logs a hint if `left` has not changed for too long.
     pub fn watch(&mut self, left: T) {
         if self.last.as_ref() != Some(&left) {
             (self.last, self.since) = (Some(left), Instant::now());
-        } else if self.since.elapsed() > self.patience {
+        } else if self.since.elapsed() > self.limit {
             tracing::warn!(
                 "no progress: no worker seems to run; start one with `guildex up` or `guildex worker`"
             );

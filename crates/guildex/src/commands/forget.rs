@@ -70,7 +70,7 @@ fn party(user: Option<UserId>, channel: Option<ChannelId>) -> anyhow::Result<(Su
     }
 }
 
-/// Asks for confirmation on a terminal. Elsewhere only a whole guild needs `--yes`.
+/// Asks for confirmation on a terminal. Without one, only a whole guild needs `--yes`.
 async fn confirmed(guild: GuildId, target: &Target, waiting: &Waiting) -> anyhow::Result<bool> {
     if waiting.yes || matches!(target, Target::Messages { .. }) {
         return Ok(true);
