@@ -53,7 +53,7 @@ async fn is_indexed(pool: &PgPool, session: SessionId) -> sqlx::Result<bool> {
     .await
 }
 
-/// A message long enough to be a session alone, in a channel of its own.
+/// A message long enough to be a session alone, in a separate channel.
 fn message() -> anyhow::Result<Message> {
     let sent_at = Utc::now();
     let guild_id: GuildId = GUILD.try_into()?;

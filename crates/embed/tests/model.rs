@@ -1,4 +1,4 @@
-//! The real model: results and behaviour under load.
+//! The real model: results and behavior under load.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 

@@ -80,7 +80,7 @@ async fn a_concurrent_writer_without_the_channel_lock_does_not_fail_the_ingest(p
     let mut other = pool.begin().await.unwrap();
     sqlx::query(
         "INSERT INTO messages (guild_id, channel_id, id, author_id, sent_at, text)
-         VALUES (1, 9, 3, 5, now(), 'from elsewhere')",
+         VALUES (1, 9, 3, 5, now(), 'from another program')",
     )
     .execute(&mut *other)
     .await

@@ -258,7 +258,7 @@ async fn a_session_is_loaded_with_its_messages_in_order_and_its_record(pool: PgP
     place.insert_message(3, 1, "third").await;
     place.insert_message(1, 1, "first").await;
     place.insert_message(2, 1, "").await;
-    place.insert_message(4, 4, "elsewhere").await;
+    place.insert_message(4, 4, "in another session").await;
     let change = place.bump(&[(1, false), (4, false)]).await[0];
     let read = place.load(1).await;
     assert_eq!((read.channel_name.as_str(), read.first_message_id), ("channel-9", id(1)));

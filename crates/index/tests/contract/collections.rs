@@ -66,9 +66,9 @@ pub async fn an_identity_round_trips(index: &dyn VectorIndex, collection: &Colle
 
 pub async fn a_dropped_collection_is_created_again_empty(index: &dyn VectorIndex, collection: &Collection) {
     let name = &collection.name;
-    let neighbour = Collection { name: "test_neighbour".parse().unwrap(), dims: DIMS };
-    index.ensure(&neighbour).await.unwrap();
-    for at in [collection, &neighbour] {
+    let other_collection = Collection { name: "test_other_collection".parse().unwrap(), dims: DIMS };
+    index.ensure(&other_collection).await.unwrap();
+    for at in [collection, &other_collection] {
         upsert(index, at, &[Chunk::default()]).await;
     }
     index.set_identity(name, new_identity()).await.unwrap();
@@ -83,7 +83,7 @@ pub async fn a_dropped_collection_is_created_again_empty(index: &dyn VectorIndex
     // Its revision is lower than that of the point in the dropped collection.
     upsert(index, collection, &[Chunk { revision: 0, ..Chunk::default() }]).await;
     assert_eq!(index.count(name, guild(7)).await.unwrap(), 1);
-    assert_eq!(index.count(&neighbour.name, guild(7)).await.unwrap(), 1);
+    assert_eq!(index.count(&other_collection.name, guild(7)).await.unwrap(), 1);
 }
 
 pub async fn a_snapshot_restores_its_points(index: &dyn VectorIndex, collection: &Collection) {
