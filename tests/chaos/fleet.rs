@@ -50,7 +50,7 @@ impl Setting {
         Ok(String::from_utf8(output.stdout)?)
     }
 
-    /// JSON output of the program, whatever its exit status.
+    /// JSON output of the program, with any exit status.
     pub fn json(&self, arguments: &[&str]) -> anyhow::Result<Value> {
         let output = self.command(arguments).output()?;
         serde_json::from_slice(&output.stdout)

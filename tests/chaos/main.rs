@@ -54,7 +54,7 @@ struct Args {
     seed: Option<u64>,
     /// Kind of index
     #[arg(long, value_name = "KIND", default_value = "both")]
-    index: Which,
+    index: IndexChoice,
     /// Faults to choose from, such as 'process killed'; repeatable [default: all]
     #[arg(long = "fault", value_name = "NAME")]
     faults: Vec<String>,
@@ -73,7 +73,7 @@ struct Args {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Which {
+enum IndexChoice {
     /// The embedded index of one process
     Embedded,
     /// A server that three workers share
@@ -87,9 +87,9 @@ fn main() -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let seed = args.seed.unwrap_or_else(|| rand::rng().random_range(0..1_000_000));
     let kinds: &[Index] = match args.index {
-        Which::Embedded => &[Index::Embedded],
-        Which::Server => &[Index::Server],
-        Which::Both => &[Index::Embedded, Index::Server],
+        IndexChoice::Embedded => &[Index::Embedded],
+        IndexChoice::Server => &[Index::Server],
+        IndexChoice::Both => &[Index::Embedded, Index::Server],
     };
     let minutes = args.minutes / kinds.len() as f64;
     let mut good = true;

@@ -145,9 +145,9 @@ async fn quarantined_jobs_run_in_isolation_and_block_no_other_job() {
     let world = World::with(RESTLESS).await;
     world.import(&export::three_channels(&world.path("town"), 60));
     // The state after two workers died with these jobs.
-    let suspects = "UPDATE jobs SET queue = 'live', crash_count = 2
+    let quarantined = "UPDATE jobs SET queue = 'live', crash_count = 2
                     WHERE id IN (SELECT id FROM jobs ORDER BY id LIMIT 8)";
-    sqlx::query(suspects).execute(&world.pool).await.unwrap();
+    sqlx::query(quarantined).execute(&world.pool).await.unwrap();
     let up = world.up().await;
     world.wait_idle().await;
     assert!(up.stop().await.success());

@@ -32,14 +32,14 @@ impl Healthy<'_> {
         &mut self,
         what: &str,
         begins: impl AsyncFnOnce(),
-        until_stored: impl AsyncFn(),
+        during: impl AsyncFn(),
         ends: impl AsyncFnOnce(),
     ) {
         self.until_indexed(3).await;
         let (log, cpu, began) = (self.up.log().len(), self.up.cpu(), Instant::now());
         begins().await;
         while began.elapsed() < LASTS {
-            until_stored().await;
+            during().await;
             sleep(LASTS / 8).await;
         }
         let (cpu, lasted) = (self.up.cpu().saturating_sub(cpu), began.elapsed());

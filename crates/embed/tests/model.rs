@@ -240,9 +240,9 @@ proptest! {
 proptest! {
     #[test]
     fn an_estimate_is_never_far_too_low(line in line()) {
-        let guess = Tokenizer::approximate(256).unwrap().count(&line).unwrap();
-        let truth = model().tokenizer().count(&line).unwrap();
-        prop_assert!(guess * 2 >= truth, "{guess} for {truth}");
+        let estimate = Tokenizer::approximate(256).unwrap().count(&line).unwrap();
+        let exact = model().tokenizer().count(&line).unwrap();
+        prop_assert!(estimate * 2 >= exact, "{estimate} for {exact}");
     }
 
     #[test]
@@ -250,9 +250,9 @@ proptest! {
         words in prop::collection::vec("(the|weather|server|release|deploy|lol|update|database|because|tomorrow|i'll|v2\\.0|\\?|https://example\\.com/a1)", 1..40),
     ) {
         let line = format!("[someone @ 2024-05-01 12:30]: {}", words.join(" "));
-        let guess = Tokenizer::approximate(256).unwrap().count(&line).unwrap();
-        let truth = model().tokenizer().count(&line).unwrap();
-        prop_assert!(guess >= truth && guess <= truth * 2 + 8, "{guess} for {truth}");
+        let estimate = Tokenizer::approximate(256).unwrap().count(&line).unwrap();
+        let exact = model().tokenizer().count(&line).unwrap();
+        prop_assert!(estimate >= exact && estimate <= exact * 2 + 8, "{estimate} for {exact}");
     }
 }
 

@@ -133,7 +133,7 @@ async fn compare(other: &dyn VectorIndex) {
     let name = &collection.name;
     let check = |(scope, query): (Scope, Query)| {
         let ranked = |mode| Query { mode, min_score: None, limit: points.len(), ..query.clone() };
-        let (ours, theirs, by_dense, by_words) = futures::executor::block_on(async {
+        let (ours, theirs, dense, sparse) = futures::executor::block_on(async {
             futures::try_join!(
                 embedded.search(name, &scope, query.clone()),
                 other.search(name, &scope, query.clone()),
@@ -142,7 +142,7 @@ async fn compare(other: &dyn VectorIndex) {
             )
         })
         .unwrap();
-        prop_assume!(is_clear(&by_dense, &known) && is_clear(&by_words, &known));
+        prop_assume!(is_clear(&dense, &known) && is_clear(&sparse, &known));
         assert_same_hits(&ours, &theirs)
     };
     let config = Config { cases: 200, failure_persistence: None, ..Config::default() };

@@ -132,7 +132,7 @@ struct Interruption<'a> {
     what: &'a str,
     /// Entries under names that no collection can have.
     beside: &'a [(&'a str, &'a Path)],
-    home: Option<&'a Path>,
+    target: Option<&'a Path>,
     /// The chunk expected after opening.
     left: Option<i64>,
 }
@@ -171,8 +171,8 @@ async fn a_crash_at_any_step_keeps_the_old_or_the_new_collection() {
     std::fs::write(half.path().join("half"), "written").unwrap();
     let half = half.path();
 
-    let interruption = |what, beside, home, left| Interruption { what, beside, home, left };
-    for Interruption { what, beside, home, left } in [
+    let interruption = |what, beside, target, left| Interruption { what, beside, target, left };
+    for Interruption { what, beside, target, left } in [
         interruption("a snapshot was copied in part", &[(".next-", half)], Some(old), Some(1)),
         interruption("a snapshot was copied", &[(".next-", new)], Some(old), Some(1)),
         interruption("the old one was moved aside", &[(".next-", new), (".old-", old)], None, Some(1)),
@@ -191,13 +191,13 @@ async fn a_crash_at_any_step_keeps_the_old_or_the_new_collection() {
         for (prefix, like) in beside {
             copy(like, &dir.path().join(format!("{prefix}{name}")));
         }
-        if let Some(like) = home {
+        if let Some(like) = target {
             copy(like, &dir.path().join(name.as_str()));
         }
         let index = EmbeddedIndex::open(dir.path()).unwrap();
-        let tidy: HashSet<_> =
+        let expected_names: HashSet<_> =
             left.map(|_| name.to_string()).into_iter().chain(["lock".to_owned()]).collect();
-        assert_eq!(names(dir.path()), tidy, "{what}");
+        assert_eq!(names(dir.path()), expected_names, "{what}");
         let ensured = index.ensure(&collection()).await.unwrap();
         assert_eq!(ensured == Ensured::Existing, left.is_some(), "{what}");
         let expected = left.map(|first| chunk(first).id()).into_iter().collect();

@@ -509,8 +509,8 @@ fn conversation() -> impl Strategy<Value = Vec<Message>> {
 
 /// Generates messages, their order of arrival, and page sizes.
 fn arrivals() -> impl Strategy<Value = (Vec<Message>, Vec<Message>, Vec<usize>)> {
-    conversation().prop_flat_map(|talk| {
-        (Just(talk.clone()), Just(talk).prop_shuffle(), prop::collection::vec(1..12_usize, 40))
+    conversation().prop_flat_map(|messages| {
+        (Just(messages.clone()), Just(messages).prop_shuffle(), prop::collection::vec(1..12_usize, 40))
     })
 }
 
@@ -554,10 +554,10 @@ async fn sessions_do_not_depend_on_the_order_of_arrival(pool: PgPool) {
         let guilds = AtomicI64::new(1);
         let another = || place.in_guild(guilds.fetch_add(1, Ordering::Relaxed));
         let config = Config { cases: 20, failure_persistence: None, ..Config::default() };
-        TestRunner::new(config).run(&arrivals(), |(talk, shuffled, sizes)| {
+        TestRunner::new(config).run(&arrivals(), |(messages, shuffled, sizes)| {
             runtime.block_on(async {
                 let (at_once, piecemeal, backfilled) = (another(), another(), another());
-                at_once.ingest(&talk).await;
+                at_once.ingest(&messages).await;
                 let expected = at_once.state().await;
                 for page in pages(&shuffled, &sizes) {
                     piecemeal.ingest(page).await;
@@ -853,9 +853,10 @@ async fn a_backfill_excludes_opted_out_members_and_channels(pool: PgPool) {
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn bots_are_included_if_configured(pool: PgPool) {
-    let talk = [new_message(1, 1, "what is the weather"), reply(1, by_bot(new_message(2, 5, "it rains")))];
+    let messages =
+        [new_message(1, 1, "what is the weather"), reply(1, by_bot(new_message(2, 5, "it rains")))];
     let place = Place::new(&pool);
-    place.ingest(&talk).await;
+    place.ingest(&messages).await;
     let state = place.state().await;
     assert_eq!(state.messages[&2], (None, Some("bot".to_owned())));
 
@@ -868,7 +869,7 @@ async fn bots_are_included_if_configured(pool: PgPool) {
     inclusive.backfill().await;
     assert_eq!(inclusive.state().await.messages[&2], (Some(1), None));
     let fresh = inclusive.in_guild(2);
-    fresh.ingest(&talk).await;
+    fresh.ingest(&messages).await;
     assert_eq!(fresh.state().await, inclusive.state().await);
 }
 
@@ -877,11 +878,11 @@ async fn bots_are_included_if_configured(pool: PgPool) {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn messages_stored_by_another_program_get_the_same_sessions(pool: PgPool) {
     let live = Place::new(&pool);
-    let mut talk = long_conversation();
-    talk.extend([by_bot(new_message(70, 5, "beep")), new_message(71, 1, "")]);
-    live.ingest(&talk).await;
+    let mut messages = long_conversation();
+    messages.extend([by_bot(new_message(70, 5, "beep")), new_message(71, 1, "")]);
+    live.ingest(&messages).await;
     let place = live.in_guild(2);
-    place.store_unprocessed(&talk).await;
+    place.store_unprocessed(&messages).await;
     place.backfill().await;
     let expected = live.state().await;
     assert_eq!(place.state().await, expected);
@@ -1052,13 +1053,13 @@ async fn the_samples_are_imported_and_a_second_import_changes_nothing(pool: PgPo
     }
     let stored: i64 = sqlx::query_scalar("SELECT count(*) FROM messages").fetch_one(&pool).await.unwrap();
     assert_eq!(stored as u64, read);
-    let unplaced: i64 = sqlx::query_scalar(
+    let unassigned: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM messages WHERE first_message_id IS NULL AND excluded_reason IS NULL",
     )
     .fetch_one(&pool)
     .await
     .unwrap();
-    assert_eq!(unplaced, 0);
+    assert_eq!(unassigned, 0);
 
     let guilds = guilds(&pool).await;
     assert_eq!(guilds.len(), 2);

@@ -162,8 +162,8 @@ async fn outdated_points_do_not_displace_current_ones(pool: PgPool) {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn surrounding_messages_are_the_nearest_live_ones_on_both_sides(pool: PgPool) {
     let world = World::new(pool).await;
-    let elsewhere = Place { channel: 10, ..HERE };
-    world.store_and_index(elsewhere, &[(5, 1, 5, "another channel"), (6, 1, 6, "altogether")]).await;
+    let other_channel = Place { channel: 10, ..HERE };
+    world.store_and_index(other_channel, &[(5, 1, 5, "another channel"), (6, 1, 6, "altogether")]).await;
     world.store_session(HERE, &[(1, 1, 1, "first"), (2, 2, 2, "second"), (3, 3, 3, "third")]).await;
     world
         .store_session(

@@ -19,10 +19,10 @@ use tracing::{Instrument, Span};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TimeLimit {
-    /// When the attempt is abandoned, so that other jobs continue.
+    /// Time after which the attempt is abandoned, so that other jobs continue.
     #[serde(with = "duration")]
     pub soft: Duration,
-    /// When the process ends, if the abandoned work still runs.
+    /// Time after which the process ends, if the abandoned work still runs.
     #[serde(with = "duration")]
     pub hard: Duration,
 }

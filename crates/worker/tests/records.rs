@@ -7,7 +7,7 @@ mod support;
 use guildex_types::{Author, Message};
 use sqlx::PgPool;
 use sqlx::types::Uuid;
-use support::{edited, exchange, say, world};
+use support::{edited, exchange, new_message, world};
 
 #[sqlx::test(migrator = "guildex_store::MIGRATOR")]
 async fn recorded_point_ids_are_those_in_the_index(pool: PgPool) {

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use guildex_store::erasures;
 use guildex_types::JobQueue;
 use sqlx::PgPool;
-use support::{World, edited, exchange, reply, say, world};
+use support::{World, edited, exchange, new_message, reply, world};
 
 /// A session of several chunks.
 async fn long_session(world: &World) {

@@ -11,7 +11,7 @@ use guildex_queue::testing::{connection, layout};
 use guildex_types::JobQueue;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
-use support::{Fault, edited, exchange, reply, say, world};
+use support::{Fault, edited, exchange, new_message, reply, world};
 
 // Successful jobs.
 

@@ -25,7 +25,7 @@ use crate::error::LoadError;
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer_file;
 
-/// Delays between retries, in addition to a pause that the API asks for.
+/// Delays between retries, in addition to a pause that the API requests.
 const RETRY: RetryPolicy = RetryPolicy::new(Duration::from_millis(400), Duration::from_secs(10));
 /// Upper bound of the retry timeout, so that deadlines do not overflow.
 const MAX_RETRY_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);

@@ -100,7 +100,7 @@ fn fits(field: &FieldCondition, value: &Value) -> Result<bool, Status> {
     Err(Status::unimplemented(format!("a filter over {}", field.key)))
 }
 
-/// In whole microseconds.
+/// Truncates a time to microseconds.
 fn within(range: &DatetimeRange, value: &str) -> bool {
     let Ok(value) = DateTime::parse_from_rfc3339(value) else { return false };
     let value = value.timestamp_micros();

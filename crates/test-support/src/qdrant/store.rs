@@ -24,7 +24,7 @@ pub struct Stored {
 
 #[derive(Clone)]
 pub struct StoredPoint {
-    /// Of length 1.
+    /// Vector of length 1.
     pub dense: Vec<f32>,
     pub bm25: Vec<(u32, f32)>,
     pub payload: HashMap<String, Value>,

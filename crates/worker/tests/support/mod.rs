@@ -586,7 +586,7 @@ impl World {
         Running { stop, task: tokio::spawn(async move { worker.run(until).await }) }
     }
 
-    /// The same queues with a shutdown timeout of zero.
+    /// Connects to the same queues with a shutdown timeout of zero.
     pub async fn queues_without_shutdown_timeout(&self) -> Queues {
         let queue = testing::layout(&self.queues, JobQueue::Live).active_jobs_list();
         let prefix = queue.split_once(":live").unwrap().0.to_owned();
