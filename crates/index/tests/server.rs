@@ -329,7 +329,7 @@ async fn on_each_server(test: impl AsyncFn(&TestServer)) {
     let stand_in = StandIn::start().await;
     let real = server::from_env().map(|server| server.config);
     for config in [Some(stand_in.config()), real].into_iter().flatten() {
-        let place = TestServer::new(config);
+        let server = TestServer::new(config);
         let outcome = std::panic::AssertUnwindSafe(test(&server)).catch_unwind().await;
         server.index.drop_collection(&server.collection.name).await.unwrap();
         if let Err(panic) = outcome {

@@ -261,7 +261,7 @@ async fn a_job_is_rolled_back_with_its_transaction(pool: PgPool) {
 async fn a_listener_is_notified_when_the_transaction_commits(pool: PgPool) {
     let mut listener = PgListener::connect_with(&pool).await.unwrap();
     listener.listen(NOTIFY_CHANNEL).await.unwrap();
-    let mut heard = async || {
+    let mut next_payload = async || {
         timeout(TEST_TIMEOUT, listener.recv()).await.expect("a notification").unwrap().payload().to_owned()
     };
 
@@ -1101,7 +1101,7 @@ impl Story {
         for _ in 0..2 {
             self.play(Step::Dispatch).await?;
             self.play(Step::Claim).await?;
-            if std::mem::dispatch_and_claim(&mut self.held) {
+            if std::mem::take(&mut self.held) {
                 let (job, read) = self.claims.last().unwrap();
                 complete(&self.pool, job, *read).await;
                 self.reached = self.reached.max(*read);

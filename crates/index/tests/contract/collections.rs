@@ -137,7 +137,7 @@ pub async fn a_snapshot_restores_a_missing_collection(index: &dyn VectorIndex, c
     let twin = Collection { name: "test_twin".parse().unwrap(), dims: DIMS };
     index.restore(&twin, folder.path()).await.unwrap();
     assert_eq!(index.ensure(&twin).await.unwrap(), Ensured::Existing);
-    assert_eq!(answers(index, &twin).await, before);
+    assert_eq!(contents(index, &twin).await, before);
     upsert(index, &twin, &[Chunk { guild: 3, ..Chunk::default() }]).await;
     assert_eq!(contents(index, collection).await, before, "the restored collection differs");
 
@@ -203,7 +203,7 @@ pub async fn a_bulk_load_does_not_change_results(index: &dyn VectorIndex, collec
     let other = Collection { name: "test_other".parse().unwrap(), dims: DIMS };
     index.ensure(&other).await.unwrap();
     upsert(index, &other, &chunks).await;
-    let expected = answers(index, &other).await;
+    let expected = contents(index, &other).await;
 
     // A begin may be repeated, if a process died in between, and an end may come without a begin.
     for bulk in [BulkLoad::End, BulkLoad::Begin, BulkLoad::Begin] {
