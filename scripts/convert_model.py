@@ -157,7 +157,7 @@ def build(config, graph, watched=False):
 
 
 def embeddings(graph, epsilon):
-    """Token, segment and position embeddings, summed and normalised."""
+    """Token, segment and position embeddings, summed and normalized."""
     words = graph.node("Gather", [graph.weight("embeddings.word_embeddings.weight"), "input_ids"], "words")
     types = graph.node(
         "Gather", [graph.weight("embeddings.token_type_embeddings.weight"), "token_type_ids"], "types"
@@ -276,7 +276,7 @@ def watch(config, weights, folder, texts):
 
 
 def embed(folder, texts):
-    """Mean-pooled, normalised vectors of `texts` by the model in `folder`, in one batch."""
+    """Mean-pooled, normalized vectors of `texts` by the model in `folder`, in one batch."""
     tokens = tokenize(folder, texts)
     (hidden,) = open_model(folder / "model.onnx").run([OUTPUT], dict(zip(INPUTS, tokens)))
     present = tokens[1][:, :, None]

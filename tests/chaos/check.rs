@@ -6,14 +6,14 @@ use guildex_consistency::verify::{self, DifferenceKind};
 use guildex_types::{GuildId, MessageId};
 
 use crate::report::Report;
-use crate::traffic::Said;
+use crate::traffic::StoredMessage;
 use crate::world::World;
 
 /// Compares the acknowledged changes of a guild with Postgres.
 pub async fn messages(
     world: &World,
     guild: GuildId,
-    said: &HashMap<MessageId, Said>,
+    said: &HashMap<MessageId, StoredMessage>,
     report: &mut Report,
 ) -> anyhow::Result<()> {
     let stored: Vec<(i64, i64, String)> = sqlx::query_as(

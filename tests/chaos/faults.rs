@@ -10,9 +10,9 @@ use tokio::time::sleep;
 
 use crate::servers::Server;
 use crate::world::World;
-use guildex_test_support::qdrant::Fault as Answer;
+use guildex_test_support::qdrant::Fault as IndexFault;
 
-/// A fault. Those of the index need the stand-in server.
+/// A fault. Faults of the index need the stand-in server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
     ProcessKilled,
@@ -27,14 +27,14 @@ pub enum Fault {
     RedisFlushed,
     RedisFrozen,
     RedisFull,
-    IndexAway,
+    IndexUnavailable,
     IndexCut,
     IndexSlow,
     IndexFull,
     IndexBusy,
 }
 
-const EVERYWHERE: [Fault; 12] = [
+const COMMON_FAULTS: [Fault; 12] = [
     Fault::ProcessKilled,
     Fault::AllProcessesKilled,
     Fault::ProcessFrozen,
@@ -49,8 +49,8 @@ const EVERYWHERE: [Fault; 12] = [
     Fault::RedisFull,
 ];
 
-const AT_THE_INDEX: [Fault; 5] =
-    [Fault::IndexAway, Fault::IndexCut, Fault::IndexSlow, Fault::IndexFull, Fault::IndexBusy];
+const INDEX_FAULTS: [Fault; 5] =
+    [Fault::IndexUnavailable, Fault::IndexCut, Fault::IndexSlow, Fault::IndexFull, Fault::IndexBusy];
 
 /// Calls that read or write points.
 const CALLS: [&str; 7] = ["upsert", "delete", "scroll", "count", "query_batch", "facet", "get"];
@@ -70,7 +70,7 @@ impl fmt::Display for Fault {
             Self::RedisFlushed => "Redis flushed",
             Self::RedisFrozen => "Redis frozen",
             Self::RedisFull => "Redis out of memory",
-            Self::IndexAway => "index away",
+            Self::IndexUnavailable => "index unavailable",
             Self::IndexCut => "index cut off",
             Self::IndexSlow => "index hangs",
             Self::IndexFull => "index full",
@@ -88,9 +88,9 @@ impl Fault {
 
     /// All faults of this environment.
     pub fn all(world: &World) -> Vec<Self> {
-        let mut all = EVERYWHERE.to_vec();
+        let mut all = COMMON_FAULTS.to_vec();
         if world.stand_in.is_some() {
-            all.extend(AT_THE_INDEX);
+            all.extend(INDEX_FAULTS);
         }
         all
     }
@@ -123,8 +123,8 @@ impl Fault {
                 let member = random.random_range(0..fleet.size());
                 fleet.signal(member, "TERM")?;
             }
-            Self::PostgresKilled => lose(world, Server::Postgres, a_while).await?,
-            Self::RedisKilled => lose(world, Server::Redis, a_while).await?,
+            Self::PostgresKilled => kill(world, Server::Postgres, a_while).await?,
+            Self::RedisKilled => kill(world, Server::Redis, a_while).await?,
             Self::PostgresFrozen => freeze(world, Server::Postgres, a_while).await?,
             Self::RedisFrozen => freeze(world, Server::Redis, a_while).await?,
             Self::PostgresConnectionsCut => {
@@ -147,17 +147,17 @@ impl Fault {
                 sleep(a_while).await;
                 world.servers.redis(&["CONFIG", "SET", "maxmemory", "0"])?;
             }
-            Self::IndexAway => answer(world, Answer::Unavailable, a_while).await,
-            Self::IndexCut => answer(world, Answer::ResetAfter, a_while).await,
-            Self::IndexSlow => answer(world, Answer::Slow, a_while).await,
-            Self::IndexFull => answer(world, Answer::Full, a_while).await,
-            Self::IndexBusy => answer(world, Answer::Busy, a_while).await,
+            Self::IndexUnavailable => inject_index_fault(world, IndexFault::Unavailable, a_while).await,
+            Self::IndexCut => inject_index_fault(world, IndexFault::ResetAfter, a_while).await,
+            Self::IndexSlow => inject_index_fault(world, IndexFault::Slow, a_while).await,
+            Self::IndexFull => inject_index_fault(world, IndexFault::Full, a_while).await,
+            Self::IndexBusy => inject_index_fault(world, IndexFault::Busy, a_while).await,
         }
         Ok(())
     }
 }
 
-async fn lose(world: &World, server: Server, a_while: Duration) -> anyhow::Result<()> {
+async fn kill(world: &World, server: Server, a_while: Duration) -> anyhow::Result<()> {
     world.servers.signal(server, "KILL")?;
     sleep(a_while).await;
     world.servers.revive()
@@ -169,14 +169,14 @@ async fn freeze(world: &World, server: Server, a_while: Duration) -> anyhow::Res
     world.servers.signal(server, "CONT")
 }
 
-async fn answer(world: &World, answer: Answer, a_while: Duration) {
+async fn inject_index_fault(world: &World, fault: IndexFault, a_while: Duration) {
     let Some(stand_in) = &world.stand_in else { return };
     for call in CALLS {
-        stand_in.faults.always(call, answer);
+        stand_in.faults.always(call, fault);
     }
     sleep(a_while).await;
     for call in CALLS {
-        stand_in.faults.always(call, Answer::None);
+        stand_in.faults.always(call, IndexFault::None);
     }
     // Pending calls would otherwise hang until their callers time out.
     stand_in.faults.cut();

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 /// Longest graceful shutdown.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Settings that all processes share.
 pub struct Setting {
@@ -39,12 +39,18 @@ impl Setting {
     /// Runs the program, which must succeed.
     pub fn run(&self, arguments: &[&str]) -> anyhow::Result<String> {
         let output = self.command(arguments).output()?;
-        let told = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "guildex {}: {}\n{told}", arguments.join(" "), output.status);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success(),
+            "guildex {}: {}
+{stderr}",
+            arguments.join(" "),
+            output.status
+        );
         Ok(String::from_utf8(output.stdout)?)
     }
 
-    /// JSON output of the program, whatever its exit status.
+    /// JSON output of the program, with any exit status.
     pub fn json(&self, arguments: &[&str]) -> anyhow::Result<Value> {
         let output = self.command(arguments).output()?;
         serde_json::from_slice(&output.stdout)
@@ -63,14 +69,14 @@ pub struct Fleet {
 struct Member {
     arguments: &'static [&'static str],
     child: Child,
-    /// True if it was killed or asked to stop.
-    asked: bool,
+    /// Whether the test killed or stopped it.
+    stopped_by_test: bool,
 }
 
 impl Fleet {
     pub fn start(setting: Setting, roles: &[&'static [&'static str]]) -> anyhow::Result<Self> {
         let start = |arguments: &&'static [&'static str]| {
-            Ok(Member { arguments, child: spawn(&setting, arguments)?, asked: false })
+            Ok(Member { arguments, child: spawn(&setting, arguments)?, stopped_by_test: false })
         };
         let members = roles.iter().map(start).collect::<anyhow::Result<_>>()?;
         Ok(Self { setting, members, unasked: 0 })
@@ -86,14 +92,14 @@ impl Fleet {
 
     /// `kill -9`.
     pub fn kill(&mut self, member: usize) -> anyhow::Result<()> {
-        self.members[member].asked = true;
+        self.members[member].stopped_by_test = true;
         Ok(self.members[member].child.kill()?)
     }
 
     /// Sends a signal; TERM asks for a graceful shutdown.
     pub fn signal(&mut self, member: usize, signal: &str) -> anyhow::Result<()> {
         let member = &mut self.members[member];
-        member.asked |= signal == "TERM";
+        member.stopped_by_test |= signal == "TERM";
         let pid = member.child.id().to_string();
         // It may have exited already.
         Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\" 2>/dev/null", signal, &pid]).status()?;
@@ -104,12 +110,12 @@ impl Fleet {
     pub fn supervise(&mut self) -> anyhow::Result<()> {
         for member in &mut self.members {
             let Some(status) = member.child.try_wait()? else { continue };
-            if !member.asked {
+            if !member.stopped_by_test {
                 self.unasked += 1;
-                eprintln!("chaos: guildex {} ended with {status} by itself", member.arguments.join(" "));
+                eprintln!("chaos: guildex {} exited unexpectedly: {status}", member.arguments.join(" "));
             }
             member.child = spawn(&self.setting, member.arguments)?;
-            member.asked = false;
+            member.stopped_by_test = false;
         }
         Ok(())
     }
@@ -119,7 +125,7 @@ impl Fleet {
         for member in 0..self.members.len() {
             self.signal(member, "TERM")?;
         }
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         for member in &mut self.members {
             while member.child.try_wait()?.is_none() {
                 ensure!(Instant::now() < deadline, "guildex {} does not stop", member.arguments.join(" "));

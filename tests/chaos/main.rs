@@ -39,7 +39,7 @@ use crate::world::{Index, World};
 const FIRST_GUILD: i64 = 1_400_000_000_000_000_000;
 const GUILDS: i64 = 3;
 /// Longest recovery from a fault.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TEST_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Kills, freezes and fills up Guildex's processes and servers under live traffic; then compares Postgres, the index and
 /// the acknowledged changes.
@@ -54,7 +54,7 @@ struct Args {
     seed: Option<u64>,
     /// Kind of index
     #[arg(long, value_name = "KIND", default_value = "both")]
-    index: Which,
+    index: IndexChoice,
     /// Faults to choose from, such as 'process killed'; repeatable [default: all]
     #[arg(long = "fault", value_name = "NAME")]
     faults: Vec<String>,
@@ -73,7 +73,7 @@ struct Args {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Which {
+enum IndexChoice {
     /// The embedded index of one process
     Embedded,
     /// A server that three workers share
@@ -87,9 +87,9 @@ fn main() -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let seed = args.seed.unwrap_or_else(|| rand::rng().random_range(0..1_000_000));
     let kinds: &[Index] = match args.index {
-        Which::Embedded => &[Index::Embedded],
-        Which::Server => &[Index::Server],
-        Which::Both => &[Index::Embedded, Index::Server],
+        IndexChoice::Embedded => &[Index::Embedded],
+        IndexChoice::Server => &[Index::Server],
+        IndexChoice::Both => &[Index::Embedded, Index::Server],
     };
     let minutes = args.minutes / kinds.len() as f64;
     let mut good = true;
@@ -103,7 +103,7 @@ fn main() -> anyhow::Result<ExitCode> {
         }
         good &= report.is_good();
     }
-    println!("{}", if good { "nothing was lost" } else { "something went wrong" });
+    println!("{}", if good { "nothing was lost" } else { "the run failed" });
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -134,7 +134,7 @@ async fn run(args: &Args, index: Index, time: Duration, seed: u64) -> anyhow::Re
     world
         .until(
             "SELECT NOT EXISTS (SELECT FROM jobs WHERE state IN ('pending', 'queued', 'running'))",
-            PATIENCE,
+            TEST_TIMEOUT,
         )
         .await?;
     supervisor.abort();
@@ -173,15 +173,15 @@ async fn inject_faults(
         }
         let Some(fault) = round.pop() else { continue };
         *report.faults.entry(fault).or_default() += 1;
-        let begun = Instant::now();
+        let began = Instant::now();
         fault.inject(world, &mut random).await.with_context(|| fault.to_string())?;
-        let righted = Instant::now();
-        let found = probe(&world.ingest(), PATIENCE).await.with_context(|| format!("after: {fault}"))?;
-        report.recovered(fault, found.duration_since(righted));
+        let recovered = Instant::now();
+        let found = probe(&world.ingest(), TEST_TIMEOUT).await.with_context(|| format!("after: {fault}"))?;
+        report.recovered(fault, found.duration_since(recovered));
         eprintln!(
             "chaos: {fault}, {:.1} s; recovered in {:.1} s",
-            (righted - begun).as_secs_f64(),
-            (found - righted).as_secs_f64()
+            (recovered - began).as_secs_f64(),
+            (found - recovered).as_secs_f64()
         );
         sleep(Duration::from_millis(random.random_range(0..2_000))).await;
     }

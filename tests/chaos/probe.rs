@@ -20,8 +20,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 const SILENCE: Duration = Duration::from_secs(5);
 
 /// Writes a message, and returns once its session is indexed.
-pub async fn probe(ingest: &Ingest, patience: Duration) -> anyhow::Result<Instant> {
-    let deadline = Instant::now() + patience;
+pub async fn probe(ingest: &Ingest, limit: Duration) -> anyhow::Result<Instant> {
+    let deadline = Instant::now() + limit;
     let message = message()?;
     let channel = Channel {
         guild_id: message.guild_id,
@@ -33,11 +33,11 @@ pub async fn probe(ingest: &Ingest, patience: Duration) -> anyhow::Result<Instan
     let session = SessionId::new(message.guild_id, message.channel_id, message.id);
     let write = || ingest.messages(&channel, std::slice::from_ref(&message), JobQueue::Live);
     while !matches!(timeout(SILENCE, write()).await, Ok(Ok(_))) {
-        ensure!(Instant::now() < deadline, "nothing can be written after {patience:?}");
+        ensure!(Instant::now() < deadline, "no message was written within {limit:?}");
         sleep(PAUSE).await;
     }
     while !matches!(timeout(SILENCE, is_indexed(ingest.pool(), session)).await, Ok(Ok(true))) {
-        ensure!(Instant::now() < deadline, "what is written is not indexed after {patience:?}");
+        ensure!(Instant::now() < deadline, "the message was not indexed within {limit:?}");
         sleep(PAUSE).await;
     }
     Ok(Instant::now())
@@ -53,7 +53,7 @@ async fn is_indexed(pool: &PgPool, session: SessionId) -> sqlx::Result<bool> {
     .await
 }
 
-/// A message long enough to be a session alone, in a channel of its own.
+/// A message long enough to be a session alone, in a separate channel.
 fn message() -> anyhow::Result<Message> {
     let sent_at = Utc::now();
     let guild_id: GuildId = GUILD.try_into()?;

@@ -91,7 +91,7 @@ impl fmt::Display for Report {
             f,
             "acknowledged: {written} messages, {edited} edits, {deleted} deletions ({early} more before their \
              message), {forgotten} members and channels forgotten, {repeated} repetitions; {} jobs; {searched} \
-             searches for what was gone",
+             searches for deleted texts",
             self.jobs
         )?;
         for (what, count) in self.bad() {

@@ -30,14 +30,14 @@ const SEARCH: Duration = Duration::from_secs(5);
 
 /// A message as it should be stored.
 #[derive(Debug, Clone)]
-pub struct Said {
+pub struct StoredMessage {
     message: Message,
     /// Number of edits.
     version: u32,
     pub is_gone: bool,
 }
 
-impl Said {
+impl StoredMessage {
     pub fn text(&self) -> &str {
         self.message.text.as_str()
     }
@@ -89,7 +89,7 @@ pub struct Traffic {
     random: StdRng,
     /// Changes a second, on average.
     rate: f64,
-    pub said: HashMap<MessageId, Said>,
+    pub said: HashMap<MessageId, StoredMessage>,
     /// Messages that can still be edited and deleted.
     live: Vec<MessageId>,
     sequence: i64,
@@ -139,7 +139,7 @@ impl Traffic {
             before = Some(message.id);
             self.write(&message).await;
             self.live.push(message.id);
-            self.said.insert(message.id, Said { message, version: 0, is_gone: false });
+            self.said.insert(message.id, StoredMessage { message, version: 0, is_gone: false });
             self.counts.written += 1;
         }
     }
@@ -154,7 +154,7 @@ impl Traffic {
         let (id, channel) = (said.message.id, said.message.channel_id);
         self.said.insert(id, said);
         self.counts.edited += 1;
-        self.look_for(id, channel, &old).await;
+        self.assert_not_found(id, channel, &old).await;
     }
 
     async fn delete(&mut self, most: usize) {
@@ -171,7 +171,7 @@ impl Traffic {
         self.mark_deleted(|said| ids.contains(&said.message.id));
         self.counts.deleted += ids.len();
         let text = first.message.text.as_str().to_owned();
-        self.look_for(first.message.id, channel, &text).await;
+        self.assert_not_found(first.message.id, channel, &text).await;
     }
 
     /// Deletes a message before it arrives.
@@ -183,9 +183,9 @@ impl Traffic {
         self.write(&message).await;
         let text = message.text.as_str().to_owned();
         let id = message.id;
-        self.said.insert(id, Said { message, version: 0, is_gone: true });
+        self.said.insert(id, StoredMessage { message, version: 0, is_gone: true });
         self.counts.early += 1;
-        self.look_for(id, channel, &text).await;
+        self.assert_not_found(id, channel, &text).await;
     }
 
     /// Delivers a message again, deleted or not, as an import or a resumed gateway does.
@@ -205,7 +205,7 @@ impl Traffic {
         self.mark_deleted(|said| said.message.author.id == member);
         self.counts.forgotten += 1;
         let text = said.message.text.as_str().to_owned();
-        self.look_for(said.message.id, said.message.channel_id, &text).await;
+        self.assert_not_found(said.message.id, said.message.channel_id, &text).await;
     }
 
     async fn delete_channel(&mut self) {
@@ -216,11 +216,11 @@ impl Traffic {
         self.mark_deleted(|said| said.message.channel_id == channel);
         self.counts.forgotten += 1;
         let text = said.message.text.as_str().to_owned();
-        self.look_for(said.message.id, channel, &text).await;
+        self.assert_not_found(said.message.id, channel, &text).await;
     }
 
-    fn mark_deleted(&mut self, gone: impl Fn(&Said) -> bool) {
-        for said in self.said.values_mut().filter(|said| gone(said)) {
+    fn mark_deleted(&mut self, is_deleted: impl Fn(&StoredMessage) -> bool) {
+        for said in self.said.values_mut().filter(|said| is_deleted(said)) {
             said.is_gone = true;
         }
         let said = &self.said;
@@ -228,7 +228,7 @@ impl Traffic {
     }
 
     /// Searches for a text that a message no longer has.
-    async fn look_for(&mut self, message: MessageId, channel: ChannelId, text: &str) {
+    async fn assert_not_found(&mut self, message: MessageId, channel: ChannelId, text: &str) {
         let word = text.split(' ').next_back().unwrap_or_default();
         let request =
             SearchRequest { mode: Some(Mode::Sparse), ..SearchRequest::new(self.guild, word.to_owned()) };
@@ -241,7 +241,7 @@ impl Traffic {
             let holds = found.channel_id == channel && found.chunk.message_ids.contains(&message);
             if (holds && is_gone) || found.preview.to_string().contains(word) {
                 self.counts.seen_ghosts += 1;
-                eprintln!("chaos: message {message} of guild {} was found though it is gone", self.guild);
+                eprintln!("chaos: message {message} of guild {} was found after its deletion", self.guild);
             }
             self.counts.seen_foreign += usize::from(found.guild_id != self.guild);
         }
@@ -291,7 +291,7 @@ impl Traffic {
         id(self.guild.get() + 100 + self.random.random_range(0..CHANNELS))
     }
 
-    fn any_live(&mut self) -> Option<(usize, Said)> {
+    fn any_live(&mut self) -> Option<(usize, StoredMessage)> {
         if self.live.is_empty() {
             return None;
         }
@@ -320,7 +320,7 @@ fn id<T: TryFrom<i64>>(number: i64) -> T {
     T::try_from(number).unwrap_or_else(|_| unreachable!("ids here are positive"))
 }
 
-/// A number as a word.
+/// Encodes a number as letters.
 fn letters(mut number: i64) -> String {
     let mut word = String::from("q");
     loop {

@@ -97,15 +97,15 @@ impl World {
     }
 
     /// Waits until a statement gives `true`, through outages.
-    pub async fn until(&self, sql: &'static str, patience: Duration) -> anyhow::Result<()> {
-        let deadline = Instant::now() + patience;
+    pub async fn until(&self, sql: &'static str, limit: Duration) -> anyhow::Result<()> {
+        let deadline = Instant::now() + limit;
         loop {
             // A frozen server never responds.
-            let asked = timeout(Duration::from_secs(5), sqlx::query_scalar(sql).fetch_one(&self.pool)).await;
-            if let Ok(Ok(true)) = asked {
+            let result = timeout(Duration::from_secs(5), sqlx::query_scalar(sql).fetch_one(&self.pool)).await;
+            if let Ok(Ok(true)) = result {
                 return Ok(());
             }
-            ensure!(Instant::now() < deadline, "this did not come within {patience:?}: {sql}");
+            ensure!(Instant::now() < deadline, "timed out after {limit:?}: {sql}");
             sleep(Duration::from_millis(50)).await;
         }
     }

@@ -82,11 +82,11 @@ async fn a_backfill_beside_live_traffic_indexes_inserted_messages() {
 #[tokio::test]
 async fn a_backfill_of_an_unknown_guild_or_channel_is_an_error() {
     let world = World::new().await;
-    let refused = world.fails(&["backfill", "--guild", "4711"]);
-    assert!(refused.stderr.contains("unknown guild 4711"), "{refused}");
+    let rejected = world.fails(&["backfill", "--guild", "4711"]);
+    assert!(rejected.stderr.contains("unknown guild 4711"), "{rejected}");
     world.import(samples());
-    let refused = world.fails(&["backfill", "--guild", &MAKERS.to_string(), "--channel", "4711"]);
-    assert!(refused.stderr.contains("has no channel 4711"), "{refused}");
+    let rejected = world.fails(&["backfill", "--guild", &MAKERS.to_string(), "--channel", "4711"]);
+    assert!(rejected.stderr.contains("has no channel 4711"), "{rejected}");
     assert_eq!(world.value::<i64>("SELECT count(*) FROM jobs WHERE kind = 'backfill_channel'").await, 0);
 }
 

@@ -65,8 +65,8 @@ async fn a_folder_without_exports_is_an_error() {
     let world = World::new().await;
     let empty = world.path("empty");
     std::fs::create_dir(&empty).unwrap();
-    let refused = world.fails(&["bench", "freshness", "--exports", empty.to_str().unwrap()]);
-    assert!(refused.stderr.contains("contains no usable export"), "{refused}");
+    let rejected = world.fails(&["bench", "freshness", "--exports", empty.to_str().unwrap()]);
+    assert!(rejected.stderr.contains("contains no usable export"), "{rejected}");
 }
 
 #[tokio::test]
@@ -100,6 +100,6 @@ async fn each_embedding_method_is_compared_with_the_default_call() {
     assert!(rows[4]["GFLOP/s"].as_u64() > Some(0), "{}", rows[4]);
 
     std::fs::create_dir(world.path("empty")).unwrap();
-    let refused = world.fails(&["bench", "embed", "--exports", "empty"]);
-    assert!(refused.stderr.contains("no *.json"), "{refused}");
+    let rejected = world.fails(&["bench", "embed", "--exports", "empty"]);
+    assert!(rejected.stderr.contains("no *.json"), "{rejected}");
 }

@@ -42,7 +42,7 @@ async fn indexed(world: &World) -> i64 {
 /// Sessions and points of a run without faults.
 async fn without_faults() -> (Members, BTreeMap<PointId, guildex_index::Point>) {
     let world = World::new().await;
-    world.import(&export::town(&world.path("town"), SESSIONS));
+    world.import(&export::three_channels(&world.path("town"), SESSIONS));
     world.settle();
     let points = points(&world, GUILD).await;
     assert_consistent(&world, &points).await;
@@ -53,7 +53,7 @@ async fn without_faults() -> (Members, BTreeMap<PointId, guildex_index::Point>) 
 #[tokio::test]
 async fn workers_killed_at_any_moment_produce_the_same_index() {
     let world = World::with(RESTLESS).await;
-    world.import(&export::town(&world.path("town"), SESSIONS));
+    world.import(&export::three_channels(&world.path("town"), SESSIONS));
     let mut random = StdRng::seed_from_u64(9);
     for _ in 0..5 {
         let more = indexed(&world).await + random.random_range(1..=20);
@@ -109,15 +109,15 @@ async fn a_killed_import_can_be_repeated() {
         }
     };
     assert_eq!(of(&world).await, of(&calm).await);
-    let unasked = "SELECT count(*) FROM sessions s WHERE NOT EXISTS (
+    let without_job = "SELECT count(*) FROM sessions s WHERE NOT EXISTS (
         SELECT FROM jobs j WHERE j.payload->>'session_id' = s.id::text AND j.target_revision >= s.revision)";
-    assert_eq!(world.value::<i64>(unasked).await, 0, "a session changed and no job asks for it");
+    assert_eq!(world.value::<i64>(without_job).await, 0, "a changed session has no job");
 }
 
 #[tokio::test]
 async fn a_graceful_shutdown_returns_unfinished_jobs_without_costing_an_attempt() {
     let world = World::with(RESTLESS).await;
-    world.import(&export::town(&world.path("town"), 90));
+    world.import(&export::three_channels(&world.path("town"), 90));
     let up = world.up().await;
     wait_until("some sessions are recorded", || async { indexed(&world).await >= 10 }).await;
     assert!(up.stop().await.success());
@@ -143,11 +143,11 @@ async fn a_graceful_shutdown_returns_unfinished_jobs_without_costing_an_attempt(
 #[tokio::test]
 async fn quarantined_jobs_run_in_isolation_and_block_no_other_job() {
     let world = World::with(RESTLESS).await;
-    world.import(&export::town(&world.path("town"), 60));
+    world.import(&export::three_channels(&world.path("town"), 60));
     // The state after two workers died with these jobs.
-    let suspects = "UPDATE jobs SET queue = 'live', crash_count = 2
+    let quarantined = "UPDATE jobs SET queue = 'live', crash_count = 2
                     WHERE id IN (SELECT id FROM jobs ORDER BY id LIMIT 8)";
-    sqlx::query(suspects).execute(&world.pool).await.unwrap();
+    sqlx::query(quarantined).execute(&world.pool).await.unwrap();
     let up = world.up().await;
     world.wait_idle().await;
     assert!(up.stop().await.success());
@@ -157,14 +157,14 @@ async fn quarantined_jobs_run_in_isolation_and_block_no_other_job() {
 #[tokio::test]
 async fn a_flushed_redis_loses_no_jobs() {
     let world = World::with(RESTLESS).await;
-    world.import(&export::town(&world.path("town"), 90));
+    world.import(&export::three_channels(&world.path("town"), 90));
     let queues = world.queues().await;
     let up = world.up().await;
     for sessions in [5, 25] {
         wait_until("some sessions are recorded", || async { indexed(&world).await >= sessions }).await;
         testing::purge(&queues).await.unwrap();
     }
-    assert!(indexed(&world).await < 90, "Redis forgot too late");
+    assert!(indexed(&world).await < 90, "the flush came too late");
     world.wait_idle().await;
     assert!(up.stop().await.success());
     assert_consistent(&world, &points(&world, GUILD).await).await;

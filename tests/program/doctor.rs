@@ -4,7 +4,7 @@ use std::net::TcpListener;
 
 use serde_json::Value;
 
-use crate::export::{GUILD, town};
+use crate::export::{GUILD, three_channels};
 use crate::world::{Outcome, World};
 
 fn check<'a>(report: &'a Value, name: &str) -> &'a Value {
@@ -41,7 +41,7 @@ async fn a_healthy_installation_passes_with_and_without_a_process_that_owns_the_
     let world = World::new().await;
     let fresh = world.ok(&["doctor", "--json"]).json();
     assert_eq!(check(&fresh, "index")["outcome"], "warning", "{fresh}");
-    world.import(&town(&world.path("town"), 3));
+    world.import(&three_channels(&world.path("town"), 3));
     world.settle();
     let text = world.ok(&["doctor"]);
     assert!(text.stdout.ends_with("no check failed\n") && text.stdout.starts_with("ok "), "{text}");
@@ -122,7 +122,7 @@ async fn servers_that_accept_connections_and_never_respond_do_not_block_other_ch
 #[tokio::test]
 async fn an_outdated_schema_and_unclaimed_jobs_are_reported() {
     let world = World::new().await;
-    world.import(&town(&world.path("town"), 3));
+    world.import(&three_channels(&world.path("town"), 3));
     sqlx::query("UPDATE jobs SET run_at = now() - interval '1 hour'").execute(&world.pool).await.unwrap();
     let report = world.ok(&["doctor", "--json"]).json();
     let advice = check(&report, "jobs")["advice"].as_str().unwrap();
@@ -136,7 +136,7 @@ async fn an_outdated_schema_and_unclaimed_jobs_are_reported() {
 #[tokio::test]
 async fn a_collection_of_another_database_fails() {
     let world = World::new().await;
-    world.import(&town(&world.path("town"), 3));
+    world.import(&three_channels(&world.path("town"), 3));
     world.settle();
     sqlx::query("UPDATE database_identity SET id = gen_random_uuid()").execute(&world.pool).await.unwrap();
     let report = unhealthy(&world.run(&["doctor", "--json"]));

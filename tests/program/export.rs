@@ -112,7 +112,7 @@ pub fn conversations(seed: u64, count: i64) -> Vec<Vec<Value>> {
 }
 
 /// A folder with exports of three channels, `sessions` sessions in all.
-pub fn town(folder: &Path, sessions: i64) -> PathBuf {
+pub fn three_channels(folder: &Path, sessions: i64) -> PathBuf {
     for (seed, channel) in (1..).zip(CHANNEL..CHANNEL + 3) {
         let messages = conversations(seed, sessions / 3).concat();
         write(folder.join(format!("{channel}.json")), &export(channel, &messages));

@@ -70,7 +70,7 @@ impl Feed {
     }
 
     /// Waits until that many more are stored.
-    pub async fn goes_on(&self, more: i64) {
+    pub async fn until_stored(&self, more: i64) {
         let enough = self.stored() + more;
         wait_until("the bot stores messages", || async { self.stored() >= enough }).await;
     }

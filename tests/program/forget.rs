@@ -14,8 +14,8 @@ const MEMBER: i64 = 907;
 /// A word that only this member uses.
 const SECRET: &str = "flowerpot";
 
-/// A conversation of members 1 and 7 at some hour, in which 7 tells the secret.
-fn talk(hour: i64) -> Vec<Value> {
+/// A conversation of members 1 and 7 at some hour, in which 7 is_secret the secret.
+fn conversation(hour: i64) -> Vec<Value> {
     let first = message(minute(60 * hour), 1, "how do I get into the workshop on Sunday");
     let secret = reply(minute(60 * hour + 1), 7, "the spare key lies under the turquoise flowerpot", &first);
     let last = reply(minute(60 * hour + 2), 1, "wonderful, I shall be there at nine o'clock", &secret);
@@ -24,11 +24,11 @@ fn talk(hour: i64) -> Vec<Value> {
 
 /// Imports and indexes two channels and a thread of the first, each with the secret, and other conversations.
 fn world_with_secrets(world: &World) -> Vec<Value> {
-    let said = talk(2_000);
+    let said = conversation(2_000);
     let help = [conversations(4, 5).concat(), said.clone()].concat();
     write(world.path("talk/help.json"), &export(CHANNEL, &help));
-    write(world.path("talk/shop.json"), &export(CHANNEL + 1, &talk(2_100)));
-    let mut thread = export(CHANNEL + 2, &talk(2_200));
+    write(world.path("talk/shop.json"), &export(CHANNEL + 1, &conversation(2_100)));
+    let mut thread = export(CHANNEL + 2, &conversation(2_200));
     thread["channel"]["type"] = "GuildPublicThread".into();
     thread["channel"]["categoryId"] = CHANNEL.to_string().into();
     thread["channel"]["category"] = "channel-1".into();
@@ -47,11 +47,11 @@ fn shown(world: &World) -> usize {
 /// Number of points with the secret in their preview, or with one of the member's messages.
 async fn in_points(world: &World) -> usize {
     let member = MEMBER.try_into().unwrap();
-    let tells = |point: &guildex_index::Point| {
+    let is_secret = |point: &guildex_index::Point| {
         point.payload.preview.as_ref().unwrap().as_str().contains(SECRET)
             || point.payload.author_ids.contains(&member)
     };
-    points(world, GUILD).await.values().filter(|point| tells(point)).count()
+    points(world, GUILD).await.values().filter(|point| is_secret(point)).count()
 }
 
 /// Runs a command beside a worker until its receipt is completed; returns the receipt.
@@ -74,21 +74,21 @@ fn numbers(receipt: &Value) -> (u64, u64, u64) {
 async fn a_forgotten_member_is_erased_from_rows_and_points_and_imports_do_not_restore_it() {
     let world = World::new().await;
     world_with_secrets(&world);
-    assert_eq!((shown(&world), in_points(&world).await), (3, 3), "nothing is there to be forgotten");
+    assert_eq!((shown(&world), in_points(&world).await), (3, 3), "the secret is not indexed");
 
     let receipt = forget(&world, &["--user", "907"]).await;
     assert_eq!(numbers(&receipt), (3, 3, 3));
     assert_eq!((&receipt["scope"], &receipt["member_id"]), (&json!("member"), &json!("907")));
     let after = async || {
         assert_eq!((shown(&world), in_points(&world).await), (0, 0));
-        let told = "SELECT (SELECT count(*) FROM messages WHERE text LIKE '%flowerpot%')
+        let with_secret = "SELECT (SELECT count(*) FROM messages WHERE text LIKE '%flowerpot%')
                            + (SELECT count(*) FROM users WHERE 'member7' IN (username, display_name))";
-        assert_eq!(world.value::<i64>(told).await, 0);
+        assert_eq!(world.value::<i64>(with_secret).await, 0);
         assert_consistent(&world, &points(&world, GUILD).await).await;
     };
     after().await;
     let kept = world.search(GUILD, "workshop on Sunday");
-    assert!(kept[0]["preview"].as_str().unwrap().contains("workshop"), "what others said is lost");
+    assert!(kept[0]["preview"].as_str().unwrap().contains("workshop"), "messages of others are lost");
 
     world.import(&world.path("talk"));
     world.settle();
@@ -101,14 +101,14 @@ async fn forgetting_a_channel_forgets_its_threads() {
     let world = World::new().await;
     world_with_secrets(&world);
     let parent: i64 = world.value("SELECT count(*) FROM channels WHERE parent_id IS NOT NULL").await;
-    assert_eq!(parent, 1, "no test: there is no thread");
+    assert_eq!(parent, 1, "there is no thread");
     let receipt = forget(&world, &["--channel", &CHANNEL.to_string()]).await;
     let (messages, sessions, removed) = numbers(&receipt);
     assert!(messages > 6 && sessions == 7 && removed >= 7, "{receipt}");
 
     world.import(&world.path("talk"));
     world.settle();
-    assert_eq!((shown(&world), in_points(&world).await), (1, 1), "the other channel's is left");
+    assert_eq!((shown(&world), in_points(&world).await), (1, 1), "the other channel has its message");
     assert_eq!(world.value::<i64>("SELECT count(*) FROM messages").await, 3);
     assert_eq!(world.value::<i64>("SELECT count(*) FROM channels WHERE name <> ''").await, 1);
     assert_consistent(&world, &points(&world, GUILD).await).await;
@@ -118,8 +118,8 @@ async fn forgetting_a_channel_forgets_its_threads() {
 async fn forgetting_a_guild_removes_all_points() {
     let world = World::new().await;
     world_with_secrets(&world);
-    let refused = world.fails(&["forget", "--guild", &GUILD.to_string(), "--all"]);
-    assert!(refused.stderr.contains("--yes"), "{refused}");
+    let rejected = world.fails(&["forget", "--guild", &GUILD.to_string(), "--all"]);
+    assert!(rejected.stderr.contains("--yes"), "{rejected}");
     assert_eq!(shown(&world), 3);
 
     let receipt = forget(&world, &["--all", "--yes"]).await;
@@ -137,9 +137,9 @@ async fn forgetting_a_guild_removes_all_points() {
 async fn messages_are_forgotten_by_id_alone_and_the_receipt_is_readable() {
     let world = World::new().await;
     let said = world_with_secrets(&world);
-    let elsewhere = id(&talk(2_100)[1]);
+    let in_thread = id(&conversation(2_100)[1]);
     let up = world.up().await;
-    let [one, two, unseen] = [id(&said[1]), elsewhere, 77].map(|id| id.to_string());
+    let [one, two, unseen] = [id(&said[1]), in_thread, 77].map(|id| id.to_string());
     let outcome =
         world.ok(&["forget", "--guild", &GUILD.to_string(), "--message", &one, &two, "--message", &unseen]);
     for line in ["forgotten  3 messages of guild", "messages   2\n", "sessions   2\n", "points     2\n"] {
@@ -147,7 +147,7 @@ async fn messages_are_forgotten_by_id_alone_and_the_receipt_is_readable() {
     }
     assert!(!outcome.stdout.contains("not yet"), "{outcome}");
     assert!(up.stop().await.success());
-    assert_eq!((shown(&world), in_points(&world).await), (1, 1), "the thread's is left");
+    assert_eq!((shown(&world), in_points(&world).await), (1, 1), "the thread has its message");
 }
 
 #[tokio::test]
@@ -160,8 +160,8 @@ async fn forgetting_without_a_worker_says_so_and_completes_once_one_runs() {
         async move { log.contains("waiting for workers") && log.contains("no worker seems to run") }
     })
     .await;
-    assert_eq!(shown(&world), 0, "searches find it until a worker has run");
-    assert!(in_points(&world).await > 0, "no test: the points are gone already");
+    assert_eq!(shown(&world), 0, "a search finds it before a worker runs");
+    assert!(in_points(&world).await > 0, "the points were removed already");
     let stopped = waiting.stop().await;
     assert_eq!(stopped.code(), Some(130));
 
@@ -182,18 +182,18 @@ async fn a_member_who_opts_out_is_forgotten_and_not_stored_until_opting_in() {
     let up = world.up().await;
     let receipt = world.ok(&["opt-out", "--guild", &guild, "--user", "907", "--json"]).json();
     assert_eq!(numbers(&receipt), (3, 3, 3));
-    assert_eq!(say(&world, Utc::now() + TimeDelta::hours(1)).await, 0);
+    assert_eq!(store_message(&world, Utc::now() + TimeDelta::hours(1)).await, 0);
     let undone = world.ok(&["opt-in", "--guild", &guild, "--user", "907"]);
     assert!(undone.stdout.contains("new messages are stored again"), "{undone}");
-    assert_eq!(say(&world, Utc::now() - TimeDelta::hours(1)).await, 0);
-    assert_eq!(say(&world, Utc::now() + TimeDelta::hours(1)).await, 1);
+    assert_eq!(store_message(&world, Utc::now() - TimeDelta::hours(1)).await, 0);
+    assert_eq!(store_message(&world, Utc::now() + TimeDelta::hours(1)).await, 1);
     world.wait_idle().await;
     assert!(up.stop().await.success());
     assert_eq!(shown(&world), 1);
 }
 
 /// Stores one more message of the member, long enough to be indexed alone; returns how many were stored.
-async fn say(world: &World, at: DateTime<Utc>) -> usize {
+async fn store_message(world: &World, at: DateTime<Utc>) -> usize {
     let channel = Channel {
         guild_id: GUILD.try_into().unwrap(),
         guild_name: "Test".to_owned(),
@@ -222,13 +222,13 @@ async fn messages_older_than_the_retention_period_are_deleted() {
     let world = World::with("retention.messages = \"24h\"").await;
     let recent = Utc::now() - TimeDelta::hours(1);
     let fresh =
-        message(recent, 1, "a message of today that is long enough to stand in the index by itself, I hope");
-    let old = talk(0);
+        message(recent, 1, "a message of today that is long enough to be in the index by itself, I hope");
+    let old = conversation(0);
     world.import(&write(
         world.path("old.json"),
         &export(CHANNEL, &[old.clone(), vec![fresh.clone()]].concat()),
     ));
-    assert_eq!(world.value::<i64>("SELECT count(*) FROM messages").await, 1, "what is too old is stored");
+    assert_eq!(world.value::<i64>("SELECT count(*) FROM messages").await, 1, "an expired message is stored");
 
     // Stored before the configuration changed.
     world.ok(&["import", "--set", "retention.messages=", world.path("old.json").to_str().unwrap()]);

@@ -11,7 +11,7 @@ use crate::export::{CHANNEL, GUILD, edited, export, id, message, minute, write};
 use crate::points::{assert_consistent, points};
 use crate::world::World;
 
-/// Part of every text. Wherever else it appears, content leaked.
+/// Part of every text. If it appears in output, content leaked.
 const CONTENT: &str = "kingfisher";
 
 fn said(at: i64, text: &str) -> Value {
@@ -23,14 +23,14 @@ async fn broken_files_are_reported_and_valid_ones_imported() {
     let world = World::new().await;
     let folder = world.path("exports");
     let file = |name: &str| folder.join(name);
-    let sound: Vec<Value> = (0..40).map(|n| said(n, "one of many things that were said")).collect();
-    let channel = |number: i64| export(CHANNEL + number, &sound).to_string().into_bytes();
+    let valid: Vec<Value> = (0..40).map(|n| said(n, "one of many things that were said")).collect();
+    let channel = |number: i64| export(CHANNEL + number, &valid).to_string().into_bytes();
     let gzip = |bytes: &[u8]| {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::none());
         encoder.write_all(bytes).unwrap();
         encoder.finish().unwrap()
     };
-    let mut direct = export(CHANNEL + 9, &sound);
+    let mut direct = export(CHANNEL + 9, &valid);
     direct["guild"]["id"] = "0".into();
 
     fs::create_dir(&folder).unwrap();
@@ -43,22 +43,22 @@ async fn broken_files_are_reported_and_valid_ones_imported() {
     fs::write(file("d-other.json"), json!({"secret": CONTENT}).to_string()).unwrap();
     fs::write(file("e-text.json"), CONTENT).unwrap();
     write(file("f-direct.json"), &direct);
-    fs::write(file("g-sound.json.gz"), gzip(&channel(3))).unwrap();
+    fs::write(file("g-valid.json.gz"), gzip(&channel(3))).unwrap();
 
     let imported = world.fails(&["import", folder.to_str().unwrap()]);
-    let told = |name: &str, reason: &str| {
+    let reported = |name: &str, reason: &str| {
         let line = imported.stderr.lines().find(|line| line.contains(name)).unwrap_or_default();
         assert!(line.contains(reason), "{name}: {reason}: {imported}");
         assert!(line.contains("byte "), "{imported}");
     };
-    told("a-cut.json", "the JSON is truncated");
-    told("a-cut.json", &format!("byte {} ", cut.len()));
-    told("b-cut.json.gz", "gzip data is damaged or truncated");
-    told("c-empty.json", "is empty");
-    told("d-other.json", "not a DiscordChatExporter JSON export");
-    told("e-text.json", "not a DiscordChatExporter JSON export");
-    told("f-direct.json", "direct messages");
-    assert!(!imported.stderr.contains("g-sound"), "{imported}");
+    reported("a-cut.json", "the JSON is truncated");
+    reported("a-cut.json", &format!("byte {} ", cut.len()));
+    reported("b-cut.json.gz", "gzip data is damaged or truncated");
+    reported("c-empty.json", "is empty");
+    reported("d-other.json", "not a DiscordChatExporter JSON export");
+    reported("e-text.json", "not a DiscordChatExporter JSON export");
+    reported("f-direct.json", "direct messages");
+    assert!(!imported.stderr.contains("g-valid"), "{imported}");
     assert!(!imported.stderr.contains(CONTENT), "{imported}");
 
     let counted = |sql| world.value::<i64>(sql);
@@ -68,7 +68,7 @@ async fn broken_files_are_reported_and_valid_ones_imported() {
         counted("SELECT count(*) FROM messages WHERE channel_id % 100 = 2").await,
         counted("SELECT count(*) FROM messages WHERE channel_id % 100 = 3").await,
     ] {
-        assert!((15..25).contains(&half), "{half} of 40 messages stood before the break");
+        assert!((15..25).contains(&half), "{half} of 40 messages preceded the damage");
     }
     assert_eq!(counted("SELECT count(*) FROM messages WHERE channel_id % 100 = 10").await, 0);
 
@@ -137,10 +137,10 @@ async fn messages_of_every_kind_are_indexed_completely_and_invalid_ones_rejected
     // The long message is indexed completely, in several chunks.
     let giant_id = guildex_types::MessageId::try_from(id(&giant)).unwrap();
     let chunks: Vec<_> = points.values().filter(|p| p.payload.message_ids.contains(&giant_id)).collect();
-    assert!(chunks.len() > 1, "one chunk of a giant");
-    let asked = guildex_index::bm25::query(&long, guildex_index::bm25::Language::None);
-    for word in asked.indices() {
-        assert!(chunks.iter().any(|chunk| chunk.bm25.indices().contains(word)), "a word was cut off");
+    assert!(chunks.len() > 1, "the long message has one chunk");
+    let query = guildex_index::bm25::query(&long, guildex_index::bm25::Language::None);
+    for word in query.indices() {
+        assert!(chunks.iter().any(|chunk| chunk.bm25.indices().contains(word)), "a word is missing");
     }
     let end: String = words[700..750].join(" ");
     assert!(long.contains(&end));

@@ -2,27 +2,27 @@
 
 use std::fs;
 
-use crate::export::{GUILD, town};
+use crate::export::{GUILD, three_channels};
 use crate::points::{assert_consistent, assert_same, points};
 use crate::world::World;
 
 #[tokio::test]
 async fn a_deleted_index_is_rebuilt() {
     let world = World::new().await;
-    world.import(&town(&world.path("town"), 15));
+    world.import(&three_channels(&world.path("town"), 15));
     world.settle();
     let before = points(&world, GUILD).await;
     assert!(before.len() >= 15, "a session without points");
 
     fs::remove_dir_all(world.path("d")).unwrap();
     world.settle();
-    let anew = points(&world, GUILD).await;
-    assert_consistent(&world, &anew).await;
-    assert_same(&before, &anew);
+    let rebuilt = points(&world, GUILD).await;
+    assert_consistent(&world, &rebuilt).await;
+    assert_same(&before, &rebuilt);
 
     fs::remove_dir_all(world.path("d/index")).unwrap();
-    let refused = world.fails(&["search", "--guild", &GUILD.to_string(), "oak"]);
-    assert!(refused.stderr.contains("there is no index in"), "{refused}");
+    let rejected = world.fails(&["search", "--guild", &GUILD.to_string(), "oak"]);
+    assert!(rejected.stderr.contains("there is no index in"), "{rejected}");
     world.settle();
     assert_same(&before, &points(&world, GUILD).await);
     assert!(!world.search(GUILD, "oak").is_empty());
@@ -31,17 +31,17 @@ async fn a_deleted_index_is_rebuilt() {
 #[tokio::test]
 async fn an_index_of_another_database_is_rejected_unchanged() {
     let owner = World::new().await;
-    owner.import(&town(&owner.path("town"), 6));
+    owner.import(&three_channels(&owner.path("town"), 6));
     owner.settle();
     let before = points(&owner, GUILD).await;
 
     let stranger = World::new().await;
-    stranger.import(&town(&stranger.path("town"), 3));
+    stranger.import(&three_channels(&stranger.path("town"), 3));
     let folder = format!("data_dir={}", owner.path("d").display());
     let guild = GUILD.to_string();
     for command in [&["up", "--until-idle"][..], &["worker"], &["search", "--guild", &guild, "oak"]] {
-        let refused = stranger.fails(&[command, &["--set", &folder]].concat());
-        assert!(refused.stderr.contains("belongs to another database"), "{refused}");
+        let rejected = stranger.fails(&[command, &["--set", &folder]].concat());
+        assert!(rejected.stderr.contains("belongs to another database"), "{rejected}");
     }
     let after = points(&owner, GUILD).await;
     assert_same(&before, &after);
@@ -51,18 +51,18 @@ async fn an_index_of_another_database_is_rejected_unchanged() {
 #[tokio::test]
 async fn an_index_replaced_by_another_is_rejected() {
     let world = World::new().await;
-    world.import(&town(&world.path("town"), 3));
+    world.import(&three_channels(&world.path("town"), 3));
     world.settle();
     let folder = format!("data_dir={}", world.path("e").display());
     world.ok(&["up", "--until-idle", "--set", &folder]);
     let guild = GUILD.to_string();
-    let elsewhere = world.ok(&["search", "--guild", &guild, "--set", &folder, "oak"]);
-    assert_ne!(elsewhere.stdout, "no results\n");
+    let other_folder = world.ok(&["search", "--guild", &guild, "--set", &folder, "oak"]);
+    assert_ne!(other_folder.stdout, "no results\n");
     for command in [&["up", "--until-idle"][..], &["search", "--guild", &guild, "oak"]] {
-        let refused = world.fails(command);
+        let rejected = world.fails(command);
         assert!(
-            refused.stderr.contains("is out of date because another collection has replaced it"),
-            "{refused}"
+            rejected.stderr.contains("is out of date because another collection has replaced it"),
+            "{rejected}"
         );
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use guildex_types::{ChannelId, GuildId, MessageId};
 use serde_json::Value;
 
-use crate::export::{CHANNEL, GUILD, conversations, export, id, town, write};
+use crate::export::{CHANNEL, GUILD, conversations, export, id, three_channels, write};
 use crate::points::{assert_consistent, points};
 use crate::world::{World, wait_until};
 
@@ -21,7 +21,7 @@ const OVERLOADED: &str = r#"
     worker.time_limits.index_session.hard = "1100ms"
 "#;
 
-fn talk(world: &World, sessions: i64) -> PathBuf {
+fn write_sessions(world: &World, sessions: i64) -> PathBuf {
     write(world.path("talk.json"), &export(CHANNEL, &conversations(7, sessions).concat()))
 }
 
@@ -44,7 +44,7 @@ async fn jobs_are_listed_shown_cancelled_retried_and_purged() {
     assert_eq!(world.ok(&["jobs", "list"]).stdout, "no matching jobs\n");
     // A new collection enqueues backfills, so it is created before the import.
     world.ok(&["init"]);
-    world.import(&talk(&world, 6));
+    world.import(&write_sessions(&world, 6));
     let guild = GUILD.to_string();
 
     // Listed.
@@ -58,21 +58,21 @@ async fn jobs_are_listed_shown_cancelled_retried_and_purged() {
     assert_eq!(list(&world, &["--session", session]), jobs[..1]);
     let limited = world.ok(&["jobs", "list", "--limit", "2"]).stdout;
     assert!(limited.contains("4 more:"), "{limited}");
-    for (options, told) in [
+    for (options, message) in [
         (["--kind", "index"], "backfill_channel"),
         (["--state", "dying"], "running"),
         (["--older-than", "long"], "as in 90m"),
     ] {
-        let refused = world.run(&[&["jobs", "list"][..], &options].concat());
-        assert_eq!(refused.status.code(), Some(2), "{refused}");
-        assert!(refused.stderr.contains(told), "{refused}");
+        let rejected = world.run(&[&["jobs", "list"][..], &options].concat());
+        assert_eq!(rejected.status.code(), Some(2), "{rejected}");
+        assert!(rejected.stderr.contains(message), "{rejected}");
     }
 
     // Cancelled: dead, with an entry in the attempts log.
-    let refused = world.fails(&["jobs", "cancel", "--guild", &guild]);
-    assert!(refused.stderr.contains("6 jobs match; pass --yes to cancel all of them"), "{refused}");
-    let refused = world.fails(&["jobs", "cancel"]);
-    assert!(refused.stderr.contains("select jobs by filters"), "{refused}");
+    let rejected = world.fails(&["jobs", "cancel", "--guild", &guild]);
+    assert!(rejected.stderr.contains("6 jobs match; pass --yes to cancel all of them"), "{rejected}");
+    let rejected = world.fails(&["jobs", "cancel"]);
+    assert!(rejected.stderr.contains("select jobs by filters"), "{rejected}");
     let one = job_id(&jobs[0]);
     assert_eq!(world.ok(&["jobs", "cancel", &one]).stdout, "cancelled 1 job\n");
     assert_eq!(world.ok(&["jobs", "cancel", "--guild", &guild, "--yes"]).stdout, "cancelled 5 jobs\n");
@@ -84,8 +84,8 @@ async fn jobs_are_listed_shown_cancelled_retried_and_purged() {
     for part in [&one, session, &guild, "dead", "0/5", "cancelled by an operator"] {
         assert!(sheet.contains(part), "{part}: {sheet}");
     }
-    let elsewhere = world.fails(&["jobs", "show", &one, "--guild", "4711"]);
-    assert!(elsewhere.stderr.contains("guild 4711 has no job"), "{elsewhere}");
+    let other_guild = world.fails(&["jobs", "show", &one, "--guild", "4711"]);
+    assert!(other_guild.stderr.contains("guild 4711 has no job"), "{other_guild}");
     let over = world.fails(&["jobs", "cancel", &one]);
     assert!(over.stderr.contains("already finished"), "{over}");
 
@@ -108,8 +108,8 @@ async fn jobs_are_listed_shown_cancelled_retried_and_purged() {
     // Purged.
     assert_eq!(world.ok(&["jobs", "purge", "--older-than", "1h", "--yes"]).stdout, "purged 0 jobs\n");
     assert_eq!(world.ok(&["jobs", "purge", &one]).stdout, "purged 1 job\n");
-    let gone = world.fails(&["jobs", "show", &one]);
-    assert!(gone.stderr.contains("there is no job"), "{gone}");
+    let purged = world.fails(&["jobs", "show", &one]);
+    assert!(purged.stderr.contains("there is no job"), "{purged}");
     world.ok(&["jobs", "purge", "--guild", &guild, "--yes"]);
     assert_eq!(world.value::<i64>("SELECT count(*) FROM jobs").await, 0);
     assert_consistent(&world, &points(&world, GUILD).await).await;
@@ -126,23 +126,23 @@ async fn deletions_can_be_neither_cancelled_nor_purged() {
     world.ingest().delete(guild, channel, &[message]).await.unwrap();
 
     let deletion = job_id(&list(&world, &["--kind", "remove_points"])[0]);
-    let refused = world.fails(&["jobs", "cancel", &deletion]);
-    assert!(refused.stderr.contains("deletions cannot be cancelled"), "{refused}");
+    let rejected = world.fails(&["jobs", "cancel", &deletion]);
+    assert!(rejected.stderr.contains("deletions cannot be cancelled"), "{rejected}");
     let some = world.ok(&["jobs", "cancel", "--queue", "delete", "--yes"]);
     assert_eq!(some.stdout, "cancelled 0 jobs\n");
     assert!(some.stderr.contains("unchanged: deletions cannot be cancelled"), "{some}");
     // An operator may retry it at once.
     world.ok(&["jobs", "retry", &deletion]);
     world.settle();
-    let refused = world.fails(&["jobs", "purge", &deletion]);
-    assert!(refused.stderr.contains("deletions cannot be purged"), "{refused}");
+    let rejected = world.fails(&["jobs", "purge", &deletion]);
+    assert!(rejected.stderr.contains("deletions cannot be purged"), "{rejected}");
     assert_eq!(list(&world, &["--state", "completed", "--kind", "remove_points"]).len(), 1);
 }
 
 #[tokio::test]
 async fn a_worker_exits_past_a_hard_time_limit_and_up_restarts_itself() {
     let world = World::with(OVERLOADED).await;
-    world.import(&town(&world.path("town"), 600));
+    world.import(&three_channels(&world.path("town"), 600));
 
     let up = world.start(&["up"]);
     wait_until("`up` starts again", || {

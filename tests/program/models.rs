@@ -22,14 +22,19 @@ fn model<'a>(status: &'a Value, name: &str) -> &'a Value {
 
 /// Full response to the query, as JSON.
 #[track_caller]
-fn ask(world: &World, options: &[&str]) -> Value {
+fn search(world: &World, options: &[&str]) -> Value {
     let guild = MAKERS.to_string();
     let arguments = [&["search", "--guild", &guild, "--json", QUESTION], options].concat();
     world.ok(&arguments).json()
 }
 
-fn sessions(answer: &Value) -> Vec<&str> {
-    answer["results"].as_array().unwrap().iter().map(|found| found["session_id"].as_str().unwrap()).collect()
+fn sessions(response: &Value) -> Vec<&str> {
+    response["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|found| found["session_id"].as_str().unwrap())
+        .collect()
 }
 
 #[tokio::test]
@@ -42,17 +47,17 @@ async fn searches_continue_while_the_model_is_switched() {
     let eligible = model(&before, FIRST_MODEL)["indexed"].as_u64().unwrap();
     assert!(eligible > 0, "{before}");
 
-    let found = ask(&world, &[]);
+    let found = search(&world, &[]);
     let mut reindex = world.start(&["reindex", "--to", "second"]);
     let mut answered = BTreeSet::new();
     while !reindex.has_ended() {
-        let answer = ask(&world, &[]);
+        let response = search(&world, &[]);
         // Equal weights give equal results, and no collection is searched before it is complete.
-        assert_eq!(sessions(&answer), sessions(&found));
-        answered.insert(answer["model"].as_str().unwrap().to_owned());
+        assert_eq!(sessions(&response), sessions(&found));
+        answered.insert(response["model"].as_str().unwrap().to_owned());
     }
     assert!(answered.contains(FIRST_MODEL), "the old model did not serve meanwhile: {answered:?}");
-    let after = ask(&world, &[]);
+    let after = search(&world, &[]);
     assert_eq!(
         (&after["model"], sessions(&after)),
         (&"second".into(), sessions(&found)),
@@ -82,10 +87,10 @@ async fn two_models_can_be_searched_and_compared() {
     world.settle();
     world.ok(&["reindex", "--to", "second", "--detach"]);
     world.settle();
-    let [first, second] = [FIRST_MODEL, "second"].map(|model| ask(&world, &["--model", model]));
+    let [first, second] = [FIRST_MODEL, "second"].map(|model| search(&world, &["--model", model]));
     assert_eq!((&first["model"], &second["model"]), (&FIRST_MODEL.into(), &"second".into()));
-    assert_eq!(sessions(&first), sessions(&second), "the same weights find the same");
-    assert_eq!(ask(&world, &[])["model"], FIRST_MODEL, "searches changed the model without a switch");
+    assert_eq!(sessions(&first), sessions(&second), "the same weights give other results");
+    assert_eq!(search(&world, &[])["model"], FIRST_MODEL, "searches changed the model without a switch");
     let outcome = world.fails(&["search", "--guild", &MAKERS.to_string(), "--model", "third", QUESTION]);
     assert!(outcome.stderr.contains("third"), "{outcome}");
 }

@@ -63,7 +63,10 @@ async fn exports_split_and_imported_in_any_order_give_the_same_sessions() {
     let world = World::new().await;
     world.import(&write(world.path("whole.json"), &export(CHANNEL, &messages)));
     let whole = sessions(&world).await;
-    assert!(whole.len() > 30 && whole.values().any(|members| members.len() > 5), "a channel without a test");
+    assert!(
+        whole.len() > 30 && whole.values().any(|members| members.len() > 5),
+        "the channel is too small for the test"
+    );
 
     let reversed: Vec<Value> = messages.iter().rev().cloned().collect();
     // Overlapping pieces, each shuffled.

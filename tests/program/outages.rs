@@ -19,47 +19,47 @@ const LASTS: Duration = Duration::from_secs(4);
 /// Most log lines of one outage, its recovery included. Longer outages log no more.
 const LINES: usize = 12;
 
-/// A world at work, before an outage.
-struct Calm<'a> {
+/// A world with a feed and a running `up`, before an outage.
+struct Healthy<'a> {
     world: &'a World,
     feed: &'a Feed,
     up: &'a mut Running,
 }
 
-impl Calm<'_> {
+impl Healthy<'_> {
     /// Starts an outage, ends it, and waits until everything works again.
-    async fn disturbed_by(
+    async fn survives(
         &mut self,
         what: &str,
         begins: impl AsyncFnOnce(),
-        goes_on: impl AsyncFn(),
+        during: impl AsyncFn(),
         ends: impl AsyncFnOnce(),
     ) {
-        self.until_in_step(3).await;
+        self.until_indexed(3).await;
         let (log, cpu, began) = (self.up.log().len(), self.up.cpu(), Instant::now());
         begins().await;
         while began.elapsed() < LASTS {
-            goes_on().await;
+            during().await;
             sleep(LASTS / 8).await;
         }
         let (cpu, lasted) = (self.up.cpu().saturating_sub(cpu), began.elapsed());
         ends().await;
         let ended = Instant::now();
-        self.until_in_step(3).await;
+        self.until_indexed(3).await;
         self.up.assert_alive();
         let log = self.up.log().split_off(log);
         eprintln!(
             "{what}: {cpu:.2?} of processor in {lasted:.1?}; live work is done again {:.1?} after the end\n{log}",
             ended.elapsed()
         );
-        assert!(cpu < lasted / 2, "{what}: it spins: {cpu:?} in {lasted:?}");
-        assert!(log.lines().count() <= LINES, "{what}: it says more than once what is wrong:\n{log}");
+        assert!(cpu < lasted / 2, "{what}: busy loop: {cpu:?} in {lasted:?}");
+        assert!(log.lines().count() <= LINES, "{what}: repeated log lines:\n{log}");
         assert!(!log.contains("panicked"), "{what}:\n{log}");
     }
 
     /// Waits until messages stored from now on are indexed, and all before them.
-    async fn until_in_step(&mut self, more: i64) {
-        self.feed.goes_on(more).await;
+    async fn until_indexed(&mut self, more: i64) {
+        self.feed.until_stored(more).await;
         let stored = self.feed.stored();
         let (world, up) = (self.world, &mut *self.up);
         wait_until("what was stored is indexed", || {
@@ -90,31 +90,34 @@ async fn a_redis_outage_of_any_form_only_delays_jobs() {
     let url = redis.lock().await.url();
     let world = World::on(&postgres(), &url, "").await;
     let (mut up, feed) = (world.up().await, Feed::start(&world));
-    let mut calm = Calm { world: &world, feed: &feed, up: &mut up };
-    let tell = async |words: &[&str]| redis.lock().await.command(words);
+    let mut healthy = Healthy { world: &world, feed: &feed, up: &mut up };
+    let command = async |words: &[&str]| redis.lock().await.command(words);
 
-    calm.disturbed_by("redis is flushed", async || tell(&["FLUSHALL"]).await, nothing, nothing).await;
-    calm.disturbed_by(
-        "redis is killed, and starts empty",
-        async || redis.lock().await.kill(),
-        nothing,
-        async || redis.lock().await.restart().await,
-    )
-    .await;
-    calm.disturbed_by(
-        "redis is cut off",
-        async || redis.lock().await.freeze(),
-        nothing,
-        async || redis.lock().await.wake(),
-    )
-    .await;
-    calm.disturbed_by(
-        "redis has no memory left",
-        async || tell(&["CONFIG", "SET", "maxmemory", "1"]).await,
-        nothing,
-        async || tell(&["CONFIG", "SET", "maxmemory", "0"]).await,
-    )
-    .await;
+    healthy.survives("redis is flushed", async || command(&["FLUSHALL"]).await, nothing, nothing).await;
+    healthy
+        .survives(
+            "redis is killed, and starts empty",
+            async || redis.lock().await.kill(),
+            nothing,
+            async || redis.lock().await.restart().await,
+        )
+        .await;
+    healthy
+        .survives(
+            "redis is cut off",
+            async || redis.lock().await.freeze(),
+            nothing,
+            async || redis.lock().await.wake(),
+        )
+        .await;
+    healthy
+        .survives(
+            "redis has no memory left",
+            async || command(&["CONFIG", "SET", "maxmemory", "1"]).await,
+            nothing,
+            async || command(&["CONFIG", "SET", "maxmemory", "0"]).await,
+        )
+        .await;
 
     assert_eq!(assert_all_indexed(&world, feed).await, 0, "an outage of Redis cost attempts");
     assert!(up.stop().await.success());
@@ -127,35 +130,37 @@ async fn a_postgres_outage_of_any_form_only_delays_jobs() {
     let url = postgres.lock().await.url();
     let world = World::on(&url, &redis_url(), "").await;
     let (mut up, feed) = (world.up().await, Feed::start(&world));
-    let mut calm = Calm { world: &world, feed: &feed, up: &mut up };
+    let mut healthy = Healthy { world: &world, feed: &feed, up: &mut up };
     let sql = async |sql: &str| postgres.lock().await.execute(sql).await;
 
-    calm.disturbed_by(
-        "postgres cuts all connections again and again",
-        nothing,
-        async || {
-            sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    healthy
+        .survives(
+            "postgres cuts all connections again and again",
+            nothing,
+            async || {
+                sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                  WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'")
-            .await;
-        },
-        nothing,
-    )
-    .await;
-    calm.disturbed_by(
-        "postgres is read-only",
-        async || {
-            sql("ALTER SYSTEM SET default_transaction_read_only = on").await;
-            sql("SELECT pg_reload_conf()").await;
-        },
-        nothing,
-        async || {
-            sql("ALTER SYSTEM RESET default_transaction_read_only").await;
-            sql("SELECT pg_reload_conf()").await;
-        },
-    )
-    .await;
-    // A real full disk needs a file system of its own. Clients see the same: reads work, writes fail with this code.
-    calm.disturbed_by(
+                .await;
+            },
+            nothing,
+        )
+        .await;
+    healthy
+        .survives(
+            "postgres is read-only",
+            async || {
+                sql("ALTER SYSTEM SET default_transaction_read_only = on").await;
+                sql("SELECT pg_reload_conf()").await;
+            },
+            nothing,
+            async || {
+                sql("ALTER SYSTEM RESET default_transaction_read_only").await;
+                sql("SELECT pg_reload_conf()").await;
+            },
+        )
+        .await;
+    // A real full disk needs a separate file system. Clients see the same: reads work, writes fail with this code.
+    healthy.survives(
         "the disk of postgres is full",
         async || {
             world_sql(
@@ -173,13 +178,14 @@ async fn a_postgres_outage_of_any_form_only_delays_jobs() {
         async || world_sql(&world, "DROP FUNCTION full_disk CASCADE").await,
     )
     .await;
-    calm.disturbed_by(
-        "postgres is killed, and starts again",
-        async || postgres.lock().await.kill(),
-        nothing,
-        async || postgres.lock().await.restart().await,
-    )
-    .await;
+    healthy
+        .survives(
+            "postgres is killed, and starts again",
+            async || postgres.lock().await.kill(),
+            nothing,
+            async || postgres.lock().await.restart().await,
+        )
+        .await;
 
     // A claim that could not be renewed expires: that costs an attempt, but is not a failure.
     assert_all_indexed(&world, feed).await;
@@ -204,25 +210,25 @@ async fn an_unavailable_index_costs_no_attempts_and_one_that_rejects_writes_cost
     );
     let world = World::on(&postgres(), &redis_url(), &toml).await;
     let (mut up, feed) = (world.up().await, Feed::start(&world));
-    let mut calm = Calm { world: &world, feed: &feed, up: &mut up };
+    let mut healthy = Healthy { world: &world, feed: &feed, up: &mut up };
     let all =
         |fault| ["upsert", "delete", "info", "alias"].iter().for_each(|at| server.faults.always(at, fault));
 
     for (what, fault) in [
-        ("the index is away", Fault::Unavailable),
+        ("the index is unavailable", Fault::Unavailable),
         ("the index is too busy", Fault::Busy),
         ("the index does not answer", Fault::Slow),
         ("the index breaks connections", Fault::Reset),
         ("the disk of the index is full", Fault::Full),
     ] {
-        calm.disturbed_by(what, async || all(fault), nothing, async || all(Fault::None)).await;
+        healthy.survives(what, async || all(fault), nothing, async || all(Fault::None)).await;
     }
     let failed: i64 = world.value("SELECT count(*) FROM jobs WHERE attempts > 1").await;
-    assert_eq!(failed, 0, "an index that is away cost attempts");
+    assert_eq!(failed, 0, "an unavailable index cost attempts");
 
     // A rejection may be the job's fault: each counts as an attempt.
     server.faults.next("upsert", [Fault::Broken, Fault::Broken]);
-    calm.until_in_step(5).await;
+    healthy.until_indexed(5).await;
 
     assert_all_indexed(&world, feed).await;
     assert!(up.stop().await.success());

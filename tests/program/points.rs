@@ -15,8 +15,8 @@ pub async fn points(world: &World, guild: i64) -> BTreeMap<PointId, Point> {
 }
 
 /// The first model's collection.
-pub fn collection(base: &str) -> CollectionName {
-    CollectionName::new(base, &"all-minilm-l6-v2-fp32".parse().unwrap()).unwrap()
+pub fn collection(prefix: &str) -> CollectionName {
+    CollectionName::new(prefix, &"all-minilm-l6-v2-fp32".parse().unwrap()).unwrap()
 }
 
 /// All points of a guild; asserts that there is no other guild.
@@ -27,7 +27,7 @@ pub async fn points_in(
 ) -> BTreeMap<PointId, Point> {
     let guild: GuildId = guild.try_into().unwrap();
     let guilds = index.guilds(collection).await.unwrap();
-    assert!(guilds.iter().all(|there| *there == guild), "points of other guilds");
+    assert!(guilds.iter().all(|found| *found == guild), "points of other guilds");
     let mut points = BTreeMap::new();
     let mut after = None;
     loop {
@@ -42,14 +42,14 @@ pub async fn points_in(
 
 /// Asserts that every eligible session is indexed at its latest revision, and that there are no other points.
 pub async fn assert_consistent(world: &World, points: &BTreeMap<PointId, Point>) {
-    let behind: i64 = world
+    let outdated: i64 = world
         .value(
             "SELECT count(*) FROM sessions s LEFT JOIN indexed_sessions i ON i.session_id = s.id
              WHERE s.deleted_at IS NULL AND (s.message_count >= 2 OR s.word_count >= 12)
                AND i.indexed_revision IS DISTINCT FROM s.revision",
         )
         .await;
-    assert_eq!(behind, 0, "sessions are not indexed");
+    assert_eq!(outdated, 0, "sessions are not indexed");
     let booked: Vec<(Uuid, i64, i32)> =
         sqlx::query_as("SELECT session_id, point_revision, points FROM indexed_sessions")
             .fetch_all(&world.pool)
@@ -67,12 +67,12 @@ pub async fn assert_consistent(world: &World, points: &BTreeMap<PointId, Point>)
         .collect();
     let orphans: Vec<_> = stored.difference(&booked).collect();
     let missing: Vec<_> = booked.difference(&stored).collect();
-    assert!(orphans.is_empty(), "points that the books do not know (session, revision, chunk): {orphans:?}");
-    assert!(missing.is_empty(), "points that are not there (session, revision, chunk): {missing:?}");
+    assert!(orphans.is_empty(), "unrecorded points (session, revision, chunk): {orphans:?}");
+    assert!(missing.is_empty(), "missing points (session, revision, chunk): {missing:?}");
     assert_eq!(stored.len(), points.len(), "two points for one chunk");
-    let gone = "SELECT count(*) FROM indexed_sessions i JOIN sessions s ON s.id = i.session_id
+    let deleted = "SELECT count(*) FROM indexed_sessions i JOIN sessions s ON s.id = i.session_id
                 WHERE s.deleted_at IS NOT NULL";
-    assert_eq!(world.value::<i64>(gone).await, 0, "sessions that are no more are on the books");
+    assert_eq!(world.value::<i64>(deleted).await, 0, "deleted sessions have records");
 }
 
 /// Asserts equal points, revisions aside.

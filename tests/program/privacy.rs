@@ -19,12 +19,12 @@ async fn members_and_channels_that_opted_out_are_never_stored() {
     world.settle();
     assert_eq!(world.value::<i64>("SELECT count(*) FROM messages").await, 6);
     assert_eq!(world.value::<i64>("SELECT count(*) FROM messages WHERE author_id = 902").await, 0);
-    let elsewhere: i64 = sqlx::query_scalar("SELECT count(*) FROM channels WHERE id = $1")
+    let stored: i64 = sqlx::query_scalar("SELECT count(*) FROM channels WHERE id = $1")
         .bind(out)
         .fetch_one(&world.pool)
         .await
         .unwrap();
-    assert_eq!(elsewhere, 0);
+    assert_eq!(stored, 0);
     for point in points(&world, GUILD).await.values() {
         assert_eq!(point.payload.channel_id.get(), CHANNEL);
         assert!(point.payload.author_ids.iter().all(|id| id.get() != 902));
@@ -51,8 +51,8 @@ async fn passwords_appear_neither_in_the_configuration_nor_in_errors() {
         ("redis.url", "redis://someone:hunter2@127.0.0.1:1/0"),
         ("redis.url", "redis://someone:hunter2@127.0.0.1:port/0"),
     ] {
-        let refused = world.fails(&["up", "--set", &format!("{key}={url}")]);
-        assert!(!refused.stderr.contains("hunter2"), "{refused}");
-        assert!(refused.stderr.contains(key), "{refused}");
+        let rejected = world.fails(&["up", "--set", &format!("{key}={url}")]);
+        assert!(!rejected.stderr.contains("hunter2"), "{rejected}");
+        assert!(rejected.stderr.contains(key), "{rejected}");
     }
 }

@@ -76,7 +76,7 @@ async fn edit(ingest: &Ingest, message: &Value, at: DateTime<Utc>, text: &str) {
 async fn a_deleted_message_is_hidden_before_any_job_runs() {
     let (world, said) = world_with_a_secret().await;
     assert_eq!(delete(&world.ingest(), &[&said[1]]).await, 1);
-    assert!(is_in_points(&world, "flowerpot", id(&said[1])).await, "no test: its point is gone already");
+    assert!(is_in_points(&world, "flowerpot", id(&said[1])).await, "its point was removed already");
     assert!(!shows(&world, "flowerpot"));
     assert!(world.search(GUILD, SECRET).iter().all(|found| found["first_message_id"] != said[0]["id"]));
 

@@ -40,8 +40,8 @@ async fn the_status_counts_messages_sessions_and_jobs() {
         (&model["state"], &model["indexed"], &model["missing"]),
         (&json!("active"), &json!(6), &json!(0))
     );
-    let refused = world.fails(&["status", "--guild", "4711"]);
-    assert!(refused.stderr.contains("unknown guild 4711"), "{refused}");
+    let rejected = world.fails(&["status", "--guild", "4711"]);
+    assert!(rejected.stderr.contains("unknown guild 4711"), "{rejected}");
 }
 
 #[tokio::test]
@@ -64,7 +64,11 @@ async fn the_status_lists_processes_and_their_memory() {
     assert!(dispatch["error"].is_null() && dispatch["succeeded_at"].is_string(), "{dispatch}");
     assert!(world.ok(&["status"]).stdout.contains("dispatch_live"));
     up.stop().await;
-    assert_eq!(world.value::<i64>("SELECT count(*) FROM processes").await, 0, "it left in good order");
+    assert_eq!(
+        world.value::<i64>("SELECT count(*) FROM processes").await,
+        0,
+        "a stopped process is still listed"
+    );
 }
 
 /// Writes a channel's export and its annotations; with `wrong`, one message is in the wrong conversation.
@@ -100,7 +104,7 @@ async fn an_evaluation_scores_each_channel_against_its_annotations() {
         assert_eq!(right["sessionizer"][measure], 100.0, "{measure}: {right}");
         assert!(other["sessionizer"][measure].as_f64().unwrap() < 100.0, "{measure}: {other}");
     }
-    assert_eq!(other["sessionizer"]["recall"], 75.0, "six of eight conversations stand");
+    assert_eq!(other["sessionizer"]["recall"], 75.0, "six of eight conversations match");
     assert_eq!(report["total"]["conversations"], 16);
     assert_eq!(report["total"]["sessionizer"]["recall"], 87.5, "fourteen of sixteen");
 
@@ -110,6 +114,6 @@ async fn an_evaluation_scores_each_channel_against_its_annotations() {
     assert!(sessionizer.ends_with("87.5"), "{table}");
 
     std::fs::remove_file(wrong).unwrap();
-    let refused = world.fails(&evaluate);
-    assert!(refused.stderr.contains("wrong.json"), "{refused}");
+    let rejected = world.fails(&evaluate);
+    assert!(rejected.stderr.contains("wrong.json"), "{rejected}");
 }

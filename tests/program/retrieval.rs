@@ -6,7 +6,7 @@ use crate::export::{CHANNEL, GUILD, export, message, minute, reply, write};
 use crate::world::World;
 
 /// Four interleaved conversations in which every message but the first is a reply.
-fn talk() -> Vec<Vec<Value>> {
+fn conversations() -> Vec<Vec<Value>> {
     let conversations = [
         [
             "how do I stop the boat's engine from overheating",
@@ -33,9 +33,9 @@ fn talk() -> Vec<Vec<Value>> {
             "that will do for cherry tomatoes, plant them close to the wall",
         ],
     ];
-    let mut told: Vec<Vec<Value>> = vec![Vec::new(); conversations.len()];
+    let mut written: Vec<Vec<Value>> = vec![Vec::new(); conversations.len()];
     for (turn, at) in (0..4).zip((0..).step_by(4)) {
-        for ((place, texts), said) in conversations.iter().enumerate().zip(&mut told) {
+        for ((place, texts), said) in conversations.iter().enumerate().zip(&mut written) {
             let place = i64::try_from(place).unwrap();
             let (at, author) = (minute(at + place), 1 + 2 * place + i64::try_from(turn % 2).unwrap());
             said.push(match said.last() {
@@ -44,7 +44,7 @@ fn talk() -> Vec<Vec<Value>> {
             });
         }
     }
-    told
+    written
 }
 
 fn write_annotated(world: &World, conversations: &[Vec<Value>]) {
@@ -68,7 +68,7 @@ const MEASURES: [&str; 5] = ["success@1", "success@5", "success@10", "mrr@10", "
 #[tokio::test]
 async fn sessions_by_replies_are_found_and_sessions_by_gaps_are_not() {
     let world = World::new().await;
-    write_annotated(&world, &talk());
+    write_annotated(&world, &conversations());
     let report = world.ok(&[&EVALUATE[..], &["--json"]].concat()).json();
     assert_eq!(
         (&report["channels"], &report["messages"], &report["questions"]),
@@ -89,7 +89,7 @@ async fn sessions_by_replies_are_found_and_sessions_by_gaps_are_not() {
 #[tokio::test]
 async fn a_subset_can_be_measured_and_unknown_models_are_rejected() {
     let world = World::new().await;
-    write_annotated(&world, &talk());
+    write_annotated(&world, &conversations());
     let table =
         world.ok(&[&EVALUATE[..], &["--methods", "plain", "--modes", "sparse,hybrid"]].concat()).stdout;
     assert!(table.starts_with("4 questions to 12 messages of 1 channels; percent\n"), "{table}");
@@ -99,8 +99,8 @@ async fn a_subset_can_be_measured_and_unknown_models_are_rejected() {
 
     let unknown = world.fails(&[&EVALUATE[..], &["--models", "elsewhere"]].concat());
     assert!(unknown.stderr.contains("elsewhere"), "{unknown}");
-    let short: Vec<Vec<Value>> = talk().iter().map(|said| said[..3].to_vec()).collect();
+    let short: Vec<Vec<Value>> = conversations().iter().map(|said| said[..3].to_vec()).collect();
     write_annotated(&world, &short);
-    let refused = world.fails(&EVALUATE);
-    assert!(refused.stderr.contains("at least four messages"), "{refused}");
+    let rejected = world.fails(&EVALUATE);
+    assert!(rejected.stderr.contains("at least four messages"), "{rejected}");
 }

@@ -21,7 +21,7 @@ fn on(server: &StandIn, more: &str) -> String {
     )
 }
 
-async fn say(world: &World, messages: &[Message]) {
+async fn store(world: &World, messages: &[Message]) {
     world.ingest().messages(&channel(), messages, JobQueue::Live).await.unwrap();
 }
 
@@ -55,18 +55,18 @@ async fn dispatchers_and_workers_can_start_and_die_under_traffic() {
     let mut random = StdRng::seed_from_u64(7);
     let mut dispatchers: Vec<Running> = (0..3).map(|_| world.start(&["dispatcher"])).collect();
     let mut workers: Vec<Running> = (0..3).map(|_| world.start(&["worker"])).collect();
-    let mut told = 0;
+    let mut stored = 0;
     let mut indexed = 0;
     for round in 1..=6 {
         for _ in 0..40 {
-            told += 1;
-            say(&world, &conversation(told, "how long does the glue take")).await;
+            stored += 1;
+            store(&world, &conversation(stored, "how long does the glue take")).await;
         }
         for later in 0..20 {
-            let number = random.random_range(1..=told);
+            let number = random.random_range(1..=stored);
             match random.random_range(0..3) {
                 0 => delete(&world, number).await,
-                _ => say(&world, &[edited(number, 100 * round + later)]).await,
+                _ => store(&world, &[edited(number, 100 * round + later)]).await,
             }
         }
         // While jobs run, and not before a worker runs again.
@@ -100,7 +100,7 @@ async fn jobs_of_a_killed_worker_are_done_by_another() {
     server.faults.always("upsert", Fault::Slow);
     let doomed = world.start(&["worker"]);
     for number in 1..=20 {
-        say(&world, &conversation(number, "does it hold")).await;
+        store(&world, &conversation(number, "does it hold")).await;
     }
     server.faults.until_slow(1).await;
     world.wait_for("SELECT count(*) = 20 FROM jobs WHERE state = 'running'").await;
@@ -115,23 +115,23 @@ async fn jobs_of_a_killed_worker_are_done_by_another() {
             "SELECT count(*) = 20 FROM jobs WHERE state = 'running' AND attempts = 2 OR state = 'completed'",
         )
         .await;
-    eprintln!("what a killed worker held runs elsewhere after {:.1?}", died.elapsed());
+    eprintln!("jobs of a killed worker run in another after {:.1?}", died.elapsed());
     world.wait_idle().await;
     assert_all_consistent(&world, &server).await;
-    let lapsed =
+    let crashed =
         "SELECT count(*) FROM jobs WHERE jsonb_array_length(attempts_log) = 1 AND state = 'completed'";
-    assert_eq!(world.value::<i64>(lapsed).await, 20);
+    assert_eq!(world.value::<i64>(crashed).await, 20);
     assert!(other.stop().await.success());
 }
 
 #[tokio::test]
-async fn a_worker_frozen_past_its_lease_changes_nothing_when_it_wakes() {
+async fn a_worker_frozen_past_its_lease_changes_nothing_when_it_resumes() {
     let server = StandIn::start().await;
     let world = World::with(&on(&server, "worker.batch_size = 8\nworker.lease = \"5s\"")).await;
     let _dispatcher = world.start(&["dispatcher"]);
     let frozen = world.start(&["worker"]);
     for number in 1..=120 {
-        say(&world, &conversation(number, "does it hold")).await;
+        store(&world, &conversation(number, "does it hold")).await;
     }
     world.wait_for("SELECT count(*) > 5 FROM indexed_sessions").await;
     frozen.freeze();
@@ -141,7 +141,7 @@ async fn a_worker_frozen_past_its_lease_changes_nothing_when_it_wakes() {
     for number in 1..=120 {
         match number % 3 {
             0 => delete(&world, number).await,
-            1 => say(&world, &[edited(number, 1)]).await,
+            1 => store(&world, &[edited(number, 1)]).await,
             _ => {}
         }
     }
@@ -159,7 +159,7 @@ async fn a_worker_frozen_past_its_lease_changes_nothing_when_it_wakes() {
     .await;
     assert!(other.stop().await.success());
     for number in 121..=140 {
-        say(&world, &conversation(number, "does it hold now")).await;
+        store(&world, &conversation(number, "does it hold now")).await;
     }
     world.wait_idle().await;
     assert!(frozen.stop().await.success());

@@ -20,7 +20,7 @@ async fn a_search_gives_the_same_results_with_and_without_a_serving_process() {
     let up = world.up().await;
     assert_eq!(world.search(GUILD, query), alone);
     up.kill();
-    assert_eq!(world.search(GUILD, query), alone, "the socket of a dead process misled the search");
+    assert_eq!(world.search(GUILD, query), alone, "the search used the socket of a dead process");
 }
 
 #[tokio::test]
@@ -28,12 +28,12 @@ async fn a_second_process_on_the_same_folder_is_rejected() {
     let world = small_world().await;
     let mut up = world.up().await;
     for role in [&["up"][..], &["up", "--until-idle"], &["worker"]] {
-        let refused = world.fails(role);
+        let rejected = world.fails(role);
         let holder = format!("in use by process {}", up.id());
-        assert!(refused.stderr.contains(&holder), "{refused}");
+        assert!(rejected.stderr.contains(&holder), "{rejected}");
     }
     assert!(!up.has_ended());
-    assert_eq!(world.search(GUILD, "oak").len(), 4, "the one that was refused took the socket away");
+    assert_eq!(world.search(GUILD, "oak").len(), 4, "the rejected process removed the socket");
 }
 
 #[tokio::test]
@@ -42,8 +42,8 @@ async fn an_empty_query_is_an_error_and_an_unknown_guild_has_no_results() {
     let guild = GUILD.to_string();
     let ask = || {
         for empty in ["", " \t "] {
-            let refused = world.fails(&["search", "--guild", &guild, empty]);
-            assert!(refused.stderr.contains("the query is empty"), "{refused}");
+            let rejected = world.fails(&["search", "--guild", &guild, empty]);
+            assert!(rejected.stderr.contains("the query is empty"), "{rejected}");
         }
         assert_eq!(world.ok(&["search", "--guild", "4711", "oak"]).stdout, "no results\n");
         assert!(world.search(4711, "oak").is_empty());
@@ -76,10 +76,10 @@ async fn the_command_line_supports_every_search_parameter() {
     let after = &search(&["--surrounding", "1"])[0]["surrounding"];
     assert!(after["before"].as_array().unwrap().len() + after["after"].as_array().unwrap().len() > 0);
 
-    let refused = world.fails(&["search", "--guild", &guild, "--offset", "199", "--limit", "2", "oak"]);
-    assert!(refused.stderr.contains("exceed the first 200 sessions"), "{refused}");
-    let refused = world.fails(&["search", "--guild", &guild, "--model", "nobodys", "oak"]);
-    assert!(refused.stderr.contains("all-minilm-l6-v2-fp32"), "{refused}");
+    let rejected = world.fails(&["search", "--guild", &guild, "--offset", "199", "--limit", "2", "oak"]);
+    assert!(rejected.stderr.contains("exceed the first 200 sessions"), "{rejected}");
+    let rejected = world.fails(&["search", "--guild", &guild, "--model", "nobodys", "oak"]);
+    assert!(rejected.stderr.contains("all-minilm-l6-v2-fp32"), "{rejected}");
 }
 
 #[tokio::test]
@@ -104,11 +104,11 @@ async fn a_degraded_response_is_reported_on_stderr_and_in_json() {
 #[tokio::test]
 async fn without_a_schema_or_a_url_the_program_says_what_to_do() {
     let world = World::new().await;
-    let refused = world.fails(&["status", "--set", "database.url="]);
-    assert!(refused.stderr.contains("DATABASE_URL"), "{refused}");
+    let rejected = world.fails(&["status", "--set", "database.url="]);
+    assert!(rejected.stderr.contains("DATABASE_URL"), "{rejected}");
     sqlx::query("DROP TABLE _sqlx_migrations").execute(&world.pool).await.unwrap();
     for command in [&["status"][..], &["search", "--guild", "1", "x"], &["backfill", "--guild", "1"]] {
-        let refused = world.fails(command);
-        assert!(refused.stderr.contains("run `guildex migrate`"), "{refused}");
+        let rejected = world.fails(command);
+        assert!(rejected.stderr.contains("run `guildex migrate`"), "{rejected}");
     }
 }

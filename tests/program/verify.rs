@@ -12,7 +12,7 @@ async fn settled() -> World {
     world
 }
 
-/// Removes records of some indexed sessions, and changes messages behind others.
+/// Removes records of some indexed sessions, and changes messages of others.
 async fn corrupt(world: &World) {
     for spoil in [
         "DELETE FROM indexed_sessions WHERE session_id IN (SELECT session_id FROM indexed_sessions ORDER BY 1 LIMIT 2)",
@@ -40,21 +40,24 @@ fn differs(outcome: &Outcome) {
 #[tokio::test]
 async fn the_exit_status_says_whether_postgres_and_the_index_differ() {
     let world = settled().await;
-    let sound = world.ok(&["verify"]);
-    assert!(sound.stdout.contains("Postgres and the index agree"), "{sound}");
+    let consistent = world.ok(&["verify"]);
+    assert!(consistent.stdout.contains("Postgres and the index agree"), "{consistent}");
     corrupt(&world).await;
     differs(&world.run(&["verify", "--json"]));
-    let told = world.fails(&["verify", "--examples", "1"]);
-    assert!(told.stdout.contains("Postgres and the index differ in 3 places"), "{told}");
-    assert!(told.stdout.contains("  missing: guild ") && told.stdout.contains("verify --repair"), "{told}");
+    let differing = world.fails(&["verify", "--examples", "1"]);
+    assert!(differing.stdout.contains("Postgres and the index differ in 3 places"), "{differing}");
+    assert!(
+        differing.stdout.contains("  missing: guild ") && differing.stdout.contains("verify --repair"),
+        "{differing}"
+    );
 
-    let asked = world.fails(&["verify", "--repair"]);
-    assert!(asked.stdout.contains("enqueued 3 repair jobs"), "{asked}");
-    let going = world.ok(&["verify", "--json"]).json();
-    assert_eq!((&going["differences"], &going["in_progress"]), (&0.into(), &3.into()), "{going}");
+    let repairing = world.fails(&["verify", "--repair"]);
+    assert!(repairing.stdout.contains("enqueued 3 repair jobs"), "{repairing}");
+    let during = world.ok(&["verify", "--json"]).json();
+    assert_eq!((&during["differences"], &during["in_progress"]), (&0.into(), &3.into()), "{during}");
     world.settle();
-    let mended = world.ok(&["verify", "--json"]).json();
-    assert_eq!((&mended["differences"], &mended["in_progress"]), (&0.into(), &0.into()), "{mended}");
+    let repaired = world.ok(&["verify", "--json"]).json();
+    assert_eq!((&repaired["differences"], &repaired["in_progress"]), (&0.into(), &0.into()), "{repaired}");
 }
 
 #[tokio::test]
@@ -68,8 +71,8 @@ async fn the_process_that_owns_the_index_verifies_and_repairs_for_others() {
     let nothing = world.ok(&["verify", "--guild", "4711", "--json"]).json();
     assert_eq!(nothing["models"][0]["guilds"][0]["points"], 0, "{nothing}");
     world.ok(&["verify", "--repair", "--wait"]);
-    let mended = world.ok(&["verify", "--json"]).json();
-    assert_eq!((&mended["differences"], &mended["in_progress"]), (&0.into(), &0.into()), "{mended}");
+    let repaired = world.ok(&["verify", "--json"]).json();
+    assert_eq!((&repaired["differences"], &repaired["in_progress"]), (&0.into(), &0.into()), "{repaired}");
     assert!(up.stop().await.success());
 }
 
@@ -80,7 +83,7 @@ async fn a_verification_that_cannot_run_reports_no_differences() {
     let no_index = world.run(&["verify"]);
     assert_eq!(no_index.status.code(), Some(2), "{no_index}");
     assert!(no_index.stderr.contains("there is no index in"), "{no_index}");
-    let no_database = world.run(&["verify", "--set", "database.url=postgres://nobody@127.0.0.1:9/x"]);
+    let no_database = world.run(&["verify", "--set", "database.url=postgres://user@127.0.0.1:9/x"]);
     assert_eq!(no_database.status.code(), Some(2), "{no_database}");
     let nonsense = world.run(&["verify", "--set", "worker.lease=soon"]);
     assert_eq!(nonsense.status.code(), Some(2), "{nonsense}");

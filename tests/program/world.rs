@@ -37,12 +37,12 @@ impl World {
         Self::with("").await
     }
 
-    /// The same, with the configuration `toml`.
+    /// An environment with the configuration `toml`.
     pub async fn with(toml: &str) -> Self {
         Self::on(&postgres(), &redis_url(), toml).await
     }
 
-    /// The same, on these servers.
+    /// An environment on these servers, with the configuration `toml`.
     pub async fn on(postgres: &Url, redis: &str, toml: &str) -> Self {
         let name = Uuid::new_v4().simple().to_string();
         let database = format!("guildex_test_{name}");
@@ -205,7 +205,7 @@ impl World {
 }
 
 impl Drop for World {
-    /// On its own thread: the test's thread may be panicking or inside a runtime.
+    /// Runs on a separate thread, because the test's thread may be panicking or inside a runtime.
     fn drop(&mut self) {
         let (postgres, database) = (self.postgres.clone(), self.database.clone());
         let (url, prefix) = (self.redis.clone(), self.prefix.clone());

@@ -63,7 +63,7 @@ impl Client {
         read(self.0.post("http://guildex/search").json(request).send().await?).await
     }
 
-    /// Compares the index with Postgres, and repairs it if the request says so.
+    /// Compares the index with Postgres, and repairs it if requested.
     ///
     /// # Errors
     /// If the process rejects the request or does not answer.

@@ -1,9 +1,8 @@
-//! How long a comparison takes, and how much memory: `cargo bench -p guildex-consistency`, and behind `--` the numbers of
-//! sessions (default 10,000 and 100,000), of one guild and one point each. Postgres is the one of `DATABASE_URL`, in
-//! which a database of its own is made and dropped; the index is the embedded one.
+//! Benchmarks a verification: `cargo bench -p guildex-consistency -- SESSIONS..` (default 10,000 and 100,000 sessions of
+//! one guild, with one point each). It creates and drops a database on the server of `DATABASE_URL`, and uses the
+//! embedded index.
 //!
-//! What is told of memory is that of the process's own (anonymous) pages: those of the index's files come and go as the
-//! system sees fit.
+//! Reports time and anonymous memory of the process, without the mapped files of the index.
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs)]
 
 use std::path::Path;
@@ -50,7 +49,7 @@ async fn on_server(options: &PgConnectOptions, sql: &str) {
     sqlx::query(AssertSqlSafe(sql.to_owned())).execute(&mut server).await.unwrap();
 }
 
-/// On an index that was opened for it, as a command does.
+/// Verifies once, with an index opened for it, as the command does.
 async fn compare(pool: &PgPool, folder: &Path, count: i64) {
     let verifier = Verifier {
         ingest: Ingest::new(pool.clone(), IngestConfig::default()),
@@ -58,10 +57,10 @@ async fn compare(pool: &PgPool, folder: &Path, count: i64) {
         prefix: BASE.to_owned(),
     };
     // Opens the collection.
-    let nobody = Request { guild: Some(999.try_into().unwrap()), ..Request::default() };
-    verifier.verify(&nobody, &|_| {}).await.unwrap();
-    let before = own_memory();
-    let (peak, ended) = (watch(), Instant::now());
+    let unknown_guild = Request { guild: Some(999.try_into().unwrap()), ..Request::default() };
+    verifier.verify(&unknown_guild, &|_| {}).await.unwrap();
+    let before = anonymous_memory();
+    let (peak, ended) = (sample_memory(), Instant::now());
     let report = verifier.verify(&Request::default(), &|_| {}).await.unwrap();
     let took = ended.elapsed().as_secs_f64();
     let peak = peak();
@@ -74,22 +73,22 @@ async fn compare(pool: &PgPool, folder: &Path, count: i64) {
     );
 }
 
-/// The process's own memory, in KiB.
-fn own_memory() -> u64 {
+/// Anonymous memory of the process, in KiB.
+fn anonymous_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// Looks at the memory again and again, until asked for the most that there was.
-fn watch() -> impl FnOnce() -> u64 {
+/// Samples the memory until the returned function is called, which returns the maximum.
+fn sample_memory() -> impl FnOnce() -> u64 {
     let ended = Arc::new(AtomicBool::new(false));
     let watching = std::thread::spawn({
         let ended = ended.clone();
         move || {
             let mut most = 0;
             while !ended.load(Ordering::Relaxed) {
-                most = most.max(own_memory());
+                most = most.max(anonymous_memory());
                 std::thread::sleep(Duration::from_millis(5));
             }
             most

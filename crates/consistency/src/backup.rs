@@ -39,7 +39,8 @@ pub enum Error {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Line {
     pub guild: GuildId,
-    pub book: IndexedSession,
+    #[serde(rename = "book")]
+    pub record: IndexedSession,
 }
 
 /// Writes the collections of all maintained models with their rows into a new or empty directory, and returns the models.
@@ -93,9 +94,10 @@ async fn write_rows(pool: &PgPool, model: &ModelSlug, path: &Path) -> Result<(),
         let mut after = None;
         loop {
             let page = indexed_sessions::list(&mut *db, guild, model, after, PAGE).await?;
-            let Some(last) = page.last().map(|book| book.session_id) else { break };
-            for book in page {
-                serde_json::to_writer(&mut file, &Line { guild, book }).map_err(|error| io(error.into()))?;
+            let Some(last) = page.last().map(|record| record.session_id) else { break };
+            for record in page {
+                serde_json::to_writer(&mut file, &Line { guild, record })
+                    .map_err(|error| io(error.into()))?;
                 file.write_all(b"\n").map_err(io)?;
             }
             after = Some(last);

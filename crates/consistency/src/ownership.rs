@@ -32,7 +32,7 @@ pub enum OwnershipError {
          collection with `guildex init --recreate`"
     )]
     WrongDatabase(CollectionName),
-    /// Another collection has taken its place.
+    /// It was replaced by another collection.
     #[error(
         "the collection {0} is out of date because another collection has replaced it: use that one, or recreate this \
          one with `guildex init --recreate`"

@@ -147,13 +147,13 @@ async fn read_rows(ingest: &Ingest, model: &ModelSlug, path: &Path) -> Result<()
     let io = |source| BackupError::Io { path: path.to_owned(), source };
     let mut page: (Option<GuildId>, Vec<IndexedSession>) = (None, Vec::new());
     for line in BufReader::new(File::open(path).map_err(io)?).lines() {
-        let Line { guild, book } =
+        let Line { guild, record } =
             serde_json::from_str(&line.map_err(io)?).map_err(|error| io(error.into()))?;
         if page.0 != Some(guild) || page.1.len() >= PAGE {
             write_rows(ingest, model, &mut page).await?;
             page.0 = Some(guild);
         }
-        page.1.push(book);
+        page.1.push(record);
     }
     write_rows(ingest, model, &mut page).await
 }

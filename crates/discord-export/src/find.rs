@@ -130,10 +130,10 @@ mod tests {
     fn links_are_followed_except_loops() {
         use std::os::unix::fs::symlink;
 
-        let elsewhere = folder(&["far.json"]);
+        let outside = folder(&["far.json"]);
         let folder = folder(&["in/near.json"]);
         symlink(folder.path(), folder.path().join("in/loop")).unwrap();
-        symlink(elsewhere.path(), folder.path().join("out")).unwrap();
+        symlink(outside.path(), folder.path().join("out")).unwrap();
         assert_eq!(found(&folder), ["in/near.json", "out/far.json"]);
     }
 }

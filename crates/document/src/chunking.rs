@@ -1,4 +1,4 @@
-//! Chunks of a session, and which of them are neighbours.
+//! Chunks of a session, and which of them are neighbors.
 
 use guildex_embed::{Split, Tokenizer, TokenizerError};
 
@@ -8,12 +8,12 @@ use crate::session_text::SessionText;
 /// well at both (`docs/retrieval.md`).
 pub const CHUNK_TOKENS: usize = 96;
 
-/// Chunks before and after a chunk that count as its neighbours. Searches find no more with the whole session, which
+/// Chunks before and after a chunk that count as its neighbors. Searches find no more with the whole session, which
 /// would store a long session's words with each of its chunks.
-pub(crate) const NEIGHBOURS: usize = 3;
+pub(crate) const NEIGHBORS: usize = 3;
 
 impl SessionText {
-    /// Cuts what was said into chunks of at most [`CHUNK_TOKENS`].
+    /// Splits the messages into chunks of at most [`CHUNK_TOKENS`].
     ///
     /// # Errors
     /// If the tokenizer fails.
@@ -21,7 +21,7 @@ impl SessionText {
         self.chunk_by(tokenizer, CHUNK_TOKENS)
     }
 
-    /// Cuts what was said into chunks of at most `max_tokens`, for experiments with the size.
+    /// Splits the messages into chunks of at most `max_tokens`, for experiments with the size.
     ///
     /// # Errors
     /// If the tokenizer fails.
@@ -30,8 +30,8 @@ impl SessionText {
     }
 }
 
-/// The chunk at `position` with its neighbours.
-pub(crate) fn neighbourhood<T>(chunks: &[T], position: usize) -> &[T] {
-    let end = chunks.len().min(position + NEIGHBOURS + 1);
-    chunks.get(position.saturating_sub(NEIGHBOURS)..end).unwrap_or_default()
+/// The chunk at `position` with its neighbors.
+pub(crate) fn neighborhood<T>(chunks: &[T], position: usize) -> &[T] {
+    let end = chunks.len().min(position + NEIGHBORS + 1);
+    chunks.get(position.saturating_sub(NEIGHBORS)..end).unwrap_or_default()
 }

@@ -9,7 +9,7 @@ use crate::session_text::SessionText;
 /// Version of the text template. Raise it whenever [`SessionText`] changes, so that every session is embedded again.
 const TEMPLATE: &str = "2";
 
-/// Hash of what a session's points are made from; see [`SessionText::content_hash`].
+/// Hash of the content of a session's points; see [`SessionText::content_hash`].
 pub fn content_hash(session: &Session, model: &ModelSlug) -> Vec<u8> {
     SessionText::new(session).content_hash(session, model)
 }
@@ -46,7 +46,7 @@ mod tests {
     use crate::testing::session;
 
     #[test]
-    fn everything_that_readers_see_but_names_changes_the_hash() {
+    fn visible_content_except_names_changes_the_hash() {
         let hash = |change: &dyn Fn(&mut Session)| {
             let mut session = session(&["the bed is cold"]);
             change(&mut session);

@@ -8,14 +8,14 @@ use guildex_index::{Payload, Point, Preview, SparseVector};
 use guildex_store::sessions::{Session, SessionMessage};
 use guildex_types::{ModelSlug, PointId};
 
-use crate::chunking::neighbourhood;
+use crate::chunking::neighborhood;
 use crate::session_text::excerpt;
 
-/// Share of a chunk's vectors that comes from the chunk and its neighbours together: the topic of a conversation may
+/// Share of a chunk's vectors that comes from the chunk and its neighbors together: the topic of a conversation may
 /// have been named some messages earlier. Searches find more with it, by words above all (`docs/retrieval.md`).
 const CONTEXT_SHARE: f32 = 0.5;
 
-/// A point that waits for its dense vector.
+/// A point without its dense vector.
 pub struct PointDraft {
     /// Text to embed.
     pub passage: Passage,
@@ -29,7 +29,7 @@ impl PointDraft {
     pub fn from_chunks(session: &Session, chunks: Split, model: &ModelSlug, previews: bool) -> Vec<Self> {
         let ranges: Vec<Range<usize>> = chunks.chunks.iter().map(|chunk| chunk.lines.clone()).collect();
         let language = language(session);
-        // Once a message: most messages are in the neighbourhoods of several chunks.
+        // Once a message: most messages are in the neighborhoods of several chunks.
         let words: Vec<Vec<u32>> =
             session.messages.iter().map(|m| bm25::words(m.text.as_str(), language).collect()).collect();
         chunks
@@ -37,7 +37,7 @@ impl PointDraft {
             .into_iter()
             .zip(0..)
             .filter_map(|(chunk, number)| {
-                let nearby = neighbourhood(&ranges, number as usize);
+                let nearby = neighborhood(&ranges, number as usize);
                 let nearby = nearby.first()?.start..nearby.last()?.end;
                 let bm25 = word_weights(words.get(chunk.lines.clone())?, words.get(nearby)?);
                 let messages = session.messages.get(chunk.lines)?;
@@ -47,7 +47,7 @@ impl PointDraft {
             .collect()
     }
 
-    /// Points from all drafts of one session, with the vectors of their passages in the same order.
+    /// Completes the drafts of one session with the vectors of their passages, in the same order.
     pub fn into_points(drafts: Vec<Self>, vectors: &[Vec<f32>]) -> Vec<Point> {
         let point = |(position, draft): (usize, Self)| {
             let dense = in_context(vectors, position)?;
@@ -97,7 +97,7 @@ fn language(session: &Session) -> Language {
     name.parse().unwrap_or_default()
 }
 
-/// Sparse vector of a chunk, from its words and those of its neighbourhood, by message. Leading mentions count: a
+/// Sparse vector of a chunk, from its words and those of its neighborhood, by message. Leading mentions count: a
 /// member can be searched for by name.
 fn word_weights(own: &[Vec<u32>], nearby: &[Vec<u32>]) -> SparseVector {
     let weights = |words: &[Vec<u32>], share: f32| {
@@ -108,10 +108,10 @@ fn word_weights(own: &[Vec<u32>], nearby: &[Vec<u32>]) -> SparseVector {
     weights(own, 1.0 - CONTEXT_SHARE).into_iter().chain(weights(nearby, CONTEXT_SHARE)).collect()
 }
 
-/// Vector of the chunk at `position`, moved towards the mean of its neighbourhood.
+/// Vector of the chunk at `position`, moved towards the mean of its neighborhood.
 fn in_context(vectors: &[Vec<f32>], position: usize) -> Option<Vec<f32>> {
     let own = vectors.get(position)?;
-    let nearby = neighbourhood(vectors, position);
+    let nearby = neighborhood(vectors, position);
     let mean = |dimension: usize| {
         nearby.iter().filter_map(|vector| vector.get(dimension)).sum::<f32>() / nearby.len() as f32
     };
@@ -128,7 +128,7 @@ mod tests {
     use guildex_embed::Tokenizer;
 
     use super::*;
-    use crate::chunking::NEIGHBOURS;
+    use crate::chunking::NEIGHBORS;
     use crate::session_text::SessionText;
     use crate::testing::session;
 
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn the_model_reads_what_was_said_and_readers_see_who_said_it_where_and_when() {
+    fn the_model_reads_texts_and_previews_show_channel_authors_and_times() {
         let session = session(&["the bed is cold", "@Bo <@99> then turn it on", "@Bo"]);
         let [draft] = drafts(&session).try_into().unwrap_or_else(|_| panic!("one chunk"));
         assert_eq!(draft.passage.text, "the bed is cold\nthen turn it on\n@Bo");
@@ -173,28 +173,28 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_is_found_by_its_neighbours_words_but_first_by_its_own() {
+    fn a_chunk_matches_words_of_its_neighbors_with_a_lower_weight() {
         let texts: Vec<String> =
             (0..70).map(|n| format!("word{n} and some others to fill the line")).collect();
         let session = session(&texts.iter().map(String::as_str).collect::<Vec<_>>());
         let drafts = drafts(&session);
         let count = drafts.len();
-        assert!(count > NEIGHBOURS + 2);
+        assert!(count > NEIGHBORS + 2);
         let weight = |draft: &PointDraft| {
             let word = bm25::query("word0", Language::None).indices()[0];
             let position = draft.bm25.indices().iter().position(|index| *index == word);
             position.map_or(0.0, |position| draft.bm25.values()[position])
         };
         let weights: Vec<f32> = drafts.iter().map(weight).collect();
-        let (near, far) = weights.split_at(NEIGHBOURS + 1);
+        let (near, far) = weights.split_at(NEIGHBORS + 1);
         assert!(near[1..].iter().all(|weight| 0.0 < *weight && *weight < near[0]), "{weights:?}");
         assert!(far.iter().all(|weight| *weight == 0.0), "{weights:?}");
 
         let unit = |n: usize| (0..count).map(|m| f32::from(u8::from(n == m))).collect();
         let points = PointDraft::into_points(drafts, &(0..count).map(unit).collect::<Vec<Vec<f32>>>());
-        let share = CONTEXT_SHARE / (NEIGHBOURS + 1) as f32;
-        let expected = [&[1.0 - CONTEXT_SHARE + share], vec![share; NEIGHBOURS].as_slice(), &[0.0]].concat();
-        assert_eq!(points[0].dense[..NEIGHBOURS + 2], expected);
+        let share = CONTEXT_SHARE / (NEIGHBORS + 1) as f32;
+        let expected = [&[1.0 - CONTEXT_SHARE + share], vec![share; NEIGHBORS].as_slice(), &[0.0]].concat();
+        assert_eq!(points[0].dense[..NEIGHBORS + 2], expected);
     }
 
     #[test]

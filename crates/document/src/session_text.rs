@@ -4,8 +4,8 @@ use guildex_store::sessions::{Session, SessionMessage};
 
 /// Text of a session, in two forms.
 ///
-/// Readers see where, who and when: a header with the channel and a line for each message. The model gets what was
-/// said alone: with names and times in its input, searches found a fifth less (`docs/retrieval.md`).
+/// Readers see a header with the channel and a line for each message with author and time. The model gets the texts
+/// only: with names and times in its input, searches found a fifth less (`docs/retrieval.md`).
 #[derive(Clone)]
 pub struct SessionText {
     pub(crate) header: String,
@@ -42,7 +42,7 @@ fn line(message: &SessionMessage) -> String {
     )
 }
 
-/// A message without the mentions at its beginning, which only say whom it addresses. A message of mentions alone
+/// A message without the mentions at its beginning, which only name whom it addresses. A message of mentions alone
 /// is kept as it is.
 fn spoken(message: &SessionMessage) -> &str {
     let text = message.text.as_str();

@@ -102,7 +102,7 @@ pub enum EmbedError {
     Unavailable {
         /// The API, its response, and the setting to check if one may be wrong.
         reason: String,
-        /// Pause that the API asked for.
+        /// Pause that the API requested.
         retry_after: Option<Duration>,
     },
 }

@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_beyond_the_window_is_cut_and_counted() {
+    async fn texts_over_max_tokens_are_truncated_and_counted() {
         let input = input(32);
         let texts = vec!["x ".repeat(26), "x ".repeat(27), "é".repeat(500)];
         let measured = input.passages(texts).await.unwrap();
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn texts_that_were_counted_are_read_alike() {
+    async fn counted_texts_give_the_same_input() {
         let input = input(32);
         let texts = vec!["a".to_owned(), "x ".repeat(27)];
         let passages = texts.iter().map(|text| {
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn either_prefix_must_leave_room() {
+    fn prefixes_must_leave_room_for_text() {
         let long = "x ".repeat(40);
         for (passage, query) in [(long.as_str(), ""), ("", long.as_str())] {
             let refused =

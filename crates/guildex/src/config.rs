@@ -1,8 +1,8 @@
 //! The configuration: one TOML file, the environment over it, flags over both.
 //!
-//! [`Config`] is a plain struct with a `Default`; everything else follows from it. The keys, the kinds of their
-//! values and the names of their variables are read off the serialised defaults, so a new field is a new key,
-//! a new `GUILDEX_*` variable and a new `--set` at once. `docs/configuration.md` is the reader's side of it.
+//! [`Config`] is a plain struct with a `Default`. Keys, types of values and names of variables are derived from the
+//! serialized defaults, so a new field adds a key, a `GUILDEX_*` variable and a `--set` flag.
+//! `docs/configuration.md` describes the keys.
 
 mod error;
 mod keys;
@@ -25,40 +25,39 @@ pub use schema::{Backend, Config, Log, LogFormat};
 
 use keys::Keys;
 
-/// The configuration in force, and where each value of it came from.
+/// The effective configuration with the origin of each value.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     /// The values.
     pub config: Config,
     origins: BTreeMap<String, Origin>,
-    /// The file that was read, if there is one.
+    /// The file that was read, if any.
     pub file: Option<PathBuf>,
 }
 
 impl Loaded {
-    /// Where the value of a dotted key came from.
+    /// Origin of the value of a dotted key.
     pub fn origin(&self, key: &str) -> &Origin {
         self.origins.get(key).unwrap_or(&Origin::Default)
     }
 }
 
 impl Config {
-    /// Reads the configuration: defaults, then the plain variables (`DATABASE_URL` and its like), then the file, then `GUILDEX_*` variables, then `overrides` as dotted keys with
-    /// their values. The later wins.
+    /// Loads the configuration: defaults, plain variables (such as `DATABASE_URL`), the file, `GUILDEX_*` variables, and
+    /// `overrides` as dotted keys with their values. Later values override earlier ones.
     ///
-    /// The file is `file`, or what `GUILDEX_CONFIG` names, or `guildex.toml` in the working directory, or
-    /// `/etc/guildex/guildex.toml`; there need not be one. The process's environment is not looked at, only
-    /// `env` is: see [`environment`].
+    /// The file is `file`, the value of `GUILDEX_CONFIG`, `guildex.toml` in the working directory, or
+    /// `/etc/guildex/guildex.toml`; it is optional. Variables are read from `env` alone, not from the process: see
+    /// [`environment`].
     ///
     /// # Errors
-    /// If the file cannot be read or is not TOML; otherwise with everything that is wrong, each with its key,
-    /// where it came from and what to write instead.
+    /// If the file cannot be read or is not TOML, or with all invalid keys and values, each with its origin and advice.
     pub fn load(
         file: Option<&Path>,
         env: impl Iterator<Item = (String, String)>,
         overrides: &[(String, String)],
     ) -> Result<Loaded, ConfigError> {
-        // An empty variable is no variable: compose files and unit files pass on what is not set as empty.
+        // Compose files and unit files pass unset variables as empty ones.
         let env: BTreeMap<_, _> = env.filter(|(_, value)| !value.trim().is_empty()).collect();
         let file = layers::find_file(file, &env, &layers::FILES.map(Path::new));
         let keys = Keys::new(layers::models(file.as_deref(), overrides));
@@ -73,8 +72,8 @@ impl Config {
     }
 }
 
-/// The process's environment, for [`Config::load`]. What is not UTF-8 in a value is replaced, so that it fails
-/// its key's check instead of being passed over.
+/// Variables of the process, for [`Config::load`]. Bytes that are not UTF-8 are replaced, so that such a value fails its
+/// check instead of being ignored.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))

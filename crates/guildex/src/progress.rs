@@ -1,4 +1,4 @@
-//! Progress of long operations: bars on a terminal, a plain line every few seconds elsewhere.
+//! Progress of long operations: bars on a terminal, otherwise a plain line every few seconds.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
-//! How fast the index takes points and finds them: `cargo bench -p guildex-index --features edge,server --bench
-//! index`, and behind `--` the number of points (default 10,000). It is the embedded engine, or the server that
-//! `QDRANT_URL` names; there, searches are also compared with the server's own for dense vectors alone.
+//! Benchmarks writes and searches: `cargo bench -p guildex-index --features embedded,server --bench index -- POINTS`
+//! (default 10,000), on the embedded engine or on the server that `QDRANT_URL` names. On a server, searches are also
+//! compared with the plain client's dense search.
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
 #[path = "../tests/integration/support/mod.rs"]
@@ -14,7 +14,7 @@ use guildex_index::{
 };
 use qdrant_client::Qdrant;
 use qdrant_client::qdrant::{Condition, Filter as ServerFilter, QueryPointsBuilder};
-use support::server::Corner;
+use support::server::PrefixedServer;
 use support::{Chunk, guild, noise};
 
 const DIMS: usize = 384;
@@ -25,12 +25,12 @@ const QUERIES: u64 = 200;
 async fn main() {
     let count = std::env::args().filter_map(|arg| arg.parse().ok()).next().unwrap_or(10_000);
     let collection = Collection { name: "bench".parse().unwrap(), dims: DIMS };
-    match support::server::named() {
+    match support::server::from_env() {
         Some(server) => {
-            let corner = server.corner();
-            load_and_search(&corner, &collection, count).await;
-            bare(&server.config.url, &corner, &collection).await;
-            corner.clear().await;
+            let prefixed = server.prefixed();
+            load_and_search(&prefixed, &collection, count).await;
+            plain_client(&server.config.url, &prefixed, &collection).await;
+            prefixed.clear().await;
         }
         None => {
             let dir = tempfile::tempdir().unwrap();
@@ -79,11 +79,11 @@ async fn open_and_close(index: EmbeddedIndex, dir: &Path, collection: &Collectio
     println!("{:>10.1} MiB on disk", size(dir) as f64 / 1024.0 / 1024.0);
 }
 
-/// What the server takes for the ten nearest dense vectors, asked for with nothing of ours in between.
-async fn bare(url: &str, corner: &Corner, collection: &Collection) {
+/// Times the plain client's search for the ten nearest dense vectors.
+async fn plain_client(url: &str, prefixed: &PrefixedServer, collection: &Collection) {
     let key = std::env::var("QDRANT_API_KEY").ok();
     let client = Qdrant::from_url(url).api_key(key).skip_compatibility_check().build().unwrap();
-    let name = corner.name(&collection.name);
+    let name = prefixed.name(&collection.name);
     let mut times = vec![];
     for seed in 0..QUERIES {
         let request = QueryPointsBuilder::new(name.as_str())
@@ -99,7 +99,7 @@ async fn bare(url: &str, corner: &Corner, collection: &Collection) {
     spread(times, "the server's own search by dense vectors");
 }
 
-/// Searches of each mode, in a guild with nine tenths of the points.
+/// Times searches of each mode in a guild with nine tenths of the points.
 async fn searches(index: &dyn VectorIndex, collection: &Collection, when: &str) {
     let mut found = 0;
     for (mode, exact) in
@@ -124,7 +124,7 @@ async fn searches(index: &dyn VectorIndex, collection: &Collection, when: &str) 
         }
         spread(times, &format!("{mode:?}, exact {exact}, {when}"));
     }
-    assert!(found > 0, "nothing was found");
+    assert!(found > 0, "no hits");
 }
 
 fn spread(mut times: Vec<Duration>, what: &str) {
@@ -147,7 +147,7 @@ fn chunk(n: usize, text: &str) -> Chunk<'_> {
     }
 }
 
-/// Sixty words, some common and some rare.
+/// A text of sixty words, some common and some rare.
 fn text(n: usize) -> String {
     noise(n as u64).take(60).map(|x| format!("word{} ", (5_000.0 * x.powi(4)) as u32)).collect()
 }

@@ -25,7 +25,7 @@ const PAGE_SIZE: usize = 5_000;
 const RETRY: RetryPolicy = RetryPolicy::new(Duration::from_secs(1), Duration::from_secs(60)).without_jitter();
 /// Attempts to store a page again.
 const RETRIES: usize = 3;
-/// Maximum number of parallel files, whatever the number of cores: each takes a connection and the memory of three
+/// Maximum number of parallel files, independent of the number of cores: each takes a connection and the memory of three
 /// pages.
 const MAX_PARALLEL_FILES: usize = 8;
 

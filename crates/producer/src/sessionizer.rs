@@ -1,7 +1,7 @@
 //! Partitions the messages of a channel into conversation sessions, online and without I/O.
 //!
 //! A busy channel holds several conversations at once, so pauses alone do not separate them. An explicit reply decides by
-//! itself. Any other message scores the sessions it could join, and a session of its own, with a [linear model](Weights)
+//! itself. Any other message scores the sessions it could join, and a new session, with a [linear model](Weights)
 //! of links, authors, order and times; the best score wins. `docs/sessions.md` has the measured quality.
 //!
 //! The decision for a turn at time `t` is a pure function of the turns within `(t - lookback, t]` and their sessions:

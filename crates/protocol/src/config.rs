@@ -16,7 +16,7 @@ pub struct Config {
     pub changes: u8,
     /// Number of faults: crashes, expired leases, failures, losses, duplicate deliveries.
     pub faults: u8,
-    /// Number of sessions that a repair scans while everything else goes on.
+    /// Number of sessions that a repair scans while all other work continues.
     pub repairs: u8,
     /// Attempts of a job, unless its kind retries forever.
     pub max_attempts: u8,

@@ -26,10 +26,10 @@ pub const RETRIES_FOREVER: &str = "2 no removal dies";
 /// Search, points and deletions stay within their guild.
 pub const ISOLATED: &str = "3 no guild sees or holds another guild's points";
 /// A job, a backfill or a dead job exists for every session that is not up to date.
-pub const ENQUEUED: &str = "4 every change has its job, whatever ran twice or not at all";
+pub const ENQUEUED: &str = "4 every change has its job, even if work ran twice or not at all";
 /// One unfinished job per dedup key, and one worker per claim.
 pub const EXCLUSIVE: &str = "4 a job exists once, and one worker holds its claim";
-/// Checked when idle, after a repair: points, records and sessions agree, whatever was lost.
+/// Checked when idle, after a repair: points, records and sessions agree, even after any loss.
 pub const REBUILT: &str = "5 what was lost is rebuilt";
 
 pub(crate) fn all() -> Vec<Property<Config>> {

@@ -27,7 +27,7 @@ pub struct State {
     pub repair: RepairProgress,
     /// Changes and faults that may still happen.
     pub remaining: Remaining,
-    /// Whether a worker went on after it lost its claim.
+    /// Whether a worker continued after it lost its claim.
     pub claim_lost: bool,
 }
 

@@ -56,7 +56,7 @@ pub enum Step {
     Release(usize),
     /// `jobs::renew`.
     Renew(usize),
-    /// The lease expires under a worker that goes on nevertheless.
+    /// The lease of a worker expires, and the worker continues.
     ExpireLease(usize),
     /// A worker crashes.
     Crash(usize),

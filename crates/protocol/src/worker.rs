@@ -11,11 +11,11 @@ use crate::state::State;
 /// Action that a loaded session needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Plan {
-    /// Its points are deleted.
+    /// Delete its points.
     Remove,
-    /// Only the record changes.
+    /// Change only the record.
     Keep(IndexedSession),
-    /// Its points are written.
+    /// Write its points.
     Write,
 }
 
@@ -139,7 +139,7 @@ pub(crate) fn fail(config: &Config, state: &mut State, worker: usize) -> Option<
     leave(state, worker)
 }
 
-/// Releases a job that must run again, or one that a stopping worker has not begun: a fault.
+/// Releases a job that must run again, or one that a stopping worker has not started: a fault.
 pub(crate) fn release(config: &Config, state: &mut State, worker: usize) -> Option<()> {
     match (*state.workers.get(worker)?)?.stage {
         Stage::Ending(Outcome::Released) => {}
@@ -168,7 +168,7 @@ pub(crate) fn renew(config: &Config, state: &mut State, worker: usize) -> Option
     Some(())
 }
 
-/// Lets the lease of a worker expire, which goes on nevertheless: a fault.
+/// Expires the lease of a worker, which continues: a fault.
 pub(crate) fn expire_lease(config: &Config, state: &mut State, worker: usize) -> Option<()> {
     state.spend_fault()?;
     claimed_row(config, state, worker).filter(|job| !job.lease_expired)?.lease_expired = true;

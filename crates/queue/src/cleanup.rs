@@ -70,7 +70,7 @@ impl QueueCleanup {
         }
     }
 
-    /// Each start of a worker leaves a hash of its own.
+    /// Each start of a worker leaves another hash.
     async fn trim_workers(&mut self) -> RedisResult<usize> {
         let namespace = format!("{}:metadata:", self.keys.workers_set());
         let metadata = self.scan(&format!("{namespace}*")).await?;

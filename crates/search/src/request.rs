@@ -281,7 +281,7 @@ mod tests {
         assert!(!format!("{:?}", request()).contains("secret"));
     }
 
-    fn asked(guild: i64, query: &str, numbers: (usize, usize, usize)) -> serde_json::Value {
+    fn request_json(guild: i64, query: &str, numbers: (usize, usize, usize)) -> serde_json::Value {
         serde_json::json!({
             "guild_id": guild.to_string(), "query": query, "channels": ["2"], "authors": ["3", "4"],
             "since": "2024-01-01T00:00:00Z", "until": "2025-01-01T00:00:00+02:00", "mode": "hybrid", "min_score": 0.5,
@@ -289,10 +289,10 @@ mod tests {
         })
     }
 
-    fn any_asked() -> impl Strategy<Value = serde_json::Value> {
+    fn any_request() -> impl Strategy<Value = serde_json::Value> {
         let numbers = (0..=MAX_LIMIT + 1, 0..=MAX_DEPTH, 0..=MAX_SURROUNDING + 1);
         (1..=i64::MAX, any::<String>(), numbers)
-            .prop_map(|(guild, query, numbers)| asked(guild, &query, numbers))
+            .prop_map(|(guild, query, numbers)| request_json(guild, &query, numbers))
     }
 
     /// Valid requests are within all limits and keep their guild.
@@ -318,15 +318,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn altered_requests_are_accepted_or_rejected(asked in any_asked().prop_flat_map(guildex_test_support::damage::altered)) {
-            if let Ok(request) = serde_json::from_value(asked) {
+        fn altered_requests_are_accepted_or_rejected(request in any_request().prop_flat_map(guildex_test_support::damage::altered)) {
+            if let Ok(request) = serde_json::from_value(request) {
                 check(request)?;
             }
         }
 
         #[test]
         fn damaged_requests_are_accepted_or_rejected(
-            body in any_asked().prop_flat_map(|asked| guildex_test_support::damage::damaged(asked.to_string().into_bytes())),
+            body in any_request().prop_flat_map(|request| guildex_test_support::damage::damaged(request.to_string().into_bytes())),
         ) {
             if let Ok(request) = serde_json::from_slice(&body) {
                 check(request)?;

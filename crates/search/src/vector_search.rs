@@ -19,7 +19,7 @@ use crate::request::{InvalidRequest, MAX_DEPTH, ValidatedRequest};
 use crate::response::SearchResponse;
 use crate::searcher::Searcher;
 
-/// Points that a search ranks, whatever page is requested: scores depend on ranks, so another number would change the
+/// Points that a search ranks, independent of the requested page: scores depend on ranks, so another number would change the
 /// order. Twice the number of sessions, because some points are chunks of one session and some are out of date.
 const CANDIDATE_POINTS: usize = 2 * MAX_DEPTH;
 

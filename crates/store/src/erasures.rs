@@ -15,7 +15,7 @@ use crate::sql::{bigint, unsigned};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "scope", rename_all = "snake_case")]
 pub enum Target {
-    /// Messages, whatever their channels.
+    /// Messages of any channels.
     Messages {
         /// Message ids.
         #[serde(rename = "message_ids")]

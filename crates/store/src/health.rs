@@ -39,7 +39,7 @@ pub async fn write_and_read(pool: &PgPool) -> Result<(), StoreError> {
     }
 }
 
-/// Sends a notification on a channel of its own and waits for it.
+/// Sends a notification on a unique channel and waits for it.
 pub async fn notify(pool: &PgPool) -> Result<(), StoreError> {
     let channel = format!("guildex_health_{}", Uuid::new_v4().simple());
     let mut listener = PgListener::connect_with(pool).await?;

@@ -23,7 +23,7 @@ pub struct SchedulerTask {
     pub error: Option<String>,
 }
 
-/// Stores outcomes. An outcome replaces one of an earlier run, of whatever process.
+/// Stores outcomes. An outcome replaces that of an earlier run, of any process.
 pub async fn upsert(pool: &PgPool, tasks: &[SchedulerTask]) -> Result<(), StoreError> {
     let names: Vec<&str> = tasks.iter().map(|task| task.name.as_str()).collect();
     let processes: Vec<&str> = tasks.iter().map(|task| task.process.as_str()).collect();

@@ -48,7 +48,7 @@ pub async fn messages(
     .await?)
 }
 
-/// Soft-deletes messages of the guild, whatever their channels.
+/// Soft-deletes messages of the guild, in any channel.
 pub async fn messages_in_any_channel(
     tx: &mut PgConnection,
     guild: GuildId,

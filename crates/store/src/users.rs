@@ -11,7 +11,7 @@ use sqlx::PgConnection;
 use crate::StoreError;
 
 /// Stores the names of authors, each with the time of the message that has them. A name replaces one of an
-/// earlier message only, in whatever order messages arrive; a time in the future counts as now.
+/// earlier message only, in any order of arrival; a time in the future counts as now.
 pub async fn upsert<'a>(
     tx: &mut PgConnection,
     guild: GuildId,

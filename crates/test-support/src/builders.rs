@@ -1,4 +1,4 @@
-//! Messages and authors with sensible defaults: a test names only what it is about.
+//! Messages and authors with defaults: a test sets only the fields that it is about.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use guildex_types::{Author, Links, Message, MessageId, MessageKind, SearchText, UserId};
@@ -11,7 +11,7 @@ pub fn id<T: TryFrom<i64>>(number: i64) -> T {
     T::try_from(number).ok().unwrap_or_else(|| panic!("{number} is not an id"))
 }
 
-/// The instant that many minutes after the Unix epoch.
+/// The time `number` minutes after the Unix epoch.
 pub fn minute(number: i64) -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + TimeDelta::minutes(number)
 }
@@ -36,23 +36,23 @@ pub fn message(guild: i64, channel: i64, number: i64) -> Message {
     }
 }
 
-/// Changes to a message, each of which returns it.
+/// Changes of a message; each returns it.
 pub trait MessageExt {
-    /// The author "author N".
+    /// Sets the author "author N".
     fn by(self, author: i64) -> Self;
-    /// An author of this name; the id stays.
+    /// Sets the author's name.
     fn named(self, name: &str) -> Self;
-    /// A bot as its author.
+    /// Makes the author a bot.
     fn by_bot(self) -> Self;
-    /// The time at which it was sent.
+    /// Sets the time at which it was sent.
     fn at(self, sent_at: DateTime<Utc>) -> Self;
-    /// Its text.
+    /// Sets the text.
     fn saying(self, text: &str) -> Self;
-    /// A reply to the message of this id.
+    /// Makes it a reply to the message of this id.
     fn reply_to(self, parent: i64) -> Self;
-    /// A mention of one member.
+    /// Adds a mention of a member.
     fn mentioning(self, member: i64) -> Self;
-    /// A later edit, at this time, to this text.
+    /// Applies an edit with this time and text.
     fn edited(self, at: DateTime<Utc>, text: &str) -> Self;
 }
 

@@ -1,12 +1,12 @@
-//! What outside data may turn into on its way: cut, damaged, repeated, or written by somebody with other ideas.
+//! Strategies of damaged input: bytes truncated, changed or repeated, and JSON with altered values.
 //!
-//! For tests alone. `PROPTEST_CASES` sets how many cases each of them tries.
+//! `PROPTEST_CASES` sets the number of cases of each test.
 
 use proptest::prelude::*;
 use proptest::sample::Index;
 use serde_json::{Map, Value, json};
 
-/// The bytes after one to four changes: flipped, left out, said twice, made up, or cut off.
+/// The bytes after one to four changes: bits flipped, bytes removed, repeated, inserted or truncated.
 pub fn damaged(bytes: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(damage(), 1..=4)
         .prop_map(move |damages| damages.iter().fold(bytes.clone(), |bytes, damage| damage.to(bytes)))
@@ -15,16 +15,16 @@ pub fn damaged(bytes: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
 #[derive(Debug, Clone)]
 enum Damage {
     Flip(Index, u8),
-    Leave(Index, Index),
+    Remove(Index, Index),
     Repeat(Index, Index),
     Insert(Index, Vec<u8>),
-    Cut(Index),
+    Truncate(Index),
 }
 
 fn damage() -> impl Strategy<Value = Damage> {
     let place = any::<Index>;
-    // What means something to those who read text, JSON and TOML.
-    let telling = prop::sample::select(
+    // Bytes with a meaning in text, JSON or TOML.
+    let meaningful = prop::sample::select(
         [
             &b"\0"[..],
             b"\"",
@@ -51,13 +51,13 @@ fn damage() -> impl Strategy<Value = Damage> {
         .map(<[u8]>::to_vec)
         .to_vec(),
     );
-    let inserted = prop_oneof![telling, prop::collection::vec(any::<u8>(), 1..8)];
+    let inserted = prop_oneof![meaningful, prop::collection::vec(any::<u8>(), 1..8)];
     prop_oneof![
         (place(), 1..=255_u8).prop_map(|(at, mask)| Damage::Flip(at, mask)),
-        (place(), place()).prop_map(|(from, to)| Damage::Leave(from, to)),
+        (place(), place()).prop_map(|(from, to)| Damage::Remove(from, to)),
         (place(), place()).prop_map(|(from, to)| Damage::Repeat(from, to)),
         (place(), inserted).prop_map(|(at, bytes)| Damage::Insert(at, bytes)),
-        place().prop_map(Damage::Cut),
+        place().prop_map(Damage::Truncate),
     ]
 }
 
@@ -66,7 +66,7 @@ impl Damage {
         let place = |index: &Index| index.index(bytes.len() + 1);
         let span = |one: &Index, other: &Index| {
             let (one, other) = (place(one), place(other));
-            // Far away is seldom: what is left is to be looked at too.
+            // Short, so that most of the document remains.
             one.min(other)..one.max(other).min(one.min(other) + 40)
         };
         match self {
@@ -76,7 +76,7 @@ impl Damage {
                     *byte ^= mask;
                 }
             }
-            Self::Leave(from, to) => drop(bytes.drain(span(from, to))),
+            Self::Remove(from, to) => drop(bytes.drain(span(from, to))),
             Self::Repeat(from, to) => {
                 let span = span(from, to);
                 let again = bytes.get(span.clone()).unwrap_or_default().to_vec();
@@ -86,13 +86,13 @@ impl Damage {
                 let at = place(at);
                 drop(bytes.splice(at..at, new.iter().copied()));
             }
-            Self::Cut(at) => bytes.truncate(place(at)),
+            Self::Truncate(at) => bytes.truncate(place(at)),
         }
         bytes
     }
 }
 
-/// The document with one to three of its values, wherever they are, replaced, left out or said under another name.
+/// The document with one to three values, at any depth, replaced, removed or renamed.
 pub fn altered(document: Value) -> impl Strategy<Value = Value> {
     prop::collection::vec((any::<Index>(), alteration()), 1..=3).prop_map(move |alterations| {
         let mut document = document.clone();
@@ -107,19 +107,19 @@ pub fn altered(document: Value) -> impl Strategy<Value = Value> {
 #[derive(Debug, Clone)]
 enum Alteration {
     Replace(Value),
-    Leave,
+    Remove,
     Rename(String),
 }
 
 fn alteration() -> impl Strategy<Value = Alteration> {
     prop_oneof![
         4 => any_value().prop_map(Alteration::Replace),
-        1 => Just(Alteration::Leave),
+        1 => Just(Alteration::Remove),
         1 => "[a-z_]{0,6}".prop_map(Alteration::Rename),
     ]
 }
 
-/// Any JSON: all types, and what readers stumble over.
+/// Arbitrary JSON: all types, and values that parsers often mishandle.
 pub fn any_value() -> impl Strategy<Value = Value> {
     let awkward = prop::sample::select(vec![
         json!(null),
@@ -177,12 +177,12 @@ fn count(value: &Value) -> usize {
     }
 }
 
-/// Alters the value that is `left` places on; whether it was here.
+/// Alters the value at position `left` in depth-first order. Returns whether it was in `value`.
 fn alter(value: &mut Value, left: &mut usize, alteration: &Alteration) -> bool {
     if *left == 0 {
         *value = match alteration {
             Alteration::Replace(new) => new.clone(),
-            Alteration::Leave | Alteration::Rename(_) => Value::Null,
+            Alteration::Remove | Alteration::Rename(_) => Value::Null,
         };
         return true;
     }
@@ -200,7 +200,7 @@ fn alter(value: &mut Value, left: &mut usize, alteration: &Alteration) -> bool {
 fn in_field(fields: &mut Map<String, Value>, key: &str, left: &mut usize, alteration: &Alteration) -> bool {
     if *left == 0 {
         match alteration {
-            Alteration::Leave => drop(fields.remove(key)),
+            Alteration::Remove => drop(fields.remove(key)),
             Alteration::Rename(name) => {
                 if let Some(value) = fields.remove(key) {
                     fields.insert(name.clone(), value);

@@ -1,11 +1,11 @@
-//! Support that the tests of several crates share. For tests alone: it may panic.
+//! Support shared by the tests of several crates. It may panic.
 //!
-//! - [`damage`]: damaged and altered input, for tests of what reads from outside.
+//! - [`damage`]: damaged and altered input, for tests of parsers.
 //! - [`builders`]: messages and authors.
 //! - [`export_document`] and others: exports as DiscordChatExporter writes them.
 //! - `channels` (feature `store`): channels and threads.
-//! - `sync` (feature `sync`): waiting for another task, and holding it up.
-//! - `servers` (feature `servers`): a PostgreSQL and a Redis of the test's own, which it may kill and freeze.
+//! - `sync` (feature `sync`): waiting for and blocking other tasks.
+//! - `servers` (feature `servers`): a private PostgreSQL and Redis, which a test may kill and freeze.
 //! - `qdrant` (feature `qdrant`): a stand-in for a Qdrant server, with faults.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests may panic")]
 
@@ -25,5 +25,5 @@ pub mod servers;
 #[cfg(feature = "sync")]
 pub mod sync;
 
-/// The longest that a test waits for something. Ample for a busy machine; a passing test never waits that long.
+/// A timeout that only a hung test reaches.
 pub const TEST_TIMEOUT: Duration = Duration::from_secs(60);

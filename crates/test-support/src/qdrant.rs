@@ -1,6 +1,6 @@
-//! A stand-in for a Qdrant server on loopback, to test what a healthy server does not do on demand: it speaks the
-//! server's protocol, keeps collections in memory, and injects faults.
-#![allow(missing_docs, reason = "its methods are named after what they do to a test's server")]
+//! A stand-in for a Qdrant server on loopback. It speaks the server's protocol, keeps collections in memory and injects
+//! faults.
+#![allow(missing_docs, reason = "the names say it")]
 
 mod faults;
 mod filter;
@@ -29,7 +29,7 @@ use tonic::transport::server::TcpIncoming;
 pub use faults::{Fault, Faults};
 use store::Stored;
 
-/// Served until it is dropped.
+/// A running server. Stops when dropped.
 pub struct StandIn {
     pub faults: Faults,
     grpc: String,
@@ -37,7 +37,7 @@ pub struct StandIn {
     tasks: JoinSet<()>,
 }
 
-/// What the server knows.
+/// State of the server.
 #[derive(Clone)]
 struct State {
     memory: Arc<Mutex<Memory>>,
@@ -70,7 +70,7 @@ impl StandIn {
         Self::behind(None).await
     }
 
-    /// Behind TLS, with a certificate that nobody has signed; the certificate too.
+    /// Starts a server behind TLS with a self-signed certificate, and returns the certificate in PEM.
     pub async fn start_with_tls() -> (Self, String) {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
@@ -103,7 +103,7 @@ impl StandIn {
         let routes = http::routes(state.clone());
         tasks.spawn(async move { axum::serve(inside, routes).await.unwrap() });
 
-        // Something in front of both, so that connections can be cut under a request.
+        // A proxy in front of both, so that connections can be cut during a request.
         let scheme = if tls.is_some() { "https" } else { "http" };
         let mut addresses = vec![];
         for inside in [grpc_inside, http_inside] {
@@ -116,7 +116,7 @@ impl StandIn {
         Self { faults: state.faults, grpc, http, tasks }
     }
 
-    /// How to reach it.
+    /// Configuration of a client.
     pub fn config(&self) -> ServerConfig {
         ServerConfig {
             url: self.grpc.clone(),

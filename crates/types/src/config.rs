@@ -1,6 +1,6 @@
 //! Helpers of configuration structs: how values are written, and which are allowed.
 //!
-//! Every value is written as a plain text, number, boolean or list, and is present in the serialised
+//! Every value is written as a plain text, number, boolean or list, and is present in the serialized
 //! defaults, so that the configuration's keys can be read off them. What is not set is an empty text.
 //!
 //! ```

@@ -101,7 +101,7 @@ impl JobKind {
     }
 }
 
-/// A job queue. Each has a Redis queue and a concurrency of its own, so that a deletion never waits behind
+/// A job queue. Each has its own Redis queue and concurrency, so that a deletion never waits behind
 /// thousands of embeddings. Ordered by urgency, most urgent first.
 #[derive(
     Debug,

@@ -21,7 +21,7 @@ pub struct Message {
     pub kind: MessageKind,
     /// Time of sending. A channel's messages are ordered by this and the id.
     pub sent_at: DateTime<Utc>,
-    /// Time of the last edit. The latest edit wins, in whatever order edits arrive.
+    /// Time of the last edit. The latest edit wins, in any order of arrival.
     pub edited_at: Option<DateTime<Utc>>,
     /// References to other messages and members.
     pub links: Links,

@@ -52,7 +52,7 @@ pub(crate) struct Claimer {
 }
 
 impl Claimer {
-    /// Claims deliveries in batches until the last sender is gone. Deliveries that arrive after the stop are requeued.
+    /// Claims deliveries in batches until the last sender is dropped. Deliveries that arrive after the stop are requeued.
     pub async fn run(
         self,
         mut deliveries: mpsc::Receiver<DeliveredId>,

@@ -90,7 +90,7 @@ impl Concurrency {
     }
 }
 
-// Here, since the kinds' defaults stand with their jobs.
+// Defined here, because the defaults of each kind are in its job's file.
 impl Default for TimeLimits {
     fn default() -> Self {
         Self {

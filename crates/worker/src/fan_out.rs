@@ -84,7 +84,7 @@ impl Drop for ModelTask {
     }
 }
 
-/// Runs when the last task is gone.
+/// Runs when the last task has been dropped.
 impl Drop for FanOut {
     fn drop(&mut self) {
         let claimed = self.claimed.get_mut().unwrap_or_else(PoisonError::into_inner).take();

@@ -12,7 +12,7 @@ use crate::jobs::{backfill_channel, index_session, remove_points};
 use crate::model_collections::Snapshot;
 use crate::pipeline::Pipelines;
 
-/// Runs the jobs of one queue. Each queue has pipelines of its own, so that a deletion never waits behind an embedding.
+/// Runs the jobs of one queue. Each queue has its own pipelines, so that a deletion never waits behind an embedding.
 pub(crate) struct JobRouter {
     context: JobContext,
     pipelines: Pipelines,

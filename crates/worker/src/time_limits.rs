@@ -1,6 +1,6 @@
 //! Time limits of running work.
 //!
-//! Limits apply to work in progress: tokenising a batch, one call of a model or of the index, a backfill. Waiting does
+//! Limits apply to work in progress: tokenizing a batch, one call of a model or of the index, a backfill. Waiting does
 //! not count: not for a slot, a stage or a turn at the model, nor for an unavailable service. See `docs/jobs.md`.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -19,10 +19,10 @@ use tracing::{Instrument, Span};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TimeLimit {
-    /// When the attempt is abandoned, so that other jobs continue.
+    /// Time after which the attempt is abandoned, so that other jobs continue.
     #[serde(with = "duration")]
     pub soft: Duration,
-    /// When the process ends, if the abandoned work still runs.
+    /// Time after which the process ends, if the abandoned work still runs.
     #[serde(with = "duration")]
     pub hard: Duration,
 }
@@ -102,7 +102,7 @@ impl TimeLimiter {
         &self.in_flight
     }
 
-    /// Runs work in a task of its own, in the current span. Its panics are resumed here.
+    /// Runs work in a separate task, in the current span. Its panics are resumed here.
     pub async fn run<T: Send + 'static>(
         &self,
         operation: &'static str,
@@ -130,7 +130,7 @@ impl TimeLimiter {
         }
     }
 
-    /// Runs blocking work on a thread of its own, in the current span. Its panics are resumed here. At its soft limit
+    /// Runs blocking work on a separate thread, in the current span. Its panics are resumed here. At its soft limit
     /// it is detached.
     pub async fn run_blocking<T: Send + 'static>(
         &self,

@@ -37,7 +37,7 @@ pub fn exit_hung() {
     std::process::exit(EXIT_HUNG.into());
 }
 
-/// Checks the hard limits of one worker's operations, on a thread of its own: it works while all threads of the
+/// Checks the hard limits of one worker's operations, on a separate thread: it works while all threads of the
 /// runtime are blocked.
 pub(crate) struct Watchdog {
     stop_tx: Sender<()>,
@@ -158,7 +158,7 @@ impl Watch {
         (self.on_hang)();
     }
 
-    /// Uses a runtime and a connection of its own, since those of the process may hang as well.
+    /// Uses a separate runtime and connection, since those of the process may hang as well.
     fn release(&self, leases: &[Lease]) -> Result<(), String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let release = async {

@@ -59,7 +59,7 @@ async fn log_lines_of_a_failing_job_carry_its_id_kind_guild_and_attempt(pool: Pg
     world(pool, async |world| {
         world.ingest(&exchange(1, "the mandrake screams")).await;
         world.ingest(&exchange(2, "does the glue hold")).await;
-        world.model.poison("mandrake");
+        world.model.fail_on("mandrake");
         let worker = world.start_worker();
         world.until_idle().await;
         worker.stop().await;

@@ -151,7 +151,7 @@ impl<'a> Channel<'a> {
         self.now += TimeDelta::milliseconds(i64::try_from(gap).unwrap_or(0).max(1));
         let low = self.rng.random_range(0..1_u64 << 22);
         let id = ((self.now.timestamp_millis() - DISCORD_EPOCH).unsigned_abs() << 22) | low;
-        // Only within this passage; earlier messages come from elsewhere.
+        // Only within this passage; earlier messages come from other passages.
         let answered = said.reply.map(|back| back as usize).filter(|back| *back <= place);
         let answered =
             answered.and_then(|back| self.recent.len().checked_sub(back)).and_then(|at| self.recent.get(at));
@@ -189,7 +189,7 @@ impl<'a> Channel<'a> {
         Ok(())
     }
 
-    /// Member of the guild that stands for a member of a real channel.
+    /// Member of the guild that represents a member of a real channel.
     fn member(&self, original: u32) -> Member<'a> {
         let members = (self.planned.guild_messages / MESSAGES_PER_MEMBER).max(12);
         // Channels have positive numbers, so negated ones do not collide with them.

@@ -36,8 +36,8 @@ pub(super) fn point(owner: Owner<'_>, header: &PointHeader, state: &SessionState
         return Some(DifferenceKind::Misplaced);
     }
     match &here.indexed {
-        Some(book) if header.chunk < book.points() => None,
-        Some(book) if header.revision != book.point_revision => Some(DifferenceKind::Stale),
+        Some(record) if header.chunk < record.points() => None,
+        Some(record) if header.revision != record.point_revision => Some(DifferenceKind::Stale),
         Some(_) => Some(DifferenceKind::Orphaned),
         // If it is eligible but not recorded, the session is missing.
         None => (!here.is_eligible).then_some(DifferenceKind::Orphaned),
@@ -59,7 +59,7 @@ pub(super) enum Verdict {
 pub(super) fn expected_points(owner: Owner<'_>, state: &SessionState) -> Vec<PointId> {
     match &state.lookup {
         Lookup::Found(here) => {
-            let points = here.indexed.as_ref().map_or(0, |book| book.points());
+            let points = here.indexed.as_ref().map_or(0, |record| record.points());
             (0..points.min(MAX_CHUNKS)).map(|chunk| point_id(owner, here, chunk)).collect()
         }
         Lookup::OtherGuild | Lookup::NotFound => Vec::new(),
@@ -76,21 +76,21 @@ pub(super) fn session(
 ) -> Verdict {
     // Deleted since the page was read.
     let Lookup::Found(here) = &state.lookup else { return Verdict::NotIndexed };
-    let book = match (&here.indexed, here.is_eligible) {
+    let record = match (&here.indexed, here.is_eligible) {
         (None, false) => return Verdict::NotIndexed,
         (Some(_), false) => return Verdict::Different(DifferenceKind::Orphaned),
         (None, true) => return Verdict::Different(DifferenceKind::Missing),
-        (Some(book), true) => book,
+        (Some(record), true) => record,
     };
-    if book.points() == 0 || book.points() > MAX_CHUNKS {
+    if record.points() == 0 || record.points() > MAX_CHUNKS {
         return Verdict::Different(DifferenceKind::Missing);
     }
-    let mut kind = (book.indexed_revision != here.revision).then_some(DifferenceKind::Stale);
-    for chunk in 0..book.points() {
+    let mut kind = (record.indexed_revision != here.revision).then_some(DifferenceKind::Stale);
+    for chunk in 0..record.points() {
         let Some(header) = headers.get(&point_id(owner, here, chunk)) else {
             return Verdict::Different(DifferenceKind::Missing);
         };
-        if header.revision != book.point_revision {
+        if header.revision != record.point_revision {
             kind = kind.or(Some(DifferenceKind::Stale));
         } else if header.session_id != state.session_id || header.chunk != chunk {
             kind = kind.or(Some(DifferenceKind::Misplaced));
@@ -98,7 +98,7 @@ pub(super) fn session(
     }
     match kind {
         Some(kind) => Verdict::Different(kind),
-        None if hash.is_none() || book.content_hash.as_deref() != hash => {
+        None if hash.is_none() || record.content_hash.as_deref() != hash => {
             Verdict::Different(DifferenceKind::WrongHash)
         }
         None => Verdict::Consistent,
@@ -134,7 +134,7 @@ mod tests {
         let model: ModelSlug = "model".parse().unwrap();
         let (channel_id, first): (ChannelId, MessageId) = (2.try_into().unwrap(), 3.try_into().unwrap());
         let session_id = SessionId::new(guild(), channel_id, first);
-        let book = IndexedSession {
+        let record = IndexedSession {
             session_id,
             point_revision: 7.into(),
             indexed_revision: 8.into(),
@@ -147,7 +147,7 @@ mod tests {
             revision: 8.into(),
             is_live: true,
             is_eligible: true,
-            indexed: Some(book),
+            indexed: Some(record),
         };
         let headers = (0..2).map(|chunk| PointHeader {
             id: PointId::new(guild(), channel_id, first, &model, chunk),
@@ -169,7 +169,7 @@ mod tests {
             }
         }
 
-        fn book(&mut self) -> &mut IndexedSession {
+        fn record(&mut self) -> &mut IndexedSession {
             self.here().indexed.as_mut().unwrap()
         }
 
@@ -212,12 +212,12 @@ mod tests {
         };
         assert_eq!(kind(|case| case.headers.truncate(1)), DifferenceKind::Missing);
         assert_eq!(kind(|case| case.here().indexed = None), DifferenceKind::Missing);
-        assert_eq!(kind(|case| case.book().point_ids.clear()), DifferenceKind::Missing);
+        assert_eq!(kind(|case| case.record().point_ids.clear()), DifferenceKind::Missing);
         assert_eq!(kind(|case| case.here().revision = 9.into()), DifferenceKind::Stale);
         assert_eq!(kind(|case| case.headers[1].revision = 6.into()), DifferenceKind::Stale);
         assert_eq!(kind(|case| case.headers[1].revision = 8.into()), DifferenceKind::Stale);
         assert_eq!(kind(|case| case.headers[1].chunk = 5), DifferenceKind::Misplaced);
-        assert_eq!(kind(|case| case.book().content_hash = None), DifferenceKind::WrongHash);
+        assert_eq!(kind(|case| case.record().content_hash = None), DifferenceKind::WrongHash);
         assert_eq!(kind(|case| case.hash = Some(b"other")), DifferenceKind::WrongHash);
         assert_eq!(kind(|case| case.here().is_eligible = false), DifferenceKind::Orphaned);
     }
@@ -243,12 +243,12 @@ mod tests {
             Some(DifferenceKind::Misplaced)
         );
         assert_eq!(last(|case| case.headers[1].chunk = 0), Some(DifferenceKind::Misplaced));
-        assert_eq!(last(|case| case.book().point_ids.truncate(1)), Some(DifferenceKind::Orphaned));
+        assert_eq!(last(|case| case.record().point_ids.truncate(1)), Some(DifferenceKind::Orphaned));
         // Found by comparing the session, so not reported twice.
         assert_eq!(last(|case| case.headers[1].revision = 6.into()), None);
         assert_eq!(last(|case| case.here().indexed = None), None);
         let surplus = altered(|case| {
-            case.book().point_ids.truncate(1);
+            case.record().point_ids.truncate(1);
             case.headers[1].revision = 6.into();
         });
         assert_eq!(surplus.points(), [None, Some(DifferenceKind::Stale)]);

@@ -38,7 +38,7 @@ pub struct HttpConfig {
     pub timeout: Duration,
     /// Maximum retries of a request.
     pub max_retries: usize,
-    /// Time after the first attempt in which retries may start. An API that asks for a longer pause counts as unavailable.
+    /// Time after the first attempt in which retries may start. An API that requests a longer pause counts as unavailable.
     pub retry_timeout: Duration,
     /// Path of the model's `tokenizer.json`. Without it tokens are overestimated.
     pub tokenizer: Option<PathBuf>,

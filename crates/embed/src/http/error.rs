@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::client::Reply;
 
-/// Maximum pause that an API can ask for.
+/// Maximum pause that an API can request.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 /// Maximum length of an error code of the API.
 const MAX_CODE_LEN: usize = 64;
@@ -19,7 +19,7 @@ pub(super) struct RequestError {
     pub(super) kind: ErrorKind,
     /// Description for operators. Never contains the texts, not even if the API repeats them.
     pub(super) reason: String,
-    /// Pause that the API asked for.
+    /// Pause that the API requested.
     pub(super) retry_after: Option<Duration>,
 }
 

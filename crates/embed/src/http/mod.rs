@@ -25,7 +25,7 @@ use crate::error::LoadError;
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer_file;
 
-/// Delays between retries, in addition to a pause that the API asks for.
+/// Delays between retries, in addition to a pause that the API requests.
 const RETRY: RetryPolicy = RetryPolicy::new(Duration::from_millis(400), Duration::from_secs(10));
 /// Upper bound of the retry timeout, so that deadlines do not overflow.
 const MAX_RETRY_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -41,10 +41,10 @@ const EXTRA_RESPONSE_BYTES: usize = 64 * 1024;
 /// Model behind an API, called with `POST {base_url}/embeddings`.
 ///
 /// Errors distinguish an API that is unavailable ([`EmbedError::is_unavailable`]) from texts that it cannot embed. If the
-/// response does not tell (400, 413, 422, 424, 500), the embedder sends a harmless text: if that succeeds, the texts are
+/// response does not show which (400, 413, 422, 424, 500), the embedder sends a harmless text: if that succeeds, the texts are
 /// the cause.
 ///
-/// Does not follow redirects, which could send the key elsewhere, and does not use proxies of the environment
+/// Does not follow redirects, which could send the key to another server, and does not use proxies of the environment
 /// (`HTTPS_PROXY`).
 pub struct HttpEmbedder {
     config: HttpConfig,
@@ -52,7 +52,7 @@ pub struct HttpEmbedder {
     input: InputPreparer,
     /// Limits concurrent requests.
     slots: Semaphore,
-    /// End of the pause that the API asked for, shared by all callers.
+    /// End of the pause that the API requested, shared by all callers.
     paused_until: watch::Sender<Instant>,
 }
 
@@ -114,7 +114,7 @@ impl HttpEmbedder {
             .retry(RETRY.delays().take(self.config.max_retries))
             .when(|error| error.kind.is_transient())
             .adjust(|error, delay| {
-                // Added to the pause that the API asks for, so that not all callers return at once.
+                // Added to the pause that the API requests, so that not all callers return at once.
                 let delay = delay? + error.retry_after.unwrap_or_default();
                 (Instant::now() + delay < deadline).then_some(delay)
             })
@@ -176,7 +176,7 @@ impl HttpEmbedder {
         Err(error)
     }
 
-    /// Waits until the pause that the API asked for is over; fails if that is after the deadline.
+    /// Waits until the pause that the API requested is over; fails if that is after the deadline.
     async fn wait_for_pause(&self, deadline: Instant) -> Result<(), RequestError> {
         loop {
             let until = *self.paused_until.borrow();

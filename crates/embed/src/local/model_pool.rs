@@ -184,25 +184,25 @@ mod tests {
 
     /// Model that reports each batch when it starts and then blocks until it is released.
     fn gated() -> (Model, mpsc::Receiver<String>, mpsc::Sender<()>) {
-        let (began, begun) = mpsc::channel();
+        let (began, started) = mpsc::channel();
         let (go, gate) = mpsc::channel();
         let model: Model = Box::new(move |texts| {
             began.send(texts.concat()).unwrap();
             gate.recv().unwrap();
             Ok(vec![vec![1.0]; texts.len()])
         });
-        (model, begun, go)
+        (model, started, go)
     }
 
     #[tokio::test]
     async fn batches_of_a_dropped_caller_are_skipped() {
-        let (model, begun, go) = gated();
+        let (model, started, go) = gated();
         let load: Load = Arc::new(|| Ok(lengths()));
         let pool = ModelPool::start(vec![model], &load).unwrap();
 
         let mut first = Box::pin(pool.run(batch("first"), Duration::MAX));
         assert!(futures::poll!(&mut first).is_pending());
-        assert_eq!(begun.recv().unwrap(), "first");
+        assert_eq!(started.recv().unwrap(), "first");
         let mut dropped = Box::pin(pool.run(batch("dropped"), Duration::MAX));
         assert!(futures::poll!(&mut dropped).is_pending(), "the batch is in the queue");
         drop(dropped);
@@ -211,19 +211,19 @@ mod tests {
         first.await.unwrap();
         go.send(()).unwrap();
         pool.run(batch("last"), Duration::MAX).await.unwrap();
-        assert_eq!(begun.recv().unwrap(), "last");
+        assert_eq!(started.recv().unwrap(), "last");
     }
 
     #[tokio::test]
     async fn a_full_queue_makes_callers_wait() {
-        let (model, begun, go) = gated();
+        let (model, started, go) = gated();
         let load: Load = Arc::new(|| Ok(lengths()));
         let pool = ModelPool::start(vec![model], &load).unwrap();
 
         let mut calls: Vec<_> =
             ["a", "b", "c"].map(|text| Box::pin(pool.run(batch(text), Duration::MAX))).into();
         assert!(futures::poll!(&mut calls[0]).is_pending());
-        assert_eq!(begun.recv().unwrap(), "a");
+        assert_eq!(started.recv().unwrap(), "a");
         assert!(futures::poll!(&mut calls[1]).is_pending());
         assert!(futures::poll!(&mut calls[2]).is_pending());
         assert_eq!(pool.queue.len(), 1, "one batch is queued; the third caller waits");
@@ -238,7 +238,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_hung_call_times_out_and_is_reported_until_it_returns() {
-        let (model, begun, go) = gated();
+        let (model, started, go) = gated();
         let load: Load = Arc::new(|| Ok(lengths()));
         let pool = ModelPool::start(vec![model], &load).unwrap();
         assert_eq!(pool.longest_call(), None);
@@ -246,7 +246,7 @@ mod tests {
         let limit = Duration::from_millis(1);
         let hung = pool.run(batch("long"), limit).await;
         assert!(matches!(hung, Err(EmbedError::TimedOut(after)) if after == limit));
-        assert_eq!(begun.recv().unwrap(), "long");
+        assert_eq!(started.recv().unwrap(), "long");
         assert!(pool.longest_call().is_some());
 
         go.send(()).unwrap();
@@ -259,19 +259,19 @@ mod tests {
 
     #[tokio::test]
     async fn waiting_in_the_queue_does_not_count_as_a_timeout() {
-        let (model, begun, go) = gated();
+        let (model, started, go) = gated();
         let load: Load = Arc::new(|| Ok(lengths()));
         let pool = ModelPool::start(vec![model], &load).unwrap();
         let mut first = Box::pin(pool.run(batch("first"), Duration::MAX));
         assert!(futures::poll!(&mut first).is_pending());
-        assert_eq!(begun.recv().unwrap(), "first");
+        assert_eq!(started.recv().unwrap(), "first");
 
         let mut second = Box::pin(pool.run(batch("second"), Duration::ZERO));
         assert!(futures::poll!(&mut second).is_pending(), "its timeout has not started");
         go.send(()).unwrap();
         first.await.unwrap();
         assert!(second.await.unwrap_err().is_timed_out());
-        assert_eq!(begun.recv().unwrap(), "second");
+        assert_eq!(started.recv().unwrap(), "second");
         go.send(()).unwrap();
     }
 

@@ -182,7 +182,7 @@ async fn a_dropped_caller_frees_its_slot() {
         move |request| {
             let gate = gate.clone();
             async move {
-                if request.texts() == ["gone"] {
+                if request.texts() == ["dropped"] {
                     gate.acquire().await.unwrap().forget();
                 }
                 vectors(&request)
@@ -191,12 +191,12 @@ async fn a_dropped_caller_frees_its_slot() {
     })
     .await;
     let embedder = HttpEmbedder::new(HttpConfig { concurrency: 1, ..config(api.base_url()) }).unwrap();
-    let mut gone = embedder.embed(texts(&["gone"]));
+    let mut dropped = embedder.embed(texts(&["dropped"]));
     while api.requests().is_empty() {
-        assert!(poll!(&mut gone).is_pending());
+        assert!(poll!(&mut dropped).is_pending());
         tokio::task::yield_now().await;
     }
-    drop(gone);
+    drop(dropped);
     assert_eq!(embedder.embed(texts(&["here"])).await.unwrap().len(), 1);
 }
 

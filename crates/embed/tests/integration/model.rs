@@ -1,4 +1,4 @@
-//! The real model: results and behaviour under load.
+//! The real model: results and behavior under load.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
@@ -103,7 +103,7 @@ async fn a_text_longer_than_max_tokens_is_truncated_and_counted() {
     let window = |words: usize| "word ".repeat(words);
     let vectors = own.embed(vec![window(62), window(63), window(500), "word".into()]).await.unwrap();
     assert_eq!(own.truncated(), 2);
-    assert!(furthest(&vectors[0], &vectors[2]) < 1e-5, "the text was cut elsewhere than at the window");
+    assert!(furthest(&vectors[0], &vectors[2]) < 1e-5, "the text was truncated at another token");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,11 +126,11 @@ async fn many_callers_each_get_their_own_vectors() {
 
 #[tokio::test]
 async fn dropped_callers_do_not_affect_others() {
-    let mut gone: Vec<_> = (0..8).map(|_| model().embed(mixed(30))).collect();
-    for call in &mut gone {
+    let mut dropped: Vec<_> = (0..8).map(|_| model().embed(mixed(30))).collect();
+    for call in &mut dropped {
         assert!(poll!(call).is_pending());
     }
-    drop(gone);
+    drop(dropped);
     assert_eq!(embed(&["still here"]).await.len(), 1);
 }
 
@@ -240,9 +240,9 @@ proptest! {
 proptest! {
     #[test]
     fn an_estimate_is_never_far_too_low(line in line()) {
-        let guess = Tokenizer::approximate(256).unwrap().count(&line).unwrap();
-        let truth = model().tokenizer().count(&line).unwrap();
-        prop_assert!(guess * 2 >= truth, "{guess} for {truth}");
+        let estimate = Tokenizer::approximate(256).unwrap().count(&line).unwrap();
+        let exact = model().tokenizer().count(&line).unwrap();
+        prop_assert!(estimate * 2 >= exact, "{estimate} for {exact}");
     }
 
     #[test]
@@ -250,9 +250,9 @@ proptest! {
         words in prop::collection::vec("(the|weather|server|release|deploy|lol|update|database|because|tomorrow|i'll|v2\\.0|\\?|https://example\\.com/a1)", 1..40),
     ) {
         let line = format!("[someone @ 2024-05-01 12:30]: {}", words.join(" "));
-        let guess = Tokenizer::approximate(256).unwrap().count(&line).unwrap();
-        let truth = model().tokenizer().count(&line).unwrap();
-        prop_assert!(guess >= truth && guess <= truth * 2 + 8, "{guess} for {truth}");
+        let estimate = Tokenizer::approximate(256).unwrap().count(&line).unwrap();
+        let exact = model().tokenizer().count(&line).unwrap();
+        prop_assert!(estimate >= exact && estimate <= exact * 2 + 8, "{estimate} for {exact}");
     }
 }
 

@@ -38,7 +38,7 @@ pub struct Evaluation {
     pub fusion: Fusion,
 }
 
-/// EmbeddingProgress of embedding the points of one model and method, which takes most of the time.
+/// Progress of embedding the points of one model and method, which takes most of the time.
 #[derive(Debug, Clone, Copy)]
 pub struct EmbeddingProgress<'a> {
     /// Model.

@@ -14,7 +14,7 @@ use crate::{shutdown, startup};
 
 const POLL: Duration = Duration::from_millis(500);
 /// Time without progress after which a hint is logged.
-const PATIENCE: Duration = Duration::from_secs(30);
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Enqueues the jobs and waits for workers to complete them.
 pub async fn run(app: &App, args: Backfill) -> anyhow::Result<()> {
@@ -89,25 +89,25 @@ async fn watch(
 pub struct Stall<T> {
     last: Option<T>,
     since: Instant,
-    patience: Duration,
+    limit: Duration,
 }
 
 impl<T: PartialEq> Stall<T> {
-    /// Starts with the default patience.
+    /// Starts with the default time limit.
     pub fn new() -> Self {
-        Self::after(PATIENCE)
+        Self::after(STALL_TIMEOUT)
     }
 
-    /// Starts with another patience.
-    pub fn after(patience: Duration) -> Self {
-        Self { last: None, since: Instant::now(), patience }
+    /// Starts with another time limit.
+    pub fn after(limit: Duration) -> Self {
+        Self { last: None, since: Instant::now(), limit }
     }
 
     /// Logs a hint if `left` has not changed for too long.
     pub fn watch(&mut self, left: T) {
         if self.last.as_ref() != Some(&left) {
             (self.last, self.since) = (Some(left), Instant::now());
-        } else if self.since.elapsed() > self.patience {
+        } else if self.since.elapsed() > self.limit {
             tracing::warn!(
                 "no progress: no worker seems to run; start one with `guildex up` or `guildex worker`"
             );

@@ -19,7 +19,7 @@ use crate::shutdown;
 
 const POLL: Duration = Duration::from_millis(250);
 /// Time without progress after which a hint is logged.
-const PATIENCE: Duration = Duration::from_secs(5);
+const STALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Deletes messages, waits until their last point is deleted, and prints the receipt.
 pub async fn run(app: &App, args: Forget) -> anyhow::Result<ExitCode> {
@@ -42,27 +42,27 @@ pub async fn run(app: &App, args: Forget) -> anyhow::Result<ExitCode> {
 /// Stops storing the messages of a member or channel, and deletes the stored ones as [`run`] does.
 pub async fn opt_out(app: &App, args: OptOut) -> anyhow::Result<ExitCode> {
     let OptOut { guild, user, channel, waiting } = args;
-    let (party, target) = party(user, channel)?;
+    let (subject_and_target, target) = subject_and_target(user, channel)?;
     if !confirmed(guild, &target, &waiting).await? {
         return Ok(ExitCode::FAILURE);
     }
     let stop = shutdown::on_signal()?;
     let ingest = app.ingest(app.database().await?);
-    let erasure = ingest.opt_out(guild, party).await?;
+    let erasure = ingest.opt_out(guild, subject_and_target).await?;
     finish(ingest.pool(), erasure, &waiting, &stop).await
 }
 
 /// Ends an opt-out.
 pub async fn opt_in(app: &App, args: OptIn) -> anyhow::Result<()> {
     let OptIn { guild, user, channel } = args;
-    let (party, target) = party(user, channel)?;
+    let (subject_and_target, target) = subject_and_target(user, channel)?;
     let ingest = app.ingest(app.database().await?);
-    let ended = ingest.opt_in(guild, party).await?;
+    let ended = ingest.opt_in(guild, subject_and_target).await?;
     let note = if ended { "new messages are stored again" } else { "was not opted out by `guildex opt-out`" };
     print(&format!("{} of guild {guild}: {note}\n", name(&target)))
 }
 
-fn party(user: Option<UserId>, channel: Option<ChannelId>) -> anyhow::Result<(Subject, Target)> {
+fn subject_and_target(user: Option<UserId>, channel: Option<ChannelId>) -> anyhow::Result<(Subject, Target)> {
     match (user, channel) {
         (Some(member), _) => Ok((Subject::Member(member), Target::Member { member })),
         (None, Some(channel)) => Ok((Subject::Channel(channel), Target::Channel { channel })),
@@ -70,7 +70,7 @@ fn party(user: Option<UserId>, channel: Option<ChannelId>) -> anyhow::Result<(Su
     }
 }
 
-/// Asks for confirmation on a terminal. Elsewhere only a whole guild needs `--yes`.
+/// Asks for confirmation on a terminal. Without one, only a whole guild needs `--yes`.
 async fn confirmed(guild: GuildId, target: &Target, waiting: &Waiting) -> anyhow::Result<bool> {
     if waiting.yes || matches!(target, Target::Messages { .. }) {
         return Ok(true);
@@ -121,7 +121,7 @@ async fn wait(pool: &PgPool, erasure: Erasure, stop: &CancellationToken) -> anyh
     }
     tracing::info!("deleted from searches; waiting for workers to remove the points");
     let mut progress = Progress::new("forgetting", Unit::Things("jobs"), 0);
-    let (mut most, mut stall) = (0, Stall::after(PATIENCE));
+    let (mut most, mut stall) = (0, Stall::after(STALL_TIMEOUT));
     loop {
         erasures::settle(pool).await?;
         let now = erasures::progress(pool, erasure.guild_id, erasure.id).await?;

@@ -21,12 +21,12 @@ pub async fn run(app: &App, args: Import) -> anyhow::Result<ExitCode> {
     let total: u64 = files.iter().map(|file| file.metadata().map_or(0, |m| m.len())).sum();
     let mut progress = Progress::new("importing", Unit::Bytes, total);
 
-    let (mut messages, mut all, mut sound) = (0, Ingested::default(), errors.is_empty());
+    let (mut messages, mut all, mut complete) = (0, Ingested::default(), errors.is_empty());
     let update = |bytes: u64, read: u64| progress.update(bytes, total, &format!("{read} messages"));
     let imported = import::files(&ingest, &files, &stop, update, |file, imported| {
         messages += imported.messages;
         all += imported.ingested;
-        sound &= log_errors(file, &imported);
+        complete &= log_errors(file, &imported);
     });
     if let Err((file, error)) = imported.await {
         return Err(error).with_context(|| format!("importing {}", file.display()));
@@ -40,7 +40,7 @@ pub async fn run(app: &App, args: Import) -> anyhow::Result<ExitCode> {
         tracing::warn!("import interrupted: run the same command again to continue");
         return Ok(ExitCode::from(130));
     }
-    Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Logs the errors of a file; returns whether there are none.

@@ -21,13 +21,13 @@ pub async fn run(app: &App, args: Init) -> anyhow::Result<ExitCode> {
     let index = if args.check { startup::existing_index(app).await? } else { startup::index(app).await? };
     startup::active_model(app, &pool).await?;
     let ingest = app.ingest(pool.clone());
-    let mut sound = true;
+    let mut matches = true;
     for model in models::list(&pool).await? {
         if model.state != ModelState::Dropping {
-            sound &= one(app, &args, &ingest, index.as_ref(), &model).await?;
+            matches &= one(app, &args, &ingest, index.as_ref(), &model).await?;
         }
     }
-    Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if matches { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Returns whether the model's collection has the right settings.

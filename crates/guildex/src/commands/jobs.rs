@@ -165,7 +165,7 @@ fn details(job: &JobRow) -> anyhow::Result<String> {
             table.add_row([name.to_owned(), value]);
         }
     }
-    let mut told = table.trim_fmt();
+    let mut output = table.trim_fmt();
     if !job.attempts_log.is_empty() {
         let mut history = Table::new();
         history.load_style(NOTHING).set_header(["attempt", "ended", "worker", "error"]);
@@ -177,9 +177,9 @@ fn details(job: &JobRow) -> anyhow::Result<String> {
                 attempt.error.clone(),
             ]);
         }
-        told = format!("{told}\n\n{}", history.trim_fmt());
+        output = format!("{output}\n\n{}", history.trim_fmt());
     }
-    Ok(told)
+    Ok(output)
 }
 
 /// Runs `retry`, `cancel` and `purge`: by ids, or by filters after a confirmation.

@@ -83,7 +83,7 @@ fn text(results: &SearchResponse) -> String {
 }
 
 /// Formats a surrounding message, marked with `:` if it belongs to another conversation.
-fn beside(neighbour: &SurroundingMessage) -> String {
-    let mark = if neighbour.in_session { '|' } else { ':' };
-    format!(" {mark} {}: {}", neighbour.author_name, neighbour.text.replace('\n', " "))
+fn beside(neighbor: &SurroundingMessage) -> String {
+    let mark = if neighbor.in_session { '|' } else { ':' };
+    format!(" {mark} {}: {}", neighbor.author_name, neighbor.text.replace('\n', " "))
 }

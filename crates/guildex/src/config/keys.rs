@@ -1,4 +1,4 @@
-//! The keys of the configuration, read off its serialised defaults.
+//! The keys of the configuration, derived from its serialized defaults.
 
 use toml::{Table, Value};
 
@@ -10,9 +10,9 @@ pub struct Keys(Vec<Key>);
 
 /// One key.
 pub struct Key {
-    /// Dotted: `worker.batch_size`.
+    /// Dotted name, such as `worker.batch_size`.
     pub name: String,
-    /// Its default, which also says of what kind its values are.
+    /// Default, which also determines the type of values.
     pub default: Value,
 }
 
@@ -25,22 +25,22 @@ impl Keys {
         Self(keys)
     }
 
-    /// All of them.
+    /// Iterates over all keys.
     pub fn iter(&self) -> impl Iterator<Item = &Key> {
         self.0.iter()
     }
 
-    /// Their names.
+    /// Iterates over the names of all keys.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.iter().map(|key| key.name.as_str())
     }
 
-    /// The key of this name.
+    /// Returns the key with this name.
     pub fn get(&self, name: &str) -> Option<&Key> {
         self.iter().find(|key| key.name == name)
     }
 
-    /// The sections that keys stand in: `worker`, `worker.concurrency`.
+    /// Iterates over the sections, such as `worker` and `worker.concurrency`.
     pub fn sections(&self) -> impl Iterator<Item = &str> {
         self.iter().flat_map(|key| key.name.match_indices('.').filter_map(|(dot, _)| key.name.get(..dot)))
     }
@@ -52,10 +52,10 @@ impl Key {
         format!("GUILDEX_{}", self.name.replace(['.', '-'], "_").to_uppercase())
     }
 
-    /// Reads a variable's or flag's text as a value of this key's kind. Lists are separated by commas.
+    /// Parses the text of a variable or flag as a value of this key's type. Lists are separated by commas.
     ///
     /// # Errors
-    /// With what was expected, and nothing of the text.
+    /// If it is invalid, with a description of valid values that does not contain the text.
     pub fn parse(&self, text: &str) -> Result<Value, String> {
         let text = text.trim();
         let value = match &self.default {
@@ -71,21 +71,21 @@ impl Key {
         value.ok_or_else(|| self.expected())
     }
 
-    /// Checks that a file's value is of this key's kind; nothing is converted.
+    /// Checks that a value of the file has this key's type; nothing is converted.
     ///
     /// # Errors
-    /// With what was expected, and nothing of the value.
+    /// If it has not, with a description of valid values that does not contain the value.
     pub fn check_kind(&self, value: &Value) -> Result<(), String> {
         let fits = match (&self.default, value) {
             (Value::Array(_), Value::Array(items)) => items.iter().all(Value::is_str),
-            // Nobody means another number by 60 than by 60.0.
+            // An integer is accepted as a float.
             (Value::Float(_), Value::Integer(_)) => true,
             (default, value) => default.same_type(value),
         };
         if fits { Ok(()) } else { Err(self.expected()) }
     }
 
-    /// What the values of this key look like.
+    /// Description of valid values.
     pub fn expected(&self) -> String {
         match &self.default {
             Value::Integer(default) => format!("expected a whole number, such as {default}"),
@@ -106,7 +106,7 @@ pub fn table_of(config: &Config) -> Table {
     Table::try_from(config).expect("the configuration is a table of plain values")
 }
 
-/// Puts a value under a dotted key.
+/// Inserts a value under a dotted key.
 pub fn insert(table: &mut Table, key: &str, value: Value) {
     match key.split_once('.') {
         None => {
@@ -131,7 +131,7 @@ fn collect(section: &str, table: &Table, keys: &mut Vec<Key>) {
     }
 }
 
-/// The dotted name of `name` in a section; the top has none.
+/// Dotted name of `name` in a section; the top level has no section.
 pub fn join(section: &str, name: &str) -> String {
     if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") }
 }

@@ -1,5 +1,5 @@
-//! The four places that values come from. Each gives its settings, or what is wrong with them; the first of
-//! them is the weakest.
+//! The four layers of settings: plain variables, file, `GUILDEX_*` variables, flags. Each yields settings or problems;
+//! later layers override earlier ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -11,21 +11,21 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 use super::error::{ConfigError, Origin, Problem};
 use super::keys::{Keys, join};
 
-/// A value that somebody set.
+/// A value that is set in a layer.
 #[derive(Debug, Clone)]
 pub struct Setting {
-    /// The dotted key.
+    /// Dotted key.
     pub key: String,
-    /// Of the key's kind, and otherwise unchecked.
+    /// Value, of which only the type is checked.
     pub value: Value,
-    /// Where it stands.
+    /// Origin.
     pub origin: Origin,
 }
 
-/// What a place has to say, in its own order.
+/// Settings and problems of a layer, in its order.
 pub type Layer = Vec<Result<Setting, Problem>>;
 
-/// Where the file is looked for if nobody names one.
+/// Default paths of the file.
 pub const FILES: [&str; 2] = ["guildex.toml", "/etc/guildex/guildex.toml"];
 
 /// Variables that other programs share, and the keys that they set.
@@ -38,12 +38,11 @@ pub const PLAIN: [(&str, &str); 5] = [
 ];
 
 const PREFIX: &str = "GUILDEX_";
-/// The section whose sections have names of the user's choice.
+/// Section with one subsection for each named model.
 const MODELS: &str = "models";
 
-/// `GUILDEX_*` names that are no keys. `up` tells itself by one how often it restarted;
-/// scripts and tests use most others. Kubernetes puts the last two
-/// into every pod beside a service called `guildex`.
+/// Names of variables that are not keys. `up` passes its number of restarts to itself in `GUILDEX_RESTARTS`; scripts and
+/// tests use others. Kubernetes sets the last two in every pod beside a service called `guildex`.
 const RESERVED: [&str; 7] = [
     "GUILDEX_CONFIG",
     "GUILDEX_INT8_MODEL_DIR",
@@ -56,17 +55,16 @@ const RESERVED: [&str; 7] = [
 
 type Environment = BTreeMap<String, String>;
 
-/// The file to read: the one named, else the first of `places` that exists.
+/// The named file, or else the first of `places` that exists.
 pub fn find_file(named: Option<&Path>, env: &Environment, places: &[&Path]) -> Option<PathBuf> {
     let variable = || env.get("GUILDEX_CONFIG").map(PathBuf::from);
-    // A place that cannot be looked at is not passed over: reading it will tell why.
+    // A path that cannot be checked counts as existing: reading it reports the reason.
     let is_there = |place: &Path| place.try_exists().unwrap_or(true);
     let found = || places.iter().find(|place| is_there(place)).map(|place| place.to_path_buf());
     named.map(Path::to_path_buf).or_else(variable).or_else(found)
 }
 
-/// The models that have a section in the file or are spoken of in flags. What is wrong with the file is told when
-/// it is read for its values.
+/// Names of models with a section in the file or a flag. Ignores errors of the file, which [`file`] reports.
 pub fn models(file: Option<&Path>, overrides: &[(String, String)]) -> BTreeSet<String> {
     let text = file.and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
     let table = text.parse::<toml::Table>().unwrap_or_default();
@@ -85,7 +83,7 @@ pub fn key_value(text: &str) -> Result<(String, String), String> {
     Ok((key.trim().to_owned(), value.to_owned()))
 }
 
-/// `DATABASE_URL` and its like.
+/// Reads plain variables, such as `DATABASE_URL`.
 pub fn plain_variables(keys: &Keys, env: &Environment) -> Layer {
     PLAIN
         .into_iter()
@@ -93,7 +91,7 @@ pub fn plain_variables(keys: &Keys, env: &Environment) -> Layer {
         .collect()
 }
 
-/// `GUILDEX_*`.
+/// Reads `GUILDEX_*` variables.
 pub fn variables(keys: &Keys, env: &Environment) -> Layer {
     let names: Vec<(String, &str)> = keys.iter().map(|key| (key.variable(), key.name.as_str())).collect();
     let ours = env.iter().filter(|(name, _)| name.starts_with(PREFIX) && !is_reserved(name));
@@ -106,19 +104,19 @@ pub fn variables(keys: &Keys, env: &Environment) -> Layer {
     .collect()
 }
 
-/// Flags: dotted keys with their values.
+/// Reads flags: dotted keys with their values.
 pub fn flags(keys: &Keys, overrides: &[(String, String)]) -> Layer {
     overrides.iter().map(|(key, text)| setting(keys, key, text, Origin::Flag)).collect()
 }
 
-/// The file.
+/// Reads the file.
 ///
 /// # Errors
 /// If it cannot be read or is not TOML.
 pub fn file(keys: &Keys, path: &Path) -> Result<Layer, ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-    // The parser's own display would show the line; its message alone holds nothing of the file.
+    // The parser's display shows the line, which may contain a secret; its message does not.
     let table = DeTable::parse(&text).map_err(|error| {
         let (line, column) = place(&text, error.span().map_or(0, |span| span.start));
         let message = error.message().to_owned();
@@ -130,7 +128,7 @@ pub fn file(keys: &Keys, path: &Path) -> Result<Layer, ConfigError> {
     Ok(layer)
 }
 
-/// Walks a table of the file. An empty text is the same as leaving the key out.
+/// Collects the settings of a table. An empty text counts as not set.
 fn collect(
     keys: &Keys,
     section: &str,
@@ -184,27 +182,27 @@ fn is_reserved(name: &str) -> bool {
     })
 }
 
-/// A name that nobody knows, with the one that was probably meant.
+/// Problem of an unknown name, with the most similar known name.
 fn unknown<'a>(name: &str, origin: Origin, known: impl Iterator<Item = &'a str>) -> Problem {
-    /// Below this, the nearest name is a guess that helps nobody.
-    const LIKENESS: f64 = 0.5;
-    // What all variables share makes none of them likelier.
+    /// Minimum similarity of a suggested name.
+    const MIN_SIMILARITY: f64 = 0.5;
+    // The common prefix of variables does not count.
     let stem = |name: &str| name.strip_prefix(PREFIX).unwrap_or(name).to_owned();
     let nearest = known
         .map(|known| (strsim::normalized_damerau_levenshtein(&stem(name), &stem(known)), known))
-        .filter(|(likeness, _)| *likeness >= LIKENESS)
+        .filter(|(similarity, _)| *similarity >= MIN_SIMILARITY)
         .max_by(|a, b| a.0.total_cmp(&b.0));
     let message = match nearest {
         Some((_, known)) => format!("no such setting; did you mean {known}?"),
         None => "no such setting; docs/configuration.md lists all".to_owned(),
     };
-    // A "name" of other characters is a slip, such as a URL in the wrong place, and not ours to repeat.
+    // A name with other characters is a mistake, such as a URL in the wrong place, and may contain a secret.
     let is_name = name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
     let key = if is_name { name } else { "(a key with special characters)" };
     Problem { key: key.to_owned(), origin, message }
 }
 
-/// Line and column of a byte of the text, both counted from 1.
+/// Line and column of a byte in the text, both counted from 1.
 fn place(text: &str, byte: usize) -> (usize, usize) {
     let before = text.get(..byte).unwrap_or(text);
     let line = before.matches('\n').count() + 1;

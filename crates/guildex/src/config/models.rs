@@ -1,4 +1,4 @@
-//! The sections of models that are named, `[models.NAME]`.
+//! The sections `[models.NAME]` of named models.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,62 +8,62 @@ use guildex_types::config::{SecretUrl, duration, optional_secret, unset};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-/// Where a model's vectors come from.
+/// Implementation of a model.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Provider {
-    /// This machine's cores, as `[model]` says for all models of this kind.
+    /// Runs on this machine, with the settings of `[model]` for local models.
     #[default]
     Local,
-    /// A server with OpenAI's way of asking for embeddings.
+    /// Calls a server with an API compatible with OpenAI's.
     Http,
-    /// Nobody: vectors are drawn from the texts' hashes, to measure all else. Searches by meaning find nothing.
+    /// Derives vectors from hashes of texts, to measure everything except the model. Dense search does not work.
     Hash,
 }
 
-/// A model that `guildex reindex --to NAME` can fill a collection for.
+/// A model to which `guildex reindex --to NAME` can switch.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NamedModel {
-    /// Who embeds. Default: `local`.
+    /// Implementation. Default: `local`.
     pub provider: Provider,
-    /// Local: the folder that holds the model's files. Not set by default.
+    /// Local: folder of the model's files. Not set by default.
     #[serde(with = "unset")]
     pub dir: Option<PathBuf>,
-    /// Local: a model that fastembed knows, downloaded at first use, where there is no folder. Not set by default.
+    /// Local, without a folder: name of a model of fastembed, downloaded on first use. Not set by default.
     #[serde(with = "unset")]
     pub source: Option<String>,
-    /// Local, from a folder. Default: `mean`.
+    /// Local, from a folder: pooling of token vectors. Default: `mean`.
     pub pooling: Pooling,
-    /// The length of its vectors. Default: 384.
+    /// Length of vectors. Default: 384.
     pub dimensions: usize,
-    /// The most tokens of one text. Default: 256.
+    /// Maximum tokens of a text. Default: 256.
     pub max_tokens: usize,
-    /// What is put before a question, for models that want it. Default: nothing.
+    /// Prefix of queries. Default: empty.
     pub query_prefix: String,
-    /// What is put before a text to be found. Default: nothing.
+    /// Prefix of stored texts. Default: empty.
     pub passage_prefix: String,
-    /// HTTP: where `/embeddings` is, such as `https://api.openai.com/v1`. Not set by default.
+    /// HTTP: URL of the API without `/embeddings`, such as `https://api.openai.com/v1`. Not set by default.
     #[serde(with = "unset")]
     pub base_url: Option<SecretUrl>,
-    /// HTTP: the key. Secret; not set by default.
+    /// HTTP: API key. Secret; not set by default.
     #[serde(with = "optional_secret")]
     pub api_key: Option<SecretString>,
-    /// HTTP: the model, as the server calls it. Not set by default.
+    /// HTTP: name of the model in the API. Not set by default.
     #[serde(with = "unset")]
     pub model: Option<String>,
-    /// HTTP: whether to ask for vectors of `dimensions`. Default: `false`.
+    /// HTTP: whether to send `dimensions`. Default: `false`.
     pub send_dimensions: bool,
-    /// HTTP, hash: a `tokenizer.json` to count tokens with; without it they are estimated. Not set by default.
+    /// HTTP, hash: path of a `tokenizer.json`. Without it tokens are estimated. Not set by default.
     #[serde(with = "unset")]
     pub tokenizer: Option<PathBuf>,
-    /// HTTP: the most texts of one call. Default: 64.
+    /// HTTP: maximum texts of a request. Default: 64.
     pub max_batch_texts: usize,
-    /// HTTP: the most tokens of one call. Default: 8192.
+    /// HTTP: maximum tokens of a request. Default: 8192.
     pub max_batch_tokens: usize,
-    /// HTTP: calls at a time. Default: 4.
+    /// HTTP: maximum concurrent requests. Default: 4.
     pub concurrency: usize,
-    /// HTTP: how long one call may take. Default: 30 s.
+    /// HTTP: timeout of a request. Default: 30 s.
     #[serde(with = "duration")]
     pub timeout: Duration,
 }

@@ -1,4 +1,4 @@
-//! From layers of settings to a configuration in force.
+//! Merges layers of settings into the effective configuration.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::layers::{Layer, Setting};
 use super::rules::rules;
 use super::schema::Config;
 
-/// Lets later settings win, reads each, and checks the whole.
+/// Merges the settings, of which later ones override earlier ones, parses each and checks the result.
 ///
 /// # Errors
 /// [`ConfigError::Invalid`] with every problem, those of the layers first.
@@ -31,7 +31,7 @@ pub fn resolve(keys: &Keys, layers: Layer) -> Result<Loaded, ConfigError> {
     for key in keys.iter() {
         insert(&mut table, &key.name, key.default.clone());
     }
-    // One after the other, so that a bad value is told with its key and hides no other.
+    // One at a time, so that each invalid value is reported with its key.
     for setting in winners.into_values() {
         let mut next = table.clone();
         insert(&mut next, &setting.key, setting.value.clone());
@@ -48,7 +48,7 @@ pub fn resolve(keys: &Keys, layers: Layer) -> Result<Loaded, ConfigError> {
     if problems.is_empty() { Ok(loaded) } else { Err(ConfigError::Invalid(problems)) }
 }
 
-/// A value of the right kind that its type does not take. Types' own messages name the fix, but for numbers.
+/// Describes a value of the right type that is invalid. The messages of types contain advice, except those of numbers.
 fn unreadable(setting: Setting, message: &str) -> Problem {
     let Setting { key, value, origin } = setting;
     let rule = rules(&Config::default()).into_iter().find(|rule| rule.key == key);

@@ -1,4 +1,4 @@
-//! The configuration in force, for the operator.
+//! Prints the effective configuration.
 
 use std::fmt::Write;
 
@@ -9,10 +9,10 @@ use super::error::Origin;
 use super::keys::{join, table_of};
 
 impl Loaded {
-    /// The configuration as TOML, each value that is no default with a comment that tells where it came from.
-    /// Secrets are hidden, so what is printed may be shown to others.
+    /// Formats the configuration as TOML, with the origin of each value that is not a default as a comment. Secrets are
+    /// hidden.
     pub fn to_toml(&self) -> String {
-        let mut out = String::from("# The configuration in force. Values without a comment are defaults.\n");
+        let mut out = String::from("# The effective configuration. Values without a comment are defaults.\n");
         self.write_section("", &table_of(&self.config), &mut out);
         out
     }
@@ -21,7 +21,7 @@ impl Loaded {
         if !section.is_empty() {
             let _ = writeln!(out, "\n[{section}]");
         }
-        // TOML wants a section's values before the sections inside it; the schema has them in this order.
+        // TOML requires the values of a section before its subsections; the schema has this order.
         for (name, value) in table {
             let key = join(section, name);
             match (value, self.origin(&key)) {

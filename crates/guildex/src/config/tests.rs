@@ -12,7 +12,7 @@ use super::*;
 const EXAMPLE: &str = include_str!("../../../../guildex.example.toml");
 const DOCS: &str = include_str!("../../../../docs/configuration.md");
 
-/// Loads from a file of this text, these variables and these flags. Paths in errors are cut to `guildex.toml`.
+/// Loads a file with this text, variables and flags. Paths in errors are shortened to `guildex.toml`.
 fn load(file: &str, env: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Loaded, String> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("guildex.toml");
@@ -27,18 +27,18 @@ fn owned((name, value): (&str, &str)) -> (String, String) {
 }
 
 fn error(file: &str, env: &[(&str, &str)], flags: &[(&str, &str)]) -> String {
-    load(file, env, flags).expect_err("this configuration was taken")
+    load(file, env, flags).expect_err("an error")
 }
 
 #[test]
-fn nothing_set_means_defaults() {
+fn unset_keys_have_defaults() {
     let loaded = load("", &[], &[]).unwrap();
     assert_eq!(table_of(&loaded.config), table_of(&Config::default()));
     assert!(Keys::new([]).iter().all(|key| *loaded.origin(&key.name) == Origin::Default));
 }
 
 #[test]
-fn flags_win_over_variables_over_the_file_over_plain_variables() {
+fn flags_override_variables_the_file_and_plain_variables_in_this_order() {
     let file = "[database]\nurl = 'postgres://file/x'";
     let plain = ("DATABASE_URL", "postgres://plain/x");
     let ours = ("GUILDEX_DATABASE_URL", "postgres://ours/x");
@@ -58,13 +58,13 @@ fn flags_win_over_variables_over_the_file_over_plain_variables() {
 }
 
 #[test]
-fn the_last_of_two_flags_wins() {
+fn the_last_of_repeated_flags_applies() {
     let loaded = load("", &[], &[("log.level", "warn"), ("log.level", "debug")]).unwrap();
     assert_eq!(loaded.config.log.level, "debug");
 }
 
 #[test]
-fn values_of_every_kind_are_read_from_file_variable_and_flag() {
+fn values_of_every_type_are_read_from_file_variables_and_flags() {
     let file = r#"
         data_dir = "/var/lib/guildex"
         index.preview = false
@@ -100,7 +100,7 @@ fn values_of_every_kind_are_read_from_file_variable_and_flag() {
 }
 
 #[test]
-fn every_key_has_a_variable_of_its_own() {
+fn every_key_has_a_unique_variable() {
     let keys = Keys::new([]);
     let names: BTreeSet<_> = keys.iter().map(|key| key.variable()).collect();
     assert_eq!(names.len(), keys.iter().count());
@@ -115,7 +115,7 @@ fn every_key_has_a_variable_of_its_own() {
 }
 
 #[test]
-fn what_is_empty_counts_as_not_set() {
+fn empty_values_count_as_not_set() {
     let file = "[database]\nurl = ''\n[model]\ndir = ' '\n[log]\nlevel = ''";
     let env = [
         ("DATABASE_URL", "postgres://plain/x"),
@@ -130,13 +130,13 @@ fn what_is_empty_counts_as_not_set() {
 }
 
 #[test]
-fn a_flag_can_empty_a_list() {
+fn a_flag_can_clear_a_list() {
     let loaded = load("optout.users = ['1']", &[], &[("optout.users", "")]).unwrap();
     assert!(loaded.config.optout.users.is_empty());
 }
 
 #[test]
-fn unknown_names_are_refused_with_the_nearest_known_one() {
+fn unknown_names_are_rejected_with_a_suggestion() {
     let file = "[worker]\nbatchsize = 5\n[dispatch]\nx = 1\n[worker.concurrency]\nlife = 2";
     let env = [("GUILDEX_MODEL_DIRECTORY", "/x"), ("GUILDEX_QQ", "1"), ("OTHER", "1")];
     insta::assert_snapshot!(error(file, &env, &[("redis.prefiks", "x"), ("a=b c://d", "x")]), @r"
@@ -152,7 +152,7 @@ fn unknown_names_are_refused_with_the_nearest_known_one() {
 }
 
 #[test]
-fn names_that_scripts_and_kubernetes_use_are_left_alone() {
+fn variables_of_scripts_and_kubernetes_are_ignored() {
     for name in [
         "GUILDEX_INT8_MODEL_DIR",
         "GUILDEX_RESTARTS",
@@ -170,7 +170,7 @@ fn names_that_scripts_and_kubernetes_use_are_left_alone() {
 }
 
 #[test]
-fn values_of_the_wrong_kind_are_refused_and_not_converted() {
+fn values_of_the_wrong_type_are_rejected_and_not_converted() {
     let file = r#"
         redis = 5
         [sessions]
@@ -201,7 +201,7 @@ fn values_of_the_wrong_kind_are_refused_and_not_converted() {
 }
 
 #[test]
-fn values_out_of_range_are_refused_with_the_range() {
+fn values_out_of_range_are_rejected_with_the_range() {
     let file = r#"
         [model]
         name = "Nice Model"
@@ -239,7 +239,7 @@ fn values_out_of_range_are_refused_with_the_range() {
 }
 
 #[test]
-fn sessions_are_made_by_the_configured_rules() {
+fn the_sessionizer_uses_the_configured_rules() {
     use guildex_producer::sessionizer::Rules;
 
     assert_eq!(Config::default().sessions.rules(), Rules::default());
@@ -248,17 +248,20 @@ fn sessions_are_made_by_the_configured_rules() {
     let (lookback, max_span) = (chrono::TimeDelta::hours(2), chrono::TimeDelta::minutes(90));
     assert_eq!(rules, Rules { lookback, max_span, max_messages: 7, ..Rules::default() });
     let blind = [("sessions.lookback", "1h"), ("sessions.max_span", "2h"), ("sessions.join_gap", "1m")];
-    assert!(error("", &[], &blind).contains("sessions.max_span"), "a session would not be seen whole");
+    assert!(
+        error("", &[], &blind).contains("sessions.max_span"),
+        "a lookback shorter than the span was accepted"
+    );
 }
 
 #[test]
-fn ends_of_ranges_are_inside() {
+fn limits_of_ranges_are_inclusive() {
     let flags = [("dispatcher.max_queued", "1000"), ("worker.batch_size", "1"), ("worker.debounce", "0s")];
     assert!(load("", &[], &flags).is_ok());
 }
 
 #[test]
-fn filters_may_name_targets_but_not_misspelt_levels() {
+fn log_filters_accept_targets_and_reject_misspelled_levels() {
     for level in ["warn", "INFO,sqlx=warn", "guildex=debug,apalis=off"] {
         assert!(load("", &[], &[("log.level", level)]).is_ok(), "{level}");
     }
@@ -268,14 +271,14 @@ fn filters_may_name_targets_but_not_misspelt_levels() {
 }
 
 #[test]
-fn broken_toml_is_told_by_place_and_not_shown() {
+fn toml_errors_have_a_position_and_no_content() {
     let text = "[redis]\nprefix = \"é\"\nurl = \"redis://:hunter2@h\" x\n";
     insta::assert_snapshot!(error(text, &[], &[]), @r"guildex.toml is not TOML: line 3, column 28: unexpected key or value, expected newline, `#`");
     insta::assert_snapshot!(error("[log]\nlevel = 'info'\nlevel = 'warn'", &[], &[]), @r"guildex.toml is not TOML: line 3, column 1: duplicate key");
 }
 
 #[test]
-fn a_file_that_is_named_has_to_be_there() {
+fn a_missing_named_file_is_an_error() {
     let missing = PathBuf::from("/nonexistent/guildex.toml");
     let env = || std::iter::once(("GUILDEX_CONFIG".to_owned(), "/nonexistent/other.toml".to_owned()));
     let by_flag = Config::load(Some(&missing), env(), &[]).unwrap_err();
@@ -285,7 +288,7 @@ fn a_file_that_is_named_has_to_be_there() {
 }
 
 #[test]
-fn the_first_file_that_exists_is_read_if_none_is_named() {
+fn without_a_named_file_the_first_existing_default_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let [near, far] = ["near.toml", "far.toml"].map(|name| dir.path().join(name));
     let places = [near.as_path(), far.as_path()];
@@ -299,14 +302,14 @@ fn the_first_file_that_exists_is_read_if_none_is_named() {
 }
 
 #[test]
-fn a_url_is_missed_only_by_who_needs_it() {
+fn a_missing_url_is_an_error_only_when_it_is_used() {
     let config = load("", &[], &[]).unwrap().config;
     insta::assert_snapshot!(config.database_url().unwrap_err(), @r"database.url is not set: add it to the configuration file, or set GUILDEX_DATABASE_URL or DATABASE_URL");
     insta::assert_snapshot!(config.redis_url().unwrap_err(), @r"redis.url is not set: add it to the configuration file, or set GUILDEX_REDIS_URL or REDIS_URL");
 }
 
 #[test]
-fn models_have_sections_and_variables_of_their_own() {
+fn named_models_have_sections_and_variables() {
     let file = "[models.e5-small]\nsource = 'multilingual-e5-small'\nquery_prefix = 'query: '\n
                 [models.far]\nprovider = 'http'\nbase_url = 'http://h/v1'\nmodel = 'm'\ndimensions = 8";
     let env = [("GUILDEX_MODELS_FAR_API_KEY", "hunter2"), ("GUILDEX_MODELS_E5_SMALL_MAX_TOKENS", "512")];
@@ -321,7 +324,7 @@ fn models_have_sections_and_variables_of_their_own() {
 }
 
 #[test]
-fn a_model_that_cannot_be_is_refused() {
+fn invalid_models_are_rejected() {
     let file =
         "[models.Near]\nmax_tokens = 9000\n[models.far]\nprovider = 'http'\nmodels = 'x'\ndimensions = 0";
     insta::assert_snapshot!(error(file, &[], &[]), @r#"
@@ -339,7 +342,7 @@ fn a_model_that_cannot_be_is_refused() {
 }
 
 #[test]
-fn a_url_for_another_kind_of_server_is_refused() {
+fn urls_with_another_scheme_are_rejected() {
     let env = [("DATABASE_URL", "mysql://me:hunter2@db/x"), ("REDIS_URL", "localhost:6379")];
     insta::assert_snapshot!(error("", &env, &[]), @r"
     invalid configuration:
@@ -355,19 +358,19 @@ fn a_key_value_flag_is_split_at_the_first_equals_sign() {
 }
 
 #[test]
-fn what_is_in_force_is_shown_with_its_origins() {
+fn the_effective_configuration_is_shown_with_origins() {
     let file = "[redis]\nurl = 'redis://:hunter2@cache:6379/1'\n\n[worker]\nbatch_size = 32";
     let env = [("DATABASE_URL", "postgres://guildex:hunter2@db/guildex?password=hunter2")];
     let flags = [("optout.users", "17,18"), ("worker.concurrency.live", "4")];
     let shown = load(file, &env, &flags).unwrap().to_toml();
-    // Defaults have tests of their own, and the file stands in a folder of the moment.
-    let telling = shown.lines().filter(|line| line.contains('#') || line.starts_with('['));
-    let here = telling.map(|line| match line.split_once(" # /") {
+    // Without defaults, which other tests cover, and without the path of the temporary folder.
+    let relevant = shown.lines().filter(|line| line.contains('#') || line.starts_with('['));
+    let here = relevant.map(|line| match line.split_once(" # /") {
         Some((value, path)) => format!("{value} # {}", path.rsplit('/').next().unwrap()),
         None => line.to_owned(),
     });
     insta::assert_snapshot!(here.collect::<Vec<_>>().join("\n"), @r#"
-    # The configuration in force. Values without a comment are defaults.
+    # The effective configuration. Values without a comment are defaults.
     [database]
     url = "postgres://guildex:***@db/guildex?***" # variable DATABASE_URL
     [redis]
@@ -396,7 +399,7 @@ fn what_is_in_force_is_shown_with_its_origins() {
 }
 
 #[test]
-fn a_file_name_cannot_break_out_of_its_comment() {
+fn a_line_break_in_a_file_name_does_not_end_the_comment() {
     let origin = Origin::File { path: "a\nb = 1".into(), line: 1 };
     assert_eq!(origin.to_string(), r"a\nb = 1 line 1");
 }
@@ -449,7 +452,7 @@ fn the_documentation_lists_every_key_with_its_default_and_range() {
             _ => {
                 let loaded = load(&format!("{name} = {default}"), &[], &[]).unwrap();
                 assert_eq!(table_of(&loaded.config), table_of(&Config::default()), "{name}");
-                assert_ne!(*loaded.origin(name), Origin::Default, "{name} = {default} says nothing");
+                assert_ne!(*loaded.origin(name), Origin::Default, "{name} = {default} sets nothing");
             }
         }
         let of_key: Vec<_> =
@@ -478,7 +481,7 @@ fn rules_name_keys_and_every_number_and_duration_has_one() {
     }
 }
 
-/// Both halves are looked for, whatever stands between them: half a password is a leak too.
+/// Halves of a password, separated by arbitrary characters. Showing either is a leak.
 const HALVES: [&str; 2] = ["hunter2left", "hunter2right"];
 
 fn leaks(text: &str) -> bool {
@@ -487,8 +490,8 @@ fn leaks(text: &str) -> bool {
 
 proptest! {
     #[test]
-    fn no_password_is_ever_shown(
-        // A number may pass for a port.
+    fn passwords_are_never_shown(
+        // A number may be parsed as a port.
         front in prop::sample::select(vec![HALVES[0], "5432"]),
         middle in r##"[ -~é\t]{0,8}|[/@?#:&=%"'\\]{1,4}"##,
         place in 0..4,
@@ -518,7 +521,7 @@ proptest! {
             }
             Err(error) => prop_assert!(!leaks(&error), "{}", error),
         }
-        // A second fault must not bring the first value along.
+        // An error of another key must not show the value either.
         flags.push(("worker.batch_size", "0"));
         prop_assert!(!leaks(&error(&file, &env, &flags)));
     }
@@ -532,7 +535,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_shown_loads_again(
+    fn the_shown_configuration_can_be_loaded(
         batch in 1_usize..=1024,
         milliseconds in 0_u64..=10_000,
         users in prop::collection::vec(1_i64.., 0..4),
@@ -550,24 +553,24 @@ proptest! {
     }
 
     #[test]
-    fn any_text_for_any_key_is_taken_or_refused_by_name(text in "[ -~]{1,12}|-?[0-9]{1,20}", pick: prop::sample::Index) {
+    fn any_text_for_any_key_is_accepted_or_rejected_by_name(text in "[ -~]{1,12}|-?[0-9]{1,20}", pick: prop::sample::Index) {
         let keys: Vec<_> = Keys::new([]).iter().map(|key| (key.name.clone(), key.variable())).collect();
         let (key, variable) = &keys[pick.index(keys.len())];
         if let Err(error) = load("", &[(variable, &text)], &[]) {
-            // A pair of keys that do not go together is told under one of them, and names both.
+            // An error of two contradictory keys is reported for one and names both.
             prop_assert!(error.contains(key.as_str()), "{}", error);
         }
     }
 
     #[test]
-    fn any_file_is_read_or_refused(text in "([a-z_.\\[\\]=\"' 0-9#\n-]{0,60})") {
+    fn any_file_is_accepted_or_rejected(text in "([a-z_.\\[\\]=\"' 0-9#\n-]{0,60})") {
         let _ = load(&text, &[], &[]);
     }
 }
 
 proptest! {
     #[test]
-    fn a_damaged_file_is_read_or_refused_without_its_passwords(
+    fn a_damaged_file_is_accepted_or_rejected_without_showing_passwords(
         bytes in guildex_test_support::damage::damaged(uncommented().into_bytes()),
     ) {
         let text = String::from_utf8_lossy(&bytes);
@@ -577,7 +580,7 @@ proptest! {
     }
 }
 
-/// The example with all of its settings in force that have a default, and a password.
+/// The example with all settings that have a default uncommented, and a password.
 fn uncommented() -> String {
     let url = format!("url = \"postgres://me:{}@db/x\"", HALVES[1]);
     let example = EXAMPLE.replacen("#url = \"\"", &url, 1);
@@ -588,7 +591,7 @@ fn uncommented() -> String {
 }
 
 #[test]
-fn what_is_damaged_is_sound_before() {
+fn the_undamaged_example_is_valid() {
     let loaded = load(&uncommented(), &[], &[]).unwrap();
     assert!(loaded.config.database_url().unwrap().expose().contains(HALVES[1]));
 }

@@ -1,5 +1,4 @@
-//! The embedded engine and a server give the same answers: the stand-in always, a real one where `QDRANT_URL`
-//! names it.
+//! The embedded engine and a server give the same results: the stand-in, and a real server if `QDRANT_URL` names one.
 #![cfg(all(feature = "embedded", feature = "server"))]
 
 use std::collections::HashMap;
@@ -32,12 +31,12 @@ const WORDS: [&str; 12] = [
     "borrow",
 ];
 
-/// When the first point begins; each next one an hour later.
+/// The start of the first point; each next one starts an hour later.
 fn epoch() -> DateTime<Utc> {
     DateTime::from_timestamp(1_700_000_000, 0).unwrap()
 }
 
-/// Points of two guilds with random vectors, words, channels, authors and times. Short texts tie now and then.
+/// Points of two guilds with random vectors, words, channels, authors and times. Some short texts have equal scores.
 fn points(count: usize) -> Vec<Point> {
     let mut noise = noise(2);
     let mut below = |limit: usize| {
@@ -69,7 +68,7 @@ fn points(count: usize) -> Vec<Point> {
     points
 }
 
-fn questions() -> impl Strategy<Value = (Scope, Query)> {
+fn search_cases() -> impl Strategy<Value = (Scope, Query)> {
     let scope = (1..=2_i64, prop::option::of(prop::collection::vec(1..=4_i64, 0..3)));
     let scope = scope.prop_map(|(id, channels)| match channels {
         Some(list) => Scope::guild(guild(id)).only(list.into_iter().map(channel).collect()),
@@ -95,18 +94,18 @@ fn questions() -> impl Strategy<Value = (Scope, Query)> {
     )
 }
 
-/// How far sums of the same numbers in another order may lie apart.
+/// The difference that another order of additions may cause.
 const CLOSE: f32 = 1e-5;
 
-/// Whether no two neighbours in a ranking are so close that the order of additions decides between them. Points
-/// with the same words have the same score to the last bit.
+/// Whether no two consecutive hits are so close that the order of additions could swap them. Points with the same
+/// words have exactly the same score.
 fn is_clear(ranking: &[Hit], points: &HashMap<PointId, &Point>) -> bool {
     ranking.windows(2).all(|two| {
         (two[0].score - two[1].score).abs() > CLOSE || points[&two[0].id].bm25 == points[&two[1].id].bm25
     })
 }
 
-fn agree(ours: &[Hit], theirs: &[Hit]) -> Result<(), TestCaseError> {
+fn assert_same_hits(ours: &[Hit], theirs: &[Hit]) -> Result<(), TestCaseError> {
     prop_assert_eq!(ids(ours), ids(theirs));
     for (a, b) in ours.iter().zip(theirs) {
         prop_assert!((a.score - b.score).abs() < 1e-4, "{:?} and {:?}", a, b);
@@ -120,63 +119,65 @@ fn agree(ours: &[Hit], theirs: &[Hit]) -> Result<(), TestCaseError> {
 
 async fn compare(other: &dyn VectorIndex) {
     let dir = tempfile::tempdir().unwrap();
-    let edge = EmbeddedIndex::open(dir.path()).unwrap();
+    let embedded = EmbeddedIndex::open(dir.path()).unwrap();
     let collection = Collection { name: CollectionName::new("agree", &model()).unwrap(), dims: DIMS };
     let points = points(300);
-    for index in [&edge as &dyn VectorIndex, other] {
+    for index in [&embedded as &dyn VectorIndex, other] {
         index.ensure(&collection).await.unwrap();
         index.upsert(&collection.name, points.clone()).await.unwrap();
     }
     let known: HashMap<PointId, &Point> = points.iter().map(|point| (point.id, point)).collect();
     let name = &collection.name;
-    let ask = |(scope, query): (Scope, Query)| {
+    let check = |(scope, query): (Scope, Query)| {
         let ranked = |mode| Query { mode, min_score: None, limit: points.len(), ..query.clone() };
-        let (ours, theirs, by_dense, by_words) = futures::executor::block_on(async {
+        let (ours, theirs, dense, sparse) = futures::executor::block_on(async {
             futures::try_join!(
-                edge.search(name, &scope, query.clone()),
+                embedded.search(name, &scope, query.clone()),
                 other.search(name, &scope, query.clone()),
-                edge.search(name, &scope, ranked(Mode::Dense)),
-                edge.search(name, &scope, ranked(Mode::Sparse)),
+                embedded.search(name, &scope, ranked(Mode::Dense)),
+                embedded.search(name, &scope, ranked(Mode::Sparse)),
             )
         })
         .unwrap();
-        prop_assume!(is_clear(&by_dense, &known) && is_clear(&by_words, &known));
-        agree(&ours, &theirs)
+        prop_assume!(is_clear(&dense, &known) && is_clear(&sparse, &known));
+        assert_same_hits(&ours, &theirs)
     };
     let config = Config { cases: 200, failure_persistence: None, ..Config::default() };
-    let run = || TestRunner::new(config).run(&questions(), ask).map_err(|failed| failed.to_string());
+    let run = || TestRunner::new(config).run(&search_cases(), check).map_err(|failed| failed.to_string());
     tokio::task::block_in_place(run).unwrap();
 
     // The same changes leave the same points.
     let old: Vec<_> = points.iter().map(|p| (p.payload.session_id, Revision::from(2))).collect();
     let messages: Vec<_> = points.iter().step_by(7).map(|p| p.payload.message_ids[0]).collect();
-    for index in [&edge as &dyn VectorIndex, other] {
+    for index in [&embedded as &dyn VectorIndex, other] {
         index.delete_below(&collection.name, guild(1), &old).await.unwrap();
         index.delete_messages(&collection.name, guild(2), &messages, revision(3)).await.unwrap();
         index.upsert(&collection.name, points[..40].to_vec()).await.unwrap();
     }
     for id in [1, 2] {
         let (ours, theirs) =
-            futures::join!(all(&edge, &collection, guild(id)), all(other, &collection, guild(id)));
+            futures::join!(all(&embedded, &collection, guild(id)), all(other, &collection, guild(id)));
         let ids = |points: &[Point]| points.iter().map(|p| p.id).collect::<Vec<PointId>>();
         assert_eq!(ids(&ours), ids(&theirs));
         for (a, b) in ours.iter().zip(&theirs) {
             assert_eq!((&a.payload, &a.bm25), (&b.payload, &b.bm25));
         }
-        let counts =
-            futures::join!(edge.count(&collection.name, guild(id)), other.count(&collection.name, guild(id)));
+        let counts = futures::join!(
+            embedded.count(&collection.name, guild(id)),
+            other.count(&collection.name, guild(id))
+        );
         assert_eq!((counts.0.unwrap(), counts.1.unwrap()), (ours.len(), ours.len()));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_embedded_engine_and_a_server_agree() {
+async fn the_embedded_engine_and_a_server_give_the_same_results() {
     compare(&StandIn::start().await.index()).await;
 
-    let Some(server) = server::named() else { return };
-    let corner = server.corner();
-    let outcome = AssertUnwindSafe(compare(&corner)).catch_unwind().await;
-    corner.clear().await;
+    let Some(server) = server::from_env() else { return };
+    let prefixed = server.prefixed();
+    let outcome = AssertUnwindSafe(compare(&prefixed)).catch_unwind().await;
+    prefixed.clear().await;
     if let Err(panic) = outcome {
         std::panic::resume_unwind(panic);
     }

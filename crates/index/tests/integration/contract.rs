@@ -1,6 +1,6 @@
-//! What every [`VectorIndex`] holds, whatever is behind it: each test gets an index and a collection that is
-//! empty and its own. It runs against the embedded engine, against a stand-in for a server, and against a real
-//! server where the environment names one (`QDRANT_URL`, with `QDRANT_API_KEY` and `QDRANT_HTTP_URL` if need be).
+//! The contract of every [`VectorIndex`]. Each test gets an index and an empty collection. The tests run against the
+//! embedded engine, a stand-in for a server, and a real server if the environment names one (`QDRANT_URL`, and
+//! optionally `QDRANT_API_KEY` and `QDRANT_HTTP_URL`).
 
 mod collections;
 mod filters;
@@ -18,52 +18,52 @@ use guildex_types::PointId;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
-/// Gives every test of the contract to a macro.
-macro_rules! the_contract {
+/// Passes the names of all contract tests to a macro.
+macro_rules! for_each_contract_test {
     ($run:ident!($($how:tt)*)) => {
         $run! {
     $($how)*;
-    points_come_back_as_they_went,
-    upserting_twice_is_upserting_once,
-    an_older_revision_changes_nothing,
-    the_newest_of_one_batch_wins,
-    delete_below_leaves_the_revision_and_newer_ones,
-    a_session_that_shrinks_loses_its_last_chunks,
-    delete_messages_takes_what_holds_them_and_is_older,
-    deletions_stay_in_their_guild,
-    no_search_leaves_its_scope,
-    hybrid_finds_by_a_rare_word_and_by_meaning,
-    each_mode_ranks_by_its_own_vector,
+    points_round_trip,
+    upserts_are_idempotent,
+    an_older_revision_is_not_written,
+    the_highest_revision_of_a_batch_is_written,
+    delete_below_keeps_the_revision_and_newer_ones,
+    delete_below_removes_the_chunks_of_a_longer_version,
+    delete_messages_removes_older_points_that_contain_them,
+    deletions_apply_to_their_guild_only,
+    searches_find_exactly_the_points_of_their_scope,
+    hybrid_search_matches_rare_words_and_vectors,
+    each_mode_ranks_by_its_vector,
     ties_are_broken_by_id,
-    pages_cover_everything_once,
-    marks_say_where_points_belong_and_stay_in_their_guild,
-    nothing_is_found_where_nothing_is,
-    vectors_that_do_not_fit_are_refused,
-    a_collection_is_made_once_and_never_bent,
-    an_exact_search_is_brute_force,
-    optimizing_changes_no_answer,
-    authors_are_any_of_those_named,
-    times_hold_at_the_edges,
-    filters_narrow_every_mode,
-    a_score_that_is_too_low_is_left_out,
-    weights_decide_between_the_rankings,
-    a_page_is_the_beginning_of_a_longer_one,
-    no_deletion_leaves_its_guild,
-    an_identity_is_read_as_it_was_written,
-    a_dropped_collection_is_made_anew,
-    a_snapshot_brings_back_what_was_there,
-    a_snapshot_becomes_a_collection_that_was_not_there,
-    what_is_no_snapshot_changes_nothing,
-    bulk_changes_no_answer,
-    a_new_collection_differs_nowhere,
-    a_living_index_answers,
+    scrolling_returns_each_point_once,
+    headers_are_read_by_page_and_by_id_within_a_guild,
+    empty_collections_scopes_and_limits_give_no_results,
+    invalid_vectors_are_rejected,
+    ensure_keeps_an_existing_collection_and_rejects_other_dimensions,
+    an_exact_search_equals_a_brute_force_scan,
+    optimizing_does_not_change_results,
+    an_author_filter_matches_any_of_its_authors,
+    time_filters_are_exact_at_their_limits,
+    filters_apply_in_every_mode,
+    results_below_min_score_are_omitted,
+    weights_order_the_fused_rankings,
+    a_page_is_a_prefix_of_a_longer_page,
+    arbitrary_deletions_apply_to_their_guild_only,
+    an_identity_round_trips,
+    a_dropped_collection_is_created_again_empty,
+    a_snapshot_restores_its_points,
+    a_snapshot_restores_a_missing_collection,
+    an_invalid_snapshot_is_rejected_and_changes_nothing,
+    a_bulk_load_does_not_change_results,
+    a_new_collection_has_no_differences,
+    a_running_index_answers_a_ping,
         }
     };
 }
 
-/// Runs each test by itself, with an implementation that it makes in a place that it makes.
+/// Runs each test separately, on a new index in `$home`.
 #[cfg(any(feature = "embedded", feature = "server"))]
-macro_rules! each_on {
+macro_rules! on_new_index {
     ($implementation:ident, $home:expr; $($test:ident),* $(,)?) => {
         mod $implementation {
             use guildex_index::VectorIndex;
@@ -82,11 +82,11 @@ macro_rules! each_on {
     };
 }
 
-/// Runs all tests side by side on a server that others may use too, and clears up after each.
+/// Runs all tests concurrently on a server that others may use, and deletes the collections of each.
 #[cfg(feature = "server")]
-macro_rules! all_on_server {
+macro_rules! on_shared_server {
     ($server:expr; $($test:ident),* $(,)?) => {
-        $server.hold(vec![$((stringify!($test), |index, collection| Box::pin($test(index, collection)))),*]).await
+        $server.run_all(vec![$((stringify!($test), |index, collection| Box::pin($test(index, collection)))),*]).await
     };
 }
 
@@ -95,15 +95,15 @@ fn collection() -> Collection {
 }
 
 #[cfg(feature = "embedded")]
-the_contract!(each_on!(edge, tempfile::tempdir().unwrap()));
+for_each_contract_test!(on_new_index!(embedded, tempfile::tempdir().unwrap()));
 
 #[cfg(feature = "embedded")]
-fn edge(dir: &tempfile::TempDir) -> guildex_index::EmbeddedIndex {
+fn embedded(dir: &tempfile::TempDir) -> guildex_index::EmbeddedIndex {
     guildex_index::EmbeddedIndex::open(dir.path()).unwrap()
 }
 
 #[cfg(feature = "server")]
-the_contract!(each_on!(stand_in, guildex_test_support::qdrant::StandIn::start().await));
+for_each_contract_test!(on_new_index!(stand_in, guildex_test_support::qdrant::StandIn::start().await));
 
 #[cfg(feature = "server")]
 fn stand_in(server: &guildex_test_support::qdrant::StandIn) -> guildex_index::QdrantServer {
@@ -113,13 +113,13 @@ fn stand_in(server: &guildex_test_support::qdrant::StandIn) -> guildex_index::Qd
 #[cfg(feature = "server")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_is_tested_where_qdrant_url_is_set() {
-    match server::named() {
-        Some(server) => the_contract!(all_on_server!(server)),
-        None => server::say_that_none_is_named(),
+    match server::from_env() {
+        Some(server) => for_each_contract_test!(on_shared_server!(server)),
+        None => server::report_unset_url(),
     }
 }
 
-async fn points_come_back_as_they_went(index: &dyn VectorIndex, collection: &Collection) {
+async fn points_round_trip(index: &dyn VectorIndex, collection: &Collection) {
     let chunks = [
         // Beyond 2^53, where floats skip numbers.
         Chunk { guild: 9_007_199_254_740_993, first: i64::MAX - 2, revision: 3, ..Chunk::default() },
@@ -141,7 +141,7 @@ async fn points_come_back_as_they_went(index: &dyn VectorIndex, collection: &Col
     assert_eq!(index.guilds(&collection.name).await.unwrap(), [guild(9_007_199_254_740_993)]);
 }
 
-async fn upserting_twice_is_upserting_once(index: &dyn VectorIndex, collection: &Collection) {
+async fn upserts_are_idempotent(index: &dyn VectorIndex, collection: &Collection) {
     let chunk = Chunk::default();
     upsert(index, collection, std::slice::from_ref(&chunk)).await;
     upsert(index, collection, &[chunk.clone(), chunk.clone()]).await;
@@ -153,8 +153,8 @@ async fn upserting_twice_is_upserting_once(index: &dyn VectorIndex, collection: 
     assert_eq!(ids(&hits), [chunk.id()]);
 }
 
-async fn an_older_revision_changes_nothing(index: &dyn VectorIndex, collection: &Collection) {
-    // Beyond 2^53, where a comparison of floats cannot tell the two.
+async fn an_older_revision_is_not_written(index: &dyn VectorIndex, collection: &Collection) {
+    // Beyond 2^53, where floats are equal.
     let new = Chunk { revision: (1 << 53) + 1, text: "new", ..Chunk::default() };
     let old = Chunk { revision: 1 << 53, text: "old", ..Chunk::default() };
     let fresh = Chunk { first: 900, text: "fresh", ..Chunk::default() };
@@ -167,30 +167,33 @@ async fn an_older_revision_changes_nothing(index: &dyn VectorIndex, collection: 
     assert_eq!(all(index, collection, guild(7)).await, expected);
 }
 
-async fn the_newest_of_one_batch_wins(index: &dyn VectorIndex, collection: &Collection) {
+async fn the_highest_revision_of_a_batch_is_written(index: &dyn VectorIndex, collection: &Collection) {
     let at = |revision, text| Chunk { revision, text, ..Chunk::default() };
     upsert(index, collection, &[at(2, "two"), at(3, "three"), at(1, "one")]).await;
     assert_eq!(all(index, collection, guild(7)).await, [at(3, "three").point()]);
 }
 
-async fn delete_below_leaves_the_revision_and_newer_ones(index: &dyn VectorIndex, collection: &Collection) {
+async fn delete_below_keeps_the_revision_and_newer_ones(index: &dyn VectorIndex, collection: &Collection) {
     let below = 1 << 53;
     let at = |chunk, revision| Chunk { chunk, revision, ..Chunk::default() };
-    let bystander = Chunk { first: 900, ..Chunk::default() };
-    let chunks = [at(0, 1), at(1, below - 1), at(2, below), at(3, below + 1), bystander.clone()];
+    let unrelated = Chunk { first: 900, ..Chunk::default() };
+    let chunks = [at(0, 1), at(1, below - 1), at(2, below), at(3, below + 1), unrelated.clone()];
     upsert(index, collection, &chunks).await;
 
     let sessions = [(chunks[0].session(), revision(below)), (chunks[0].session(), revision(2))];
     index.delete_below(&collection.name, guild(7), &sessions).await.unwrap();
 
     let left: BTreeSet<PointId> = all(index, collection, guild(7)).await.iter().map(|p| p.id).collect();
-    assert_eq!(left, BTreeSet::from([at(2, 0).id(), at(3, 0).id(), bystander.id()]));
+    assert_eq!(left, BTreeSet::from([at(2, 0).id(), at(3, 0).id(), unrelated.id()]));
     index.delete_below(&collection.name, guild(7), &[]).await.unwrap();
-    index.delete_below(&collection.name, guild(7), &[(bystander.session(), revision(1))]).await.unwrap();
+    index.delete_below(&collection.name, guild(7), &[(unrelated.session(), revision(1))]).await.unwrap();
     assert_eq!(index.count(&collection.name, guild(7)).await.unwrap(), 3);
 }
 
-async fn a_session_that_shrinks_loses_its_last_chunks(index: &dyn VectorIndex, collection: &Collection) {
+async fn delete_below_removes_the_chunks_of_a_longer_version(
+    index: &dyn VectorIndex,
+    collection: &Collection,
+) {
     let at = |chunk, revision| Chunk { chunk, revision, ..Chunk::default() };
     upsert(index, collection, &[at(0, 1), at(1, 1), at(2, 1)]).await;
     upsert(index, collection, &[at(0, 2)]).await;
@@ -198,7 +201,7 @@ async fn a_session_that_shrinks_loses_its_last_chunks(index: &dyn VectorIndex, c
     assert_eq!(all(index, collection, guild(7)).await, [at(0, 2).point()]);
 }
 
-async fn delete_messages_takes_what_holds_them_and_is_older(
+async fn delete_messages_removes_older_points_that_contain_them(
     index: &dyn VectorIndex,
     collection: &Collection,
 ) {
@@ -207,15 +210,15 @@ async fn delete_messages_takes_what_holds_them_and_is_older(
     let other = Chunk { first: 200, revision: 5, ..Chunk::default() };
     upsert(index, collection, &[holds, newer.clone(), other.clone()]).await;
 
-    let gone = [102.try_into().unwrap(), 999.try_into().unwrap()];
-    index.delete_messages(&collection.name, guild(7), &gone, revision(6)).await.unwrap();
+    let deleted = [102.try_into().unwrap(), 999.try_into().unwrap()];
+    index.delete_messages(&collection.name, guild(7), &deleted, revision(6)).await.unwrap();
     index.delete_messages(&collection.name, guild(7), &[], revision(6)).await.unwrap();
 
     let left: BTreeSet<PointId> = all(index, collection, guild(7)).await.iter().map(|p| p.id).collect();
     assert_eq!(left, BTreeSet::from([newer.id(), other.id()]));
 }
 
-async fn deletions_stay_in_their_guild(index: &dyn VectorIndex, collection: &Collection) {
+async fn deletions_apply_to_their_guild_only(index: &dyn VectorIndex, collection: &Collection) {
     let (one, two) = (Chunk { guild: 1, ..Chunk::default() }, Chunk { guild: 11, ..Chunk::default() });
     upsert(index, collection, &[one.clone(), two.clone()]).await;
     let sessions = [(one.session(), revision(9)), (two.session(), revision(9))];
@@ -226,10 +229,10 @@ async fn deletions_stay_in_their_guild(index: &dyn VectorIndex, collection: &Col
     assert_eq!(all(index, collection, guild(11)).await, [two.point()]);
 }
 
-/// Ids that are prefixes of each other, equal across kinds, or neighbours where floats have a gap.
+/// Ids that are prefixes of each other, equal across kinds, or rounded by floats to the same value.
 const TRICKY: [i64; 5] = [1, 11, 111, 9_007_199_254_740_992, 9_007_199_254_740_993];
 
-async fn no_search_leaves_its_scope(index: &dyn VectorIndex, collection: &Collection) {
+async fn searches_find_exactly_the_points_of_their_scope(index: &dyn VectorIndex, collection: &Collection) {
     let chunks: Vec<_> = TRICKY
         .iter()
         .flat_map(|&guild| TRICKY.iter().map(move |&channel| (guild, channel)))
@@ -266,11 +269,11 @@ async fn no_search_leaves_its_scope(index: &dyn VectorIndex, collection: &Collec
     tokio::task::block_in_place(|| TestRunner::default().run(&scopes, found)).unwrap();
 }
 
-async fn hybrid_finds_by_a_rare_word_and_by_meaning(index: &dyn VectorIndex, collection: &Collection) {
-    let asked = [1.0, 0.0, 0.0, 0.0];
+async fn hybrid_search_matches_rare_words_and_vectors(index: &dyn VectorIndex, collection: &Collection) {
+    let target = [1.0, 0.0, 0.0, 0.0];
     let by_word =
         Chunk { first: 1, text: "the zyzzyva manual", dense: vec![0.0, 0.0, 0.0, 1.0], ..Chunk::default() };
-    let by_meaning = Chunk { first: 2, text: "beetle guide", dense: asked.to_vec(), ..Chunk::default() };
+    let by_meaning = Chunk { first: 2, text: "beetle guide", dense: target.to_vec(), ..Chunk::default() };
     let noise = (10..40).map(|first| Chunk {
         first,
         text: "the weather today",
@@ -281,13 +284,13 @@ async fn hybrid_finds_by_a_rare_word_and_by_meaning(index: &dyn VectorIndex, col
     upsert(index, collection, &chunks).await;
 
     let fusion = Fusion { k: 60.0, dense: 1.0, bm25: 1.0 };
-    let query = Query { fusion, ..query(Mode::Hybrid, &asked, "ZYZZYVA?") };
+    let query = Query { fusion, ..query(Mode::Hybrid, &target, "ZYZZYVA?") };
     let hits = index.search(&collection.name, &Scope::guild(guild(7)), query).await.unwrap();
     let found: BTreeSet<_> = ids(&hits).into_iter().take(2).collect();
     assert_eq!(found, BTreeSet::from([by_word.id(), by_meaning.id()]));
 }
 
-async fn each_mode_ranks_by_its_own_vector(index: &dyn VectorIndex, collection: &Collection) {
+async fn each_mode_ranks_by_its_vector(index: &dyn VectorIndex, collection: &Collection) {
     let near = Chunk { first: 1, text: "apples", ..Chunk::default() };
     let worded = Chunk { first: 2, text: "rare pears", dense: vec![0.0, 1.0, 0.0, 0.0], ..Chunk::default() };
     upsert(index, collection, &[near.clone(), worded.clone()]).await;
@@ -314,7 +317,7 @@ async fn ties_are_broken_by_id(index: &dyn VectorIndex, collection: &Collection)
     }
 }
 
-async fn pages_cover_everything_once(index: &dyn VectorIndex, collection: &Collection) {
+async fn scrolling_returns_each_point_once(index: &dyn VectorIndex, collection: &Collection) {
     let chunks: Vec<_> = (1..=23).map(|first| Chunk { first, ..Chunk::default() }).collect();
     upsert(index, collection, &chunks).await;
     upsert(index, collection, &[Chunk { guild: 8, ..Chunk::default() }]).await;
@@ -338,25 +341,22 @@ async fn pages_cover_everything_once(index: &dyn VectorIndex, collection: &Colle
     assert!(beyond.points.is_empty() && beyond.next.is_none());
 }
 
-async fn marks_say_where_points_belong_and_stay_in_their_guild(
-    index: &dyn VectorIndex,
-    collection: &Collection,
-) {
+async fn headers_are_read_by_page_and_by_id_within_a_guild(index: &dyn VectorIndex, collection: &Collection) {
     let chunks: Vec<_> = (0..9).map(|chunk| Chunk { chunk, revision: 5, ..Chunk::default() }).collect();
-    let elsewhere = Chunk { guild: 8, ..Chunk::default() };
+    let other_guild = Chunk { guild: 8, ..Chunk::default() };
     upsert(index, collection, &chunks).await;
-    upsert(index, collection, std::slice::from_ref(&elsewhere)).await;
-    let mark = |chunk: &Chunk<'_>| {
+    upsert(index, collection, std::slice::from_ref(&other_guild)).await;
+    let header = |chunk: &Chunk<'_>| {
         let Point { id, payload, .. } = chunk.point();
         let Payload { channel_id, session_id, chunk, revision, .. } = payload;
         PointHeader { id, channel_id, session_id, chunk, revision }
     };
-    let mut expected: Vec<_> = chunks.iter().map(mark).collect();
-    expected.sort_unstable_by_key(|mark| mark.id);
+    let mut expected: Vec<_> = chunks.iter().map(header).collect();
+    expected.sort_unstable_by_key(|header| header.id);
     for limit in [1, 4, 9, usize::MAX] {
         let mut found: Vec<PointHeader> = vec![];
         loop {
-            let after = found.last().map(|mark| mark.id);
+            let after = found.last().map(|header| header.id);
             let page =
                 index.headers(&collection.name, guild(7), PointSelector::After(after, limit)).await.unwrap();
             if page.is_empty() {
@@ -366,55 +366,61 @@ async fn marks_say_where_points_belong_and_stay_in_their_guild(
         }
         assert_eq!(found, expected, "pages of {limit}");
     }
-    let nowhere = PointId::from(uuid::Uuid::nil());
-    let asked = [expected[3].id, nowhere, elsewhere.id(), expected[1].id];
-    let found = index.headers(&collection.name, guild(7), PointSelector::Ids(&asked)).await.unwrap();
+    let unknown = PointId::from(uuid::Uuid::nil());
+    let target = [expected[3].id, unknown, other_guild.id(), expected[1].id];
+    let found = index.headers(&collection.name, guild(7), PointSelector::Ids(&target)).await.unwrap();
     assert_eq!(found, [expected[1].clone(), expected[3].clone()]);
     assert_eq!(index.headers(&collection.name, guild(7), PointSelector::Ids(&[])).await.unwrap(), []);
 }
 
-async fn nothing_is_found_where_nothing_is(index: &dyn VectorIndex, collection: &Collection) {
-    let (name, everywhere) = (&collection.name, Scope::guild(guild(7)));
-    let asked = || query(Mode::Hybrid, &[1.0, 0.0, 0.0, 0.0], "hello");
-    assert_eq!(index.search(name, &everywhere, asked()).await.unwrap(), []);
+async fn empty_collections_scopes_and_limits_give_no_results(
+    index: &dyn VectorIndex,
+    collection: &Collection,
+) {
+    let (name, scope) = (&collection.name, Scope::guild(guild(7)));
+    let new_query = || query(Mode::Hybrid, &[1.0, 0.0, 0.0, 0.0], "hello");
+    assert_eq!(index.search(name, &scope, new_query()).await.unwrap(), []);
     assert_eq!(index.count(name, guild(7)).await.unwrap(), 0);
     assert_eq!(index.guilds(name).await.unwrap(), []);
     assert_eq!(all(index, collection, guild(7)).await, []);
     index.upsert(name, vec![]).await.unwrap();
 
     upsert(index, collection, &[Chunk::default()]).await;
-    let mut none = asked();
+    let mut none = new_query();
     none.limit = 0;
-    assert_eq!(index.search(name, &everywhere, none).await.unwrap(), []);
+    assert_eq!(index.search(name, &scope, none).await.unwrap(), []);
     assert_eq!(index.scroll(name, guild(7), None, 0).await.unwrap().points, []);
-    let nowhere = Scope::guild(guild(7)).only(vec![]);
-    assert_eq!(index.search(name, &nowhere, asked()).await.unwrap(), []);
-    let mut endless = asked();
-    endless.limit = usize::MAX;
-    assert_eq!(index.search(name, &everywhere, endless).await.unwrap().len(), 1);
+    let empty_scope = Scope::guild(guild(7)).only(vec![]);
+    assert_eq!(index.search(name, &empty_scope, new_query()).await.unwrap(), []);
+    let mut unlimited = new_query();
+    unlimited.limit = usize::MAX;
+    assert_eq!(index.search(name, &scope, unlimited).await.unwrap().len(), 1);
 }
 
-async fn vectors_that_do_not_fit_are_refused(index: &dyn VectorIndex, collection: &Collection) {
+async fn invalid_vectors_are_rejected(index: &dyn VectorIndex, collection: &Collection) {
     for bad in [vec![], vec![1.0; 3], vec![1.0; 5], vec![1.0, f32::NAN, 0.0, 0.0], vec![f32::INFINITY; 4]] {
         let batch = vec![
             Chunk::default().point(),
             Chunk { first: 9, dense: bad.clone(), ..Chunk::default() }.point(),
         ];
-        let refused = index.upsert(&collection.name, batch).await;
-        assert!(matches!(refused, Err(Error::Vector { expected: DIMS, .. })), "{bad:?}: {refused:?}");
+        let rejected = index.upsert(&collection.name, batch).await;
+        assert!(matches!(rejected, Err(Error::Vector { expected: DIMS, .. })), "{bad:?}: {rejected:?}");
         let scope = Scope::guild(guild(7));
-        let refused = index.search(&collection.name, &scope, dense_query(&bad, 3)).await;
-        assert!(matches!(refused, Err(Error::Vector { .. })), "{bad:?}: {refused:?}");
+        let rejected = index.search(&collection.name, &scope, dense_query(&bad, 3)).await;
+        assert!(matches!(rejected, Err(Error::Vector { .. })), "{bad:?}: {rejected:?}");
     }
-    assert_eq!(index.count(&collection.name, guild(7)).await.unwrap(), 0, "a part of a batch was written");
+    assert_eq!(index.count(&collection.name, guild(7)).await.unwrap(), 0, "part of a batch was written");
 }
 
-async fn a_collection_is_made_once_and_never_bent(index: &dyn VectorIndex, collection: &Collection) {
+async fn ensure_keeps_an_existing_collection_and_rejects_other_dimensions(
+    index: &dyn VectorIndex,
+    collection: &Collection,
+) {
     upsert(index, collection, &[Chunk::default()]).await;
     assert_eq!(index.ensure(collection).await.unwrap(), Ensured::Existing);
-    let bent = Collection { dims: DIMS + 1, ..collection.clone() };
-    let refused = index.ensure(&bent).await;
-    assert!(matches!(&refused, Err(Error::Mismatch { .. })), "{refused:?}");
+    let wider = Collection { dims: DIMS + 1, ..collection.clone() };
+    let rejected = index.ensure(&wider).await;
+    assert!(matches!(&rejected, Err(Error::Mismatch { .. })), "{rejected:?}");
     assert_eq!(index.count(&collection.name, guild(7)).await.unwrap(), 1);
 
     let other: CollectionName = "test_other".parse().unwrap();
@@ -431,11 +437,11 @@ async fn a_collection_is_made_once_and_never_bent(index: &dyn VectorIndex, colle
 }
 
 /// The cosine of each chunk of a guild with the vector, best first, ties by id.
-fn by_hand(chunks: &[Chunk<'_>], wanted: i64, asked: &[f32]) -> Vec<PointId> {
+fn brute_force(chunks: &[Chunk<'_>], wanted: i64, target: &[f32]) -> Vec<PointId> {
     let length = |vector: &[f32]| vector.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
     let cosine = |vector: &[f32]| {
-        let dot: f64 = vector.iter().zip(asked).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
-        dot / length(vector) / length(asked)
+        let dot: f64 = vector.iter().zip(target).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+        dot / length(vector) / length(target)
     };
     let mut ranking: Vec<_> = chunks
         .iter()
@@ -458,18 +464,18 @@ fn scattered(count: i64) -> Vec<Chunk<'static>> {
         .collect()
 }
 
-async fn an_exact_search_is_brute_force(index: &dyn VectorIndex, collection: &Collection) {
+async fn an_exact_search_equals_a_brute_force_scan(index: &dyn VectorIndex, collection: &Collection) {
     let chunks = scattered(200);
     upsert(index, collection, &chunks).await;
     for seed in 0..10 {
-        let asked: Vec<f32> = noise(seed).take(DIMS).collect();
+        let target: Vec<f32> = noise(seed).take(DIMS).collect();
         let scope = Scope::guild(guild(1));
-        let hits = index.search(&collection.name, &scope, dense_query(&asked, 20)).await.unwrap();
-        assert_eq!(ids(&hits), by_hand(&chunks, 1, &asked)[..20]);
+        let hits = index.search(&collection.name, &scope, dense_query(&target, 20)).await.unwrap();
+        assert_eq!(ids(&hits), brute_force(&chunks, 1, &target)[..20]);
     }
 }
 
-async fn optimizing_changes_no_answer(index: &dyn VectorIndex, collection: &Collection) {
+async fn optimizing_does_not_change_results(index: &dyn VectorIndex, collection: &Collection) {
     let mut chunks = scattered(60);
     upsert(index, collection, &chunks).await;
     index.optimize(&collection.name).await.unwrap();
@@ -478,18 +484,18 @@ async fn optimizing_changes_no_answer(index: &dyn VectorIndex, collection: &Coll
         chunk.dense.reverse();
     }
     upsert(index, collection, &chunks[..20]).await;
-    let gone = chunks.split_off(50);
-    for chunk in &gone {
+    let deleted = chunks.split_off(50);
+    for chunk in &deleted {
         let sessions = [(chunk.session(), revision(2))];
         index.delete_below(&collection.name, guild(chunk.guild), &sessions).await.unwrap();
     }
     for round in 0..2 {
-        let asked: Vec<f32> = noise(round).take(DIMS).collect();
+        let target: Vec<f32> = noise(round).take(DIMS).collect();
         for wanted in [1, 2] {
-            let mut query = dense_query(&asked, 100);
+            let mut query = dense_query(&target, 100);
             query.exact = false;
             let hits = index.search(&collection.name, &Scope::guild(guild(wanted)), query).await.unwrap();
-            assert_eq!(ids(&hits), by_hand(&chunks, wanted, &asked));
+            assert_eq!(ids(&hits), brute_force(&chunks, wanted, &target));
             assert_eq!(index.count(&collection.name, guild(wanted)).await.unwrap(), 25);
         }
         assert_eq!(index.guilds(&collection.name).await.unwrap(), [guild(1), guild(2)]);

@@ -1,4 +1,4 @@
-//! What the embedded engine holds beyond the contract: durability, one holder a folder, damage.
+//! The embedded engine beyond the contract: durability, one process per folder, damage.
 #![cfg(feature = "embedded")]
 
 use std::collections::HashSet;
@@ -28,16 +28,16 @@ async fn stored(index: &EmbeddedIndex) -> HashSet<PointId> {
 }
 
 #[tokio::test]
-async fn everything_is_there_after_reopening() {
+async fn points_survive_a_reopen() {
     let dir = tempfile::tempdir().unwrap();
     let chunk = |first| Chunk { first, ..Chunk::default() };
     let index = opened(dir.path()).await;
     upsert(&index, &collection(), &[chunk(1), chunk(2), chunk(3)]).await;
-    let gone = [(chunk(2).session(), revision(9))];
-    index.delete_below(&collection().name, guild(7), &gone).await.unwrap();
+    let deleted = [(chunk(2).session(), revision(9))];
+    index.delete_below(&collection().name, guild(7), &deleted).await.unwrap();
     drop(index);
 
-    // Without `ensure`: a reader of an existing folder need not know the dimensions.
+    // Without `ensure`: a reader of an existing folder does not need the dimensions.
     let index = EmbeddedIndex::open(dir.path()).unwrap();
     assert_eq!(stored(&index).await, HashSet::from([chunk(1).id(), chunk(3).id()]));
     assert_eq!(index.ensure(&collection()).await.unwrap(), Ensured::Existing);
@@ -47,7 +47,7 @@ async fn everything_is_there_after_reopening() {
 }
 
 #[tokio::test]
-async fn changes_apply_after_every_reopening() {
+async fn changes_apply_after_each_reopen() {
     // The engine numbers changes by its log and skips those below what a point has seen.
     let dir = tempfile::tempdir().unwrap();
     for number in 1..=4 {
@@ -62,7 +62,7 @@ async fn changes_apply_after_every_reopening() {
 }
 
 #[tokio::test]
-async fn a_log_that_grew_is_cut_and_changes_still_apply() {
+async fn a_long_log_is_truncated_and_later_changes_apply() {
     let dir = tempfile::tempdir().unwrap();
     // Vectors of about 300 KiB in the log, whose files hold 8 MiB.
     let wide = Collection { dims: 1 << 16, ..collection() };
@@ -78,7 +78,7 @@ async fn a_log_that_grew_is_cut_and_changes_still_apply() {
         upsert(&index, &wide, &[at(number)]).await;
     }
     drop(index);
-    assert!(closed() > 1, "the log did not grow; the test tests nothing");
+    assert!(closed() > 1, "the log did not grow");
 
     let index = EmbeddedIndex::open(dir.path()).unwrap();
     upsert(&index, &wide, &[at(65)]).await;
@@ -89,7 +89,7 @@ async fn a_log_that_grew_is_cut_and_changes_still_apply() {
 }
 
 #[tokio::test]
-async fn many_writers_at_once_all_get_through() {
+async fn concurrent_writes_are_all_stored() {
     let dir = tempfile::tempdir().unwrap();
     let index = opened(dir.path()).await;
     let chunks: Vec<_> = (1..=100).map(|first| Chunk { first, ..Chunk::default() }).collect();
@@ -102,7 +102,7 @@ async fn many_writers_at_once_all_get_through() {
 }
 
 #[tokio::test]
-async fn a_second_holder_is_refused_and_told_who_holds() {
+async fn a_second_process_is_rejected_with_the_holders_pid() {
     let dir = tempfile::tempdir().unwrap();
     let index = opened(dir.path()).await;
     match EmbeddedIndex::open(dir.path()) {
@@ -114,7 +114,7 @@ async fn a_second_holder_is_refused_and_told_who_holds() {
 }
 
 #[tokio::test]
-async fn a_collection_that_was_never_finished_is_made_anew() {
+async fn an_incomplete_collection_is_created_again() {
     let dir = tempfile::tempdir().unwrap();
     let draft = dir.path().join(format!(".new-{}", collection().name)).join("segments");
     std::fs::create_dir_all(&draft).unwrap();
@@ -124,13 +124,13 @@ async fn a_collection_that_was_never_finished_is_made_anew() {
     upsert(&index, &collection(), &[Chunk::default()]).await;
 }
 
-/// How a folder may have been left in the middle of a change of a whole collection.
-struct Story<'a> {
+/// A folder after an interrupted change of a whole collection.
+struct Interruption<'a> {
     what: &'a str,
-    /// What lies under names that no collection can have.
+    /// Entries under names that no collection can have.
     beside: &'a [(&'a str, &'a Path)],
-    home: Option<&'a Path>,
-    /// Which chunk ought to be there in the end.
+    target: Option<&'a Path>,
+    /// The chunk expected after opening.
     left: Option<i64>,
 }
 
@@ -150,8 +150,8 @@ fn names(dir: &Path) -> HashSet<String> {
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-/// The folder of a collection that holds the chunk.
-async fn holding(chunk: &Chunk<'_>) -> tempfile::TempDir {
+/// A folder with a collection that contains the chunk.
+async fn folder_with(chunk: &Chunk<'_>) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let index = opened(dir.path()).await;
     upsert(&index, &collection(), std::slice::from_ref(chunk)).await;
@@ -159,37 +159,42 @@ async fn holding(chunk: &Chunk<'_>) -> tempfile::TempDir {
 }
 
 #[tokio::test]
-async fn a_crash_at_any_point_leaves_the_old_collection_or_the_new_one() {
+async fn a_crash_at_any_step_keeps_the_old_or_the_new_collection() {
     let chunk = |first| Chunk { first, ..Chunk::default() };
-    let (old, new) = (holding(&chunk(1)).await, holding(&chunk(2)).await);
+    let (old, new) = (folder_with(&chunk(1)).await, folder_with(&chunk(2)).await);
     let name = collection().name;
     let (old, new) = (&*old.path().join(name.as_str()), &*new.path().join(name.as_str()));
     let half = tempfile::tempdir().unwrap();
     std::fs::write(half.path().join("half"), "written").unwrap();
     let half = half.path();
 
-    let story = |what, beside, home, left| Story { what, beside, home, left };
-    for Story { what, beside, home, left } in [
-        story("a snapshot was copied in part", &[(".next-", half)], Some(old), Some(1)),
-        story("a snapshot was copied", &[(".next-", new)], Some(old), Some(1)),
-        story("the old one was put aside", &[(".next-", new), (".old-", old)], None, Some(1)),
-        story("the new one was put in its place", &[(".old-", old)], Some(new), Some(2)),
-        story("the old one was removed in part", &[(".old-", half)], Some(new), Some(2)),
-        story("it was dropped", &[(".gone-", old)], None, None),
-        story("it was dropped and removed in part", &[(".gone-", half)], None, None),
-        story("it was dropped and made again in part", &[(".gone-", half), (".new-", half)], None, None),
+    let interruption = |what, beside, target, left| Interruption { what, beside, target, left };
+    for Interruption { what, beside, target, left } in [
+        interruption("a snapshot was copied in part", &[(".next-", half)], Some(old), Some(1)),
+        interruption("a snapshot was copied", &[(".next-", new)], Some(old), Some(1)),
+        interruption("the old one was moved aside", &[(".next-", new), (".old-", old)], None, Some(1)),
+        interruption("the new one was moved into its place", &[(".old-", old)], Some(new), Some(2)),
+        interruption("the old one was removed in part", &[(".old-", half)], Some(new), Some(2)),
+        interruption("it was dropped", &[(".gone-", old)], None, None),
+        interruption("it was dropped and removed in part", &[(".gone-", half)], None, None),
+        interruption(
+            "it was dropped and created again in part",
+            &[(".gone-", half), (".new-", half)],
+            None,
+            None,
+        ),
     ] {
         let dir = tempfile::tempdir().unwrap();
         for (prefix, like) in beside {
             copy(like, &dir.path().join(format!("{prefix}{name}")));
         }
-        if let Some(like) = home {
+        if let Some(like) = target {
             copy(like, &dir.path().join(name.as_str()));
         }
         let index = EmbeddedIndex::open(dir.path()).unwrap();
-        let tidy: HashSet<_> =
+        let expected_names: HashSet<_> =
             left.map(|_| name.to_string()).into_iter().chain(["lock".to_owned()]).collect();
-        assert_eq!(names(dir.path()), tidy, "{what}");
+        assert_eq!(names(dir.path()), expected_names, "{what}");
         let ensured = index.ensure(&collection()).await.unwrap();
         assert_eq!(ensured == Ensured::Existing, left.is_some(), "{what}");
         let expected = left.map(|first| chunk(first).id()).into_iter().collect();
@@ -199,8 +204,8 @@ async fn a_crash_at_any_point_leaves_the_old_collection_or_the_new_one() {
 }
 
 #[tokio::test]
-async fn nothing_is_left_lying_about_when_collections_come_and_go() {
-    let dir = holding(&Chunk::default()).await;
+async fn restoring_and_dropping_leave_no_files() {
+    let dir = folder_with(&Chunk::default()).await;
     let index = opened(dir.path()).await;
     let name = &collection().name;
     let (good, empty) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -213,8 +218,8 @@ async fn nothing_is_left_lying_about_when_collections_come_and_go() {
 }
 
 #[tokio::test]
-async fn a_restored_collection_is_nobodys() {
-    let dir = holding(&Chunk::default()).await;
+async fn a_restored_collection_has_no_identity() {
+    let dir = folder_with(&Chunk::default()).await;
     let index = opened(dir.path()).await;
     let name = &collection().name;
     let identity = Identity { database: uuid::Uuid::new_v4(), index: uuid::Uuid::new_v4() };
@@ -231,42 +236,45 @@ async fn a_restored_collection_is_nobodys() {
 }
 
 #[tokio::test]
-async fn a_snapshot_with_any_file_changed_is_refused() {
-    let dir = holding(&Chunk::default()).await;
+async fn a_snapshot_with_any_file_changed_is_rejected() {
+    let dir = folder_with(&Chunk::default()).await;
     let index = opened(dir.path()).await;
     let whole = tempfile::tempdir().unwrap();
     index.snapshot(&collection().name, whole.path()).await.unwrap();
     let again = index.snapshot(&collection().name, whole.path()).await;
-    assert!(matches!(&again, Err(Error::Io { .. })), "it was written into a folder with something in it");
+    assert!(
+        matches!(&again, Err(Error::Io { .. })),
+        "a snapshot was written into a folder that is not empty"
+    );
 
-    let refused = async |damage: &str, path: &Path| {
-        let refused = index.restore(&collection(), whole.path()).await;
-        assert!(matches!(&refused, Err(Error::NotASnapshot { .. })), "{damage} {path:?}: {refused:?}");
+    let rejected = async |damage: &str, path: &Path| {
+        let rejected = index.restore(&collection(), whole.path()).await;
+        assert!(matches!(&rejected, Err(Error::NotASnapshot { .. })), "{damage} {path:?}: {rejected:?}");
     };
-    // Some of each kind of file, and what says which there are.
+    // Some files of each kind, and the manifest.
     let some = files(whole.path()).into_iter().step_by(17).chain([whole.path().join("snapshot.json")]);
     for path in some {
         let aside = dir.path().join("aside");
         std::fs::rename(&path, &aside).unwrap();
-        refused("missing", &path).await;
+        rejected("missing", &path).await;
         let mut bytes = std::fs::read(&aside).unwrap();
         if let Some(byte) = bytes.last_mut() {
             *byte ^= 1;
             std::fs::write(&path, bytes).unwrap();
-            refused("changed", &path).await;
+            rejected("changed", &path).await;
         }
         std::fs::rename(&aside, &path).unwrap();
     }
     let more = whole.path().join("segments").join("more");
     std::fs::write(&more, "than there was").unwrap();
-    refused("more", &more).await;
+    rejected("more", &more).await;
     std::fs::remove_file(&more).unwrap();
     assert_eq!(stored(&index).await, HashSet::from([Chunk::default().id()]));
     index.restore(&collection(), whole.path()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_write_falls_into_a_snapshot() {
+async fn a_snapshot_contains_no_partial_write() {
     let dir = tempfile::tempdir().unwrap();
     let index = opened(dir.path()).await;
     // Each write gives both points one revision.
@@ -294,13 +302,13 @@ async fn no_write_falls_into_a_snapshot() {
         index.restore(&collection(), folder.path()).await.unwrap();
         let points = all(&index, &collection(), guild(7)).await;
         let revisions: HashSet<_> = points.iter().map(|point| point.payload.revision).collect();
-        assert!(revisions.len() <= 1, "half of a write is in it: {revisions:?}");
+        assert!(revisions.len() <= 1, "the snapshot contains half of a write: {revisions:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn reads_see_the_old_or_the_new_collection_while_one_is_restored() {
-    let dir = holding(&Chunk { first: 1, ..Chunk::default() }).await;
+async fn reads_during_a_restore_see_the_old_or_the_new_collection() {
+    let dir = folder_with(&Chunk { first: 1, ..Chunk::default() }).await;
     let index = opened(dir.path()).await;
     let (name, chunk) = (&collection().name, |first| Chunk { first, ..Chunk::default() });
     let folder = tempfile::tempdir().unwrap();
@@ -312,7 +320,7 @@ async fn reads_see_the_old_or_the_new_collection_while_one_is_restored() {
     let read = async {
         let mut reads = 0;
         while !done.load(Ordering::Relaxed) || reads == 0 {
-            let query = query(Mode::Hybrid, &USUAL, "hello");
+            let query = query(Mode::Hybrid, &DEFAULT_VECTOR, "hello");
             let hits = index.search(name, &Scope::guild(guild(7)), query).await.unwrap();
             let found: HashSet<_> = ids(&hits).into_iter().collect();
             assert!(found == one || found == two, "{found:?}");
@@ -331,7 +339,7 @@ async fn reads_see_the_old_or_the_new_collection_while_one_is_restored() {
     tokio::join!(read, read_again(&index, &done), restore);
 }
 
-/// Counts until it is done: whatever happens to the collection, it is there.
+/// Counts points until `done` is set: the collection exists all the time.
 async fn read_again(index: &EmbeddedIndex, done: &AtomicBool) {
     while !done.load(Ordering::Relaxed) {
         let count = index.count(&collection().name, guild(7)).await.unwrap();
@@ -341,7 +349,7 @@ async fn read_again(index: &EmbeddedIndex, done: &AtomicBool) {
 
 #[tokio::test]
 async fn a_damaged_collection_is_replaced_by_a_snapshot() {
-    let dir = holding(&Chunk::default()).await;
+    let dir = folder_with(&Chunk::default()).await;
     let folder = tempfile::tempdir().unwrap();
     let index = opened(dir.path()).await;
     index.snapshot(&collection().name, folder.path()).await.unwrap();
@@ -349,14 +357,14 @@ async fn a_damaged_collection_is_replaced_by_a_snapshot() {
     std::fs::remove_dir_all(dir.path().join(collection().name.as_str()).join("segments")).unwrap();
 
     let index = EmbeddedIndex::open(dir.path()).unwrap();
-    let refused = index.ensure(&collection()).await;
-    assert!(matches!(&refused, Err(Error::Damaged { .. })), "{refused:?}");
+    let rejected = index.ensure(&collection()).await;
+    assert!(matches!(&rejected, Err(Error::Damaged { .. })), "{rejected:?}");
     index.restore(&collection(), folder.path()).await.unwrap();
     assert_eq!(stored(&index).await, HashSet::from([Chunk::default().id()]));
 }
 
 #[tokio::test]
-async fn a_collection_of_another_make_says_where_it_differs() {
+async fn differences_of_a_foreign_collection_are_listed() {
     use qdrant_edge::{Distance, EdgeConfig, EdgeShard, EdgeSparseVectorParams, EdgeVectorParams};
     let made = |config: EdgeConfig| {
         let dir = tempfile::tempdir().unwrap();
@@ -396,7 +404,7 @@ async fn a_collection_of_another_make_says_where_it_differs() {
 }
 
 #[tokio::test]
-async fn a_collection_of_an_older_release_takes_up_todays_settings_and_keeps_its_points() {
+async fn a_collection_of_an_older_release_gets_current_settings_and_keeps_its_points() {
     use qdrant_edge::{EdgeConfig, EdgeOptimizersConfig, EdgeShard};
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join(collection().name.as_str());
@@ -421,7 +429,7 @@ async fn a_collection_of_an_older_release_takes_up_todays_settings_and_keeps_its
 }
 
 #[tokio::test]
-async fn ties_beyond_every_page_are_broken_by_id_too() {
+async fn ties_longer_than_a_page_are_broken_by_id() {
     let dir = tempfile::tempdir().unwrap();
     let index = opened(dir.path()).await;
     // More equals than any ranking gives, the lowest ids last.
@@ -433,14 +441,14 @@ async fn ties_beyond_every_page_are_broken_by_id_too() {
     }
     chunks.reverse();
     for mode in MODES {
-        let hits = search(&index, &collection(), 7, query(mode, &USUAL, "hello")).await;
+        let hits = search(&index, &collection(), 7, query(mode, &DEFAULT_VECTOR, "hello")).await;
         let expected: Vec<_> = chunks[..10].iter().map(Chunk::id).collect();
         assert_eq!(ids(&hits), expected, "{mode:?}");
     }
 }
 
 #[tokio::test]
-async fn a_damaged_collection_says_what_to_delete() {
+async fn a_damaged_collection_error_names_the_folder_to_delete() {
     for damage in ["segments", "all"] {
         let dir = tempfile::tempdir().unwrap();
         drop(opened(dir.path()).await);
@@ -454,9 +462,9 @@ async fn a_damaged_collection_says_what_to_delete() {
             }
         }
         let index = EmbeddedIndex::open(dir.path()).unwrap();
-        let refused = index.ensure(&collection()).await.unwrap_err();
-        assert!(matches!(&refused, Error::Damaged { .. }), "{damage}: {refused:?}");
-        assert!(refused.to_string().contains(&folder.display().to_string()), "{refused}");
+        let rejected = index.ensure(&collection()).await.unwrap_err();
+        assert!(matches!(&rejected, Error::Damaged { .. }), "{damage}: {rejected:?}");
+        assert!(rejected.to_string().contains(&folder.display().to_string()), "{rejected}");
 
         std::fs::remove_dir_all(&folder).unwrap();
         assert_eq!(index.ensure(&collection()).await.unwrap(), Ensured::Created);
@@ -464,12 +472,12 @@ async fn a_damaged_collection_says_what_to_delete() {
 }
 
 #[tokio::test]
-async fn a_folder_that_vanishes_fails_the_next_write() {
+async fn a_write_fails_after_the_folder_was_removed() {
     let dir = tempfile::tempdir().unwrap();
     let index = opened(dir.path()).await;
     std::fs::remove_dir_all(dir.path().join(collection().name.as_str())).unwrap();
-    let refused = index.upsert(&collection().name, vec![Chunk::default().point()]).await;
-    assert!(refused.is_err(), "{refused:?}");
+    let rejected = index.upsert(&collection().name, vec![Chunk::default().point()]).await;
+    assert!(rejected.is_err(), "{rejected:?}");
 }
 
 fn files(folder: &Path) -> Vec<std::path::PathBuf> {
@@ -477,64 +485,67 @@ fn files(folder: &Path) -> Vec<std::path::PathBuf> {
     paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
-/// Set in the process that is to be killed: the folder that it writes into, and the number of its life.
-const VICTIM: &str = "GUILDEX_INDEX_VICTIM";
+/// Set in the child process that is killed: the number of the run and the folder to write into.
+const CHILD_TASK: &str = "GUILDEX_INDEX_CHILD_TASK";
 
 #[tokio::test]
-async fn what_returned_survives_a_kill() {
-    if let Ok(task) = std::env::var(VICTIM) {
-        let (life, dir) = task.split_once(' ').unwrap();
-        return write_for_ever(Path::new(dir), life.parse().unwrap()).await;
+async fn completed_writes_survive_a_kill() {
+    if let Ok(task) = std::env::var(CHILD_TASK) {
+        let (run, dir) = task.split_once(' ').unwrap();
+        return write_until_killed(Path::new(dir), run.parse().unwrap()).await;
     }
     let dir = tempfile::tempdir().unwrap();
-    let mut there = HashSet::new();
-    let mut gone = HashSet::new();
-    for life in 1..=5 {
+    let mut written = HashSet::new();
+    let mut deleted = HashSet::new();
+    for run in 1..=5 {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["embedded::what_returned_survives_a_kill", "--exact", "--nocapture"])
-            .env(VICTIM, format!("{life} {}", dir.path().display()))
+            .args(["embedded::completed_writes_survive_a_kill", "--exact", "--nocapture"])
+            .env(CHILD_TASK, format!("{run} {}", dir.path().display()))
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        // A different moment in each life and each run; once before anything was written.
-        let moment = if life == 1 { 0 } else { uuid::Uuid::new_v4().as_u128() % 60 };
+        // A random moment; in the first run before anything was written.
+        let moment = if run == 1 { 0 } else { uuid::Uuid::new_v4().as_u128() % 60 };
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
         let mut seen = 0;
         while seen < moment {
-            seen +=
-                u128::from(note(&lines.next().expect("the writer stopped by itself"), &mut there, &mut gone));
+            seen += u128::from(record_line(
+                &lines.next().expect("the writer stopped"),
+                &mut written,
+                &mut deleted,
+            ));
         }
         child.kill().unwrap();
         child.wait().unwrap();
         for line in lines {
-            note(&line, &mut there, &mut gone);
+            record_line(&line, &mut written, &mut deleted);
         }
 
         let index = opened(dir.path()).await;
         let stored = stored(&index).await;
-        assert!(stored.is_superset(&there), "life {life} lost {:?}", there.difference(&stored));
-        assert!(stored.is_disjoint(&gone), "life {life} brought back {:?}", stored.intersection(&gone));
+        assert!(stored.is_superset(&written), "run {run} lost {:?}", written.difference(&stored));
+        assert!(stored.is_disjoint(&deleted), "run {run} restored {:?}", stored.intersection(&deleted));
     }
-    assert!(!there.is_empty());
+    assert!(!written.is_empty());
 }
 
-/// Takes a line of the writer's; whether it was one.
-fn note(line: &str, there: &mut HashSet<PointId>, gone: &mut HashSet<PointId>) -> bool {
+/// Records a line of the writer; returns whether it was one.
+fn record_line(line: &str, stored: &mut HashSet<PointId>, deleted_ids: &mut HashSet<PointId>) -> bool {
     let id = |text: &str| PointId::from(text.parse::<uuid::Uuid>().unwrap());
-    // The test harness of the child may have printed in front of it.
+    // The child's test harness may have printed before it on the same line.
     if let Some((_, wrote)) = line.split_once("wrote ") {
-        there.insert(id(wrote))
+        stored.insert(id(wrote))
     } else if let Some((_, deletes)) = line.split_once("deletes ") {
-        there.remove(&id(deletes))
+        stored.remove(&id(deletes))
     } else if let Some((_, deleted)) = line.split_once("deleted ") {
-        gone.insert(id(deleted))
+        deleted_ids.insert(id(deleted))
     } else {
         false
     }
 }
 
-/// Writes, deletes and reorganises, and says so once it is done.
-async fn write_for_ever(dir: &Path, life: i64) {
+/// Writes, deletes and optimizes, and prints each completed operation.
+async fn write_until_killed(dir: &Path, run: i64) {
     let index = opened(dir).await;
     let name = collection().name;
     let say = |what: &str, chunk: &Chunk<'_>| {
@@ -546,7 +557,7 @@ async fn write_for_ever(dir: &Path, life: i64) {
         let (index, name, say) = (&index, &name, &say);
         async move {
             for n in 0.. {
-                let chunk = Chunk { first: 1 + life * 1_000_000 + n * 4 + writer, ..Chunk::default() };
+                let chunk = Chunk { first: 1 + run * 1_000_000 + n * 4 + writer, ..Chunk::default() };
                 index.upsert(name, vec![chunk.point()]).await.unwrap();
                 say("wrote", &chunk);
                 if n % 3 == 2 {

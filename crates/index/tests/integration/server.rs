@@ -1,5 +1,5 @@
-//! What a server holds beyond the contract: faults, company, settings, long filters, snapshots. Faults are the
-//! stand-in's; the rest runs on the stand-in, and on a real server too where `QDRANT_URL` names one.
+//! A server beyond the contract: faults, concurrent clients, settings, long filters, snapshots. Faults are injected
+//! into the stand-in; the other tests also run on a real server if `QDRANT_URL` names one.
 #![cfg(feature = "server")]
 
 use std::collections::BTreeSet;
@@ -40,12 +40,12 @@ async fn write(index: &QdrantServer, collection: &Collection, chunks: &[Chunk<'_
 }
 
 fn is_unavailable(outcome: Result<(), Error>) {
-    let error = outcome.expect_err("it was not away");
+    let error = outcome.expect_err("the server was available");
     assert!(error.is_unavailable(), "{error:?}");
 }
 
 #[tokio::test]
-async fn whatever_is_asked_of_a_server_that_is_not_there_says_so() {
+async fn every_call_to_an_unreachable_server_is_unavailable() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let key = "hunter2".to_owned();
     let config =
@@ -66,14 +66,14 @@ async fn whatever_is_asked_of_a_server_that_is_not_there_says_so() {
         index.scroll(name, guild(7), None, 1).await.map(drop),
         index.guilds(name).await.map(drop),
     ] {
-        let error = outcome.as_ref().expect_err("it was not away");
+        let error = outcome.as_ref().expect_err("the server was available");
         assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
         is_unavailable(outcome);
     }
 }
 
 #[tokio::test]
-async fn a_hiccup_is_not_noticed() {
+async fn a_single_failure_is_retried() {
     let server = StandIn::start().await;
     let (index, collection) = ready(&server).await;
     for fault in [Fault::Unavailable, Fault::Reset, Fault::ResetAfter] {
@@ -86,11 +86,11 @@ async fn a_hiccup_is_not_noticed() {
 }
 
 #[tokio::test]
-async fn a_server_that_went_away_is_found_again() {
+async fn calls_succeed_after_a_server_recovers() {
     let server = StandIn::start().await;
     let (index, collection) = ready(&server).await;
     write(&index, &collection, &chunks(1)).await.unwrap();
-    for fault in [Fault::Unavailable, Fault::Reset, Fault::Busy, Fault::Stranger] {
+    for fault in [Fault::Unavailable, Fault::Reset, Fault::Busy, Fault::Unauthenticated] {
         for method in ["upsert", "count"] {
             server.faults.always(method, fault);
         }
@@ -105,7 +105,7 @@ async fn a_server_that_went_away_is_found_again() {
 }
 
 #[tokio::test]
-async fn what_breaks_inside_the_server_is_not_taken_for_its_absence() {
+async fn an_internal_server_error_is_not_unavailability() {
     let server = StandIn::start().await;
     let (index, collection) = ready(&server).await;
     server.faults.always("upsert", Fault::Broken);
@@ -114,7 +114,7 @@ async fn what_breaks_inside_the_server_is_not_taken_for_its_absence() {
 }
 
 #[tokio::test]
-async fn a_call_that_takes_too_long_is_ended() {
+async fn a_slow_call_times_out() {
     let server = StandIn::start().await;
     let (_, collection) = ready(&server).await;
     let hasty = ServerConfig { timeout: Duration::from_millis(300), ..server.config() };
@@ -126,12 +126,12 @@ async fn a_call_that_takes_too_long_is_ended() {
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_while_a_call_waits_ends_it() {
+async fn a_broken_connection_fails_the_waiting_call() {
     let server = StandIn::start().await;
     let (index, collection) = ready(&server).await;
     server.faults.always("count", Fault::Slow);
     let cut_twice = async {
-        // The call, and its repetition.
+        // The call and its retry.
         for calls in 1..=2 {
             server.faults.until_slow(calls).await;
             server.faults.cut();
@@ -142,33 +142,33 @@ async fn a_connection_that_breaks_while_a_call_waits_ends_it() {
 }
 
 #[tokio::test]
-async fn no_more_removals_than_a_few_run_side_by_side() {
+async fn concurrent_deletions_are_limited() {
     let server = StandIn::start().await;
     let (_, collection) = ready(&server).await;
     let index = QdrantServer::connect(ServerConfig { pool_size: 1, ..server.config() }).unwrap();
     server.faults.always("delete", Fault::Slow);
-    let gone = [(chunks(1)[0].session(), revision(2))];
+    let deleted = [(chunks(1)[0].session(), revision(2))];
     let removals =
-        join_all((1..=40).map(|number| index.delete_below(&collection.name, guild(number), &gone)));
+        join_all((1..=40).map(|number| index.delete_below(&collection.name, guild(number), &deleted)));
     let watched = async {
         server.faults.until_slow(16).await;
-        // Sent over the same connection after all that may have been sent before it.
+        // Sent over the same connection after all deletions that were sent.
         index.count(&collection.name, guild(7)).await.unwrap();
         assert_eq!(server.faults.calls("delete"), 16);
     };
     tokio::select! {
-        ended = removals => panic!("nobody answered: {ended:?}"),
+        ended = removals => panic!("the stand-in did not respond: {ended:?}"),
         () = watched => {}
     }
 }
 
 #[tokio::test]
-async fn a_disk_that_fills_up_between_two_requests_loses_nothing() {
+async fn a_full_disk_between_two_requests_loses_no_points() {
     let server = StandIn::start().await;
     let (_, collection) = ready(&server).await;
     let small = ServerConfig { upsert_batch_size: 2, max_concurrent_upserts: 1, ..server.config() };
     let index = QdrantServer::connect(small).unwrap();
-    // The first of three requests lands; the second does not, nor does its repetition.
+    // The first of three requests succeeds; the second and its retry fail.
     server.faults.next("upsert", [Fault::None, Fault::Full, Fault::Full]);
     let full = write(&index, &collection, &chunks(5)).await.unwrap_err();
     assert!(matches!(full, Error::Full(_)) && full.is_unavailable(), "{full:?}");
@@ -180,15 +180,15 @@ async fn a_disk_that_fills_up_between_two_requests_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_too_old_is_told_from_one_that_was_replaced() {
+async fn an_old_server_version_is_rejected_and_a_replaced_one_accepted() {
     let server = StandIn::start().await;
     let (index, collection) = (server.index(), collection());
     for old in ["1.15.5", "0.9.1"] {
         server.faults.set_version(old);
-        for refused in [index.ping().await, index.ensure(&collection).await.map(drop)] {
-            let refused = refused.unwrap_err();
-            let told = refused.to_string();
-            assert!(told.contains(old) && told.contains("1.16"), "{told}");
+        for rejected in [index.ping().await, index.ensure(&collection).await.map(drop)] {
+            let rejected = rejected.unwrap_err();
+            let message = rejected.to_string();
+            assert!(message.contains(old) && message.contains("1.16"), "{message}");
         }
     }
     server.faults.set_version("1.16.0");
@@ -197,7 +197,7 @@ async fn a_server_that_is_too_old_is_told_from_one_that_was_replaced() {
 }
 
 #[tokio::test]
-async fn a_collection_that_was_made_before_the_connection_broke_is_finished() {
+async fn a_collection_created_before_a_lost_connection_is_completed() {
     let server = StandIn::start().await;
     let (index, collection) = (server.index(), collection());
     server.faults.next("create", [Fault::ResetAfter]);
@@ -211,14 +211,14 @@ async fn a_collection_that_was_made_before_the_connection_broke_is_finished() {
 }
 
 #[tokio::test]
-async fn a_collection_that_another_made_anew_is_seen_as_it_is() {
+async fn a_collection_recreated_by_another_client_is_read_again() {
     let server = StandIn::start().await;
     let (index, other, collection) = (server.index(), server.index(), collection());
     index.ensure(&collection).await.unwrap();
     write(&index, &collection, &chunks(1)).await.unwrap();
     other.drop_collection(&collection.name).await.unwrap();
-    let gone = write(&index, &collection, &chunks(1)).await;
-    assert!(matches!(gone, Err(Error::NoCollection(_))), "{gone:?}");
+    let outcome = write(&index, &collection, &chunks(1)).await;
+    assert!(matches!(outcome, Err(Error::NoCollection(_))), "{outcome:?}");
 
     let wider = Collection { dims: DIMS + 1, ..collection.clone() };
     write(&other, &collection, &chunks(1)).await.unwrap_err();
@@ -227,15 +227,15 @@ async fn a_collection_that_another_made_anew_is_seen_as_it_is() {
     other.drop_collection(&wider.name).await.unwrap();
     other.ensure(&wider).await.unwrap();
     for _ in 0..2 {
-        let refused = write(&index, &wider, &chunks(1)).await;
-        assert!(matches!(refused, Err(Error::Vector { expected: 5, given: DIMS })), "{refused:?}");
+        let rejected = write(&index, &wider, &chunks(1)).await;
+        assert!(matches!(rejected, Err(Error::Vector { expected: 5, given: DIMS })), "{rejected:?}");
     }
     let wide = Chunk { dense: vec![1.0; DIMS + 1], ..Chunk::default() };
     write(&index, &wider, &[wide]).await.unwrap();
 }
 
 #[tokio::test]
-async fn more_guilds_than_one_answer_holds_are_all_named() {
+async fn guilds_beyond_one_response_are_all_listed() {
     let server = StandIn::start().await;
     let (index, collection) = ready(&server).await;
     let chunks: Vec<_> = (1..=10_500).map(|guild| Chunk { guild, ..Chunk::default() }).collect();
@@ -245,7 +245,7 @@ async fn more_guilds_than_one_answer_holds_are_all_named() {
     assert_eq!(server.faults.calls("facet"), 2);
 }
 
-/// Set in a process that is to reach a server behind TLS: where it takes gRPC and HTTP.
+/// Set in a child process that connects to a server behind TLS: the URLs for gRPC and HTTP.
 const BEHIND_TLS: &str = "GUILDEX_INDEX_BEHIND_TLS";
 
 #[tokio::test]
@@ -257,7 +257,7 @@ async fn a_server_behind_tls_is_used_if_its_certificate_is_trusted() {
             http_url: Some(http_url.to_owned()),
             ..ServerConfig::default()
         };
-        return println!("it is {}", if_used(config).await);
+        return println!("server is {}", outcome_of_use(config).await);
     }
     let (server, certificate) = StandIn::start_with_tls().await;
     let dir = tempfile::tempdir().unwrap();
@@ -266,8 +266,8 @@ async fn a_server_behind_tls_is_used_if_its_certificate_is_trusted() {
     let other = dir.path().join("other.pem");
     std::fs::write(&other, StandIn::start_with_tls().await.1).unwrap();
     let config = server.config();
-    for (certificates, outcome) in [(trusted, "it is used"), (other, "it is away")] {
-        // The variable is the process's, and this one has other tests in it.
+    for (certificates, outcome) in [(trusted, "server is used"), (other, "server is unavailable")] {
+        // In a child process, since the variable would affect other tests.
         let child = tokio::process::Command::new(std::env::current_exe().unwrap())
             .args([
                 "server::a_server_behind_tls_is_used_if_its_certificate_is_trusted",
@@ -279,15 +279,15 @@ async fn a_server_behind_tls_is_used_if_its_certificate_is_trusted() {
             .output()
             .await
             .unwrap();
-        let said = String::from_utf8_lossy(&child.stdout);
-        assert!(said.contains(outcome), "{said} {}", String::from_utf8_lossy(&child.stderr));
+        let stdout = String::from_utf8_lossy(&child.stdout);
+        assert!(stdout.contains(outcome), "{stdout} {}", String::from_utf8_lossy(&child.stderr));
     }
 }
 
-async fn if_used(config: ServerConfig) -> &'static str {
+async fn outcome_of_use(config: ServerConfig) -> &'static str {
     let (index, collection) = (QdrantServer::connect(config).unwrap(), collection());
     match index.ensure(&collection).await {
-        Err(error) if error.is_unavailable() => return "away",
+        Err(error) if error.is_unavailable() => return "unavailable",
         ensured => assert_eq!(ensured.unwrap(), Ensured::Created),
     }
     upsert(&index, &collection, &chunks(3)).await;
@@ -299,17 +299,17 @@ async fn if_used(config: ServerConfig) -> &'static str {
     "used"
 }
 
-/// A server and a collection's name that nobody else uses.
-struct Place {
+/// A server and the name of an unused collection.
+struct TestServer {
     config: ServerConfig,
     index: QdrantServer,
-    /// Past everything of ours.
+    /// The plain client of Qdrant.
     raw: Qdrant,
     collection: Collection,
 }
 
-impl Place {
-    fn of(config: ServerConfig) -> Self {
+impl TestServer {
+    fn new(config: ServerConfig) -> Self {
         let key = std::env::var("QDRANT_API_KEY").ok();
         let raw = Qdrant::from_url(&config.url).api_key(key).skip_compatibility_check();
         Self {
@@ -325,65 +325,65 @@ impl Place {
     }
 }
 
-/// Runs a test on the stand-in, and on a real server if there is one; removes the collection in the end.
-async fn everywhere(test: impl AsyncFn(&Place)) {
+/// Runs a test on the stand-in and, if there is one, on a real server; drops the collection afterwards.
+async fn on_each_server(test: impl AsyncFn(&TestServer)) {
     let stand_in = StandIn::start().await;
-    let real = server::named().map(|server| server.config);
+    let real = server::from_env().map(|server| server.config);
     for config in [Some(stand_in.config()), real].into_iter().flatten() {
-        let place = Place::of(config);
-        let outcome = std::panic::AssertUnwindSafe(test(&place)).catch_unwind().await;
-        place.index.drop_collection(&place.collection.name).await.unwrap();
+        let server = TestServer::new(config);
+        let outcome = std::panic::AssertUnwindSafe(test(&server)).catch_unwind().await;
+        server.index.drop_collection(&server.collection.name).await.unwrap();
         if let Err(panic) = outcome {
-            eprintln!("on {}", place.config.url);
+            eprintln!("on {}", server.config.url);
             std::panic::resume_unwind(panic);
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_that_make_a_collection_one_does_and_all_can_use_it() {
-    everywhere(async |place| {
-        let indexes: Vec<_> = (0..6).map(|_| QdrantServer::connect(place.config.clone()).unwrap()).collect();
+async fn concurrent_ensures_create_a_collection_once() {
+    on_each_server(async |server| {
+        let indexes: Vec<_> = (0..6).map(|_| QdrantServer::connect(server.config.clone()).unwrap()).collect();
         let made = indexes.iter().map(async |index| {
-            let ensured = index.ensure(&place.collection).await?;
-            // Strict mode refuses filters without a payload index.
-            assert_eq!(index.count(&place.collection.name, guild(7)).await?, 0);
+            let ensured = index.ensure(&server.collection).await?;
+            // Strict mode rejects filters without a payload index.
+            assert_eq!(index.count(&server.collection.name, guild(7)).await?, 0);
             index
-                .delete_messages(&place.collection.name, guild(7), &[9.try_into().unwrap()], revision(2))
+                .delete_messages(&server.collection.name, guild(7), &[9.try_into().unwrap()], revision(2))
                 .await?;
             Ok::<_, Error>(ensured)
         });
         let made = try_join_all(made).await.unwrap();
         assert_eq!(made.iter().filter(|made| **made == Ensured::Created).count(), 1, "{made:?}");
-        assert_eq!(place.index.differences(&place.collection).await.unwrap(), []);
+        assert_eq!(server.index.differences(&server.collection).await.unwrap(), []);
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_that_write_the_highest_revision_stays() {
-    everywhere(async |place| {
-        place.index.ensure(&place.collection).await.unwrap();
+async fn concurrent_upserts_keep_the_highest_revision() {
+    on_each_server(async |server| {
+        server.index.ensure(&server.collection).await.unwrap();
         let base = (1 << 53) - 4;
         let at = |number: i64| {
             let chunks = (1..=20).map(|first| Chunk { first, revision: base + number, ..Chunk::default() });
             chunks.collect::<Vec<_>>()
         };
-        // Each point meets its revisions in another order.
+        // Each point gets its revisions in another order.
         let writers = (0..9).map(|number| {
-            let index =
-                QdrantServer::connect(ServerConfig { upsert_batch_size: 3, ..place.config.clone() }).unwrap();
-            async move { write(&index, &place.collection, &at(number)).await.unwrap() }
+            let index = QdrantServer::connect(ServerConfig { upsert_batch_size: 3, ..server.config.clone() })
+                .unwrap();
+            async move { write(&index, &server.collection, &at(number)).await.unwrap() }
         });
         let deleter = async {
             for limit in 1..9 {
                 let old: Vec<_> =
                     at(0).iter().map(|chunk| (chunk.session(), revision(base + limit))).collect();
-                place.index.delete_below(&place.collection.name, guild(7), &old).await.unwrap();
+                server.index.delete_below(&server.collection.name, guild(7), &old).await.unwrap();
             }
         };
         futures::join!(join_all(writers), deleter);
-        let stored = all(&place.index, &place.collection, guild(7)).await;
+        let stored = all(&server.index, &server.collection, guild(7)).await;
         assert_eq!(stored.len(), 20);
         for point in stored {
             assert_eq!(point.payload.revision, revision(base + 8));
@@ -393,21 +393,21 @@ async fn of_many_that_write_the_highest_revision_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn revisions_beyond_floats_are_told_apart() {
-    everywhere(async |place| {
-        place.index.ensure(&place.collection).await.unwrap();
-        let name = &place.collection.name;
+async fn revisions_above_float_precision_are_distinguished() {
+    on_each_server(async |server| {
+        server.index.ensure(&server.collection).await.unwrap();
+        let name = &server.collection.name;
         for base in [(1 << 53) + 2, (1 << 60) + 1, i64::MAX - 3] {
             let at = |number| Chunk { revision: base + number, ..Chunk::default() };
             for (number, stays) in [(1, 1), (0, 1), (2, 2), (-1, 2), (2, 2)] {
-                write(&place.index, &place.collection, &[at(number)]).await.unwrap();
-                let stored = all(&place.index, &place.collection, guild(7)).await;
+                write(&server.index, &server.collection, &[at(number)]).await.unwrap();
+                let stored = all(&server.index, &server.collection, guild(7)).await;
                 assert_eq!(stored[0].payload.revision, revision(base + stays), "{base} + {number}");
             }
             let message = [700.try_into().unwrap()];
             for (below, left) in [(2, 1), (3, 0)] {
-                place.index.delete_messages(name, guild(7), &message, revision(base + below)).await.unwrap();
-                assert_eq!(place.count().await, left, "{base} + {below}");
+                server.index.delete_messages(name, guild(7), &message, revision(base + below)).await.unwrap();
+                assert_eq!(server.count().await, left, "{base} + {below}");
             }
         }
     })
@@ -415,30 +415,30 @@ async fn revisions_beyond_floats_are_told_apart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn filters_of_thousands_are_taken() {
-    everywhere(async |place| {
-        place.index.ensure(&place.collection).await.unwrap();
-        let name = &place.collection.name;
+async fn filters_with_thousands_of_values_are_accepted() {
+    on_each_server(async |server| {
+        server.index.ensure(&server.collection).await.unwrap();
+        let name = &server.collection.name;
         let chunks = chunks(1_500);
-        upsert(&place.index, &place.collection, &chunks).await;
+        upsert(&server.index, &server.collection, &chunks).await;
         let scope = Scope::guild(guild(7)).only((1..=20_000).map(channel).collect());
         for mode in [Mode::Dense, Mode::Sparse, Mode::Hybrid] {
             let mut query = query(mode, &[1.0, 0.0, 0.0, 0.0], "hello");
             query.limit = usize::MAX;
             query.filter.authors = Some((1..=5_000).map(|id| id.try_into().unwrap()).collect());
-            assert_eq!(place.index.search(name, &scope, query).await.unwrap().len(), 1_000, "{mode:?}");
+            assert_eq!(server.index.search(name, &scope, query).await.unwrap().len(), 1_000, "{mode:?}");
         }
 
-        // Each session with a limit of its own, half of them too low to matter.
+        // Each session has another limit, half of them too low to match.
         let sessions: Vec<_> = chunks
             .iter()
             .map(|chunk| (chunk.session(), revision(if chunk.first % 2 == 0 { 1 } else { chunk.first + 1 })))
             .collect();
-        place.index.delete_below(name, guild(7), &sessions).await.unwrap();
-        assert_eq!(place.count().await, 750);
+        server.index.delete_below(name, guild(7), &sessions).await.unwrap();
+        assert_eq!(server.count().await, 750);
         let messages: Vec<_> = (1..=1_400).map(|id| id.try_into().unwrap()).collect();
-        place.index.delete_messages(name, guild(7), &messages, revision(2)).await.unwrap();
-        assert_eq!(place.count().await, 50);
+        server.index.delete_messages(name, guild(7), &messages, revision(2)).await.unwrap();
+        assert_eq!(server.count().await, 50);
     })
     .await;
 }
@@ -448,25 +448,25 @@ fn names(differences: &[Difference]) -> BTreeSet<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_bent_is_named_and_mended() {
-    everywhere(async |place| {
-        place.index.ensure(&place.collection).await.unwrap();
-        upsert(&place.index, &place.collection, &chunks(5)).await;
-        let name = place.collection.name.as_str();
+async fn changed_settings_are_reported_and_updated_in_place() {
+    on_each_server(async |server| {
+        server.index.ensure(&server.collection).await.unwrap();
+        upsert(&server.index, &server.collection, &chunks(5)).await;
+        let name = server.collection.name.as_str();
         let change = UpdateCollectionBuilder::new(name)
             .hnsw_config(HnswConfigDiffBuilder::default().m(16).payload_m(8))
             .optimizers_config(OptimizersConfigDiffBuilder::default().indexing_threshold(1))
             .strict_mode_config(StrictModeConfigBuilder::default().enabled(false).max_query_limit(5));
-        place.raw.update_collection(change).await.unwrap();
+        server.raw.update_collection(change).await.unwrap();
         let tenant = CreateFieldIndexCollectionBuilder::new(name, "guild_id", FieldType::Keyword).wait(true);
-        place.raw.create_field_index(tenant).await.unwrap();
+        server.raw.create_field_index(tenant).await.unwrap();
         let number =
             CreateFieldIndexCollectionBuilder::new(name, "session_id", FieldType::Integer).wait(true);
-        place.raw.create_field_index(number).await.unwrap();
+        server.raw.create_field_index(number).await.unwrap();
         let missing = DeleteFieldIndexCollectionBuilder::new(name, "end_time").wait(true);
-        place.raw.delete_field_index(missing).await.unwrap();
+        server.raw.delete_field_index(missing).await.unwrap();
 
-        let found = place.index.differences(&place.collection).await.unwrap();
+        let found = server.index.differences(&server.collection).await.unwrap();
         for expected in [
             "graph links (m)",
             "graph links in a guild (payload_m)",
@@ -482,26 +482,26 @@ async fn what_was_bent_is_named_and_mended() {
         let fatal: Vec<_> = found.iter().filter(|found| found.fatal).cloned().collect();
         assert_eq!(names(&fatal), BTreeSet::from(["payload index session_id", "payload index end_time"]));
 
-        assert_eq!(place.index.update_in_place(&place.collection).await.unwrap(), []);
-        assert_eq!(place.index.differences(&place.collection).await.unwrap(), []);
-        assert_eq!(place.index.update_in_place(&place.collection).await.unwrap(), []);
-        let gone = [(chunks(1)[0].session(), revision(2))];
-        place.index.delete_below(&place.collection.name, guild(7), &gone).await.unwrap();
-        assert_eq!(place.count().await, 4);
+        assert_eq!(server.index.update_in_place(&server.collection).await.unwrap(), []);
+        assert_eq!(server.index.differences(&server.collection).await.unwrap(), []);
+        assert_eq!(server.index.update_in_place(&server.collection).await.unwrap(), []);
+        let deleted = [(chunks(1)[0].session(), revision(2))];
+        server.index.delete_below(&server.collection.name, guild(7), &deleted).await.unwrap();
+        assert_eq!(server.count().await, 4);
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_mended_is_refused() {
-    everywhere(async |place| {
+async fn settings_that_cannot_be_updated_are_rejected() {
+    on_each_server(async |server| {
         let mut vectors = VectorsConfigBuilder::default();
         vectors.add_named_vector_params("dense", VectorParamsBuilder::new(DIMS as u64, Distance::Dot));
-        let other = CreateCollectionBuilder::new(place.collection.name.as_str()).vectors_config(vectors);
-        place.raw.create_collection(other).await.unwrap();
-        let refused = place.index.ensure(&place.collection).await;
-        assert!(matches!(&refused, Err(Error::Mismatch { .. })), "{refused:?}");
-        let left = place.index.update_in_place(&place.collection).await.unwrap();
+        let other = CreateCollectionBuilder::new(server.collection.name.as_str()).vectors_config(vectors);
+        server.raw.create_collection(other).await.unwrap();
+        let rejected = server.index.ensure(&server.collection).await;
+        assert!(matches!(&rejected, Err(Error::Mismatch { .. })), "{rejected:?}");
+        let left = server.index.update_in_place(&server.collection).await.unwrap();
         assert_eq!(names(&left), BTreeSet::from(["vectors dense", "modifier of vectors bm25"]));
         assert!(left.iter().all(|left| left.fatal));
     })
@@ -509,114 +509,118 @@ async fn what_cannot_be_mended_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bulk_load_that_died_is_seen_and_ended() {
-    everywhere(async |place| {
-        place.index.ensure(&place.collection).await.unwrap();
-        let name = &place.collection.name;
-        place.index.bulk_load(name, BulkLoad::Begin).await.unwrap();
-        upsert(&place.index, &place.collection, &chunks(10)).await;
-        let left_over = place.index.differences(&place.collection).await.unwrap();
+async fn an_abandoned_bulk_load_is_reported_and_ended() {
+    on_each_server(async |server| {
+        server.index.ensure(&server.collection).await.unwrap();
+        let name = &server.collection.name;
+        server.index.bulk_load(name, BulkLoad::Begin).await.unwrap();
+        upsert(&server.index, &server.collection, &chunks(10)).await;
+        let left_over = server.index.differences(&server.collection).await.unwrap();
         assert_eq!(names(&left_over), BTreeSet::from(["indexing threshold (KiB)"]));
-        assert_eq!(place.index.update_in_place(&place.collection).await.unwrap(), []);
+        assert_eq!(server.index.update_in_place(&server.collection).await.unwrap(), []);
 
-        place.index.bulk_load(name, BulkLoad::Begin).await.unwrap();
+        server.index.bulk_load(name, BulkLoad::Begin).await.unwrap();
         for _ in 0..2 {
-            place.index.bulk_load(name, BulkLoad::End).await.unwrap();
-            assert_eq!(place.index.differences(&place.collection).await.unwrap(), []);
+            server.index.bulk_load(name, BulkLoad::End).await.unwrap();
+            assert_eq!(server.index.differences(&server.collection).await.unwrap(), []);
         }
-        assert_eq!(place.count().await, 10);
+        assert_eq!(server.count().await, 10);
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_alias_moves_at_once_and_names_one_collection() {
-    everywhere(async |place| {
-        place.index.ensure(&place.collection).await.unwrap();
-        upsert(&place.index, &place.collection, &chunks(1)).await;
+async fn an_alias_switches_atomically_and_names_one_collection() {
+    on_each_server(async |server| {
+        server.index.ensure(&server.collection).await.unwrap();
+        upsert(&server.index, &server.collection, &chunks(1)).await;
         let other = collection();
-        place.index.ensure(&other).await.unwrap();
+        server.index.ensure(&other).await.unwrap();
         let alias = format!("alias-{}", other.name);
         let seen = async || {
-            let count = place.raw.count(qdrant_client::qdrant::CountPointsBuilder::new(&alias).exact(true));
+            let count = server.raw.count(qdrant_client::qdrant::CountPointsBuilder::new(&alias).exact(true));
             count.await.map(|found| found.result.unwrap().count)
         };
         assert!(seen().await.is_err());
-        for (target, count) in [(&place.collection, 1), (&other, 0), (&other, 0), (&place.collection, 1)] {
-            place.index.set_alias(&alias, &target.name).await.unwrap();
+        for (target, count) in [(&server.collection, 1), (&other, 0), (&other, 0), (&server.collection, 1)] {
+            server.index.set_alias(&alias, &target.name).await.unwrap();
             assert_eq!(seen().await.unwrap(), count);
         }
-        let nowhere = place.index.set_alias(&alias, &collection().name).await;
-        assert!(matches!(nowhere, Err(Error::NoCollection(_))), "{nowhere:?}");
+        let unknown = server.index.set_alias(&alias, &collection().name).await;
+        assert!(matches!(unknown, Err(Error::NoCollection(_))), "{unknown:?}");
         assert_eq!(seen().await.unwrap(), 1);
-        place.index.drop_collection(&other.name).await.unwrap();
+        server.index.drop_collection(&other.name).await.unwrap();
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn quantized_vectors_change_no_exact_answer() {
-    everywhere(async |place| {
-        place.index.ensure(&place.collection).await.unwrap();
+async fn quantization_does_not_change_exact_results() {
+    on_each_server(async |server| {
+        server.index.ensure(&server.collection).await.unwrap();
         let mut noise = noise(5);
         let chunks: Vec<_> = (1..=200)
             .map(|first| Chunk { first, dense: noise.by_ref().take(DIMS).collect(), ..Chunk::default() })
             .collect();
-        upsert(&place.index, &place.collection, &chunks).await;
+        upsert(&server.index, &server.collection, &chunks).await;
         let scope = Scope::guild(guild(7));
-        let asked = |exact| {
+        let new_query = |exact| {
             let mut query = dense_query(&[0.3, -0.2, 0.9, 0.1], 20);
             query.exact = exact;
             query
         };
-        let name = &place.collection.name;
-        let expected = place.index.search(name, &scope, asked(true)).await.unwrap();
+        let name = &server.collection.name;
+        let expected = server.index.search(name, &scope, new_query(true)).await.unwrap();
 
         for quantization in [Quantization::Scalar, Quantization::Binary, Quantization::None] {
-            let config = ServerConfig { quantization, ..place.config.clone() };
+            let config = ServerConfig { quantization, ..server.config.clone() };
             let index = QdrantServer::connect(config).unwrap();
-            let found = index.differences(&place.collection).await.unwrap();
+            let found = index.differences(&server.collection).await.unwrap();
             assert_eq!(names(&found), BTreeSet::from(["quantization"]), "{quantization:?}");
-            assert_eq!(index.ensure(&place.collection).await.unwrap(), Ensured::Existing);
-            assert_eq!(index.update_in_place(&place.collection).await.unwrap(), []);
+            assert_eq!(index.ensure(&server.collection).await.unwrap(), Ensured::Existing);
+            assert_eq!(index.update_in_place(&server.collection).await.unwrap(), []);
             index.optimize(name).await.unwrap();
-            assert_eq!(index.search(name, &scope, asked(true)).await.unwrap(), expected);
-            // All candidates are compared anew by the vectors themselves.
-            assert_eq!(index.search(name, &scope, asked(false)).await.unwrap(), expected, "{quantization:?}");
+            assert_eq!(index.search(name, &scope, new_query(true)).await.unwrap(), expected);
+            // All candidates are rescored with the original vectors.
+            assert_eq!(
+                index.search(name, &scope, new_query(false)).await.unwrap(),
+                expected,
+                "{quantization:?}"
+            );
         }
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_snapshot_leaves_no_files_on_the_server_and_brings_its_settings() {
-    everywhere(async |place| {
-        let name = &place.collection.name;
-        place.index.ensure(&place.collection).await.unwrap();
-        upsert(&place.index, &place.collection, &chunks(30)).await;
+async fn a_snapshot_leaves_no_files_on_the_server_and_restores_settings() {
+    on_each_server(async |server| {
+        let name = &server.collection.name;
+        server.index.ensure(&server.collection).await.unwrap();
+        upsert(&server.index, &server.collection, &chunks(30)).await;
         let folder = tempfile::tempdir().unwrap();
-        place.index.snapshot(name, folder.path()).await.unwrap();
-        let kept = async || place.raw.list_snapshots(name.as_str()).await.unwrap().snapshot_descriptions;
+        server.index.snapshot(name, folder.path()).await.unwrap();
+        let kept = async || server.raw.list_snapshots(name.as_str()).await.unwrap().snapshot_descriptions;
         assert_eq!(kept().await, []);
 
-        let twin = Collection { name: collection().name, ..place.collection.clone() };
-        for target in [&place.collection, &twin] {
-            place.index.restore(target, folder.path()).await.unwrap();
-            assert_eq!(place.index.differences(target).await.unwrap(), []);
-            assert_eq!(place.index.identity(&target.name).await.unwrap(), None);
-            assert_eq!(place.index.count(&target.name, guild(7)).await.unwrap(), 30);
+        let twin = Collection { name: collection().name, ..server.collection.clone() };
+        for target in [&server.collection, &twin] {
+            server.index.restore(target, folder.path()).await.unwrap();
+            assert_eq!(server.index.differences(target).await.unwrap(), []);
+            assert_eq!(server.index.identity(&target.name).await.unwrap(), None);
+            assert_eq!(server.index.count(&target.name, guild(7)).await.unwrap(), 30);
         }
-        let left = place.raw.list_snapshots(twin.name.as_str()).await.unwrap().snapshot_descriptions;
-        place.index.drop_collection(&twin.name).await.unwrap();
+        let left = server.raw.list_snapshots(twin.name.as_str()).await.unwrap().snapshot_descriptions;
+        server.index.drop_collection(&twin.name).await.unwrap();
         assert_eq!((kept().await, left), (vec![], vec![]));
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn points_of_other_programs_are_refused_without_a_panic() {
-    everywhere(async |place| {
-        place.index.ensure(&place.collection).await.unwrap();
+async fn points_of_other_programs_are_rejected_without_a_panic() {
+    on_each_server(async |server| {
+        server.index.ensure(&server.collection).await.unwrap();
         let foreign: Payload = serde_json::json!({ "guild_id": "7", "text": "private" }).try_into().unwrap();
         let dense = std::collections::HashMap::from([("dense".to_owned(), vec![1.0_f32; DIMS])]);
         let bm25 = qdrant_client::qdrant::Vector::from(vec![(1_u32, 1.0_f32)]);
@@ -628,16 +632,16 @@ async fn points_of_other_programs_are_refused_without_a_panic() {
         let id = Uuid::new_v4().to_string();
         let point = qdrant_client::qdrant::PointStruct::new(id.clone(), vectors, foreign);
         let request =
-            qdrant_client::qdrant::UpsertPointsBuilder::new(place.collection.name.as_str(), [point]);
-        place.raw.upsert_points(request.wait(true)).await.unwrap();
+            qdrant_client::qdrant::UpsertPointsBuilder::new(server.collection.name.as_str(), [point]);
+        server.raw.upsert_points(request.wait(true)).await.unwrap();
 
         let scope = Scope::guild(guild(7));
-        let search = place.index.search(&place.collection.name, &scope, dense_query(&[1.0; DIMS], 3)).await;
-        let scroll = place.index.scroll(&place.collection.name, guild(7), None, 3).await;
-        for refused in [search.map(drop), scroll.map(drop)] {
-            let refused = refused.unwrap_err();
-            assert!(matches!(refused, Error::Payload(_)), "{refused:?}");
-            assert!(!refused.to_string().contains("private"));
+        let search = server.index.search(&server.collection.name, &scope, dense_query(&[1.0; DIMS], 3)).await;
+        let scroll = server.index.scroll(&server.collection.name, guild(7), None, 3).await;
+        for rejected in [search.map(drop), scroll.map(drop)] {
+            let rejected = rejected.unwrap_err();
+            assert!(matches!(rejected, Error::Payload(_)), "{rejected:?}");
+            assert!(!rejected.to_string().contains("private"));
         }
     })
     .await;

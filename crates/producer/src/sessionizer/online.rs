@@ -51,7 +51,7 @@ impl Sessionizer {
         scorer.choose(self.rules.max_candidates).or_else(|| self.join_without_links(turn))
     }
 
-    /// Joins the latest session in a channel without links. Where links are common, a turn without one that fits nowhere
+    /// Joins the latest session in a channel without links. Where links are common, a turn without one that fits no session
     /// starts a session; where they are not, it most likely continues the current one.
     fn join_without_links(&self, turn: &Turn<'_>) -> Option<MessageId> {
         if turn.has_link() || !self.window.is_without_links(self.rules.min_link_share) {

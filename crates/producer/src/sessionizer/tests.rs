@@ -1,4 +1,4 @@
-//! Behaviour that does not depend on the weights, and properties of the partition.
+//! Behavior that does not depend on the weights, and properties of the partition.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -258,7 +258,7 @@ fn channel() -> impl Strategy<Value = Vec<SentMessage>> {
                 at += pause;
                 let at = DateTime::UNIX_EPOCH + TimeDelta::milliseconds(1_700_000_000_000 + at);
                 let mentions = mentions.into_iter().map(user).collect();
-                // Ids may be out of order, and replies may point forwards, nowhere or to themselves.
+                // Ids may be out of order, and replies may refer to later, unknown or their own messages.
                 SentMessage { id: 3 * n + 4 * shift, author, at, reply_to, mentions }
             })
             .collect();

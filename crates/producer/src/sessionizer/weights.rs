@@ -1,6 +1,6 @@
 //! Weights of the linear score.
 //!
-//! They are those of a conditional logit (McFadden 1974): among the sessions that a turn may join, and one of its own,
+//! They are those of a conditional logit (McFadden 1974): among the sessions that a turn may join, and a new one,
 //! the probability of the right one grows with its score. They are fitted on `train` of irc-disentanglement (Kummerfeld et
 //! al., ACL 2019), 59,217 annotated messages, with sessions as the sessionizer itself had made them so far (DAgger: Ross et
 //! al., AISTATS 2011), so that they account for its mistakes. `docs/sessions.md` has the details.
@@ -46,9 +46,9 @@ pub struct Weights {
 pub struct Model {
     /// The turn mentions a member.
     pub mentioning: Weights,
-    /// The turn mentions nobody and its author wrote within the lookback.
+    /// The turn has no mention and its author wrote within the lookback.
     pub active_author: Weights,
-    /// The turn mentions nobody and its author did not write within the lookback.
+    /// The turn has no mention and its author did not write within the lookback.
     pub new_author: Weights,
 }
 

@@ -24,8 +24,8 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// Timeout for a busy machine; a passing test does not wait for it.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A timeout that only a hung test reaches.
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 const GUILD: i64 = 1;
 const HELP: i64 = 9;
@@ -65,7 +65,7 @@ fn thread(number: i64, parent: i64) -> Channel {
 }
 
 /// Returns a message sent in the minute of its id.
-fn say(place: &Channel, number: i64, author: i64, text: &str) -> Message {
+fn new_message(place: &Channel, number: i64, author: i64, text: &str) -> Message {
     Message {
         guild_id: place.guild_id,
         channel_id: place.id,
@@ -84,11 +84,11 @@ fn reply(to: i64, message: Message) -> Message {
 }
 
 /// Returns a conversation of three messages by members 1 and 2, starting with the id `first`.
-fn talk(place: &Channel, first: i64) -> Vec<Message> {
+fn conversation(place: &Channel, first: i64) -> Vec<Message> {
     vec![
-        say(place, first, 1, "how do I level the bed"),
-        reply(first, say(place, first + 1, 2, "with a sheet of paper")),
-        reply(first + 1, say(place, first + 2, 1, "that worked, many thanks")),
+        new_message(place, first, 1, "how do I level the bed"),
+        reply(first, new_message(place, first + 1, 2, "with a sheet of paper")),
+        reply(first + 1, new_message(place, first + 2, 1, "that worked, many thanks")),
     ]
 }
 
@@ -101,7 +101,7 @@ async fn store(ingest: &Ingest, place: &Channel, messages: &[Message]) -> Ingest
 }
 
 /// Stores messages as another program does: without sessions, word counts and exclusion reasons.
-async fn store_elsewhere(pool: &PgPool, place: &Channel, messages: &[Message]) {
+async fn store_unprocessed(pool: &PgPool, place: &Channel, messages: &[Message]) {
     let mut db = pool.acquire().await.unwrap();
     guildex_store::channels::upsert(&mut db, place).await.unwrap();
     for message in messages {
@@ -138,7 +138,7 @@ async fn number(pool: &PgPool, sql: &'static str) -> i64 {
 async fn check(pool: &PgPool) {
     let talking = "SELECT count(*) FROM messages
                    WHERE deleted_at IS NOT NULL AND (text <> '' OR webhook_name IS NOT NULL OR words <> 0)";
-    assert_eq!(number(pool, talking).await, 0, "a tombstone tells something");
+    assert_eq!(number(pool, talking).await, 0, "a tombstone has content");
     let miscounted = "SELECT count(*) FROM sessions s WHERE message_count <> (
                           SELECT count(*) FROM messages m
                           WHERE m.guild_id = s.guild_id AND m.channel_id = s.channel_id
@@ -185,19 +185,19 @@ fn counts(erasure: &Erasure) -> (u64, u64, u64) {
 // Order of deletions and messages.
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_deletion_that_arrives_before_its_message_wins(pool: PgPool) {
+async fn a_message_that_arrives_after_its_deletion_is_not_stored(pool: PgPool) {
     let (ingest, place) = (ingest(&pool), channel(GUILD, HELP));
     assert_eq!(ingest.delete(guild(GUILD), place.id, &ids(&[2])).await.unwrap(), 0);
-    let done = store(&ingest, &place, &talk(&place, 1)).await;
+    let done = store(&ingest, &place, &conversation(&place, 1)).await;
     assert_eq!((done.new, done.unchanged), (2, 1));
     assert_eq!(live(&pool, GUILD).await, [1, 3]);
     assert_eq!(number(&pool, "SELECT count(*) FROM messages WHERE id = 2").await, 0);
 
     // A later edit is not stored either; the same id in another guild is another message.
-    let edited = Message { edited_at: Some(minute(50)), ..talk(&place, 1)[1].clone() };
+    let edited = Message { edited_at: Some(minute(50)), ..conversation(&place, 1)[1].clone() };
     assert_eq!(store(&ingest, &place, &[edited]).await.new, 0);
-    let elsewhere = channel(2, HELP);
-    assert_eq!(store(&ingest, &elsewhere, &talk(&elsewhere, 1)).await.new, 3);
+    let other_guild = channel(2, HELP);
+    assert_eq!(store(&ingest, &other_guild, &conversation(&other_guild, 1)).await.new, 3);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
@@ -216,7 +216,7 @@ async fn a_deletion_wins_a_race_with_its_message(pool: PgPool) {
             }
         });
         barrier.wait().await;
-        store(&ingest, &place, &talk(&place, first)).await;
+        store(&ingest, &place, &conversation(&place, first)).await;
         deleting.await.unwrap();
         let left: Vec<i64> = live(&pool, GUILD).await.into_iter().filter(|id| id / 10 == round).collect();
         assert_eq!(left, [first, first + 2]);
@@ -235,7 +235,7 @@ async fn storing_and_erasing_wait_for_each_other(pool: PgPool) {
         let storing = {
             let (ingest, place) = (ingest.clone(), place.clone());
             async move {
-                store(&ingest, &place, &talk(&place, 1)).await;
+                store(&ingest, &place, &conversation(&place, 1)).await;
             }
         };
         let erasing = {
@@ -255,7 +255,7 @@ async fn storing_and_erasing_wait_for_each_other(pool: PgPool) {
         }
         until_blocked(&pool, 2).await;
         gate.commit().await.unwrap();
-        timeout(PATIENCE, tasks.join_all()).await.expect("an end");
+        timeout(TEST_TIMEOUT, tasks.join_all()).await.expect("an end");
         assert_eq!(live(&pool, of).await, [1, 3], "erase first: {erase_first}");
     }
     check(&pool).await;
@@ -270,7 +270,7 @@ async fn until_blocked(pool: &PgPool, statements: i64) {
             tokio::task::yield_now().await;
         }
     };
-    timeout(PATIENCE, blocked).await.expect("statements that wait for each other");
+    timeout(TEST_TIMEOUT, blocked).await.expect("the statement blocks");
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
@@ -284,12 +284,12 @@ async fn a_member_is_erased_in_channels_that_are_being_created(pool: PgPool) {
             let place = channel(round, 100 + part);
             tasks.spawn(async move {
                 barrier.wait().await;
-                store(&ingest, &place, &talk(&place, 10 * (1 + part))).await;
+                store(&ingest, &place, &conversation(&place, 10 * (1 + part))).await;
             });
         }
         barrier.wait().await;
         ingest.erase_member(guild(round), member(2)).await.unwrap();
-        timeout(PATIENCE, tasks.join_all()).await.expect("an end");
+        timeout(TEST_TIMEOUT, tasks.join_all()).await.expect("an end");
         assert_eq!(live(&pool, round).await, [10, 12, 20, 22, 30, 32]);
     }
     check(&pool).await;
@@ -310,7 +310,7 @@ async fn concurrent_calls_do_not_deadlock(pool: PgPool) {
                 let first = 1 + 100 * number + 3 * round;
                 match task {
                     0..=2 => {
-                        store(&ingest, &place, &talk(&place, first)).await;
+                        store(&ingest, &place, &conversation(&place, first)).await;
                     }
                     3 => {
                         ingest.delete(guild(GUILD), place.id, &ids(&[first, first + 1])).await.unwrap();
@@ -322,7 +322,7 @@ async fn concurrent_calls_do_not_deadlock(pool: PgPool) {
             }
         });
     }
-    timeout(PATIENCE, tasks.join_all()).await.expect("an end");
+    timeout(TEST_TIMEOUT, tasks.join_all()).await.expect("an end");
     check(&pool).await;
 }
 
@@ -331,11 +331,11 @@ async fn concurrent_calls_do_not_deadlock(pool: PgPool) {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn erasing_a_member_removes_texts_and_names_and_nothing_else(pool: PgPool) {
     let (ingest, help, shop) = (ingest(&pool), channel(GUILD, HELP), channel(GUILD, 8));
-    let elsewhere = channel(2, HELP);
-    for place in [&help, &elsewhere] {
-        store(&ingest, place, &talk(place, 1)).await;
+    let other_guild = channel(2, HELP);
+    for place in [&help, &other_guild] {
+        store(&ingest, place, &conversation(place, 1)).await;
     }
-    store(&ingest, &shop, &talk(&shop, 11)).await;
+    store(&ingest, &shop, &conversation(&shop, 11)).await;
     index(&pool).await;
 
     let erasure = ingest.erase_member(guild(GUILD), member(2)).await.unwrap();
@@ -361,17 +361,19 @@ async fn erasing_a_member_removes_texts_and_names_and_nothing_else(pool: PgPool)
 
     // No import restores it, in any channel; later messages are stored.
     let moved = channel(GUILD, 7);
-    let old = [say(&moved, 40, 2, "an old message"), say(&moved, 41, 1, "of somebody else")];
-    assert_eq!(store(&ingest, &help, &talk(&help, 1)).await.new, 0);
+    let old = [new_message(&moved, 40, 2, "an old message"), new_message(&moved, 41, 1, "of another author")];
+    assert_eq!(store(&ingest, &help, &conversation(&help, 1)).await.new, 0);
     assert_eq!(store(&ingest, &moved, &old).await.new, 1);
-    let later = Message { sent_at: Utc::now() + TimeDelta::hours(1), ..say(&help, 50, 2, "here I am again") };
+    let later =
+        Message { sent_at: Utc::now() + TimeDelta::hours(1), ..new_message(&help, 50, 2, "here I am again") };
     assert_eq!(store(&ingest, &help, &[later]).await.new, 1);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn messages_from_a_clock_ahead_of_ours_are_erased_permanently(pool: PgPool) {
     let (ingest, place) = (ingest(&pool), channel(GUILD, HELP));
-    let ahead = Message { sent_at: Utc::now() + TimeDelta::minutes(5), ..say(&place, 1, 2, "from tomorrow") };
+    let ahead =
+        Message { sent_at: Utc::now() + TimeDelta::minutes(5), ..new_message(&place, 1, 2, "from tomorrow") };
     store(&ingest, &place, std::slice::from_ref(&ahead)).await;
     ingest.erase_channel(guild(GUILD), place.id).await.unwrap();
     assert_eq!(store(&ingest, &place, &[ahead]).await.new, 0);
@@ -406,7 +408,10 @@ async fn erasing_a_channel_includes_threads_whose_later_source_named_no_parent(p
         let orphan = Channel { parent_id: None, name: name.to_owned(), ..inside.clone() };
         store(&ingest, &orphan, &talk(&orphan, 31)).await;
     }
-    assert_eq!(number(&pool, "SELECT count(*) FROM channels WHERE parent_id = 9 AND name = 'renamed'").await, 1);
+    assert_eq!(
+        number(&pool, "SELECT count(*) FROM channels WHERE parent_id = 9 AND name = 'renamed'").await,
+        1
+    );
     ingest.erase_channel(guild(GUILD), channel_id(HELP)).await.unwrap();
     assert!(live(&pool, GUILD).await.is_empty());
 }
@@ -416,7 +421,7 @@ async fn erasing_a_channel_includes_its_threads_but_no_other_channel(pool: PgPoo
     let ingest = ingest(&pool);
     let (help, shop, inside) = (channel(GUILD, HELP), channel(GUILD, 8), thread(91, HELP));
     for (place, first) in [(&help, 1), (&shop, 11), (&inside, 21)] {
-        store(&ingest, place, &talk(place, first)).await;
+        store(&ingest, place, &conversation(place, first)).await;
     }
     index(&pool).await;
     let before = number(&pool, "SELECT max(revision) FROM sessions").await;
@@ -440,10 +445,10 @@ async fn erasing_a_channel_includes_its_threads_but_no_other_channel(pool: PgPoo
     // Neither the channel, nor an unknown thread of it, nor a name is stored again.
     let unknown = thread(92, HELP);
     for (place, first) in [(&help, 1), (&inside, 21), (&unknown, 31)] {
-        assert_eq!(store(&ingest, place, &talk(place, first)).await.new, 0);
+        assert_eq!(store(&ingest, place, &conversation(place, first)).await.new, 0);
     }
     assert_eq!(number(&pool, named).await, 1);
-    assert_eq!(store(&ingest, &shop, &talk(&shop, 14)).await.new, 3);
+    assert_eq!(store(&ingest, &shop, &conversation(&shop, 14)).await.new, 3);
     let again = ingest.erase_channel(guild(GUILD), help.id).await.unwrap();
     assert_eq!(counts(&again), (0, 0, 0));
     check(&pool).await;
@@ -452,11 +457,11 @@ async fn erasing_a_channel_includes_its_threads_but_no_other_channel(pool: PgPoo
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn erasing_a_guild_leaves_tombstones_without_names(pool: PgPool) {
     let ingest = ingest(&pool);
-    let (help, inside, elsewhere) = (channel(GUILD, HELP), thread(91, HELP), channel(2, HELP));
-    for place in [&help, &elsewhere] {
-        store(&ingest, place, &talk(place, 1)).await;
+    let (help, inside, other_guild) = (channel(GUILD, HELP), thread(91, HELP), channel(2, HELP));
+    for place in [&help, &other_guild] {
+        store(&ingest, place, &conversation(place, 1)).await;
     }
-    store(&ingest, &inside, &talk(&inside, 11)).await;
+    store(&ingest, &inside, &conversation(&inside, 11)).await;
     index(&pool).await;
     let erasure = ingest.erase_guild(guild(GUILD)).await.unwrap();
     assert_eq!(counts(&erasure), (6, 2, 4));
@@ -470,7 +475,7 @@ async fn erasing_a_guild_leaves_tombstones_without_names(pool: PgPool) {
     assert_eq!(live(&pool, 2).await, [1, 2, 3]);
 
     for place in [&help, &channel(GUILD, 55)] {
-        assert_eq!(store(&ingest, place, &talk(place, 1)).await.new, 0);
+        assert_eq!(store(&ingest, place, &conversation(place, 1)).await.new, 0);
     }
     assert_eq!(number(&pool, "SELECT count(*) FROM guilds WHERE id = 1 AND name <> ''").await, 0);
     check(&pool).await;
@@ -478,19 +483,23 @@ async fn erasing_a_guild_leaves_tombstones_without_names(pool: PgPool) {
     let unknown = ingest.erase_guild(guild(3)).await.unwrap();
     assert_eq!(counts(&unknown), (0, 0, 0));
     let place = channel(3, HELP);
-    assert_eq!(store(&ingest, &place, &talk(&place, 1)).await.new, 0);
+    assert_eq!(store(&ingest, &place, &conversation(&place, 1)).await.new, 0);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn messages_are_erased_by_id_in_any_channel(pool: PgPool) {
     let (ingest, help, shop) = (ingest(&pool), channel(GUILD, HELP), channel(GUILD, 8));
-    store(&ingest, &help, &talk(&help, 1)).await;
-    store(&ingest, &shop, &talk(&shop, 11)).await;
+    store(&ingest, &help, &conversation(&help, 1)).await;
+    store(&ingest, &shop, &conversation(&shop, 11)).await;
     index(&pool).await;
     let erasure = ingest.erase_messages(guild(GUILD), &ids(&[2, 13, 22])).await.unwrap();
     assert_eq!(counts(&erasure), (2, 2, 4));
     assert_eq!(live(&pool, GUILD).await, [1, 3, 11, 12]);
-    assert_eq!(store(&ingest, &shop, &talk(&shop, 21)).await.new, 2, "one was erased before it arrived");
+    assert_eq!(
+        store(&ingest, &shop, &conversation(&shop, 21)).await.new,
+        2,
+        "one was erased before it arrived"
+    );
     assert_eq!(counts(&ingest.erase_messages(guild(2), &ids(&[1])).await.unwrap()), (0, 0, 0));
     assert!(live(&pool, GUILD).await.contains(&1), "the id belongs to another guild");
     check(&pool).await;
@@ -502,7 +511,10 @@ async fn many_sessions_share_removals_of_a_bounded_size(pool: PgPool) {
     let apart: Vec<Message> = (0..501)
         .flat_map(|n| {
             let first = 1_000 * (n + 1);
-            [say(&place, first, 1, "is it dry"), reply(first, say(&place, first + 1, 2, "not yet"))]
+            [
+                new_message(&place, first, 1, "is it dry"),
+                reply(first, new_message(&place, first + 1, 2, "not yet")),
+            ]
         })
         .collect();
     store(&ingest, &place, &apart).await;
@@ -530,20 +542,25 @@ async fn messages_are_not_stored_between_opt_out_and_opt_in(pool: PgPool) {
     let (ingest, help, inside) = (ingest(&pool), channel(GUILD, HELP), thread(91, HELP));
     let now = |message: Message| Message { sent_at: Utc::now() + TimeDelta::hours(1), ..message };
     for party in [Subject::Member(member(2)), Subject::Channel(help.id)] {
-        store(&ingest, &help, &talk(&help, 1)).await;
+        store(&ingest, &help, &conversation(&help, 1)).await;
         let erasure = ingest.opt_out(guild(GUILD), party).await.unwrap();
         assert!(erasure.messages > 0);
         assert!(!live(&pool, GUILD).await.contains(&2));
         // At any later time, and in threads.
-        assert_eq!(store(&ingest, &help, &[now(say(&help, 60, 2, "hello"))]).await.new, 0);
-        assert_eq!(store(&ingest, &inside, &[now(say(&inside, 70, 2, "hello"))]).await.new, 0);
+        assert_eq!(store(&ingest, &help, &[now(new_message(&help, 60, 2, "hello"))]).await.new, 0);
+        assert_eq!(store(&ingest, &inside, &[now(new_message(&inside, 70, 2, "hello"))]).await.new, 0);
         assert!(ingest.opt_in(guild(GUILD), party).await.unwrap());
         assert!(!ingest.opt_in(guild(GUILD), party).await.unwrap());
-        assert_eq!(store(&ingest, &help, &talk(&help, 1)[1..2]).await.new, 0, "sent before the opt-out");
-        let meanwhile = Message { sent_at: Utc::now() - TimeDelta::seconds(1), ..say(&help, 80, 2, "hello") };
+        assert_eq!(
+            store(&ingest, &help, &conversation(&help, 1)[1..2]).await.new,
+            0,
+            "sent before the opt-out"
+        );
+        let meanwhile =
+            Message { sent_at: Utc::now() - TimeDelta::seconds(1), ..new_message(&help, 80, 2, "hello") };
         assert_eq!(store(&ingest, &help, &[meanwhile]).await.new, 0, "sent during the opt-out");
     }
-    assert_eq!(store(&ingest, &help, &[now(say(&help, 90, 2, "hello"))]).await.new, 1);
+    assert_eq!(store(&ingest, &help, &[now(new_message(&help, 90, 2, "hello"))]).await.new, 1);
     check(&pool).await;
 }
 
@@ -555,8 +572,8 @@ async fn a_backfill_erases_suppressed_messages_stored_by_another_program(pool: P
     ingest.erase_messages(guild(GUILD), &ids(&[1])).await.unwrap();
     ingest.erase_member(guild(GUILD), member(2)).await.unwrap();
     ingest.opt_out(guild(GUILD), Subject::Channel(channel_id(8))).await.unwrap();
-    store_elsewhere(&pool, &place, &talk(&place, 1)).await;
-    store_elsewhere(&pool, &inside, &talk(&inside, 11)).await;
+    store_unprocessed(&pool, &place, &conversation(&place, 1)).await;
+    store_unprocessed(&pool, &inside, &conversation(&inside, 11)).await;
     for channel in [place.id, inside.id] {
         assert_eq!(ingest.assign_stored(guild(GUILD), channel, 100).await.unwrap(), 3);
         assert_eq!(ingest.assign_stored(guild(GUILD), channel, 100).await.unwrap(), 0);
@@ -568,10 +585,10 @@ async fn a_backfill_erases_suppressed_messages_stored_by_another_program(pool: P
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn an_edit_of_a_suppressed_message_erases_the_stored_one(pool: PgPool) {
     let (ingest, place) = (ingest(&pool), channel(GUILD, HELP));
-    store(&ingest, &place, &talk(&place, 1)).await;
+    store(&ingest, &place, &conversation(&place, 1)).await;
     finish_jobs(&pool).await;
     let ingest_with_retention = with_retention(&pool, Duration::from_secs(3_600));
-    let edited = Message { edited_at: Some(minute(50)), ..talk(&place, 1)[1].clone() };
+    let edited = Message { edited_at: Some(minute(50)), ..conversation(&place, 1)[1].clone() };
     let done = store(&ingest_with_retention, &place, &[edited]).await;
     assert_eq!(done, Ingested { unchanged: 1, sessions: 1, jobs: 2, ..Ingested::default() });
     assert_eq!(live(&pool, GUILD).await, [1, 3]);
@@ -595,12 +612,12 @@ async fn expire(ingest: &Ingest) -> Erased {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn expired_messages_are_deleted_and_not_stored_again(pool: PgPool) {
     let (ingest, help) = (ingest(&pool), channel(GUILD, HELP));
-    let (shop, elsewhere) = (channel(GUILD, 8), channel(2, HELP));
-    for place in [&help, &elsewhere] {
-        store(&ingest, place, &talk(place, 1)).await;
+    let (shop, other_guild) = (channel(GUILD, 8), channel(2, HELP));
+    for place in [&help, &other_guild] {
+        store(&ingest, place, &conversation(place, 1)).await;
     }
-    store(&ingest, &shop, &talk(&shop, 11)).await;
-    let fresh = Message { sent_at: Utc::now(), ..say(&help, 50, 1, "just now") };
+    store(&ingest, &shop, &conversation(&shop, 11)).await;
+    let fresh = Message { sent_at: Utc::now(), ..new_message(&help, 50, 1, "just now") };
     store(&ingest, &help, std::slice::from_ref(&fresh)).await;
     index(&pool).await;
 
@@ -616,8 +633,8 @@ async fn expired_messages_are_deleted_and_not_stored_again(pool: PgPool) {
     assert_eq!(expire(&ingest_with_retention).await, Erased::default());
 
     let another = channel(GUILD, 7);
-    assert_eq!(store(&ingest_with_retention, &another, &talk(&another, 21)).await.new, 0);
-    store_elsewhere(&pool, &another, &talk(&another, 31)).await;
+    assert_eq!(store(&ingest_with_retention, &another, &conversation(&another, 21)).await.new, 0);
+    store_unprocessed(&pool, &another, &conversation(&another, 31)).await;
     ingest_with_retention.assign_stored(guild(GUILD), another.id, 100).await.unwrap();
     assert_eq!(live(&pool, GUILD).await, [50]);
 }
@@ -625,7 +642,7 @@ async fn expired_messages_are_deleted_and_not_stored_again(pool: PgPool) {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn one_process_at_a_time_deletes_expired_messages(pool: PgPool) {
     let (ingest, place) = (with_retention(&pool, Duration::from_secs(3_600)), channel(GUILD, HELP));
-    store_elsewhere(&pool, &place, &talk(&place, 1)).await;
+    store_unprocessed(&pool, &place, &conversation(&place, 1)).await;
     let mut other = pool.begin().await.unwrap();
     assert!(guildex_store::try_lock_retention(&mut other).await.unwrap());
     assert_eq!(expire(&ingest).await, Erased::default());
@@ -636,7 +653,8 @@ async fn one_process_at_a_time_deletes_expired_messages(pool: PgPool) {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn retention_deletes_more_than_one_page(pool: PgPool) {
     let (ingest, place) = (with_retention(&pool, Duration::from_secs(3_600)), channel(GUILD, HELP));
-    let many: Vec<Message> = (1..=2_500).map(|n| say(&place, n, 1 + n % 3, "one of very many")).collect();
+    let many: Vec<Message> =
+        (1..=2_500).map(|n| new_message(&place, n, 1 + n % 3, "one of very many")).collect();
     store(&self::ingest(&pool), &place, &many).await;
     assert_eq!(expire(&ingest).await.messages, 2_500);
     assert_eq!(live(&pool, GUILD).await, [0; 0]);
@@ -648,11 +666,11 @@ async fn retention_deletes_more_than_one_page(pool: PgPool) {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_receipt_is_completed_when_the_last_of_its_jobs_is_finished(pool: PgPool) {
     let (ingest, place) = (ingest(&pool), channel(GUILD, HELP));
-    store(&ingest, &place, &talk(&place, 1)).await;
+    store(&ingest, &place, &conversation(&place, 1)).await;
     let erasure = ingest.erase_member(guild(GUILD), member(2)).await.unwrap();
     // Unrelated jobs do not matter.
     let other = channel(GUILD, 8);
-    store(&ingest, &other, &talk(&other, 11)).await;
+    store(&ingest, &other, &conversation(&other, 11)).await;
 
     let progress = async || erasures::progress(&pool, guild(GUILD), erasure.id).await.unwrap().unwrap();
     assert_eq!(erasures::settle(&pool).await.unwrap(), 0);
@@ -689,7 +707,7 @@ async fn a_receipt_is_completed_when_the_last_of_its_jobs_is_finished(pool: PgPo
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_receipt_has_ids_and_counts_but_no_content(pool: PgPool) {
     let (ingest, place) = (ingest(&pool), channel(GUILD, HELP));
-    store(&ingest, &place, &talk(&place, 1)).await;
+    store(&ingest, &place, &conversation(&place, 1)).await;
     let big = i64::MAX - 1;
     let erasure = ingest.erase_messages(guild(GUILD), &ids(&[2, big])).await.unwrap();
     let json = serde_json::to_value(&erasure).unwrap();
@@ -732,19 +750,19 @@ fn change() -> impl Strategy<Value = Change> {
 /// removed ones.
 fn remaining_after(changes: &[Change]) -> BTreeMap<i64, i64> {
     let mut newest: BTreeMap<i64, i64> = BTreeMap::new();
-    let mut gone: BTreeSet<i64> = BTreeSet::new();
+    let mut deleted: BTreeSet<i64> = BTreeSet::new();
     for change in changes {
         match *change {
             Change::Comes(message, edit) => {
                 let newest = newest.entry(message).or_insert(edit);
                 *newest = edit.max(*newest);
             }
-            Change::Deleted(message) | Change::Forgotten(message) => drop(gone.insert(message)),
-            Change::MemberForgotten(of) => gone.extend((1..=MESSAGES).filter(|m| m % MEMBERS == of)),
-            Change::ChannelDeleted(of) => gone.extend((1..=MESSAGES).filter(|m| m % CHANNELS == of)),
+            Change::Deleted(message) | Change::Forgotten(message) => drop(deleted.insert(message)),
+            Change::MemberForgotten(of) => deleted.extend((1..=MESSAGES).filter(|m| m % MEMBERS == of)),
+            Change::ChannelDeleted(of) => deleted.extend((1..=MESSAGES).filter(|m| m % CHANNELS == of)),
         }
     }
-    newest.retain(|message, _| !gone.contains(message));
+    newest.retain(|message, _| !deleted.contains(message));
     newest
 }
 
@@ -753,7 +771,7 @@ async fn apply(ingest: &Ingest, of: i64, change: &Change) {
     match *change {
         Change::Comes(message, edit) => {
             let place = place(message);
-            let mut said = say(&place, message, 1 + message % MEMBERS, &format!("edit {edit}"));
+            let mut said = new_message(&place, message, 1 + message % MEMBERS, &format!("edit {edit}"));
             said.edited_at = (edit > 0).then(|| minute(1_000 + edit));
             store(ingest, &place, &[said]).await;
         }

@@ -25,8 +25,8 @@ use tokio::sync::Barrier;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// Timeout for a busy machine; a passing test does not wait for it.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A timeout that only a hung test reaches.
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 fn id(number: i64) -> MessageId {
     number.try_into().unwrap()
@@ -70,13 +70,13 @@ impl Place {
     }
 
     /// Moves the messages to this channel.
-    fn here(&self, messages: &[Message]) -> Vec<Message> {
+    fn in_channel(&self, messages: &[Message]) -> Vec<Message> {
         let (guild_id, channel_id) = (self.channel.guild_id, self.channel.id);
         messages.iter().map(|message| Message { guild_id, channel_id, ..message.clone() }).collect()
     }
 
     async fn ingest(&self, messages: &[Message]) -> Ingested {
-        self.ingest.messages(&self.channel, &self.here(messages), JobQueue::Live).await.unwrap()
+        self.ingest.messages(&self.channel, &self.in_channel(messages), JobQueue::Live).await.unwrap()
     }
 
     async fn delete(&self, ids: &[i64]) -> usize {
@@ -90,10 +90,10 @@ impl Place {
     }
 
     /// Stores messages as another program does: without sessions, word counts and exclusion reasons.
-    async fn store_elsewhere(&self, messages: &[Message]) {
+    async fn store_unprocessed(&self, messages: &[Message]) {
         let mut db = self.pool().acquire().await.unwrap();
         guildex_store::channels::upsert(&mut db, &self.channel).await.unwrap();
-        for message in self.here(messages) {
+        for message in self.in_channel(messages) {
             sqlx::query(
                 "INSERT INTO messages (guild_id, channel_id, id, author_id, is_bot, is_system,
                                        sent_at, edited_at, reply_to, mentions, text)
@@ -164,7 +164,7 @@ fn channel(guild: i64, channel: i64) -> Channel {
 }
 
 /// Returns a message sent in the minute of its id.
-fn say(number: i64, author: i64, text: &str) -> Message {
+fn new_message(number: i64, author: i64, text: &str) -> Message {
     Message {
         guild_id: 1.try_into().unwrap(),
         channel_id: 9.try_into().unwrap(),
@@ -197,7 +197,7 @@ fn edited(at: i64, text: &str, message: &Message) -> Message {
 
 /// Returns a question and its answer.
 fn exchange() -> [Message; 2] {
-    [say(1, 1, "how do I level the bed"), reply(1, say(2, 2, "with a sheet of paper"))]
+    [new_message(1, 1, "how do I level the bed"), reply(1, new_message(2, 2, "with a sheet of paper"))]
 }
 
 #[derive(Debug, FromRow)]
@@ -280,12 +280,12 @@ async fn a_message_is_stored_with_its_session_and_job(pool: PgPool) {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_message_of_another_channel_or_guild_rejects_the_page(pool: PgPool) {
     let place = Place::new(&pool);
-    for stray in [
-        Message { channel_id: 8.try_into().unwrap(), ..say(3, 1, "stray") },
-        Message { guild_id: 2.try_into().unwrap(), ..say(3, 1, "stray") },
+    for foreign in [
+        Message { channel_id: 8.try_into().unwrap(), ..new_message(3, 1, "foreign") },
+        Message { guild_id: 2.try_into().unwrap(), ..new_message(3, 1, "foreign") },
     ] {
         let mut page = exchange().to_vec();
-        page.push(stray);
+        page.push(foreign);
         let outcome = place.ingest.messages(&place.channel, &page, JobQueue::Live).await;
         assert!(matches!(outcome, Err(IngestError::OtherChannel { message, .. }) if message == id(3)));
     }
@@ -317,7 +317,7 @@ async fn storing_a_message_notifies_the_scheduler(pool: PgPool) {
     let mut listener = PgListener::connect_with(&pool).await.unwrap();
     listener.listen(NOTIFY_CHANNEL).await.unwrap();
     Place::new(&pool).ingest(&exchange()).await;
-    let notification = timeout(PATIENCE, listener.recv()).await.expect("a notification").unwrap();
+    let notification = timeout(TEST_TIMEOUT, listener.recv()).await.expect("a notification").unwrap();
     assert_eq!(notification.payload(), "300", "the debounce in milliseconds");
 }
 
@@ -386,12 +386,12 @@ async fn a_duplicate_message_in_a_page_counts_once_with_its_newest_edit(pool: Pg
 /// Returns two interleaved conversations.
 fn interleaved() -> Vec<Message> {
     vec![
-        say(1, 1, "my prints warp"),
-        mention(4, say(2, 3, "did you see the game")),
-        mention(3, say(3, 4, "what a goal")),
-        reply(1, say(4, 2, "use a brim")),
-        mention(4, say(5, 3, "and the keeper")),
-        reply(4, say(6, 1, "that worked")),
+        new_message(1, 1, "my prints warp"),
+        mention(4, new_message(2, 3, "did you see the game")),
+        mention(3, new_message(3, 4, "what a goal")),
+        reply(1, new_message(4, 2, "use a brim")),
+        mention(4, new_message(5, 3, "and the keeper")),
+        reply(4, new_message(6, 1, "that worked")),
     ]
 }
 
@@ -413,13 +413,13 @@ async fn a_reply_stored_before_its_parent_joins_it_later(pool: PgPool) {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_message_edited_from_empty_keeps_its_original_links(pool: PgPool) {
     let said = [
-        say(2, 1, "my prints warp"),
-        mention(4, say(3, 3, "did you see the game")),
-        mention(3, say(4, 4, "what a goal")),
-        say(5, 2, ""),
+        new_message(2, 1, "my prints warp"),
+        mention(4, new_message(3, 3, "did you see the game")),
+        mention(3, new_message(4, 4, "what a goal")),
+        new_message(5, 2, ""),
     ];
     let filled = reply(2, edited(9, "use a brim", &said[3]));
-    let late = mention(7, say(1, 6, "good morning"));
+    let late = mention(7, new_message(1, 6, "good morning"));
 
     let early = Place::new(&pool);
     early.ingest(std::slice::from_ref(&late)).await;
@@ -435,7 +435,7 @@ async fn a_message_edited_from_empty_keeps_its_original_links(pool: PgPool) {
 
 /// A generated message: author, pause before it, links, and exclusions.
 #[derive(Debug, Clone)]
-struct Uttered {
+struct GeneratedMessage {
     author: i64,
     pause: i64,
     reply: Option<prop::sample::Index>,
@@ -452,38 +452,52 @@ enum Sort {
     System,
 }
 
-fn uttered(longest_pause: i64) -> impl Strategy<Value = Uttered> {
+fn generated_message(longest_pause: i64) -> impl Strategy<Value = GeneratedMessage> {
     let sort = prop_oneof![12 => Just(Sort::Said), 1 => Just(Sort::ByBot), 1 => Just(Sort::Empty), 1 => Just(Sort::System)];
     let reply = prop::option::weighted(0.3, any::<prop::sample::Index>());
     (1..=6_i64, 0..=longest_pause, reply, prop::option::weighted(0.2, 1..=6_i64), sort, 1..15_usize).prop_map(
-        |(author, pause, reply, mention, sort, words)| Uttered { author, pause, reply, mention, sort, words },
+        |(author, pause, reply, mention, sort, words)| GeneratedMessage {
+            author,
+            pause,
+            reply,
+            mention,
+            sort,
+            words,
+        },
     )
 }
 
 /// Generates a channel of 5 to 40 messages, dense or sparse, by two to six authors.
-fn talk() -> impl Strategy<Value = Vec<Message>> {
+fn conversation() -> impl Strategy<Value = Vec<Message>> {
     (prop_oneof![Just(90_i64), Just(600), Just(3_600)], 2..=6_i64)
-        .prop_flat_map(|(pause, authors)| (prop::collection::vec(uttered(pause), 5..=40), Just(authors)))
+        .prop_flat_map(|(pause, authors)| {
+            (prop::collection::vec(generated_message(pause), 5..=40), Just(authors))
+        })
         .prop_map(|(all, authors)| {
             let mut now = minute(1_000);
             let number = |index: usize| 1_000 + index as i64;
             all.iter()
                 .enumerate()
-                .map(|(index, uttered)| {
-                    now += TimeDelta::seconds(uttered.pause);
-                    let text = match uttered.sort {
+                .map(|(index, generated_message)| {
+                    now += TimeDelta::seconds(generated_message.pause);
+                    let text = match generated_message.sort {
                         Sort::Empty => String::new(),
-                        _ => "word ".repeat(uttered.words),
+                        _ => "word ".repeat(generated_message.words),
                     };
-                    let mut message = say(number(index), 1 + uttered.author % authors, &text);
+                    let mut message =
+                        new_message(number(index), 1 + generated_message.author % authors, &text);
                     message.sent_at = now;
-                    message.author.is_bot = matches!(uttered.sort, Sort::ByBot);
-                    if matches!(uttered.sort, Sort::System) {
+                    message.author.is_bot = matches!(generated_message.sort, Sort::ByBot);
+                    if matches!(generated_message.sort, Sort::System) {
                         message.kind = MessageKind::System;
                     }
                     message.links = Links {
-                        reply_to: uttered.reply.map(|reply| id(number(reply.index(all.len())))),
-                        mentions: uttered.mention.into_iter().map(|m| m.try_into().unwrap()).collect(),
+                        reply_to: generated_message.reply.map(|reply| id(number(reply.index(all.len())))),
+                        mentions: generated_message
+                            .mention
+                            .into_iter()
+                            .map(|m| m.try_into().unwrap())
+                            .collect(),
                     };
                     message
                 })
@@ -493,8 +507,8 @@ fn talk() -> impl Strategy<Value = Vec<Message>> {
 
 /// Generates messages, their order of arrival, and page sizes.
 fn arrivals() -> impl Strategy<Value = (Vec<Message>, Vec<Message>, Vec<usize>)> {
-    talk().prop_flat_map(|talk| {
-        (Just(talk.clone()), Just(talk).prop_shuffle(), prop::collection::vec(1..12_usize, 40))
+    conversation().prop_flat_map(|messages| {
+        (Just(messages.clone()), Just(messages).prop_shuffle(), prop::collection::vec(1..12_usize, 40))
     })
 }
 
@@ -538,10 +552,10 @@ async fn sessions_do_not_depend_on_the_order_of_arrival(pool: PgPool) {
         let guilds = AtomicI64::new(1);
         let another = || place.in_guild(guilds.fetch_add(1, Ordering::Relaxed));
         let config = Config { cases: 20, failure_persistence: None, ..Config::default() };
-        TestRunner::new(config).run(&arrivals(), |(talk, shuffled, sizes)| {
+        TestRunner::new(config).run(&arrivals(), |(messages, shuffled, sizes)| {
             runtime.block_on(async {
                 let (at_once, piecemeal, backfilled) = (another(), another(), another());
-                at_once.ingest(&talk).await;
+                at_once.ingest(&messages).await;
                 let expected = at_once.state().await;
                 for page in pages(&shuffled, &sizes) {
                     piecemeal.ingest(page).await;
@@ -551,7 +565,7 @@ async fn sessions_do_not_depend_on_the_order_of_arrival(pool: PgPool) {
 
                 // Half of the messages are stored before the others arrive.
                 let (live, stored) = shuffled.split_at(shuffled.len() / 2);
-                backfilled.store_elsewhere(stored).await;
+                backfilled.store_unprocessed(stored).await;
                 backfilled.ingest(live).await;
                 while backfilled
                     .ingest
@@ -572,10 +586,10 @@ async fn sessions_do_not_depend_on_the_order_of_arrival(pool: PgPool) {
 }
 
 /// Returns a long conversation of four authors with interleaved replies and mentions.
-fn long_talk() -> Vec<Message> {
+fn long_conversation() -> Vec<Message> {
     (1..=60)
         .map(|n| {
-            let message = say(n, 1 + n * 7 % 4, "a word or two");
+            let message = new_message(n, 1 + n * 7 % 4, "a word or two");
             match n % 5 {
                 0 if n > 10 => reply(n - 1 - n % 7, message),
                 3 => mention(1 + n % 4, message),
@@ -588,7 +602,7 @@ fn long_talk() -> Vec<Message> {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn concurrent_ingests_of_a_channel_yield_the_same_sessions(pool: PgPool) {
     let at_once = Place::new(&pool);
-    at_once.ingest(&long_talk()).await;
+    at_once.ingest(&long_conversation()).await;
     let expected = at_once.state().await;
     assert!(expected.sessions.len() > 1, "the conversation has several sessions");
 
@@ -596,7 +610,7 @@ async fn concurrent_ingests_of_a_channel_yield_the_same_sessions(pool: PgPool) {
     let barrier = Arc::new(Barrier::new(2));
     let halves = [0, 1].map(|half| {
         let (place, barrier) = (place.clone(), barrier.clone());
-        let mine: Vec<Message> = long_talk().into_iter().skip(half).step_by(2).collect();
+        let mine: Vec<Message> = long_conversation().into_iter().skip(half).step_by(2).collect();
         tokio::spawn(async move {
             barrier.wait().await;
             for page in mine.chunks(3) {
@@ -605,7 +619,7 @@ async fn concurrent_ingests_of_a_channel_yield_the_same_sessions(pool: PgPool) {
         })
     });
     for half in halves {
-        timeout(PATIENCE, half).await.expect("an end").unwrap();
+        timeout(TEST_TIMEOUT, half).await.expect("an end").unwrap();
     }
     assert_eq!(place.state().await, expected);
     check_jobs(&place).await;
@@ -616,7 +630,9 @@ async fn concurrent_ingests_of_a_channel_yield_the_same_sessions(pool: PgPool) {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn many_changes_of_a_session_enqueue_one_job(pool: PgPool) {
     let place = Place::new(&pool);
-    for message in exchange().iter().chain(&[reply(2, say(3, 1, "thanks")), reply(3, say(4, 2, "any time"))])
+    for message in exchange()
+        .iter()
+        .chain(&[reply(2, new_message(3, 1, "thanks")), reply(3, new_message(4, 2, "any time"))])
     {
         place.ingest(std::slice::from_ref(message)).await;
     }
@@ -628,31 +644,31 @@ async fn many_changes_of_a_session_enqueue_one_job(pool: PgPool) {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_session_too_small_for_the_index_enqueues_nothing(pool: PgPool) {
     let place = Place::new(&pool);
-    let done = place.ingest(&[say(1, 1, "ok thanks")]).await;
+    let done = place.ingest(&[new_message(1, 1, "ok thanks")]).await;
     assert_eq!((done.sessions, done.jobs), (1, 0));
     let long = "one two three four five six seven eight nine ten eleven twelve";
-    assert_eq!(place.ingest(&[say(1_000, 1, long)]).await.jobs, 1, "a single long message");
+    assert_eq!(place.ingest(&[new_message(1_000, 1, long)]).await.jobs, 1, "a single long message");
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_running_removal_gets_the_new_revision_of_a_session_that_stays_too_small(pool: PgPool) {
     let place = Place::new(&pool);
-    let long = say(1, 1, "one two three four five six seven eight nine ten eleven twelve");
+    let long = new_message(1, 1, "one two three four five six seven eight nine ten eleven twelve");
     place.ingest(std::slice::from_ref(&long)).await;
     place.finish_jobs().await;
     place.ingest(&[edited(2, "never mind", &long)]).await;
     place.ingest(&[edited(3, "never mind that", &long)]).await;
     let unfinished: Vec<_> = place.jobs().await.into_iter().filter(|job| job.state == "pending").collect();
-    let asked: Vec<_> = unfinished.iter().map(|job| (job.kind.as_str(), job.target_revision)).collect();
-    assert_eq!(asked, [("delete_session", revision(&pool, 1).await)]);
+    let enqueued: Vec<_> = unfinished.iter().map(|job| (job.kind.as_str(), job.target_revision)).collect();
+    assert_eq!(enqueued, [("delete_session", revision(&pool, 1).await)]);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_session_merged_by_a_late_message_is_deleted(pool: PgPool) {
     let place = Place::new(&pool);
-    place.ingest(&[say(2, 1, "use a brim"), reply(2, say(3, 2, "that worked"))]).await;
+    place.ingest(&[new_message(2, 1, "use a brim"), reply(2, new_message(3, 2, "that worked"))]).await;
     place.finish_jobs().await;
-    place.ingest(&[mention(1, say(1, 2, "my prints warp"))]).await;
+    place.ingest(&[mention(1, new_message(1, 2, "my prints warp"))]).await;
     let state = place.state().await;
     assert_eq!(
         [1, 2, 3].map(|m| state.session_of(m)),
@@ -662,15 +678,15 @@ async fn a_session_merged_by_a_late_message_is_deleted(pool: PgPool) {
     let mut unfinished: Vec<_> =
         place.jobs().await.into_iter().filter(|job| job.state == "pending").collect();
     unfinished.sort_by_key(|job| job.queue);
-    let asked: Vec<_> = unfinished.iter().map(|job| (job.kind.as_str(), job.target_revision)).collect();
+    let enqueued: Vec<_> = unfinished.iter().map(|job| (job.kind.as_str(), job.target_revision)).collect();
     let wanted = [("delete_session", revision(&pool, 2).await), ("index_session", revision(&pool, 1).await)];
-    assert_eq!(asked, wanted);
+    assert_eq!(enqueued, wanted);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn an_edit_that_makes_a_session_too_small_deletes_it(pool: PgPool) {
     let place = Place::new(&pool);
-    let long = say(1, 1, "one two three four five six seven eight nine ten eleven twelve");
+    let long = new_message(1, 1, "one two three four five six seven eight nine ten eleven twelve");
     place.ingest(std::slice::from_ref(&long)).await;
     place.finish_jobs().await;
     place.ingest(&[edited(5, "never mind", &long)]).await;
@@ -684,12 +700,12 @@ async fn a_deleted_message_leaves_a_row_without_content(pool: PgPool) {
     let place = Place::new(&pool);
     place.ingest(&exchange()).await;
     assert_eq!(place.delete(&[2]).await, 1);
-    let (text, name, words, gone): (String, Option<String>, i32, bool) =
+    let (text, name, words, deleted): (String, Option<String>, i32, bool) =
         sqlx::query_as("SELECT text, webhook_name, words, deleted_at IS NOT NULL FROM messages WHERE id = 2")
             .fetch_one(&pool)
             .await
             .unwrap();
-    assert_eq!((text.as_str(), name, words, gone), ("", None, 0, true));
+    assert_eq!((text.as_str(), name, words, deleted), ("", None, 0, true));
 
     assert_eq!(place.delete(&[2]).await, 0, "already deleted");
     let [_, answer] = exchange();
@@ -717,7 +733,7 @@ async fn a_deletion_reassigns_no_message_and_a_session_keeps_its_id_without_its_
     assert!(now > revision_before && removed == now, "hidden until it is indexed again");
 
     // Later messages join it as before.
-    place.ingest(&[reply(6, say(7, 2, "glad to hear"))]).await;
+    place.ingest(&[reply(6, new_message(7, 2, "glad to hear"))]).await;
     assert_eq!(place.state().await.session_of(7), Some(1));
 }
 
@@ -764,17 +780,19 @@ async fn a_session_whose_messages_are_all_deleted_is_a_tombstone(pool: PgPool) {
     place.ingest(&exchange()).await;
     place.finish_jobs().await;
     assert_eq!(place.delete(&[1, 2]).await, 1);
-    let gone: bool =
+    let deleted: bool =
         sqlx::query_scalar("SELECT deleted_at IS NOT NULL FROM sessions").fetch_one(&pool).await.unwrap();
-    assert!(gone);
+    assert!(deleted);
     assert_eq!(place.kinds().await, ["delete_session", "index_session", "remove_points"]);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_message_without_a_session_is_deleted_permanently(pool: PgPool) {
     let place = Place::new(&pool);
-    place.ingest(&[by_bot(say(1, 1, "beep"))]).await;
-    place.store_elsewhere(&[say(2, 1, "stored by another program, and not in a session yet")]).await;
+    place.ingest(&[by_bot(new_message(1, 1, "beep"))]).await;
+    place
+        .store_unprocessed(&[new_message(2, 1, "stored by another program, and not in a session yet")])
+        .await;
     place.delete(&[1, 2]).await;
     for number in [1, 2] {
         assert_eq!(place.text(number).await, "", "message {number}");
@@ -821,21 +839,22 @@ async fn messages_of_opted_out_members_and_channels_are_not_stored(pool: PgPool)
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_backfill_excludes_opted_out_members_and_channels(pool: PgPool) {
     let place = Place::with(&pool, opted_out());
-    place.store_elsewhere(&exchange()).await;
+    place.store_unprocessed(&exchange()).await;
     place.backfill().await;
     assert_eq!(place.state().await.session_of(2), None, "message of the member");
 
     let other = Place { channel: channel(2, 8), ..place };
-    other.store_elsewhere(&[say(1, 1, "one"), reply(1, say(2, 3, "two"))]).await;
+    other.store_unprocessed(&[new_message(1, 1, "one"), reply(1, new_message(2, 3, "two"))]).await;
     other.backfill().await;
     assert_eq!(other.state().await.session_of(1), None, "message in the channel");
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn bots_are_included_if_configured(pool: PgPool) {
-    let talk = [say(1, 1, "what is the weather"), reply(1, by_bot(say(2, 5, "it rains")))];
+    let messages =
+        [new_message(1, 1, "what is the weather"), reply(1, by_bot(new_message(2, 5, "it rains")))];
     let place = Place::new(&pool);
-    place.ingest(&talk).await;
+    place.ingest(&messages).await;
     let state = place.state().await;
     assert_eq!(state.messages[&2], (None, Some("bot".to_owned())));
 
@@ -848,7 +867,7 @@ async fn bots_are_included_if_configured(pool: PgPool) {
     inclusive.backfill().await;
     assert_eq!(inclusive.state().await.messages[&2], (Some(1), None));
     let fresh = inclusive.in_guild(2);
-    fresh.ingest(&talk).await;
+    fresh.ingest(&messages).await;
     assert_eq!(fresh.state().await, inclusive.state().await);
 }
 
@@ -857,11 +876,11 @@ async fn bots_are_included_if_configured(pool: PgPool) {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn messages_stored_by_another_program_get_the_same_sessions(pool: PgPool) {
     let live = Place::new(&pool);
-    let mut talk = long_talk();
-    talk.extend([by_bot(say(70, 5, "beep")), say(71, 1, "")]);
-    live.ingest(&talk).await;
+    let mut messages = long_conversation();
+    messages.extend([by_bot(new_message(70, 5, "beep")), new_message(71, 1, "")]);
+    live.ingest(&messages).await;
     let place = live.in_guild(2);
-    place.store_elsewhere(&talk).await;
+    place.store_unprocessed(&messages).await;
     place.backfill().await;
     let expected = live.state().await;
     assert_eq!(place.state().await, expected);
@@ -888,11 +907,11 @@ async fn revisions(place: &Place) -> Vec<i64> {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_backfill_runs_concurrently_with_ingest_and_another_backfill(pool: PgPool) {
     let at_once = Place::new(&pool);
-    at_once.ingest(&long_talk()).await;
+    at_once.ingest(&long_conversation()).await;
     let place = at_once.in_guild(2);
     let (live, stored): (Vec<Message>, Vec<Message>) =
-        long_talk().into_iter().partition(|message| message.id.get() % 3 == 0);
-    place.store_elsewhere(&stored).await;
+        long_conversation().into_iter().partition(|message| message.id.get() % 3 == 0);
+    place.store_unprocessed(&stored).await;
     models::ensure_active(&pool, &model(), 384).await.unwrap();
 
     let barrier = Arc::new(Barrier::new(3));
@@ -915,7 +934,7 @@ async fn a_backfill_runs_concurrently_with_ingest_and_another_backfill(pool: PgP
             }
         }
     });
-    timeout(PATIENCE, tasks.join_all()).await.expect("an end");
+    timeout(TEST_TIMEOUT, tasks.join_all()).await.expect("an end");
     assert_eq!(place.state().await, at_once.state().await);
     check_jobs(&place).await;
 }
@@ -923,7 +942,7 @@ async fn a_backfill_runs_concurrently_with_ingest_and_another_backfill(pool: PgP
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_backfill_enqueues_only_missing_sessions(pool: PgPool) {
     let place = Place::new(&pool);
-    let later = [say(900, 1, "is it dry"), reply(900, say(901, 2, "not yet"))];
+    let later = [new_message(900, 1, "is it dry"), reply(900, new_message(901, 2, "not yet"))];
     place.ingest(&exchange()).await;
     place.ingest(&later).await;
     models::ensure_active(&pool, &model(), 384).await.unwrap();
@@ -937,9 +956,9 @@ async fn a_backfill_enqueues_only_missing_sessions(pool: PgPool) {
     .unwrap();
     place.finish_jobs().await;
     place.backfill().await;
-    let asked: Vec<_> = place.jobs().await.into_iter().filter(|job| job.state == "pending").collect();
-    assert_eq!(asked.len(), 1);
-    assert!(asked[0].target_revision > revision(&pool, 900).await, "a running job must run again");
+    let enqueued: Vec<_> = place.jobs().await.into_iter().filter(|job| job.state == "pending").collect();
+    assert_eq!(enqueued.len(), 1);
+    assert!(enqueued[0].target_revision > revision(&pool, 900).await, "a running job must run again");
     let remaining = backfill::remaining(
         place.ingest.pool(),
         &place.ingest.config().sessions,
@@ -957,8 +976,8 @@ async fn a_missing_session_is_enqueued_although_the_job_that_recorded_it_still_r
     let place = Place::new(&pool);
     place.ingest(&exchange()).await;
     sqlx::query("UPDATE jobs SET run_at = now()").execute(&pool).await.unwrap();
-    let ids = jobs::dispatch(&pool, JobQueue::Live, 9, 0, PATIENCE).await.unwrap().ids;
-    let claimed = jobs::claim(&pool, &ids, "worker", PATIENCE).await.unwrap().remove(0);
+    let ids = jobs::dispatch(&pool, JobQueue::Live, 9, 0, TEST_TIMEOUT).await.unwrap().ids;
+    let claimed = jobs::claim(&pool, &ids, "worker", TEST_TIMEOUT).await.unwrap().remove(0);
     // The job recorded the session, and the record was invalidated since: the index was lost, or a repair ran.
     place.backfill().await;
     let read = revision(&pool, 1).await.into();
@@ -971,9 +990,9 @@ async fn a_missing_session_is_enqueued_although_the_job_that_recorded_it_still_r
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_backfill_is_planned_once_per_channel(pool: PgPool) {
     let place = Place::new(&pool);
-    place.store_elsewhere(&exchange()).await;
-    Place { channel: channel(1, 10), ..place.clone() }.store_elsewhere(&exchange()).await;
-    place.in_guild(2).store_elsewhere(&exchange()).await;
+    place.store_unprocessed(&exchange()).await;
+    Place { channel: channel(1, 10), ..place.clone() }.store_unprocessed(&exchange()).await;
+    place.in_guild(2).store_unprocessed(&exchange()).await;
     for _ in 0..2 {
         assert_eq!(
             backfill::plan(place.ingest.pool(), place.ingest.enqueuer(), place.guild(), None).await.unwrap(),
@@ -1020,24 +1039,25 @@ async fn the_samples_are_imported_and_a_second_import_changes_nothing(pool: PgPo
     let ingest = Place::new(&pool).ingest;
     let mut read = 0;
     for path in samples() {
-        let mut told = (0, 0);
+        let mut progress = (0, 0);
         let stop = CancellationToken::new();
-        let done =
-            import::file(&ingest, &path, &stop, |bytes, messages| told = (bytes, messages)).await.unwrap();
+        let done = import::file(&ingest, &path, &stop, |bytes, messages| progress = (bytes, messages))
+            .await
+            .unwrap();
         assert!(done.error.is_none() && done.rejected_total == 0, "{}", path.display());
         assert_eq!(done.ingested.new as u64, done.messages);
-        assert_eq!(told, (path.metadata().unwrap().len(), done.messages));
+        assert_eq!(progress, (path.metadata().unwrap().len(), done.messages));
         read += done.messages;
     }
     let stored: i64 = sqlx::query_scalar("SELECT count(*) FROM messages").fetch_one(&pool).await.unwrap();
     assert_eq!(stored as u64, read);
-    let unplaced: i64 = sqlx::query_scalar(
+    let unassigned: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM messages WHERE first_message_id IS NULL AND excluded_reason IS NULL",
     )
     .fetch_one(&pool)
     .await
     .unwrap();
-    assert_eq!(unplaced, 0);
+    assert_eq!(unassigned, 0);
 
     let guilds = guilds(&pool).await;
     assert_eq!(guilds.len(), 2);

@@ -26,7 +26,7 @@ fn channel(guild: i64) -> Channel {
 }
 
 /// A message of the minute of its id.
-fn say(guild: i64, number: i64, author: Author) -> Message {
+fn new_message(guild: i64, number: i64, author: Author) -> Message {
     Message {
         guild_id: guild.try_into().unwrap(),
         channel_id: 9.try_into().unwrap(),
@@ -41,7 +41,7 @@ fn say(guild: i64, number: i64, author: Author) -> Message {
 }
 
 fn ann(guild: i64, number: i64, name: &str) -> Message {
-    say(guild, number, Author::member(user(7), name))
+    new_message(guild, number, Author::member(user(7), name))
 }
 
 async fn store(ingest: &Ingest, messages: &[Message]) {
@@ -84,7 +84,7 @@ async fn a_rename_costs_one_row_and_no_job(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn an_older_export_does_not_bring_back_an_older_name(pool: PgPool) {
+async fn an_older_export_does_not_restore_an_older_name(pool: PgPool) {
     let ingest = Ingest::new(pool.clone(), IngestConfig::default());
     store(&ingest, &[ann(1, 5, "new")]).await;
     store(&ingest, &[ann(1, 1, "old"), ann(1, 2, "old")]).await;
@@ -100,7 +100,7 @@ async fn messages_of_a_webhook_keep_their_own_names_until_they_are_deleted(pool:
             ..IngestConfig::default()
         },
     );
-    let webhook = |number, name| say(1, number, Author::webhook(user(50), name));
+    let webhook = |number, name| new_message(1, number, Author::webhook(user(50), name));
     store(&ingest, &[webhook(1, "bridge of ann"), webhook(2, "bridge of bo"), ann(1, 3, "ann")]).await;
     let own = |name: &str| Some(name.to_owned());
     assert_eq!(webhook_names(&pool).await, [own("bridge of ann"), own("bridge of bo"), None]);
@@ -111,16 +111,16 @@ async fn messages_of_a_webhook_keep_their_own_names_until_they_are_deleted(pool:
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn forgetting_a_member_erases_the_name_and_no_old_message_brings_it_back(pool: PgPool) {
+async fn forgetting_a_member_erases_the_name_and_old_messages_do_not_restore_it(pool: PgPool) {
     let ingest = Ingest::new(pool.clone(), IngestConfig::default());
-    let messages = [ann(1, 1, "ann"), say(1, 2, Author::member(user(8), "bo"))];
+    let messages = [ann(1, 1, "ann"), new_message(1, 2, Author::member(user(8), "bo"))];
     store(&ingest, &messages).await;
     store(&ingest, &[ann(2, 1, "ann")]).await;
     ingest.erase_member(channel(1).guild_id, user(7)).await.unwrap();
     assert_eq!(names(&pool).await, [row(1, 8, "bo"), row(2, 7, "ann")]);
-    let told = "SELECT count(*) FROM messages m WHERE guild_id = 1 AND author_id = 7
+    let with_content = "SELECT count(*) FROM messages m WHERE guild_id = 1 AND author_id = 7
                 AND (text <> '' OR to_jsonb(m)::text LIKE '%\"ann\"%')";
-    assert_eq!(count(&pool, told).await, 0, "a tombstone holds more than ids");
+    assert_eq!(count(&pool, with_content).await, 0, "a tombstone holds more than ids");
 
     store(&ingest, &messages).await;
     assert_eq!(names(&pool).await, [row(1, 8, "bo"), row(2, 7, "ann")]);
@@ -129,19 +129,19 @@ async fn forgetting_a_member_erases_the_name_and_no_old_message_brings_it_back(p
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn forgetting_a_guild_erases_all_names_in_it(pool: PgPool) {
     let ingest = Ingest::new(pool.clone(), IngestConfig::default());
-    store(&ingest, &[ann(1, 1, "ann"), say(1, 2, Author::member(user(8), "bo"))]).await;
+    store(&ingest, &[ann(1, 1, "ann"), new_message(1, 2, Author::member(user(8), "bo"))]).await;
     store(&ingest, &[ann(2, 1, "ann")]).await;
     ingest.erase_guild(channel(1).guild_id).await.unwrap();
     assert_eq!(names(&pool).await, [row(2, 7, "ann")]);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_member_who_opted_out_is_not_named(pool: PgPool) {
+async fn the_name_of_an_opted_out_member_is_not_stored(pool: PgPool) {
     let config = IngestConfig {
         optout: OptOutConfig { users: [user(7)].into(), ..OptOutConfig::default() },
         ..IngestConfig::default()
     };
     let ingest = Ingest::new(pool.clone(), config);
-    store(&ingest, &[ann(1, 1, "ann"), say(1, 2, Author::member(user(8), "bo"))]).await;
+    store(&ingest, &[ann(1, 1, "ann"), new_message(1, 2, Author::member(user(8), "bo"))]).await;
     assert_eq!(names(&pool).await, [row(1, 8, "bo")]);
 }

@@ -10,8 +10,8 @@ use guildex_types::{Author, JobQueue, Links, Message, MessageKind, SearchText};
 use sqlx::PgPool;
 use tokio::time::timeout;
 
-/// Timeout for a busy machine; a passing test does not wait for it.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A timeout that only a hung test reaches.
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 fn channel(guild: i64) -> Channel {
     Channel {
@@ -24,7 +24,7 @@ fn channel(guild: i64) -> Channel {
 }
 
 /// Returns messages of every kind: replies, mentions, bots, system messages, edits, empty texts, several scripts.
-fn talk(guild: i64, count: i64) -> Vec<Message> {
+fn conversation(guild: i64, count: i64) -> Vec<Message> {
     let message = |number: i64| Message {
         guild_id: guild.try_into().unwrap(),
         channel_id: 9.try_into().unwrap(),
@@ -59,9 +59,9 @@ async fn stored(pool: &PgPool, guild: i64) -> Vec<String> {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_large_page_is_stored_like_many_small_ones(pool: PgPool) {
     let ingest = Ingest::new(pool.clone(), IngestConfig::default());
-    let large = ingest.messages(&channel(1), &talk(1, 2_500), JobQueue::Backfill).await.unwrap();
+    let large = ingest.messages(&channel(1), &conversation(1, 2_500), JobQueue::Backfill).await.unwrap();
     let mut small = Ingested::default();
-    for page in talk(2, 2_500).chunks(100) {
+    for page in conversation(2, 2_500).chunks(100) {
         small += ingest.messages(&channel(2), page, JobQueue::Backfill).await.unwrap();
     }
     assert_eq!((large.new, small.new), (2_500, 2_500));
@@ -78,13 +78,16 @@ async fn a_concurrent_writer_without_the_channel_lock_does_not_fail_the_ingest(p
     let mut other = pool.begin().await.unwrap();
     sqlx::query(
         "INSERT INTO messages (guild_id, channel_id, id, author_id, sent_at, text)
-         VALUES (1, 9, 3, 5, now(), 'from elsewhere')",
+         VALUES (1, 9, 3, 5, now(), 'from another program')",
     )
     .execute(&mut *other)
     .await
     .unwrap();
     let ours = tokio::spawn(async move {
-        ingest.messages(&channel(1), &talk(1, 4), JobQueue::Live).await.map_err(|error| error.to_string())
+        ingest
+            .messages(&channel(1), &conversation(1, 4), JobQueue::Live)
+            .await
+            .map_err(|error| error.to_string())
     });
     let blocked = async {
         let waiting = "SELECT count(*) FROM pg_stat_activity
@@ -93,7 +96,7 @@ async fn a_concurrent_writer_without_the_channel_lock_does_not_fail_the_ingest(p
             tokio::task::yield_now().await;
         }
     };
-    timeout(PATIENCE, blocked).await.expect("the ingest meets the other's row");
+    timeout(TEST_TIMEOUT, blocked).await.expect("the ingest waits for the other row");
     other.commit().await.unwrap();
     let done = ours.await.unwrap().unwrap();
     assert_eq!((done.new, done.edited, done.unchanged), (3, 0, 1));

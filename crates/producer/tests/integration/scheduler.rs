@@ -14,8 +14,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// Timeout for a busy machine; a passing test does not wait for it.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A timeout that only a hung test reaches.
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Guild with more jobs than all others.
 const HUGE: i64 = 1;
@@ -79,7 +79,7 @@ async fn until_known(queues: &Queues, queue: JobQueue, count: usize) -> HashSet<
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(PATIENCE, known).await.expect("redis has the jobs")
+    timeout(TEST_TIMEOUT, known).await.expect("redis has the jobs")
 }
 
 #[sqlx::test(migrator = "guildex_store::MIGRATOR")]
@@ -104,14 +104,14 @@ async fn only_lost_jobs_are_requeued(pool: PgPool) {
         let _scheduler = start_scheduler(&pool, &queues);
         let before = until_known(&queues, JobQueue::Live, 60).await;
         let scheduled = layout(&queues, JobQueue::Live).scheduled_jobs_set();
-        let gone: i64 = redis::cmd("ZREMRANGEBYRANK")
+        let removed: i64 = redis::cmd("ZREMRANGEBYRANK")
             .arg(scheduled)
             .arg(20)
             .arg(-1)
             .query_async(&mut connection(&queues))
             .await
             .unwrap();
-        assert_eq!(gone, 40);
+        assert_eq!(removed, 40);
         assert_eq!(until_known(&queues, JobQueue::Live, 60).await, before);
         assert_eq!(queues.depth(JobQueue::Live).await.unwrap(), 60, "some were pushed twice");
     })
@@ -119,7 +119,7 @@ async fn only_lost_jobs_are_requeued(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "guildex_store::MIGRATOR")]
-async fn what_a_scheduler_queued_and_did_not_live_to_push_is_pushed_by_another(pool: PgPool) {
+async fn jobs_queued_by_a_crashed_scheduler_are_pushed_by_another(pool: PgPool) {
     with_queues(|queues| async move {
         insert_jobs(&pool, HUGE, JobQueue::Live, 20).await;
         let lease = Duration::from_secs(3600);
@@ -133,16 +133,16 @@ async fn what_a_scheduler_queued_and_did_not_live_to_push_is_pushed_by_another(p
 
 /// Consumes a queue, completes each job at once and returns the deliveries in order.
 fn deliveries(pool: &PgPool, queues: &Queues, queue: JobQueue) -> (UnboundedReceiver<JobId>, DropGuard) {
-    let (tell, deliveries) = unbounded_channel();
+    let (sender, deliveries) = unbounded_channel();
     let stop = CancellationToken::new();
     let (pool, queues, until) = (pool.clone(), queues.clone(), stop.clone());
     tokio::spawn(async move {
         let handler = move |delivery: Delivery| {
-            let (pool, tell) = (pool.clone(), tell.clone());
+            let (pool, sender) = (pool.clone(), sender.clone());
             async move {
                 let id = delivery.job().unwrap();
-                let _ = tell.send(id);
-                let claimed = jobs::claim(&pool, &[id], "test", PATIENCE).await.unwrap();
+                let _ = sender.send(id);
+                let claimed = jobs::claim(&pool, &[id], "test", TEST_TIMEOUT).await.unwrap();
                 let done: Vec<_> = claimed
                     .iter()
                     .map(|claimed| (claimed.id, claimed.token, claimed.target_revision))
@@ -156,7 +156,7 @@ fn deliveries(pool: &PgPool, queues: &Queues, queue: JobQueue) -> (UnboundedRece
 }
 
 async fn next(deliveries: &mut UnboundedReceiver<JobId>) -> JobId {
-    timeout(PATIENCE, deliveries.recv()).await.expect("a delivery").unwrap()
+    timeout(TEST_TIMEOUT, deliveries.recv()).await.expect("a delivery").unwrap()
 }
 
 #[sqlx::test(migrator = "guildex_store::MIGRATOR")]
@@ -179,7 +179,7 @@ async fn a_live_change_of_a_small_guild_overtakes_50_000_of_another(pool: PgPool
                 before += 1;
             }
             // Jobs in Redis, and those pushed by a round already in progress.
-            assert!(before <= 2 * 128 + 4, "{before} jobs of the huge guild went first");
+            assert!(before <= 2 * 128 + 4, "{before} jobs of the large guild were delivered first");
         }
     })
     .await;
@@ -220,7 +220,7 @@ async fn the_last_outcome_of_each_task_is_reported(pool: PgPool) {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        let tasks = timeout(PATIENCE, reported).await.expect("a report");
+        let tasks = timeout(TEST_TIMEOUT, reported).await.expect("a report");
         let names: HashSet<&str> = tasks.iter().map(|task| task.name.as_str()).collect();
         for name in ["analyze", "dispatch_live", "requeue_lost", "rescue_leases"] {
             assert!(names.contains(name), "{names:?}");
@@ -244,7 +244,7 @@ async fn a_failing_task_is_reported_with_its_error(pool: PgPool) {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        let error = timeout(PATIENCE, failed).await.expect("a failure");
+        let error = timeout(TEST_TIMEOUT, failed).await.expect("a failure");
         assert!(error.contains("jobs"), "{error}");
     })
     .await;

@@ -53,11 +53,11 @@ async fn cleanup_removes_metadata_of_former_workers_only() {
         queues.push(JobQueue::Live, &new_ids(1)).await.unwrap();
         consumer.next_job().await;
         let mut redis = connection(&queues);
-        let gone = format!("{}:metadata:gone", layout(&queues, JobQueue::Live).workers_set());
-        let _: () = redis.hset(&gone, "service", "x").await.unwrap();
+        let former = format!("{}:metadata:former", layout(&queues, JobQueue::Live).workers_set());
+        let _: () = redis.hset(&former, "service", "x").await.unwrap();
 
         assert_eq!(queues.trim().await.unwrap().workers, 1);
-        assert!(!redis.exists::<_, bool>(&gone).await.unwrap());
+        assert!(!redis.exists::<_, bool>(&former).await.unwrap());
         let living = metadata(&queues).await;
         assert_eq!(living.len(), 1, "{living:?}");
 

@@ -1,27 +1,29 @@
-//! Names shown by searches are those that authors have now.
+//! Searches show the current names of authors.
 
-use crate::support::{HERE, Mood, World, ask};
+use crate::support::{HERE, IndexBehavior, World, search_request};
 use guildex_search::SearchRequest;
 use guildex_store::MIGRATOR;
 use sqlx::PgPool;
 
-/// Preview and surrounding authors of what a search finds, by the index and by Postgres.
+/// Previews and surrounding authors of hits from the index and from Postgres.
 async fn shown(world: &World) -> Vec<(String, Vec<String>)> {
     let mut shown = vec![];
-    for mood in [Mood::Honest, Mood::Away] {
-        world.view.set(mood);
-        for found in world.search(&SearchRequest { surrounding: 5, ..ask(1, "glue oven") }).await.results {
-            let around = found.surrounding.unwrap();
+    for behavior in [IndexBehavior::Normal, IndexBehavior::Unavailable] {
+        world.index.set_behavior(behavior);
+        for hit in
+            world.search(&SearchRequest { surrounding: 5, ..search_request(1, "glue oven") }).await.results
+        {
+            let around = hit.surrounding.unwrap();
             let names = around.before.into_iter().chain(around.after).map(|message| message.author_name);
-            shown.push((found.preview.to_string(), names.collect()));
+            shown.push((hit.preview.to_string(), names.collect()));
         }
     }
-    world.view.set(Mood::Honest);
+    world.index.set_behavior(IndexBehavior::Normal);
     shown
 }
 
-/// Asserts that the preview names the first message's author so, and not as before, and that the surrounding
-/// messages do: from the index the other session's, from Postgres all but the message that matches.
+/// Asserts that previews name the first message's author `name` and show no former name, and so do surrounding
+/// messages: those of the other session from the index, all but the matching message from Postgres.
 async fn assert_shows(world: &World, name: &str) {
     let shown = shown(world).await;
     for (preview, _) in &shown {
@@ -35,8 +37,8 @@ async fn assert_shows(world: &World, name: &str) {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn results_and_surrounding_messages_show_current_names(pool: PgPool) {
     let world = World::new(pool).await.with_fallback();
-    world.talk(HERE, &[(1, 1, 1, "the glue oven smells"), (2, 2, 2, "open the window")]).await;
-    world.say(HERE, &[(10, 1, 500, "good morning")]).await;
+    world.store_and_index(HERE, &[(1, 1, 1, "the glue oven smells"), (2, 2, 2, "open the window")]).await;
+    world.store_session(HERE, &[(10, 1, 500, "good morning")]).await;
     assert_shows(&world, "author 1").await;
 
     let rename = "UPDATE users SET display_name = 'Ann' WHERE user_id = 1";

@@ -80,7 +80,7 @@ pub async fn enqueue(
 }
 
 /// Raises the target revision of unfinished jobs with the deduplication keys of `targets`, and enqueues none.
-/// For changes that need no job of their own, but that a running job must not miss.
+/// For changes that need no new job, but that a running job must include.
 pub async fn raise_target_revision(
     tx: &mut PgConnection,
     targets: &[(Job, Revision)],

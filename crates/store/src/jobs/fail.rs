@@ -13,7 +13,7 @@ const MAX_ERROR: usize = 1_000;
 /// Delay before a deletion that failed permanently is retried.
 const PERMANENT_RETRY_DELAY: Duration = Duration::from_secs(60);
 
-/// How a job failed.
+/// Kind of failure of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
     /// It may succeed later.

@@ -60,7 +60,7 @@ pub async fn assigned_after(
 }
 
 /// Returns up to `limit` live messages of a channel that are in no session and may belong in one, in order:
-/// those that were not looked at yet, and, with `include_bots`, those excluded as bots.
+/// those that were not assigned yet, and, with `include_bots`, those excluded as bots.
 pub async fn unassigned(
     db: &mut PgConnection,
     guild: GuildId,

@@ -45,7 +45,7 @@ async fn enqueue(pool: &PgPool, new: &[NewJob]) {
 }
 
 /// Dispatches and claims all due jobs of a queue.
-async fn take(pool: &PgPool, queue: JobQueue) -> Vec<Claimed> {
+async fn dispatch_and_claim(pool: &PgPool, queue: JobQueue) -> Vec<Claimed> {
     let queued = jobs::dispatch(pool, queue, 1_000, 0, MINUTE).await.unwrap();
     let mut claimed = jobs::claim(pool, &queued.ids, "worker", MINUTE).await.unwrap();
     for id in jobs::quarantined(pool, &queued.ids).await.unwrap() {
@@ -55,8 +55,8 @@ async fn take(pool: &PgPool, queue: JobQueue) -> Vec<Claimed> {
 }
 
 /// Claims the only due live job.
-async fn take_one(pool: &PgPool) -> Claimed {
-    let mut taken = take(pool, JobQueue::Live).await;
+async fn claim_one(pool: &PgPool) -> Claimed {
+    let mut taken = dispatch_and_claim(pool, JobQueue::Live).await;
     assert_eq!(taken.len(), 1);
     taken.remove(0)
 }
@@ -73,8 +73,8 @@ async fn pass_time(pool: &PgPool) {
 }
 
 /// Makes the only live job dead.
-async fn die(pool: &PgPool) -> JobId {
-    let claimed = take_one(pool).await;
+async fn make_dead(pool: &PgPool) -> JobId {
+    let claimed = claim_one(pool).await;
     fail(pool, &claimed, "it broke", &Failure::Permanent).await;
     claimed.id
 }
@@ -108,14 +108,14 @@ async fn refusal(pool: &PgPool, act: AdminAction) -> Option<&'static str> {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn failed_attempts_are_logged_and_successes_are_not(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
-    fail(&pool, &take_one(&pool).await, "it broke", &AT_ONCE).await;
-    take_one(&pool).await;
+    fail(&pool, &claim_one(&pool).await, "it broke", &AT_ONCE).await;
+    claim_one(&pool).await;
     pass_time(&pool).await;
     jobs::rescue_expired(&pool, &RetryPolicy::default()).await.unwrap();
     pass_time(&pool).await;
     // A job whose lease expired is rechecked.
     for _ in 0..2 {
-        let claimed = take_one(&pool).await;
+        let claimed = claim_one(&pool).await;
         jobs::complete(&pool, &[(claimed.id, claimed.token, 1.into())], Duration::ZERO).await.unwrap();
     }
 
@@ -141,7 +141,7 @@ async fn jobs_that_redis_lost_have_no_attempt_to_log(pool: PgPool) {
 async fn the_log_keeps_the_last_twenty_attempts(pool: PgPool) {
     enqueue(&pool, &[delete(guild(1), 1)]).await;
     for attempt in 1..=25 {
-        let claimed = take(&pool, JobQueue::Delete).await.remove(0);
+        let claimed = dispatch_and_claim(&pool, JobQueue::Delete).await.remove(0);
         fail(&pool, &claimed, &format!("failure {attempt}"), &AT_ONCE).await;
     }
     let attempts_log = only(&pool).await.attempts_log;
@@ -154,7 +154,7 @@ async fn the_log_keeps_the_last_twenty_attempts(pool: PgPool) {
 async fn errors_are_truncated_and_cleaned(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
     let error = format!("\0{}", "é".repeat(5_000));
-    fail(&pool, &take_one(&pool).await, &error, &AT_ONCE).await;
+    fail(&pool, &claim_one(&pool).await, &error, &AT_ONCE).await;
     let entry = only(&pool).await;
     assert_eq!(entry.error.unwrap(), "é".repeat(1_000));
     assert_eq!(entry.attempts_log[0].error.chars().count(), 1_000);
@@ -165,7 +165,7 @@ async fn errors_are_truncated_and_cleaned(pool: PgPool) {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn jobs_match_all_conditions_of_a_filter(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
-    let dead = die(&pool).await;
+    let dead = make_dead(&pool).await;
     enqueue(
         &pool,
         &[index(guild(1), 2, 1), index(guild(2), 1, 1), delete(guild(1), 3), backfill(guild(2), 7)],
@@ -197,12 +197,12 @@ async fn jobs_match_all_conditions_of_a_filter(pool: PgPool) {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn jobs_that_need_attention_are_listed_first_and_all_are_counted(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
-    let dead = die(&pool).await;
+    let dead = make_dead(&pool).await;
     enqueue(&pool, &[index(guild(1), 2, 1)]).await;
-    let failing = take_one(&pool).await;
+    let failing = claim_one(&pool).await;
     fail(&pool, &failing, "it broke", &Failure::Retry { after: MINUTE }).await;
     enqueue(&pool, &[index(guild(1), 3, 1)]).await;
-    let running = take_one(&pool).await;
+    let running = claim_one(&pool).await;
     enqueue(&pool, &[index(guild(1), 4, 1), index(guild(1), 5, 1)]).await;
 
     let (entries, count) = admin::list(&pool, &Filter::new(Tenants::All), 3).await.unwrap();
@@ -214,7 +214,7 @@ async fn jobs_that_need_attention_are_listed_first_and_all_are_counted(pool: PgP
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_guild_can_neither_list_nor_change_jobs_of_another(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
-    let theirs = die(&pool).await;
+    let theirs = make_dead(&pool).await;
     jobs::dead_letter(&pool, JobQueue::Live, "junk").await.unwrap();
     let me = Tenants::One(guild(2));
     assert_eq!(list(&pool, Filter::new(me)).await, []);
@@ -235,12 +235,12 @@ async fn a_guild_can_neither_list_nor_change_jobs_of_another(pool: PgPool) {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_retried_dead_job_has_all_attempts_again(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
-    let id = die(&pool).await;
+    let id = make_dead(&pool).await;
     assert_eq!(act(&pool, AdminAction::Retry, id).await, ActionResult::Applied);
     let entry = only(&pool).await;
     assert_eq!((entry.state, entry.attempts, entry.finished_at), (JobState::Pending, 0, None));
     assert_eq!(entry.attempts_log.len(), 1, "the log is kept");
-    let claimed = take_one(&pool).await;
+    let claimed = claim_one(&pool).await;
     assert_eq!((claimed.id, claimed.attempt), (id, 1));
     jobs::complete(&pool, &[(id, claimed.token, 1.into())], Duration::ZERO).await.unwrap();
     assert_eq!(only(&pool).await.state, JobState::Completed);
@@ -251,11 +251,11 @@ async fn a_delayed_job_can_be_retried_at_once(pool: PgPool) {
     for new in [index(guild(1), 1, 1), delete(guild(1), 2)] {
         let queue = new.queue;
         enqueue(&pool, &[new]).await;
-        let claimed = take(&pool, queue).await.remove(0);
+        let claimed = dispatch_and_claim(&pool, queue).await.remove(0);
         fail(&pool, &claimed, "it broke", &Failure::Retry { after: 60 * MINUTE }).await;
-        assert!(take(&pool, queue).await.is_empty());
+        assert!(dispatch_and_claim(&pool, queue).await.is_empty());
         assert_eq!(act(&pool, AdminAction::Retry, claimed.id).await, ActionResult::Applied);
-        assert_eq!(take(&pool, queue).await[0].attempt, 1);
+        assert_eq!(dispatch_and_claim(&pool, queue).await[0].attempt, 1);
     }
 }
 
@@ -264,19 +264,19 @@ async fn a_retried_quarantined_job_stays_quarantined(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
     let mut id = None;
     for _ in 0..MAX_ATTEMPTS {
-        id = Some(take_one(&pool).await.id);
+        id = Some(claim_one(&pool).await.id);
         pass_time(&pool).await;
         jobs::rescue_expired(&pool, &RetryPolicy::default()).await.unwrap();
         pass_time(&pool).await;
     }
     assert_eq!(act(&pool, AdminAction::Retry, id.unwrap()).await, ActionResult::Applied);
-    assert!(take_one(&pool).await.is_quarantined());
+    assert!(claim_one(&pool).await.is_quarantined());
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_dead_job_is_merged_into_an_unfinished_one_with_the_same_key(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 9)]).await;
-    let dead = die(&pool).await;
+    let dead = make_dead(&pool).await;
     enqueue(&pool, &[index(guild(1), 1, 5)]).await;
     let survivor: JobId =
         list(&pool, Filter { states: vec![JobState::Pending], ..Filter::new(Tenants::All) }).await[0]
@@ -292,7 +292,7 @@ async fn two_dead_jobs_with_the_same_key_are_merged(pool: PgPool) {
     let mut ids = Vec::new();
     for wanted in [1, 2] {
         enqueue(&pool, &[index(guild(1), 1, wanted)]).await;
-        ids.push(die(&pool).await);
+        ids.push(make_dead(&pool).await);
     }
     let results = AdminAction::Retry.run(&pool, Tenants::All, &ids).await.unwrap();
     assert_eq!(results, [(ids[0], ActionResult::Applied), (ids[1], ActionResult::Merged(ids[0]))]);
@@ -302,7 +302,7 @@ async fn two_dead_jobs_with_the_same_key_are_merged(pool: PgPool) {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_retry_does_not_change_a_running_job(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
-    let claimed = take_one(&pool).await;
+    let claimed = claim_one(&pool).await;
     assert!(refusal(&pool, AdminAction::Retry).await.unwrap().contains("running"));
     let before = only(&pool).await;
     assert_eq!(act(&pool, AdminAction::Retry, claimed.id).await, ActionResult::Skipped);
@@ -312,9 +312,9 @@ async fn a_retry_does_not_change_a_running_job(pool: PgPool) {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_dead_job_merged_into_a_running_one_makes_it_run_again(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 9)]).await;
-    let dead = die(&pool).await;
+    let dead = make_dead(&pool).await;
     enqueue(&pool, &[index(guild(1), 1, 5)]).await;
-    let running = take_one(&pool).await;
+    let running = claim_one(&pool).await;
     assert_eq!(act(&pool, AdminAction::Retry, dead).await, ActionResult::Merged(running.id));
     jobs::complete(&pool, &[(running.id, running.token, 5.into())], Duration::ZERO).await.unwrap();
     assert_eq!(
@@ -328,7 +328,7 @@ async fn a_dead_job_merged_into_a_running_one_makes_it_run_again(pool: PgPool) {
 async fn a_retry_during_an_enqueue_with_the_same_key_makes_one_job(pool: PgPool) {
     // The retry waits for the producer.
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
-    let dead = die(&pool).await;
+    let dead = make_dead(&pool).await;
     let mut tx = pool.begin().await.unwrap();
     jobs::enqueue(&mut tx, &[index(guild(1), 1, 2)], MAX_ATTEMPTS).await.unwrap();
     let retry = tokio::spawn({
@@ -341,7 +341,7 @@ async fn a_retry_during_an_enqueue_with_the_same_key_makes_one_job(pool: PgPool)
     assert_eq!(only(&pool).await.target_revision, 2.into());
 
     // The producer commits between the retry's snapshot and its update.
-    let dead = die(&pool).await;
+    let dead = make_dead(&pool).await;
     let mut tx = pool.begin().await.unwrap();
     sqlx::query("SELECT FROM jobs FOR UPDATE").execute(&mut *tx).await.unwrap();
     let retry = tokio::spawn({
@@ -394,7 +394,7 @@ async fn a_cancelled_job_is_dead_and_can_be_retried(pool: PgPool) {
             assert_eq!(admin::show(&pool, Tenants::All, id).await.unwrap().unwrap().state, JobState::Dead);
         }
         assert_eq!(act(&pool, AdminAction::Retry, id).await, ActionResult::Applied);
-        assert_eq!(take_one(&pool).await.id, id);
+        assert_eq!(claim_one(&pool).await.id, id);
     }
 }
 
@@ -402,7 +402,7 @@ async fn a_cancelled_job_is_dead_and_can_be_retried(pool: PgPool) {
 async fn a_job_ends_once_if_it_is_cancelled_and_completed_concurrently(pool: PgPool) {
     for cancel_first in [true, false] {
         enqueue(&pool, &[index(guild(1), 1, 1)]).await;
-        let claimed = take_one(&pool).await;
+        let claimed = claim_one(&pool).await;
         let id = claimed.id;
         let cancel = |pool: PgPool| tokio::spawn(async move { act(&pool, AdminAction::Cancel, id).await });
         let complete = |pool: PgPool| {
@@ -454,7 +454,7 @@ async fn deletions_can_be_neither_cancelled_nor_purged(pool: PgPool) {
     assert_eq!(only(&pool).await.kind, "index_session");
     assert_eq!(act(&pool, AdminAction::Cancel, id).await, ActionResult::Skipped);
 
-    let claimed = take_one(&pool).await;
+    let claimed = claim_one(&pool).await;
     jobs::complete(&pool, &[(id, claimed.token, 2.into())], Duration::ZERO).await.unwrap();
     assert!(refusal(&pool, AdminAction::Purge).await.unwrap().contains("deletions cannot be purged"));
     assert_eq!(act(&pool, AdminAction::Purge, id).await, ActionResult::Skipped);
@@ -466,9 +466,9 @@ async fn deletions_can_be_neither_cancelled_nor_purged(pool: PgPool) {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn only_finished_jobs_are_purged(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
-    let dead = die(&pool).await;
+    let dead = make_dead(&pool).await;
     enqueue(&pool, &[index(guild(1), 2, 1)]).await;
-    let running = take_one(&pool).await;
+    let running = claim_one(&pool).await;
     enqueue(&pool, &[index(guild(1), 3, 1)]).await;
     let ids: Vec<JobId> = all(&pool).await.iter().map(|entry| entry.id).collect();
     let results = AdminAction::Purge.run(&pool, Tenants::All, &ids).await.unwrap();
@@ -484,7 +484,7 @@ async fn only_finished_jobs_are_purged(pool: PgPool) {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_job_that_was_retried_meanwhile_is_not_purged(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
-    let id = die(&pool).await;
+    let id = make_dead(&pool).await;
     let mut tx = pool.begin().await.unwrap();
     sqlx::query("SELECT FROM jobs FOR UPDATE").execute(&mut *tx).await.unwrap();
     let retried = tokio::spawn({

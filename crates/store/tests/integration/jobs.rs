@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::{PATIENCE, until_blocked};
+use crate::support::{TEST_TIMEOUT, until_blocked};
 use chrono::{DateTime, Utc};
 use guildex_store::jobs::{self, Claimed, Dispatched, Failure, NOTIFY_CHANNEL, NewJob, Rescued};
 use guildex_store::{MIGRATOR, StoreError};
@@ -91,14 +91,14 @@ async fn claim(pool: &PgPool, ids: &[JobId], worker: &str) -> Vec<Claimed> {
 }
 
 /// Dispatches and claims all due jobs of a queue.
-async fn take(pool: &PgPool, queue: JobQueue) -> Vec<Claimed> {
+async fn dispatch_and_claim(pool: &PgPool, queue: JobQueue) -> Vec<Claimed> {
     let ids = dispatch(pool, queue).await;
     claim(pool, &ids, "worker").await
 }
 
 /// Claims the only live job.
-async fn take_one(pool: &PgPool) -> Claimed {
-    let mut taken = take(pool, JobQueue::Live).await;
+async fn claim_one(pool: &PgPool) -> Claimed {
+    let mut taken = dispatch_and_claim(pool, JobQueue::Live).await;
     assert_eq!(taken.len(), 1);
     taken.remove(0)
 }
@@ -164,7 +164,7 @@ async fn seconds_until_due(pool: &PgPool) -> f64 {
         .unwrap()
 }
 
-// How jobs come.
+// Enqueueing.
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn enqueueing_again_raises_the_target_revision_of_the_unfinished_job(pool: PgPool) {
@@ -173,7 +173,7 @@ async fn enqueueing_again_raises_the_target_revision_of_the_unfinished_job(pool:
     }
     let job = only(&pool).await;
     assert_eq!((job.state.as_str(), job.target_revision), ("pending", 9));
-    assert_eq!(take_one(&pool).await.target_revision, Revision::from(9));
+    assert_eq!(claim_one(&pool).await.target_revision, Revision::from(9));
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
@@ -190,7 +190,7 @@ async fn raising_a_target_revision_changes_unfinished_jobs_only(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 2), index(guild(2), 1, 2)]).await;
     raise(1, 1).await;
     assert!(rows(&pool).await.iter().all(|row| row.target_revision == 2), "the target revision was lowered");
-    let taken = take(&pool, JobQueue::Live).await;
+    let taken = dispatch_and_claim(&pool, JobQueue::Live).await;
     raise(1, 5).await;
     for job in &taken {
         complete(&pool, job, 2).await;
@@ -199,7 +199,7 @@ async fn raising_a_target_revision_changes_unfinished_jobs_only(pool: PgPool) {
         rows(&pool).await.into_iter().map(|row| (row.target_revision, row.state)).collect();
     ends.sort();
     assert_eq!(ends, [(2, "completed".to_owned()), (5, "pending".to_owned())]);
-    complete(&pool, &take_one(&pool).await, 5).await;
+    complete(&pool, &claim_one(&pool).await, 5).await;
     raise(1, 9).await;
     assert_eq!(jobs::unfinished(&pool, None).await.unwrap(), 0, "a finished job changed");
 }
@@ -222,10 +222,10 @@ async fn point_removals_are_never_merged(pool: PgPool) {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_finished_job_is_followed_by_a_new_one(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
-    let first = take_one(&pool).await;
+    let first = claim_one(&pool).await;
     complete(&pool, &first, 1).await;
     enqueue(&pool, &[index(guild(1), 1, 2)]).await;
-    let second = take_one(&pool).await;
+    let second = claim_one(&pool).await;
     assert_ne!(second.id, first.id);
     assert_eq!((second.target_revision, second.attempt), (Revision::from(2), 1));
 }
@@ -257,8 +257,8 @@ async fn a_job_is_rolled_back_with_its_transaction(pool: PgPool) {
 async fn a_listener_is_notified_when_the_transaction_commits(pool: PgPool) {
     let mut listener = PgListener::connect_with(&pool).await.unwrap();
     listener.listen(NOTIFY_CHANNEL).await.unwrap();
-    let mut heard = async || {
-        timeout(PATIENCE, listener.recv()).await.expect("a notification").unwrap().payload().to_owned()
+    let mut next_payload = async || {
+        timeout(TEST_TIMEOUT, listener.recv()).await.expect("a notification").unwrap().payload().to_owned()
     };
 
     let mut tx = pool.begin().await.unwrap();
@@ -267,9 +267,9 @@ async fn a_listener_is_notified_when_the_transaction_commits(pool: PgPool) {
     jobs::enqueue(&mut tx, &new, MAX_ATTEMPTS).await.unwrap();
     // Notifications come in the order of commits: this one was committed first.
     sqlx::query("SELECT pg_notify($1, 'next')").bind(NOTIFY_CHANNEL).execute(&pool).await.unwrap();
-    assert_eq!(heard().await, "next");
+    assert_eq!(next_payload().await, "next");
     tx.commit().await.unwrap();
-    assert_eq!(heard().await, "250", "the delay until the first job is due, in milliseconds");
+    assert_eq!(next_payload().await, "250", "the delay until the first job is due, in milliseconds");
 }
 
 // Changes of kind and queue.
@@ -326,21 +326,21 @@ async fn an_index_job_becomes_a_deletion_and_vice_versa(pool: PgPool) {
         ("index_session", JobQueue::Live, "pending")
     );
     assert_eq!((job.target_revision, job.max_attempts), (3, None), "the deletion has not happened yet");
-    let payload = take_one(&pool).await.payload;
+    let payload = claim_one(&pool).await.payload;
     assert_eq!(Job::decode(&payload).unwrap(), index(guild(1), 1, 3).job);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_running_job_that_becomes_a_deletion_runs_again_as_one(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
-    let running = take_one(&pool).await;
+    let running = claim_one(&pool).await;
     enqueue(&pool, &[delete(guild(1), 1, 2)]).await;
     complete(&pool, &running, 1).await;
-    let again = take(&pool, JobQueue::Delete).await;
+    let again = dispatch_and_claim(&pool, JobQueue::Delete).await;
     assert_eq!(Job::decode(&again[0].payload).unwrap(), delete(guild(1), 1, 2).job);
 }
 
-// How jobs are handed out.
+// Dispatching and claiming.
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn only_due_jobs_of_the_queue_are_dispatched(pool: PgPool) {
@@ -446,7 +446,7 @@ async fn two_dispatchers_share_one_limit_and_never_dispatch_a_job_twice(pool: Pg
     });
     let mut all = vec![];
     for dispatcher in dispatchers {
-        all.extend(timeout(PATIENCE, dispatcher).await.expect("an end").unwrap());
+        all.extend(timeout(TEST_TIMEOUT, dispatcher).await.expect("an end").unwrap());
     }
     assert_eq!(all.iter().collect::<HashSet<_>>().len(), all.len(), "some were dispatched twice");
     assert!(all.len() <= JOBS);
@@ -483,18 +483,18 @@ async fn only_queued_jobs_can_be_claimed(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
     let pending: Vec<JobId> = rows(&pool).await.iter().map(|row| row.id.into()).collect();
     assert!(claim(&pool, &pending, "eager").await.is_empty());
-    let running = take_one(&pool).await;
+    let running = claim_one(&pool).await;
     assert!(claim(&pool, &[running.id, JobId::new()], "late").await.is_empty());
     complete(&pool, &running, 1).await;
     assert!(claim(&pool, &[running.id], "later").await.is_empty());
 }
 
-// How jobs end.
+// Completion and failure.
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_job_that_reached_its_target_revision_is_completed(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 4)]).await;
-    let job = take_one(&pool).await;
+    let job = claim_one(&pool).await;
     complete(&pool, &job, 5).await;
     let done = only(&pool).await;
     assert_eq!((done.state.as_str(), done.lease_expires_at), ("completed", None));
@@ -504,12 +504,12 @@ async fn a_job_that_reached_its_target_revision_is_completed(pool: PgPool) {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_job_whose_target_revision_rose_runs_again_without_spending_an_attempt(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 4)]).await;
-    let mut job = take_one(&pool).await;
+    let mut job = claim_one(&pool).await;
     for edit in 5..20 {
         enqueue(&pool, &[index(guild(1), 1, edit)]).await;
         complete(&pool, &job, edit - 1).await;
         assert_eq!(only(&pool).await.state, "pending");
-        job = take_one(&pool).await;
+        job = claim_one(&pool).await;
         assert_eq!((job.target_revision, job.attempt), (edit.into(), 1));
     }
     complete(&pool, &job, 19).await;
@@ -519,7 +519,7 @@ async fn a_job_whose_target_revision_rose_runs_again_without_spending_an_attempt
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn each_job_of_a_batch_completes_with_its_own_revision(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 10), index(guild(1), 2, 20)]).await;
-    let taken = take(&pool, JobQueue::Live).await;
+    let taken = dispatch_and_claim(&pool, JobQueue::Live).await;
     let finished: Vec<_> = taken.iter().map(|job| (job.id, job.token, Revision::from(15))).collect();
     jobs::complete(&pool, &finished, RECHECK_DELAY).await.unwrap();
     let mut ends: Vec<_> =
@@ -531,7 +531,7 @@ async fn each_job_of_a_batch_completes_with_its_own_revision(pool: PgPool) {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_failed_job_waits_for_its_delay_and_keeps_its_error(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
-    let job = take_one(&pool).await;
+    let job = claim_one(&pool).await;
     assert!(!fail(&pool, &job, &Failure::Retry { after: HOUR }).await);
     let failed = only(&pool).await;
     assert_eq!((failed.state.as_str(), failed.error.as_deref()), ("pending", Some("it broke")));
@@ -539,7 +539,7 @@ async fn a_failed_job_waits_for_its_delay_and_keeps_its_error(pool: PgPool) {
     assert_eq!(dispatch(&pool, JobQueue::Live).await, []);
 
     make_due(&pool).await;
-    let again = take_one(&pool).await;
+    let again = claim_one(&pool).await;
     assert_eq!(again.attempt, 2);
     complete(&pool, &again, 1).await;
     assert_eq!(only(&pool).await.error, None);
@@ -549,31 +549,31 @@ async fn a_failed_job_waits_for_its_delay_and_keeps_its_error(pool: PgPool) {
 async fn a_job_without_attempts_left_is_dead_with_its_error(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
     for attempt in 1..=MAX_ATTEMPTS {
-        let job = take_one(&pool).await;
+        let job = claim_one(&pool).await;
         assert_eq!(fail(&pool, &job, &AT_ONCE).await, attempt == MAX_ATTEMPTS);
     }
     let dead = only(&pool).await;
     assert_eq!((dead.state.as_str(), dead.error.as_deref()), ("dead", Some("it broke")));
     assert_eq!(jobs::dead(&pool).await.unwrap(), 1);
-    assert_eq!(take(&pool, JobQueue::Live).await.len(), 0);
+    assert_eq!(dispatch_and_claim(&pool, JobQueue::Live).await.len(), 0);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_change_of_a_session_with_a_dead_job_enqueues_a_job(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
-    let job = take_one(&pool).await;
+    let job = claim_one(&pool).await;
     assert!(fail(&pool, &job, &Failure::Permanent).await);
     enqueue(&pool, &[index(guild(1), 1, 2)]).await;
-    assert_eq!(take_one(&pool).await.attempt, 1);
+    assert_eq!(claim_one(&pool).await.attempt, 1);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_change_during_the_last_attempt_keeps_the_job_alive(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
     for _ in 1..MAX_ATTEMPTS {
-        fail(&pool, &take_one(&pool).await, &AT_ONCE).await;
+        fail(&pool, &claim_one(&pool).await, &AT_ONCE).await;
     }
-    let last = take_one(&pool).await;
+    let last = claim_one(&pool).await;
     enqueue(&pool, &[index(guild(1), 1, 2)]).await;
     fail(&pool, &last, &AT_ONCE).await;
     assert_eq!(jobs::unfinished(&pool, None).await.unwrap(), 1, "no job is left to index the change");
@@ -583,9 +583,9 @@ async fn a_change_during_the_last_attempt_keeps_the_job_alive(pool: PgPool) {
 async fn a_change_during_a_last_attempt_that_crashed_keeps_the_job_alive(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
     for _ in 1..MAX_ATTEMPTS {
-        fail(&pool, &take_one(&pool).await, &AT_ONCE).await;
+        fail(&pool, &claim_one(&pool).await, &AT_ONCE).await;
     }
-    take_one(&pool).await;
+    claim_one(&pool).await;
     enqueue(&pool, &[index(guild(1), 1, 2)]).await;
     expire_leases(&pool).await;
     jobs::rescue_expired(&pool, &RetryPolicy::default()).await.unwrap();
@@ -596,16 +596,16 @@ async fn a_change_during_a_last_attempt_that_crashed_keeps_the_job_alive(pool: P
 async fn a_restored_session_does_not_inherit_the_attempts_of_its_deletion(pool: PgPool) {
     enqueue(&pool, &[delete(guild(1), 1, 1)]).await;
     for _ in 0..10 {
-        fail(&pool, &take(&pool, JobQueue::Delete).await[0], &AT_ONCE).await;
+        fail(&pool, &dispatch_and_claim(&pool, JobQueue::Delete).await[0], &AT_ONCE).await;
     }
     enqueue(&pool, &[index(guild(1), 1, 2)]).await;
-    assert!(!fail(&pool, &take_one(&pool).await, &AT_ONCE).await, "the first failure made it dead");
+    assert!(!fail(&pool, &claim_one(&pool).await, &AT_ONCE).await, "the first failure made it dead");
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_permanent_failure_makes_a_job_dead_at_once(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
-    let job = take_one(&pool).await;
+    let job = claim_one(&pool).await;
     assert!(fail(&pool, &job, &Failure::Permanent).await);
     assert_eq!(only(&pool).await.state, "dead");
 }
@@ -614,7 +614,7 @@ async fn a_permanent_failure_makes_a_job_dead_at_once(pool: PgPool) {
 async fn deletions_retry_forever(pool: PgPool) {
     enqueue(&pool, &[delete(guild(1), 1, 1)]).await;
     for attempt in 1..=20 {
-        let taken = take(&pool, JobQueue::Delete).await;
+        let taken = dispatch_and_claim(&pool, JobQueue::Delete).await;
         assert_eq!(taken[0].attempt, attempt);
         match attempt % 3 {
             0 => assert!(!fail(&pool, &taken[0], &Failure::Permanent).await),
@@ -635,15 +635,15 @@ async fn deletions_retry_forever(pool: PgPool) {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_released_job_has_spent_no_attempt(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
-    fail(&pool, &take_one(&pool).await, &AT_ONCE).await;
+    fail(&pool, &claim_one(&pool).await, &AT_ONCE).await;
     for _ in 0..5 {
-        let job = take_one(&pool).await;
+        let job = claim_one(&pool).await;
         assert_eq!(job.attempt, 2);
         jobs::release(&pool, &[(job.id, job.token)], Duration::ZERO).await.unwrap();
         let back = only(&pool).await;
         assert_eq!((back.state.as_str(), back.attempts, back.crash_count), ("pending", 1, 0));
     }
-    let job = take_one(&pool).await;
+    let job = claim_one(&pool).await;
     jobs::release(&pool, &[(job.id, job.token)], HOUR).await.unwrap();
     assert_eq!(dispatch(&pool, JobQueue::Live).await, [], "the job is due before its delay");
 }
@@ -669,11 +669,11 @@ async fn an_expired_lease_spends_an_attempt_of_running_jobs_only(pool: PgPool) {
         Rescued { requeued: 2, dead: 0 }
     );
 
-    let again = take(&pool, JobQueue::Live).await;
+    let again = dispatch_and_claim(&pool, JobQueue::Live).await;
     let (ran_before, waited): (Vec<&Claimed>, Vec<_>) = again.iter().partition(|job| job.id == ran[0].id);
     assert_eq!((ran_before[0].attempt, ran_before[0].crash_count), (2, 1));
     assert_eq!((waited[0].attempt, waited[0].crash_count), (1, 0));
-    assert!(again.iter().all(|job| !job.is_quarantined()), "one crash proves nothing");
+    assert!(again.iter().all(|job| !job.is_quarantined()), "quarantined after one crash");
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
@@ -681,7 +681,7 @@ async fn a_job_that_returns_keeps_its_place_before_later_ones(pool: PgPool) {
     for back in ["from a dead worker", "from one that stops"] {
         let first = i64::try_from(back.len()).unwrap();
         enqueue(&pool, &[index(guild(first), 1, 1)]).await;
-        let held = take_one(&pool).await;
+        let held = claim_one(&pool).await;
         enqueue(&pool, &[index(guild(first), 2, 1), index(guild(first), 3, 1)]).await;
         if back == "from a dead worker" {
             expire_leases(&pool).await;
@@ -700,14 +700,14 @@ async fn a_job_whose_lease_expired_twice_is_quarantined_until_it_completes(pool:
     enqueue(&pool, &[delete(guild(1), 1, 2)]).await;
     let take = async || {
         make_due(&pool).await;
-        take(&pool, JobQueue::Delete).await.remove(0)
+        dispatch_and_claim(&pool, JobQueue::Delete).await.remove(0)
     };
     for crash_count in 0..2 {
         assert_eq!(take().await.crash_count, crash_count);
         expire_leases(&pool).await;
         jobs::rescue_expired(&pool, &RetryPolicy::default()).await.unwrap();
     }
-    assert!(seconds_until_due(&pool).await > 1.0, "it is delayed, so that others go first");
+    assert!(seconds_until_due(&pool).await > 1.0, "the job is not delayed");
     let job = take().await;
     assert!(job.is_quarantined());
     fail(&pool, &job, &AT_ONCE).await;
@@ -722,7 +722,7 @@ async fn the_delay_after_a_crash_is_at_most_the_policys(pool: PgPool) {
     enqueue(&pool, &[delete(guild(1), 1, 2)]).await;
     let take = async || {
         make_due(&pool).await;
-        take(&pool, JobQueue::Delete).await.remove(0)
+        dispatch_and_claim(&pool, JobQueue::Delete).await.remove(0)
     };
     let policy = RetryPolicy::new(Duration::from_secs(1), Duration::from_secs(10));
     for expected in [0.0_f64, 2.0, 4.0, 8.0, 10.0, 10.0] {
@@ -737,17 +737,17 @@ async fn the_delay_after_a_crash_is_at_most_the_policys(pool: PgPool) {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_job_whose_lease_expired_is_rechecked_later(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
-    let frozen = take(&pool, JobQueue::Live).await.remove(0);
+    let frozen = dispatch_and_claim(&pool, JobQueue::Live).await.remove(0);
     expire_leases(&pool).await;
     jobs::rescue_expired(&pool, &RetryPolicy::default()).await.unwrap();
-    let taken = take(&pool, JobQueue::Live).await.remove(0);
+    let taken = dispatch_and_claim(&pool, JobQueue::Live).await.remove(0);
     complete(&pool, &taken, 1).await;
     let due = seconds_until_due(&pool).await;
-    assert!(due > 10.0, "what the other does in the meantime is there by then: {due}");
+    assert!(due > 10.0, "the recheck is too early: {due}");
     complete(&pool, &frozen, 1).await;
 
     make_due(&pool).await;
-    let look = take(&pool, JobQueue::Live).await.remove(0);
+    let look = dispatch_and_claim(&pool, JobQueue::Live).await.remove(0);
     assert_eq!((look.attempt, look.crash_count), (1, 0));
     complete(&pool, &look, 1).await;
     assert!(rows(&pool).await.iter().all(|job| job.state == "completed"));
@@ -778,7 +778,7 @@ async fn a_job_that_crashes_every_worker_becomes_dead(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
     for attempt in 1..=MAX_ATTEMPTS {
         make_due(&pool).await;
-        take_one(&pool).await;
+        claim_one(&pool).await;
         expire_leases(&pool).await;
         let died = u64::from(attempt == MAX_ATTEMPTS);
         assert_eq!(
@@ -799,14 +799,14 @@ async fn losses_in_redis_spend_no_attempts(pool: PgPool) {
         expire_leases(&pool).await;
         jobs::rescue_expired(&pool, &RetryPolicy::default()).await.unwrap();
     }
-    let job = take_one(&pool).await;
+    let job = claim_one(&pool).await;
     assert_eq!((job.attempt, job.crash_count), (1, 0));
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_renewed_claim_outlives_its_first_lease(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1), index(guild(1), 2, 1)]).await;
-    let taken = take(&pool, JobQueue::Live).await;
+    let taken = dispatch_and_claim(&pool, JobQueue::Live).await;
     expire_leases(&pool).await;
     let held = jobs::renew(&pool, &[(taken[0].id, taken[0].token)], MINUTE).await.unwrap();
     assert_eq!(held, [taken[0].id]);
@@ -821,11 +821,11 @@ async fn a_renewed_claim_outlives_its_first_lease(pool: PgPool) {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_worker_that_lost_its_claim_changes_nothing(pool: PgPool) {
     enqueue(&pool, &[index(guild(1), 1, 1)]).await;
-    let lost = take_one(&pool).await;
+    let lost = claim_one(&pool).await;
     expire_leases(&pool).await;
     jobs::rescue_expired(&pool, &RetryPolicy::default()).await.unwrap();
 
-    // The job is pending, then queued, then another's, then done: the first worker has no say in any of it.
+    // The job is pending, queued, claimed by another worker and completed; the first worker changes none of it.
     for step in 0..4 {
         let before = only(&pool).await;
         let claim = (lost.id, lost.token);
@@ -856,7 +856,7 @@ async fn claim_as(pool: &PgPool, id: JobId, worker: &str) -> Claimed {
     claim(pool, &[id], worker).await.remove(0)
 }
 
-// Side by side.
+// Concurrency.
 
 /// A producer that raises many jobs and a worker that completes them lock the same rows. With different orders they could
 /// deadlock, and Postgres would end one of them with an error.
@@ -868,7 +868,7 @@ async fn producers_and_workers_lock_rows_in_the_same_order(pool: PgPool) {
     for new in wanted.iter().rev() {
         enqueue(&pool, std::slice::from_ref(new)).await;
     }
-    let mut taken = take(&pool, JobQueue::Live).await;
+    let mut taken = dispatch_and_claim(&pool, JobQueue::Live).await;
     taken.sort_by_key(|job| job.id);
     let [last, middle, first] = &taken[..] else { panic!("three jobs: {taken:?}") };
     assert_eq!(Job::decode(&first.payload).unwrap(), wanted[0].job);
@@ -898,7 +898,7 @@ async fn producers_and_workers_lock_rows_in_the_same_order(pool: PgPool) {
     blocker.rollback().await.unwrap();
 
     let both = async { (producer.await.unwrap(), worker.await.unwrap()) };
-    let (produced, completed) = timeout(PATIENCE, both).await.expect("no deadlock");
+    let (produced, completed) = timeout(TEST_TIMEOUT, both).await.expect("no deadlock");
     produced.expect("the producer's jobs");
     completed.expect("the worker's completions");
 }
@@ -909,7 +909,7 @@ async fn producers_and_workers_lock_rows_in_the_same_order(pool: PgPool) {
 async fn old_completed_jobs_are_deleted_in_batches(pool: PgPool) {
     let new: Vec<NewJob> = (1..=8).map(|first| index(guild(1), first, 1)).collect();
     enqueue(&pool, &new).await;
-    let taken = take(&pool, JobQueue::Live).await;
+    let taken = dispatch_and_claim(&pool, JobQueue::Live).await;
     for job in &taken[..6] {
         complete(&pool, job, 1).await;
     }
@@ -951,7 +951,7 @@ async fn undecodable_messages_are_stored_once_as_dead_jobs(pool: PgPool) {
 enum Step {
     /// The session changes, and the target revision rises.
     Change {
-        gone: bool,
+        deleted: bool,
         queue: JobQueue,
     },
     Dispatch,
@@ -970,7 +970,7 @@ fn step() -> impl Strategy<Value = Step> {
     let queue = prop_oneof![Just(JobQueue::Live), Just(JobQueue::Backfill)];
     prop_oneof![
         3 => (prop::bool::weighted(0.2), queue)
-            .prop_map(|(gone, queue)| Step::Change { gone, queue: if gone { JobQueue::Delete } else { queue } }),
+            .prop_map(|(deleted, queue)| Step::Change { deleted, queue: if deleted { JobQueue::Delete } else { queue } }),
         4 => Just(Step::Dispatch),
         4 => Just(Step::Claim),
         3 => any::<prop::sample::Index>().prop_map(Step::Complete),
@@ -1027,9 +1027,9 @@ impl Story {
 
     async fn play(&mut self, step: Step) -> Result<(), TestCaseError> {
         match step {
-            Step::Change { gone, queue } => {
+            Step::Change { deleted, queue } => {
                 self.latest += 1;
-                let new = if gone { delete } else { index }(guild(1), 1, self.latest);
+                let new = if deleted { delete } else { index }(guild(1), 1, self.latest);
                 let mut tx = self.pool.begin().await.unwrap();
                 jobs::enqueue(&mut tx, &[in_queue(queue, new)], 1_000).await.unwrap();
                 tx.commit().await.unwrap();

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 /// Schema of the last release. Later migrations run beside writers that use the statements of that release.
 const BASE: i64 = 7;
-/// Writers that run at once, each on rows of its own.
+/// Number of concurrent writers. Each writes different rows.
 const WRITERS: u64 = 3;
 /// Writes in each table before a migration starts, and after it has ended.
 const WRITES: u64 = 20;
@@ -190,7 +190,7 @@ fn is_retryable(error: &sqlx::Error) -> bool {
 }
 
 /// Runs `migrate` beside writers of all tables, and returns what they lost.
-async fn beside_writers(pool: &PgPool, migrate: impl Future<Output = ()>) -> Vec<String> {
+async fn run_with_writers(pool: &PgPool, migrate: impl Future<Output = ()>) -> Vec<String> {
     let stop = Arc::new(AtomicBool::new(false));
     let mut running = Vec::new();
     for table in TABLES {
@@ -258,7 +258,7 @@ async fn run_example(pool: &PgPool, folder: &str) -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/migrations").join(folder);
     let mut example = Migrator::new(path).await.unwrap();
     example.set_ignore_missing(true);
-    let run = beside_writers(pool, async { example.run(pool).await.unwrap() });
+    let run = run_with_writers(pool, async { example.run(pool).await.unwrap() });
     timeout(TIMEOUT, run).await.expect("a migration that ends")
 }
 
@@ -268,7 +268,7 @@ async fn no_migration_since_the_last_release_loses_a_write(pool: PgPool) {
     prepare(&pool).await;
     let later: Vec<i64> = MIGRATOR.iter().map(|migration| migration.version).filter(|v| *v > BASE).collect();
     for version in later {
-        let run = beside_writers(&pool, async { MIGRATOR.run_to(version, &pool).await.unwrap() });
+        let run = run_with_writers(&pool, async { MIGRATOR.run_to(version, &pool).await.unwrap() });
         let lost = timeout(TIMEOUT, run).await.expect("a migration that ends");
         assert!(lost.is_empty(), "migration {version}: {lost:#?}");
     }

@@ -58,7 +58,7 @@ async fn a_message_is_unique_and_needs_a_known_channel(pool: PgPool) {
                  VALUES (3, 7, 50, 1, now(), 'again')";
     assert_eq!(run(&pool, again).await, Err("23505".to_owned()), "a duplicate id");
     let unknown = "INSERT INTO messages (guild_id, channel_id, id, author_id, sent_at, text)
-                  VALUES (3, 7, 51, 1, now(), 'here'), (3, 8, 52, 1, now(), 'nowhere')";
+                  VALUES (3, 7, 51, 1, now(), 'here'), (3, 8, 52, 1, now(), 'unknown')";
     assert_eq!(run(&pool, unknown).await, Err("23503".to_owned()), "an unknown channel");
     assert_eq!(count(&pool).await, 2_000, "the failed statement stored a message");
 }

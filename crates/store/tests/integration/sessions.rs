@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::support::{PATIENCE, until_blocked};
+use crate::support::{TEST_TIMEOUT, until_blocked};
 use chrono::{DateTime, TimeDelta, Utc};
 use guildex_store::channels::{self, Channel};
 use guildex_store::search::{self, Shown};
@@ -63,7 +63,7 @@ impl Place {
     }
 
     /// Inserts a message, sent in the minute of its id, into the session that starts with `first`.
-    async fn say(&self, number: i64, first: i64, text: &str) {
+    async fn insert_message(&self, number: i64, first: i64, text: &str) {
         let message = Message {
             guild_id: self.guild,
             channel_id: self.channel,
@@ -102,20 +102,20 @@ impl Place {
     }
 
     /// Bumps the session that starts with `first`, as an addition does.
-    async fn add_to(&self, first: i64) -> Changed {
+    async fn bump_after_addition(&self, first: i64) -> Changed {
         self.bump(&[(first, false)]).await[0]
     }
 
     /// Bumps the session, as a removal or an edit does.
-    async fn take_from(&self, first: i64) -> Changed {
+    async fn bump_after_removal(&self, first: i64) -> Changed {
         self.bump(&[(first, true)]).await[0]
     }
 
     /// Creates a session of two messages.
     async fn conversation(&self, first: i64) -> Changed {
-        self.say(first, first, "hello there").await;
-        self.say(first + 1, first, "hello you").await;
-        self.add_to(first).await
+        self.insert_message(first, first, "hello there").await;
+        self.insert_message(first + 1, first, "hello you").await;
+        self.bump_after_addition(first).await
     }
 
     fn points(&self, first: i64, chunks: u32) -> Vec<PointId> {
@@ -172,20 +172,20 @@ async fn record(pool: &PgPool, records: &[Record]) -> Result<Recorded, StoreErro
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_bump_counts_live_messages_with_text(pool: PgPool) {
     let place = Place::new(&pool).await;
-    place.say(1, 1, "one two three").await;
-    place.say(2, 1, "four five").await;
-    place.say(3, 1, "").await;
-    place.say(4, 1, "six").await;
-    place.say(5, 5, "another session").await;
+    place.insert_message(1, 1, "one two three").await;
+    place.insert_message(2, 1, "four five").await;
+    place.insert_message(3, 1, "").await;
+    place.insert_message(4, 1, "six").await;
+    place.insert_message(5, 5, "another session").await;
     place.delete(4).await;
-    let change = place.add_to(1).await;
+    let change = place.bump_after_addition(1).await;
     assert_eq!((change.id, change.before, change.now), (place.session(1), (0, 0), (2, 5)));
     let span: (DateTime<Utc>, DateTime<Utc>) =
         sqlx::query_as("SELECT started_at, ended_at FROM sessions").fetch_one(&pool).await.unwrap();
     assert_eq!(span, (minute(1), minute(2)));
 
     place.delete(1).await;
-    let change = place.take_from(1).await;
+    let change = place.bump_after_removal(1).await;
     assert_eq!((change.before, change.now), ((2, 5), (1, 2)));
 }
 
@@ -194,7 +194,7 @@ async fn revisions_rise_and_never_repeat(pool: PgPool) {
     let place = Place::new(&pool).await;
     let mut seen = vec![place.conversation(1).await.revision];
     seen.push(place.conversation(11).await.revision);
-    seen.push(place.add_to(1).await.revision);
+    seen.push(place.bump_after_addition(1).await.revision);
 
     // Not even if a change was rolled back,
     let mut tx = pool.begin().await.unwrap();
@@ -207,11 +207,11 @@ async fn revisions_rise_and_never_repeat(pool: PgPool) {
     // and not if a session is created again with its id, even if its row was lost.
     place.delete(1).await;
     place.delete(2).await;
-    seen.push(place.take_from(1).await.revision);
-    place.say(3, 1, "again").await;
-    seen.push(place.add_to(1).await.revision);
+    seen.push(place.bump_after_removal(1).await.revision);
+    place.insert_message(3, 1, "again").await;
+    seen.push(place.bump_after_addition(1).await.revision);
     sqlx::query("DELETE FROM sessions").execute(&pool).await.unwrap();
-    seen.push(place.add_to(1).await.revision);
+    seen.push(place.bump_after_addition(1).await.revision);
 
     assert!(seen.is_sorted_by(|a, b| a < b), "{seen:?}");
     assert!(seen[0] > Revision::NONE);
@@ -221,7 +221,7 @@ async fn revisions_rise_and_never_repeat(pool: PgPool) {
 async fn sessions_bumped_together_have_revisions_of_their_own(pool: PgPool) {
     let place = Place::new(&pool).await;
     for first in [1, 11, 21] {
-        place.say(first, first, "hello").await;
+        place.insert_message(first, first, "hello").await;
     }
     let changed = place.bump(&[(21, false), (1, true), (11, false)]).await;
     assert_eq!(changed.iter().map(|c| c.revision).collect::<BTreeSet<_>>().len(), 3);
@@ -234,13 +234,13 @@ async fn a_session_without_live_messages_is_a_tombstone_until_a_message_is_added
     place.conversation(1).await;
     place.delete(1).await;
     place.delete(2).await;
-    let gone = place.take_from(1).await;
-    assert_eq!((gone.before, gone.now), ((2, 4), (0, 0)));
+    let deletion = place.bump_after_removal(1).await;
+    assert_eq!((deletion.before, deletion.now), ((2, 4), (0, 0)));
     let tombstone = place.load(1).await;
-    assert_eq!((tombstone.revision, tombstone.messages.len()), (gone.revision, 0));
+    assert_eq!((tombstone.revision, tombstone.messages.len()), (deletion.revision, 0));
 
-    place.say(3, 1, "back").await;
-    let back = place.add_to(1).await;
+    place.insert_message(3, 1, "back").await;
+    let back = place.bump_after_addition(1).await;
     assert_eq!((back.before, back.now), ((0, 0), (1, 1)));
     place.record(1, back.revision).await;
     assert!(place.show(1, back.revision).await.is_some());
@@ -251,10 +251,10 @@ async fn a_session_without_live_messages_is_a_tombstone_until_a_message_is_added
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_session_is_loaded_with_its_messages_in_order_and_its_record(pool: PgPool) {
     let place = Place::new(&pool).await;
-    place.say(3, 1, "third").await;
-    place.say(1, 1, "first").await;
-    place.say(2, 1, "").await;
-    place.say(4, 4, "elsewhere").await;
+    place.insert_message(3, 1, "third").await;
+    place.insert_message(1, 1, "first").await;
+    place.insert_message(2, 1, "").await;
+    place.insert_message(4, 4, "in another session").await;
     let change = place.bump(&[(1, false), (4, false)]).await[0];
     let read = place.load(1).await;
     assert_eq!((read.channel_name.as_str(), read.first_message_id), ("channel-9", id(1)));
@@ -288,7 +288,7 @@ async fn only_sessions_at_the_loaded_revision_are_recorded(pool: PgPool) {
     let place = Place::new(&pool).await;
     let read = place.conversation(1).await.revision;
     let other = place.conversation(11).await.revision;
-    let latest = place.take_from(1).await.revision;
+    let latest = place.bump_after_removal(1).await.revision;
     let both = [place.record_of(1, read), place.record_of(11, other)];
     record(&pool, &both).await.unwrap();
     assert_eq!(recorded(&pool).await, [(other.get(), other.get())], "only one of the two lost a message");
@@ -303,8 +303,8 @@ async fn only_sessions_at_the_loaded_revision_are_recorded(pool: PgPool) {
 async fn a_session_that_only_grew_is_recorded_without_a_hash(pool: PgPool) {
     let place = Place::new(&pool).await;
     let read = place.conversation(1).await.revision;
-    let grown = place.add_to(1).await.revision;
-    let grown_again = place.add_to(1).await.revision;
+    let grown = place.bump_after_addition(1).await.revision;
+    let grown_again = place.bump_after_addition(1).await.revision;
     let hash = async || place.load(1).await.indexed.unwrap().content_hash;
 
     place.record(1, grown).await;
@@ -332,7 +332,7 @@ async fn recording_waits_for_a_concurrent_change_and_yields_to_it(pool: PgPool) 
     });
     until_blocked(&pool, 1).await;
     change.commit().await.unwrap();
-    timeout(PATIENCE, recording).await.expect("an end of the waiting").unwrap().unwrap();
+    timeout(TEST_TIMEOUT, recording).await.expect("the recording ends").unwrap().unwrap();
     assert_eq!(recorded(&pool).await, []);
 }
 
@@ -340,12 +340,12 @@ async fn recording_waits_for_a_concurrent_change_and_yields_to_it(pool: PgPool) 
 async fn points_in_a_replaced_index_are_not_recorded(pool: PgPool) {
     let place = Place::new(&pool).await;
     let revision = place.conversation(1).await.revision;
-    let begun = models::list(&pool).await.unwrap();
+    let listed = models::list(&pool).await.unwrap();
     let mut tx = pool.begin().await.unwrap();
     models::replace_index(&mut tx, &model(), uuid::Uuid::new_v4()).await.unwrap();
     tx.commit().await.unwrap();
     let records = [place.record_of(1, revision)];
-    let outcome = sessions::record(&pool, &records, &model(), &begun).await.unwrap();
+    let outcome = sessions::record(&pool, &records, &model(), &listed).await.unwrap();
     assert_eq!(outcome, Recorded::IndexReplaced);
     assert_eq!(recorded(&pool).await, [], "its points are in the old index");
     assert_eq!(record(&pool, &records).await.unwrap(), Recorded::Yes);
@@ -362,8 +362,8 @@ async fn tombstones_and_sessions_of_other_guilds_are_never_recorded(pool: PgPool
 
     one.delete(1).await;
     one.delete(2).await;
-    let gone = one.take_from(1).await.revision;
-    one.record(1, gone).await;
+    let revision = one.bump_after_removal(1).await.revision;
+    one.record(1, revision).await;
     assert_eq!(recorded(&pool).await, []);
 }
 
@@ -372,7 +372,7 @@ async fn the_record_of_a_session_without_points_is_deleted(pool: PgPool) {
     let place = Place::new(&pool).await;
     let old = place.conversation(1).await.revision;
     place.record(1, old).await;
-    let latest = place.take_from(1).await.revision;
+    let latest = place.bump_after_removal(1).await.revision;
     let none = |revision| Record { point_ids: Vec::new(), ..place.record_of(1, revision) };
     record(&pool, &[none(old)]).await.unwrap();
     assert_eq!(recorded(&pool).await.len(), 1, "an old revision changes nothing");
@@ -400,7 +400,7 @@ async fn a_rewrite_clears_the_content_hash(pool: PgPool) {
 async fn a_session_that_changed_since_it_was_loaded_is_not_rewritten(pool: PgPool) {
     let place = Place::new(&pool).await;
     let read = place.conversation(1).await.revision;
-    let latest = place.add_to(1).await.revision;
+    let latest = place.bump_after_addition(1).await.revision;
     place.record(1, latest).await;
     let begin = async |revision| {
         let changing = [(place.guild, place.session(1), revision)];
@@ -434,7 +434,7 @@ async fn only_points_of_exactly_the_recorded_revision_are_shown(pool: PgPool) {
     let place = Place::new(&pool).await;
     let old = place.conversation(1).await.revision;
     place.record(1, old).await;
-    let latest = place.add_to(1).await.revision;
+    let latest = place.bump_after_addition(1).await.revision;
     place.record(1, latest).await;
     for revision in [Revision::NONE, old, Revision::from(latest.get() + 1)] {
         assert!(place.show(1, revision).await.is_none(), "a point of {revision} is shown");
@@ -447,8 +447,8 @@ async fn additions_do_not_hide_a_session(pool: PgPool) {
     let place = Place::new(&pool).await;
     let indexed = place.conversation(1).await.revision;
     place.record(1, indexed).await;
-    place.say(3, 1, "one more thing").await;
-    place.add_to(1).await;
+    place.insert_message(3, 1, "one more thing").await;
+    place.bump_after_addition(1).await;
     assert_eq!(place.show(1, indexed).await.unwrap().messages.len(), 3);
 }
 
@@ -458,9 +458,9 @@ async fn removals_hide_a_session_until_it_is_indexed_again(pool: PgPool) {
     let indexed = place.conversation(1).await.revision;
     place.record(1, indexed).await;
     place.delete(2).await;
-    place.take_from(1).await;
+    place.bump_after_removal(1).await;
     assert!(place.show(1, indexed).await.is_none());
-    let added = place.add_to(1).await.revision;
+    let added = place.bump_after_addition(1).await.revision;
     assert!(place.show(1, indexed).await.is_none(), "an addition does not undo a removal");
 
     // The content is the same after all: the points stay, and are up to date again.
@@ -476,7 +476,7 @@ async fn a_deleted_session_is_hidden_at_once(pool: PgPool) {
     place.record(1, indexed).await;
     place.delete(1).await;
     place.delete(2).await;
-    place.take_from(1).await;
+    place.bump_after_removal(1).await;
     assert!(place.show(1, indexed).await.is_none());
 }
 
@@ -520,8 +520,8 @@ async fn only_points_of_the_model_are_shown(pool: PgPool) {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn missing_sessions_are_found_page_by_page(pool: PgPool) {
     let place = Place::new(&pool).await;
-    let elsewhere = Place::at(&pool, 1, 10).await;
-    elsewhere.conversation(1).await;
+    let other = Place::at(&pool, 1, 10).await;
+    other.conversation(1).await;
     let mut lacking = BTreeSet::new();
     for first in (100..800).step_by(100) {
         place.conversation(first).await;
@@ -532,18 +532,20 @@ async fn missing_sessions_are_found_page_by_page(pool: PgPool) {
     place.record(1_000, indexed).await;
     let older = place.conversation(1_100).await.revision;
     place.record(1_100, older).await;
-    place.add_to(1_100).await;
+    place.bump_after_addition(1_100).await;
     lacking.insert((id(1_100), place.session(1_100)));
     // Too small, or deleted: not missing.
-    place.say(2_000, 2_000, "ok").await;
-    place.add_to(2_000).await;
+    place.insert_message(2_000, 2_000, "ok").await;
+    place.bump_after_addition(2_000).await;
     place.conversation(3_000).await;
     place.delete(3_000).await;
     place.delete(3_001).await;
-    place.take_from(3_000).await;
+    place.bump_after_removal(3_000).await;
     // A single long message: missing.
-    place.say(4_000, 4_000, "one two three four five six seven eight nine ten eleven twelve").await;
-    place.add_to(4_000).await;
+    place
+        .insert_message(4_000, 4_000, "one two three four five six seven eight nine ten eleven twelve")
+        .await;
+    place.bump_after_addition(4_000).await;
     lacking.insert((id(4_000), place.session(4_000)));
 
     let (mut found, mut pages, mut after) = (vec![], 0, None);
@@ -591,7 +593,7 @@ async fn recorded_point_ids_follow_the_points_of_a_session(pool: PgPool) {
     record(&pool, &[two]).await.unwrap();
     assert_eq!(message_sessions(&place).await, shows(place.points(1, 2)));
 
-    let rewritten = place.take_from(1).await.revision;
+    let rewritten = place.bump_after_removal(1).await.revision;
     let hidden = [(1, None, None, None), (2, None, None, None)];
     assert_eq!(message_sessions(&place).await, hidden, "points of before a removal are shown");
     place.record(1, rewritten).await;

@@ -1,4 +1,4 @@
-//! Names: which one is stored, in whatever order messages arrive, and which one is read.
+//! Names: which one is stored, for any order of arrival, and which one is read.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use guildex_store::{MIGRATOR, users};

@@ -1,4 +1,4 @@
-//! What goes wrong.
+//! Fault injection.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -9,30 +9,30 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tonic::{Code, Status};
 
-/// How a call fails.
+/// A fault of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// It does not; for what comes before one that does.
+    /// No fault, for calls before a failing one.
     None,
-    /// The server has gone away, or says so.
+    /// The server is shutting down.
     Unavailable,
-    /// There are too many calls.
+    /// Too many requests.
     Busy,
-    /// It never answers.
+    /// The call never returns.
     Slow,
-    /// The connection breaks under it.
+    /// The connection breaks during the call.
     Reset,
-    /// The change is made, and then the connection breaks.
+    /// The change is applied, and then the connection breaks.
     ResetAfter,
     /// The disk is full.
     Full,
-    /// It does not know the key.
-    Stranger,
-    /// Something broke inside.
+    /// The API key is rejected.
+    Unauthenticated,
+    /// An internal error.
     Broken,
 }
 
-/// The faults to come, by method, and what the server says of its version.
+/// Faults to inject, by method, and the version that the server reports.
 #[derive(Clone)]
 pub struct Faults {
     shared: Arc<Mutex<Shared>>,
@@ -62,12 +62,12 @@ impl Default for Faults {
 }
 
 impl Faults {
-    /// The next calls of a method fail like this, one after another.
+    /// Injects faults into the next calls of a method, in order.
     pub fn next(&self, method: &'static str, faults: impl IntoIterator<Item = Fault>) {
         self.shared.lock().unwrap().next.entry(method).or_default().extend(faults);
     }
 
-    /// All calls of a method fail like this, until it is said otherwise.
+    /// Injects a fault into all calls of a method, until it is replaced.
     pub fn always(&self, method: &'static str, fault: Fault) {
         self.shared.lock().unwrap().always.insert(method, fault);
     }
@@ -80,7 +80,7 @@ impl Faults {
         self.shared.lock().unwrap().version.clone()
     }
 
-    /// How many calls of a method there were.
+    /// Number of calls of a method.
     pub fn calls(&self, method: &'static str) -> usize {
         self.shared.lock().unwrap().calls.get(method).copied().unwrap_or(0)
     }
@@ -90,13 +90,13 @@ impl Faults {
         self.cut.send_modify(|cuts| *cuts += 1);
     }
 
-    /// Returns once so many calls wait for an answer that never comes.
+    /// Waits until `calls` calls hang.
     pub async fn until_slow(&self, calls: u64) {
         self.slow.subscribe().wait_for(|slow| *slow >= calls).await.unwrap();
     }
 
-    /// To be called at the beginning of each call; what it returns happens after the change.
-    pub(super) async fn strike(&self, method: &'static str) -> Result<Fault, Status> {
+    /// Injects the fault of a call. Runs at its start; pass the returned fault to [`after`](Self::after).
+    pub(super) async fn inject(&self, method: &'static str) -> Result<Fault, Status> {
         let fault = {
             let mut shared = self.shared.lock().unwrap();
             *shared.calls.entry(method).or_default() += 1;
@@ -110,7 +110,7 @@ impl Faults {
             Fault::Full => Err(Status::internal(
                 "Service internal error: No space left on device: WAL buffer size exceeds available disk space",
             )),
-            Fault::Stranger => Err(Status::unauthenticated("Must provide an API key")),
+            Fault::Unauthenticated => Err(Status::unauthenticated("Must provide an API key")),
             Fault::Broken => Err(Status::internal("Service internal error: it broke")),
             Fault::Reset => self.reset().await,
             Fault::Slow => {
@@ -127,11 +127,11 @@ impl Faults {
 
     async fn reset<T>(&self) -> Result<T, Status> {
         self.cut();
-        // The answer has nowhere to go.
+        // The client does not receive this.
         Err(Status::new(Code::Unknown, "cut"))
     }
 
-    /// Passes bytes on, from TLS if it is wanted, until the connections are cut.
+    /// Forwards connections, decrypting TLS if configured, until they are cut.
     pub(super) async fn forward(self, outside: TcpListener, inside: SocketAddr, tls: Option<TlsAcceptor>) {
         loop {
             let Ok((mut client, _)) = outside.accept().await else { continue };

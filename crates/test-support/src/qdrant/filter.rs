@@ -1,4 +1,4 @@
-//! Filters, as strict as the server in strict mode.
+//! Filters, with the checks of the server's strict mode.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use qdrant_client::qdrant::{Condition, DatetimeRange, FieldCondition, Filter, Pa
 use tonic::Status;
 use uuid::Uuid;
 
-/// Refuses filters over fields without an index.
+/// Rejects filters on fields without an index.
 pub fn check(filter: &Filter, schema: &HashMap<String, PayloadSchemaInfo>) -> Result<(), Status> {
     for condition in filter.must.iter().chain(&filter.should).chain(&filter.must_not) {
         match &condition.condition_one_of {
@@ -100,7 +100,7 @@ fn fits(field: &FieldCondition, value: &Value) -> Result<bool, Status> {
     Err(Status::unimplemented(format!("a filter over {}", field.key)))
 }
 
-/// In whole microseconds.
+/// Truncates a time to microseconds.
 fn within(range: &DatetimeRange, value: &str) -> bool {
     let Ok(value) = DateTime::parse_from_rfc3339(value) else { return false };
     let value = value.timestamp_micros();

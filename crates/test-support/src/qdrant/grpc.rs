@@ -1,4 +1,4 @@
-//! The methods that the index calls; all others say that nobody serves them.
+//! The methods that the index calls; all others return `unimplemented`.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -21,7 +21,7 @@ use super::store::{Stored, StoredPoint};
 
 type Reply<T> = Result<Response<T>, Status>;
 
-/// Methods that the index does not call, as the services' trait wants them.
+/// Methods of the service traits that the index does not call.
 macro_rules! unserved {
     ($($method:ident: $request:ident -> $reply:ident),* $(,)?) => {$(
         fn $method<'life0, 'async_trait>(
@@ -49,7 +49,7 @@ fn changed() -> Response<CollectionOperationResponse> {
 #[tonic::async_trait]
 impl Qdrant for State {
     async fn health_check(&self, _: Request<HealthCheckRequest>) -> Reply<HealthCheckReply> {
-        self.faults.strike("health_check").await?;
+        self.faults.inject("health_check").await?;
         let (title, version) = ("a stand-in".to_owned(), self.faults.version());
         Ok(Response::new(HealthCheckReply { title, version, commit: None }))
     }
@@ -58,7 +58,7 @@ impl Qdrant for State {
 #[tonic::async_trait]
 impl Collections for State {
     async fn get(&self, request: Request<GetCollectionInfoRequest>) -> Reply<GetCollectionInfoResponse> {
-        self.faults.strike("info").await?;
+        self.faults.inject("info").await?;
         let info = self.memory().collection(&request.into_inner().collection_name)?.info();
         Ok(Response::new(GetCollectionInfoResponse { result: Some(info), time: 0.0 }))
     }
@@ -71,7 +71,7 @@ impl Collections for State {
     }
 
     async fn create(&self, request: Request<CreateCollection>) -> Reply<CollectionOperationResponse> {
-        let fault = self.faults.strike("create").await?;
+        let fault = self.faults.inject("create").await?;
         {
             let request = request.into_inner();
             let mut memory = self.memory();
@@ -87,20 +87,20 @@ impl Collections for State {
     }
 
     async fn update(&self, request: Request<UpdateCollection>) -> Reply<CollectionOperationResponse> {
-        self.faults.strike("update").await?;
+        self.faults.inject("update").await?;
         let request = request.into_inner();
         self.memory().collection(&request.collection_name.clone())?.update(request);
         Ok(changed())
     }
 
     async fn delete(&self, request: Request<DeleteCollection>) -> Reply<CollectionOperationResponse> {
-        self.faults.strike("delete_collection").await?;
+        self.faults.inject("delete_collection").await?;
         self.memory().collections.remove(&request.into_inner().collection_name);
         Ok(changed())
     }
 
     async fn update_aliases(&self, request: Request<ChangeAliases>) -> Reply<CollectionOperationResponse> {
-        self.faults.strike("alias").await?;
+        self.faults.inject("alias").await?;
         let mut memory = self.memory();
         for action in request.into_inner().actions {
             match action.action {
@@ -130,7 +130,7 @@ impl Collections for State {
 #[tonic::async_trait]
 impl Points for State {
     async fn upsert(&self, request: Request<UpsertPoints>) -> Reply<PointsOperationResponse> {
-        let fault = self.faults.strike("upsert").await?;
+        let fault = self.faults.inject("upsert").await?;
         {
             let UpsertPoints { collection_name, points, update_filter, .. } = request.into_inner();
             self.memory().collection(&collection_name)?.upsert(points, update_filter.as_ref())?;
@@ -140,7 +140,7 @@ impl Points for State {
     }
 
     async fn delete(&self, request: Request<DeletePoints>) -> Reply<PointsOperationResponse> {
-        self.faults.strike("delete").await?;
+        self.faults.inject("delete").await?;
         let DeletePoints { collection_name, points, .. } = request.into_inner();
         let Some(PointsSelectorOneOf::Filter(wanted)) =
             points.and_then(|points| points.points_selector_one_of)
@@ -149,13 +149,13 @@ impl Points for State {
         };
         let mut memory = self.memory();
         let collection = memory.collection(&collection_name)?;
-        let gone: Vec<Uuid> = collection.find(Some(&wanted))?.into_iter().map(|(id, _)| id).collect();
-        gone.iter().for_each(|id| drop(collection.points.remove(id)));
+        let deleted: Vec<Uuid> = collection.find(Some(&wanted))?.into_iter().map(|(id, _)| id).collect();
+        deleted.iter().for_each(|id| drop(collection.points.remove(id)));
         Ok(done())
     }
 
     async fn get(&self, request: Request<GetPoints>) -> Reply<GetResponse> {
-        self.faults.strike("get").await?;
+        self.faults.inject("get").await?;
         let GetPoints { collection_name, ids, with_payload, .. } = request.into_inner();
         let mut memory = self.memory();
         let collection = memory.collection(&collection_name)?;
@@ -167,7 +167,7 @@ impl Points for State {
                 result.push(RetrievedPoint { id: Some(wanted), payload, ..RetrievedPoint::default() });
             }
         }
-        // In no order.
+        // In any order.
         result.reverse();
         Ok(Response::new(GetResponse { result, ..GetResponse::default() }))
     }
@@ -176,7 +176,7 @@ impl Points for State {
         &self,
         request: Request<CreateFieldIndexCollection>,
     ) -> Reply<PointsOperationResponse> {
-        self.faults.strike("create_field_index").await?;
+        self.faults.inject("create_field_index").await?;
         let request = request.into_inner();
         let data_type = match request.field_type() {
             FieldType::Keyword => PayloadSchemaType::Keyword,
@@ -204,7 +204,7 @@ impl Points for State {
     }
 
     async fn scroll(&self, request: Request<ScrollPoints>) -> Reply<ScrollResponse> {
-        self.faults.strike("scroll").await?;
+        self.faults.inject("scroll").await?;
         let ScrollPoints { collection_name, filter, offset, limit, .. } = request.into_inner();
         let first = offset.map(|offset| id(Some(offset))).transpose()?;
         let mut memory = self.memory();
@@ -217,14 +217,14 @@ impl Points for State {
     }
 
     async fn count(&self, request: Request<CountPoints>) -> Reply<CountResponse> {
-        self.faults.strike("count").await?;
+        self.faults.inject("count").await?;
         let CountPoints { collection_name, filter, .. } = request.into_inner();
         let count = self.memory().collection(&collection_name)?.find(filter.as_ref())?.len() as u64;
         Ok(Response::new(CountResponse { result: Some(CountResult { count }), ..CountResponse::default() }))
     }
 
     async fn query_batch(&self, request: Request<QueryBatchPoints>) -> Reply<QueryBatchResponse> {
-        self.faults.strike("query_batch").await?;
+        self.faults.inject("query_batch").await?;
         let QueryBatchPoints { collection_name, query_points, .. } = request.into_inner();
         let mut memory = self.memory();
         let collection = memory.collection(&collection_name)?;
@@ -234,7 +234,7 @@ impl Points for State {
     }
 
     async fn facet(&self, request: Request<FacetCounts>) -> Reply<FacetResponse> {
-        self.faults.strike("facet").await?;
+        self.faults.inject("facet").await?;
         let FacetCounts { collection_name, key, filter, limit, .. } = request.into_inner();
         let mut counts: BTreeMap<String, u64> = BTreeMap::new();
         for (_, point) in self.memory().collection(&collection_name)?.find(filter.as_ref())? {
@@ -277,7 +277,7 @@ impl Points for State {
 #[tonic::async_trait]
 impl Snapshots for State {
     async fn create(&self, request: Request<CreateSnapshotRequest>) -> Reply<CreateSnapshotResponse> {
-        self.faults.strike("create_snapshot").await?;
+        self.faults.inject("create_snapshot").await?;
         let collection = request.into_inner().collection_name;
         let mut memory = self.memory();
         let file = memory.collection(&collection)?.to_file();
@@ -346,15 +346,14 @@ fn retrieved(point: &StoredPoint) -> RetrievedPoint {
     }
 }
 
-/// Ranks what the filter finds. Ties come in the order of ids from the last to the first, since the server
-/// promises nothing.
-fn nearest(collection: &Stored, asked: QueryPoints) -> Result<BatchResult, Status> {
-    let variant = asked.query.and_then(|query| query.variant);
+/// Ranks the points that match the filter. Ties are in descending order of ids, since the server guarantees no order.
+fn nearest(collection: &Stored, request: QueryPoints) -> Result<BatchResult, Status> {
+    let variant = request.query.and_then(|query| query.variant);
     let Some(query::Variant::Nearest(VectorInput { variant: Some(vector) })) = variant else {
         return Err(Status::unimplemented("a query other than for the nearest"));
     };
-    let found = collection.find(asked.filter.as_ref())?;
-    let mut scored: Vec<(f32, Uuid)> = match (asked.using.as_deref(), vector) {
+    let found = collection.find(request.filter.as_ref())?;
+    let mut scored: Vec<(f32, Uuid)> = match (request.using.as_deref(), vector) {
         (Some("dense"), vector_input::Variant::Dense(wanted)) => {
             let length = wanted.data.iter().map(|value| value * value).sum::<f32>().sqrt();
             let dot = |point: &StoredPoint| -> f32 {
@@ -374,7 +373,7 @@ fn nearest(collection: &Stored, asked: QueryPoints) -> Result<BatchResult, Statu
         (using, _) => return Err(Status::invalid_argument(format!("Wrong input: no vector {using:?}"))),
     };
     scored.sort_by(|(a, a_id), (b, b_id)| b.total_cmp(a).then(b_id.cmp(a_id)));
-    scored.truncate(asked.limit.unwrap_or(10) as usize);
+    scored.truncate(request.limit.unwrap_or(10) as usize);
     let result = scored
         .into_iter()
         .map(|(score, id)| ScoredPoint {

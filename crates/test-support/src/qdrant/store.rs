@@ -1,4 +1,4 @@
-//! Collections in memory, with just what the index asks of a server.
+//! Collections in memory, with the features that the index uses.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -24,7 +24,7 @@ pub struct Stored {
 
 #[derive(Clone)]
 pub struct StoredPoint {
-    /// Of length 1.
+    /// Vector of length 1.
     pub dense: Vec<f32>,
     pub bm25: Vec<(u32, f32)>,
     pub payload: HashMap<String, Value>,
@@ -102,7 +102,7 @@ impl Stored {
         }
     }
 
-    /// What the filter finds, in the order of ids.
+    /// Points that match the filter, in the order of ids.
     pub fn find(&self, wanted: Option<&Filter>) -> Result<Vec<(Uuid, &StoredPoint)>, Status> {
         let Some(wanted) = wanted else { return Ok(self.points.iter().map(|(id, p)| (*id, p)).collect()) };
         filter::check(wanted, &self.schema)?;
@@ -186,7 +186,7 @@ fn stored(given: PointStruct, dims: usize) -> Result<StoredPoint, Status> {
         return Err(Status::invalid_argument("Wrong input: no words"));
     };
     let length = dense.data.iter().map(|value| value * value).sum::<f32>().sqrt();
-    // As the server does: a vector that is of length 1 already is left alone.
+    // Like the server, keeps a vector unchanged if its length is 1 already.
     let unit = if length == 0.0 || (length - 1.0).abs() < 1e-6 { 1.0 } else { length };
     Ok(StoredPoint {
         dense: dense.data.iter().map(|value| value / unit).collect(),

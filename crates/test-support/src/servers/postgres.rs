@@ -11,17 +11,17 @@ use url::Url;
 use super::process::{Process, free_port};
 use crate::sync::wait_until;
 
-/// Runs SQL on a connection of its own.
+/// Runs SQL on a separate connection.
 ///
 /// # Errors
-/// If the server does not answer or refuses a statement.
+/// If the server does not respond or a statement fails.
 pub async fn execute_on(postgres: &Url, sql: &str) -> sqlx::Result<()> {
     let mut connection = PgConnection::connect(postgres.as_str()).await?;
     sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await?;
     connection.close().await
 }
 
-/// A PostgreSQL with nothing in it. Its data survives `kill -9`, but not a crash of the machine (`fsync` is off).
+/// An empty PostgreSQL. Its data survives `kill -9`, but not a crash of the machine (`fsync` is off).
 pub struct Postgres {
     process: Process,
     /// Owned by the server's account.
@@ -72,7 +72,7 @@ impl Postgres {
         .await;
     }
 
-    /// Runs SQL on a connection of its own.
+    /// Runs SQL on a separate connection.
     pub async fn execute(&self, sql: &str) {
         execute_on(&self.url(), sql).await.unwrap();
     }

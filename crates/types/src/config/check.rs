@@ -68,7 +68,7 @@ impl TryIntoDuration for chrono::TimeDelta {
 }
 
 /// Accepts URLs with one of these schemes, and unset ones. The message does not even hold the scheme, which
-/// is the secret itself if a bare password stands in the URL's place.
+/// is the secret itself if a bare password is set instead of a URL.
 pub fn scheme_of(schemes: &'static [&'static str]) -> impl FnOnce(&Option<SecretUrl>, &()) -> garde::Result {
     move |url, ()| {
         let is_allowed = url.as_ref().is_none_or(|url| schemes.contains(&url.scheme()));

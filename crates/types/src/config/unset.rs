@@ -1,5 +1,5 @@
 //! A value that may be unset, as an empty text. TOML has no null, and unset keys must appear in the
-//! serialised defaults too. For every type that reads and writes itself as a text, which `serde_with`'s
+//! serialized defaults too. For every type that reads and writes itself as a text, which `serde_with`'s
 //! `NoneAsEmptyString` is not: paths have no `Display`.
 
 use serde::de::value::StringDeserializer;

@@ -2,7 +2,7 @@
 //!
 //! Only makes removal faster: it waits for no model, while the sessions' own index jobs write their remaining messages
 //! again. Removes all points of a session and not only those that hold a removed message: a chunk is embedded together
-//! with its neighbours.
+//! with its neighbors.
 
 use std::sync::Arc;
 

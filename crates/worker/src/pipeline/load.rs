@@ -109,7 +109,7 @@ fn session_id(task: &ModelTask) -> Option<SessionId> {
 
 type Planned = Result<(Session, Plan<PointDraft>), Outcome>;
 
-/// Tokenising keeps a core busy for a while, so it runs on a thread of its own.
+/// Tokenizing keeps a core busy for a while, so it runs on a separate thread.
 async fn plan_all(context: Arc<StageContext>, found: Vec<(ModelTask, Session)>) -> Vec<(ModelTask, Planned)> {
     let embedder = match context.collection.state.is_maintained() {
         true => context.job.models.get(&context.collection.model).await.map(Some),
@@ -128,13 +128,13 @@ async fn plan_all(context: Arc<StageContext>, found: Vec<(ModelTask, Session)>) 
             Err(_) => Err(Outcome::Released),
         };
         let guarded = |session| catch_unwind(AssertUnwindSafe(|| plan_one(session)));
-        let panicked = |_| Err(Outcome::Failed("tokenising panicked".to_owned()));
+        let panicked = |_| Err(Outcome::Failed("tokenizing panicked".to_owned()));
         sessions
             .into_iter()
             .map(|session| guarded(session).unwrap_or_else(panicked))
             .collect::<Vec<Planned>>()
     };
-    match limiter.run_blocking("tokenising", limit, jobs, plan_each).await {
+    match limiter.run_blocking("tokenizing", limit, jobs, plan_each).await {
         Ok(planned) => tasks.into_iter().zip(planned).collect(),
         Err(timed_out) => {
             let outcome = || Err(Outcome::TimedOut(timed_out.to_string()));

@@ -49,7 +49,7 @@ impl StageContext {
     }
 
     /// Deletes outdated points of all guilds at the same time, so that the index can make them durable together. Ends with
-    /// the first failure, so that an unavailable index is not asked once for each guild.
+    /// the first failure, so that an unavailable index is not called once for each guild.
     pub async fn delete_outdated(&self, points: &OutdatedPoints) -> Result<(), Error> {
         let collection = &self.collection.collection;
         let delete =
@@ -58,7 +58,7 @@ impl StageContext {
     }
 }
 
-/// Runs `work` on each batch in a task of its own, [`OVERLAP`] batches at the same time, and passes on the results.
+/// Runs `work` on each batch in a separate task, [`OVERLAP`] batches at the same time, and passes on the results.
 pub(super) fn run_stage<A, B, F>(
     batches: mpsc::Receiver<A>,
     context: Arc<StageContext>,

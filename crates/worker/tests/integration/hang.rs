@@ -149,7 +149,7 @@ async fn supervise(world: &World) -> Vec<ExitStatus> {
     }
 }
 
-async fn talk(world: &World, bad: &str) {
+async fn ingest_sessions(world: &World, bad: &str) {
     for day in 1..=5 {
         let text = if day == 3 { format!("the {bad} is here") } else { "does the glue hold".to_owned() };
         world.ingest(&exchange(day, &text)).await;
@@ -160,7 +160,7 @@ async fn talk(world: &World, bad: &str) {
 #[sqlx::test(migrator = "guildex_store::MIGRATOR")]
 async fn a_hung_model_ends_the_process_and_only_its_job_becomes_dead(pool: PgPool) {
     world(pool, async |world| {
-        talk(world, HANGS).await;
+        ingest_sessions(world, HANGS).await;
         let ends = supervise(world).await;
         assert!(!ends.is_empty(), "no process ended");
         assert!(ends.iter().all(|end| end.code() == Some(i32::from(EXIT_HUNG))), "{ends:?}");
@@ -175,7 +175,7 @@ async fn a_hung_model_ends_the_process_and_only_its_job_becomes_dead(pool: PgPoo
 #[sqlx::test(migrator = "guildex_store::MIGRATOR")]
 async fn a_job_that_crashes_its_process_is_quarantined_and_becomes_dead(pool: PgPool) {
     world(pool, async |world| {
-        talk(world, KILLS).await;
+        ingest_sessions(world, KILLS).await;
         let ends = supervise(world).await;
         assert_eq!(ends.len(), 4, "one exit for each attempt: {ends:?}");
         assert!(ends.iter().all(|end| end.code().is_none()), "{ends:?}");

@@ -22,7 +22,7 @@ async fn a_session_that_hangs_the_model_becomes_dead_and_others_complete(pool: P
             world.ingest(&exchange(day, text)).await;
         }
         world.allow_attempts(5).await;
-        world.model.hold("mandrake");
+        world.model.block_on("mandrake");
         let worker = world.start(with_soft_limit(world, Duration::from_secs(1)));
         world.until_idle().await;
         assert_eq!(world.count("state = 'completed'").await, 4);

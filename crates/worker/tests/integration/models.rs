@@ -221,8 +221,8 @@ async fn a_dropped_model_leaves_no_collection_and_no_records(pool: PgPool) {
         assert_eq!(models::drop_unused(&world.pool).await.unwrap(), [world.model.slug().clone()]);
 
         // Without any job.
-        let gone = async || models::list(&world.pool).await.unwrap().len() == 1;
-        wait_until("the end of the old model", gone).await;
+        let dropped = async || models::list(&world.pool).await.unwrap().len() == 1;
+        wait_until("the end of the old model", dropped).await;
         let records: i64 = sqlx::query_scalar("SELECT count(*) FROM indexed_sessions WHERE model = $1")
             .bind(world.model.slug().as_str())
             .fetch_one(&world.pool)

@@ -28,9 +28,9 @@ async fn a_deletion_at_any_step_of_an_index_job_leaves_no_points(pool: PgPool) {
     world(pool, async |world| {
         let worker = world.start_worker();
         for (day, step) in (1..).zip(Step::ALL) {
-            world.index.steps.trap(step);
+            world.index.steps.block_at(step);
             world.ingest(&exchange(day, "my address is a secret")).await;
-            world.index.steps.until_caught().await;
+            world.index.steps.until_blocked().await;
             world.delete(day, &[1, 2]).await;
             assert_nothing_shown_during(world, async {
                 // Existing points are removed before the index job ends.
@@ -54,9 +54,9 @@ async fn an_edit_at_any_step_of_an_index_job_is_indexed(pool: PgPool) {
         let worker = world.start_worker();
         for (day, step) in (1..).zip(Step::ALL) {
             let talk = exchange(day, "my address is a secret");
-            world.index.steps.trap(step);
+            world.index.steps.block_at(step);
             world.ingest(&talk).await;
-            world.index.steps.until_caught().await;
+            world.index.steps.until_blocked().await;
             world.ingest(&[edited(9, "does the glue hold", &talk[0])]).await;
             world.index.steps.release();
             world.until_idle().await;
@@ -80,7 +80,7 @@ enum Meanwhile {
 }
 
 #[sqlx::test(migrator = "guildex_store::MIGRATOR")]
-async fn a_worker_that_wakes_after_its_lease_expired_does_no_harm(pool: PgPool) {
+async fn a_worker_that_resumes_after_its_lease_expired_changes_nothing(pool: PgPool) {
     world(pool, async |world| {
         let mut day = 0;
         let mut expected = 0;
@@ -89,14 +89,14 @@ async fn a_worker_that_wakes_after_its_lease_expired_does_no_harm(pool: PgPool) 
                 day += 1;
                 let mut talk = exchange(day, &"a secret story about a small printer ".repeat(20)).to_vec();
                 talk.extend(
-                    (3..6).map(|n| reply(day, 1, say(day, n, 1, &"and what came of it ".repeat(15)))),
+                    (3..6).map(|n| reply(day, 1, new_message(day, n, 1, &"and what came of it ".repeat(15)))),
                 );
-                world.index.steps.trap(step);
+                world.index.steps.block_at(step);
                 let mut frozen = world.worker(world.pool.clone(), world.queues.clone());
                 frozen.name = "frozen".to_owned();
                 let frozen = world.start(frozen);
                 world.ingest(&talk).await;
-                world.index.steps.until_caught().await;
+                world.index.steps.until_blocked().await;
                 // It claims no more jobs.
                 frozen.stop.cancel();
 

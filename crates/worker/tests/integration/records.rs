@@ -1,6 +1,6 @@
 //! Records of what the index holds: point ids, and content hashes without names.
 
-use crate::support::{edited, exchange, say, world};
+use crate::support::{edited, exchange, new_message, world};
 use guildex_types::{Author, Message};
 use sqlx::PgPool;
 use sqlx::types::Uuid;
@@ -9,7 +9,8 @@ use sqlx::types::Uuid;
 async fn recorded_point_ids_are_those_in_the_index(pool: PgPool) {
     world(pool, async |world| {
         let said = "the glue oven smells again, and this time the window was open all night long ";
-        let talk: Vec<Message> = (1..=40).map(|number| say(1, number, 1 + number % 2, said)).collect();
+        let talk: Vec<Message> =
+            (1..=40).map(|number| new_message(1, number, 1 + number % 2, said)).collect();
         world.ingest(&talk).await;
         let worker = world.start_worker();
         world.until_idle().await;

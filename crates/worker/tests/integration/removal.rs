@@ -2,18 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use crate::support::{World, edited, exchange, reply, say, world};
+use crate::support::{World, edited, exchange, new_message, reply, world};
 use guildex_store::erasures;
 use guildex_types::JobQueue;
 use sqlx::PgPool;
 
 /// A session of several chunks.
-async fn long_talk(world: &World) {
-    let mut talk = vec![say(1, 1, 1, "my address is a secret"), reply(1, 1, say(1, 2, 2, "do not say it"))];
-    talk.extend(
-        (3..10)
-            .map(|n| reply(1, n - 1, say(1, n, 1 + n % 2, &"a long story of a small printer ".repeat(20)))),
-    );
+async fn long_session(world: &World) {
+    let mut talk = vec![
+        new_message(1, 1, 1, "my address is a secret"),
+        reply(1, 1, new_message(1, 2, 2, "do not say it")),
+    ];
+    talk.extend((3..10).map(|n| {
+        reply(1, n - 1, new_message(1, n, 1 + n % 2, &"a long story of a small printer ".repeat(20)))
+    }));
     world.ingest(&talk).await;
 }
 
@@ -28,7 +30,7 @@ async fn until_removed(world: &World) {
 #[sqlx::test(migrator = "guildex_store::MIGRATOR")]
 async fn deleting_a_message_removes_all_chunks_of_its_session(pool: PgPool) {
     world(pool, async |world| {
-        long_talk(world).await;
+        long_session(world).await;
         world.ingest(&exchange(2, "does the glue hold")).await;
         let worker = world.start_worker();
         world.until_idle().await;
@@ -57,9 +59,9 @@ async fn deleting_a_message_removes_all_chunks_of_its_session(pool: PgPool) {
 async fn a_removal_keeps_points_indexed_since(pool: PgPool) {
     world(pool, async |world| {
         world.ingest(&exchange(1, "my address is a secret")).await;
-        world.ingest(&[reply(1, 2, say(1, 3, 1, "better not say it here"))]).await;
+        world.ingest(&[reply(1, 2, new_message(1, 3, 1, "better not say it here"))]).await;
         world.ingest(&exchange(2, "my number is a secret")).await;
-        world.ingest(&[reply(2, 2, say(2, 3, 1, "better not say it here"))]).await;
+        world.ingest(&[reply(2, 2, new_message(2, 3, 1, "better not say it here"))]).await;
         let worker = world.start_worker();
         world.until_idle().await;
         // One job removes points of both sessions, of which one has a lower revision.
@@ -81,7 +83,7 @@ async fn a_removal_keeps_points_indexed_since(pool: PgPool) {
 #[sqlx::test(migrator = "guildex_store::MIGRATOR")]
 async fn deleting_an_empty_message_keeps_its_session_searchable(pool: PgPool) {
     world(pool, async |world| {
-        let said = reply(1, 2, say(1, 3, 1, "never mind"));
+        let said = reply(1, 2, new_message(1, 3, 1, "never mind"));
         world.ingest(&exchange(1, "does the glue hold")).await;
         world.ingest(std::slice::from_ref(&said)).await;
         world.ingest(&[edited(5, "", &said)]).await;
@@ -101,7 +103,7 @@ async fn deleting_an_empty_message_keeps_its_session_searchable(pool: PgPool) {
 async fn deletions_overtake_queued_jobs(pool: PgPool) {
     world(pool, async |world| {
         world.ingest(&exchange(1, "my address is a secret")).await;
-        world.ingest(&[reply(1, 2, say(1, 3, 1, "better not say it here"))]).await;
+        world.ingest(&[reply(1, 2, new_message(1, 3, 1, "better not say it here"))]).await;
         let worker = world.start_worker();
         world.until_idle().await;
         assert_eq!(world.points().await.len(), 1);

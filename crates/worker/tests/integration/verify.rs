@@ -47,12 +47,12 @@ async fn indexed(world: &World, days: i64) -> (Running, impl Fn(i64) -> Point) {
     (worker, of_day)
 }
 
-async fn lose(world: &World, point: &Point) {
+async fn delete_point(world: &World, point: &Point) {
     let all = [(point.payload.session_id, Revision::from(i64::MAX))];
     world.index.delete_below(world.collection(), point.payload.guild_id, &all).await.unwrap();
 }
 
-async fn put(world: &World, point: Point) {
+async fn upsert(world: &World, point: Point) {
     world.index.upsert(world.collection(), vec![point]).await.unwrap();
 }
 
@@ -93,7 +93,7 @@ async fn each_kind_of_difference_is_reported_and_repaired(pool: PgPool) {
         };
 
         // Missing: points, or a record.
-        lose(world, &of_day(1)).await;
+        delete_point(world, &of_day(1)).await;
         change_record(
             world,
             "DELETE FROM indexed_sessions WHERE session_id = $1",
@@ -101,9 +101,9 @@ async fn each_kind_of_difference_is_reported_and_repaired(pool: PgPool) {
         )
         .await;
         // Stale: all points, or one that a frozen worker left.
-        lose(world, &of_day(3)).await;
-        put(world, changed(3, &|point| point.payload.revision = 1.into())).await;
-        put(
+        delete_point(world, &of_day(3)).await;
+        upsert(world, changed(3, &|point| point.payload.revision = 1.into())).await;
+        upsert(
             world,
             changed(4, &|point| {
                 point.id = id_of(world.guild(), point, world, 9);
@@ -115,9 +115,9 @@ async fn each_kind_of_difference_is_reported_and_repaired(pool: PgPool) {
         // Orphaned: of a deleted session, of one that never existed, of an unknown guild.
         world.delete(5, &[1, 2]).await;
         world.until_idle().await;
-        put(world, of_day(5)).await;
+        upsert(world, of_day(5)).await;
         for guild in [world.guild(), 78.try_into().unwrap()] {
-            put(
+            upsert(
                 world,
                 changed(6, &|point| {
                     point.id = Uuid::from_u128(guild.get().unsigned_abs().into()).into();
@@ -128,7 +128,7 @@ async fn each_kind_of_difference_is_reported_and_repaired(pool: PgPool) {
             .await;
         }
         // Of another guild: a copy, and one that replaced the session's own point, which is missing then.
-        put(
+        upsert(
             world,
             changed(7, &|point| {
                 point.id = id_of(other_guild, point, world, 0);
@@ -136,10 +136,11 @@ async fn each_kind_of_difference_is_reported_and_repaired(pool: PgPool) {
             }),
         )
         .await;
-        put(world, changed(8, &|point| point.payload.guild_id = other_guild)).await;
+        upsert(world, changed(8, &|point| point.payload.guild_id = other_guild)).await;
         // Misplaced: under another id, or in another channel.
-        put(world, changed(9, &|point| point.id = Uuid::from_u128(9).into())).await;
-        put(world, changed(10, &|point| point.payload.channel_id = ChannelId::try_from(99).unwrap())).await;
+        upsert(world, changed(9, &|point| point.id = Uuid::from_u128(9).into())).await;
+        upsert(world, changed(10, &|point| point.payload.channel_id = ChannelId::try_from(99).unwrap()))
+            .await;
         // Made from another text, or from an unknown one.
         for (day, change) in [
             (11, "UPDATE indexed_sessions SET content_hash = 'other' WHERE session_id = $1"),
@@ -289,8 +290,8 @@ async fn points_with_higher_revisions_are_replaced(pool: PgPool) {
             point
         };
         // As after the database was restored from an older copy: another state of a session, and an unknown session.
-        put(world, ahead(1, &|_| {})).await;
-        put(
+        upsert(world, ahead(1, &|_| {})).await;
+        upsert(
             world,
             ahead(2, &|point| {
                 let (channel, first) = (point.payload.channel_id, MessageId::try_from(5).unwrap());
@@ -316,7 +317,7 @@ async fn points_with_higher_revisions_are_replaced(pool: PgPool) {
         // An impossible revision is reported, and does not affect the sequence.
         let mut absurd = of_day(3);
         absurd.payload.revision = i64::MAX.into();
-        put(world, absurd).await;
+        upsert(world, absurd).await;
         assert_eq!(run(world, true).await.repairs, 0);
         assert_eq!(run(world, false).await.differences, 1);
         world.ingest(&exchange(5, "is it dry")).await;

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::support::{Fault, edited, exchange, reply, say, world};
+use crate::support::{Fault, edited, exchange, new_message, reply, world};
 use guildex_queue::testing::{connection, layout};
 use guildex_types::JobQueue;
 use sqlx::PgPool;
@@ -47,7 +47,9 @@ async fn two_workers_share_the_jobs_without_repeating_any(pool: PgPool) {
 async fn a_session_longer_than_the_models_window_gets_several_points(pool: PgPool) {
     world(pool, async |world| {
         let mut talk = exchange(1, &"a long story about a small printer ".repeat(20)).to_vec();
-        talk.extend((3..8).map(|n| reply(1, 1, say(1, n, 1, &"and what came of it in the end ".repeat(15)))));
+        talk.extend(
+            (3..8).map(|n| reply(1, 1, new_message(1, n, 1, &"and what came of it in the end ".repeat(15)))),
+        );
         world.ingest(&talk).await;
         let worker = world.start_worker();
         world.until_idle().await;
@@ -146,7 +148,7 @@ async fn a_session_that_is_deleted_while_it_is_indexed_leaves_no_points(pool: Pg
 async fn deleted_messages_leave_the_index_before_the_rest_is_embedded_again(pool: PgPool) {
     world(pool, async |world| {
         let mut talk = exchange(1, "my address is a secret").to_vec();
-        talk.push(reply(1, 2, say(1, 3, 1, "better not say it here")));
+        talk.push(reply(1, 2, new_message(1, 3, 1, "better not say it here")));
         world.ingest(&talk).await;
         let worker = world.start_worker();
         world.until_idle().await;
@@ -190,12 +192,14 @@ async fn a_deleted_or_too_small_session_leaves_no_points_and_no_record(pool: PgP
 #[sqlx::test(migrator = "guildex_store::MIGRATOR")]
 async fn a_session_merged_into_another_leaves_no_points(pool: PgPool) {
     world(pool, async |world| {
-        let talk =
-            [say(1, 2, 1, "use a brim for that"), reply(1, 2, say(1, 3, 2, "that worked, many thanks"))];
+        let talk = [
+            new_message(1, 2, 1, "use a brim for that"),
+            reply(1, 2, new_message(1, 3, 2, "that worked, many thanks")),
+        ];
         world.ingest(&talk).await;
         let worker = world.start_worker();
         world.until_idle().await;
-        let mut late = say(1, 1, 2, "my prints warp at the corners");
+        let mut late = new_message(1, 1, 2, "my prints warp at the corners");
         late.links.mentions.push(1.try_into().unwrap());
         world.ingest(&[late]).await;
         world.until_idle().await;
@@ -266,7 +270,7 @@ async fn a_session_that_makes_the_model_panic_becomes_dead_and_others_complete(p
             let text = if day == 3 { "the mandrake screams" } else { "does the glue hold" };
             world.ingest(&exchange(day, text)).await;
         }
-        world.model.explode("mandrake");
+        world.model.panic_on("mandrake");
         let worker = world.start_worker();
         world.until_idle().await;
         assert_eq!(world.count("state = 'completed'").await, 4);
@@ -304,7 +308,7 @@ async fn a_session_that_cannot_be_embedded_fails_alone_and_becomes_dead(pool: Pg
             let text = if day == 3 { "the mandrake screams" } else { "does the glue hold" };
             world.ingest(&exchange(day, text)).await;
         }
-        world.model.poison("mandrake");
+        world.model.fail_on("mandrake");
         let worker = world.start_worker();
         world.until_idle().await;
         let (dead, done): (Vec<_>, Vec<_>) =
@@ -370,7 +374,7 @@ async fn a_quarantined_job_runs_in_isolation(pool: PgPool) {
         .execute(&world.pool)
         .await
         .unwrap();
-        world.model.hold("culprit");
+        world.model.block_on("culprit");
         let worker = world.start_worker();
         world.model.calls.until_waiting(1).await;
         // Other jobs are claimed meanwhile, and wait.
@@ -382,9 +386,9 @@ async fn a_quarantined_job_runs_in_isolation(pool: PgPool) {
 
         let embeddings = world.model.embeddings();
         let culprit = embeddings.iter().find(|call| call.texts.iter().any(|text| text.contains("culprit"))).unwrap();
-        assert_eq!(culprit.texts.len(), 1, "it shared its batch");
+        assert_eq!(culprit.texts.len(), 1, "the quarantined job shared its batch");
         assert!(
-            embeddings.iter().all(|call| call.ended < culprit.begun || call.begun > culprit.ended || call == culprit),
+            embeddings.iter().all(|call| call.ended < culprit.began || call.began > culprit.ended || call == culprit),
             "a job ran beside it: {embeddings:?}"
         );
         worker.stop().await;

@@ -16,13 +16,13 @@ pub const SLOW_LIMIT: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// Everything is fine.
+    /// The check passed.
     Ok,
-    /// It works, but needs attention.
+    /// The check passed, but something needs attention.
     Warning,
-    /// It does not work.
+    /// The check failed.
     Failed,
-    /// It needs a check that failed.
+    /// Skipped, because a check that it depends on failed.
     Skipped,
 }
 

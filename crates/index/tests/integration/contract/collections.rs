@@ -1,4 +1,4 @@
-//! What happens to whole collections.
+//! Contract tests of whole collections: create, drop, snapshot, restore, bulk load.
 
 use std::path::{Path, PathBuf};
 
@@ -20,9 +20,9 @@ fn scattered(count: i64) -> Vec<Chunk<'static>> {
         .collect()
 }
 
-/// All that can be asked of the scattered chunks' guilds. Scores are not: how rare a word is may go by points that
-/// were deleted and are not cleared away yet.
-async fn answers(
+/// All points and rankings of the scattered chunks' guilds, without scores: these may count deleted points that are
+/// not cleaned up yet.
+async fn contents(
     index: &dyn VectorIndex,
     collection: &Collection,
 ) -> impl PartialEq + std::fmt::Debug + use<> {
@@ -42,7 +42,7 @@ fn new_identity() -> Identity {
     Identity { database: Uuid::new_v4(), index: Uuid::new_v4() }
 }
 
-pub async fn an_identity_is_read_as_it_was_written(index: &dyn VectorIndex, collection: &Collection) {
+pub async fn an_identity_round_trips(index: &dyn VectorIndex, collection: &Collection) {
     let name = &collection.name;
     assert_eq!(index.identity(name).await.unwrap(), None);
     for identity in [new_identity(), new_identity()] {
@@ -64,40 +64,40 @@ pub async fn an_identity_is_read_as_it_was_written(index: &dyn VectorIndex, coll
     }
 }
 
-pub async fn a_dropped_collection_is_made_anew(index: &dyn VectorIndex, collection: &Collection) {
+pub async fn a_dropped_collection_is_created_again_empty(index: &dyn VectorIndex, collection: &Collection) {
     let name = &collection.name;
-    let neighbour = Collection { name: "test_neighbour".parse().unwrap(), dims: DIMS };
-    index.ensure(&neighbour).await.unwrap();
-    for at in [collection, &neighbour] {
+    let other_collection = Collection { name: "test_other_collection".parse().unwrap(), dims: DIMS };
+    index.ensure(&other_collection).await.unwrap();
+    for at in [collection, &other_collection] {
         upsert(index, at, &[Chunk::default()]).await;
     }
     index.set_identity(name, new_identity()).await.unwrap();
     for _ in 0..2 {
         index.drop_collection(name).await.unwrap();
-        let gone = index.count(name, guild(7)).await;
-        assert!(matches!(&gone, Err(Error::NoCollection(_))), "{gone:?}");
+        let count = index.count(name, guild(7)).await;
+        assert!(matches!(&count, Err(Error::NoCollection(_))), "{count:?}");
     }
     assert_eq!(index.ensure(collection).await.unwrap(), Ensured::Created);
     assert_eq!(index.identity(name).await.unwrap(), None);
     assert_eq!(index.count(name, guild(7)).await.unwrap(), 0);
-    // An older revision than that of the point that went with the old collection.
+    // Its revision is lower than that of the point in the dropped collection.
     upsert(index, collection, &[Chunk { revision: 0, ..Chunk::default() }]).await;
     assert_eq!(index.count(name, guild(7)).await.unwrap(), 1);
-    assert_eq!(index.count(&neighbour.name, guild(7)).await.unwrap(), 1);
+    assert_eq!(index.count(&other_collection.name, guild(7)).await.unwrap(), 1);
 }
 
-pub async fn a_snapshot_brings_back_what_was_there(index: &dyn VectorIndex, collection: &Collection) {
+pub async fn a_snapshot_restores_its_points(index: &dyn VectorIndex, collection: &Collection) {
     let name = &collection.name;
     let mut chunks = scattered(60);
     upsert(index, collection, &chunks).await;
     let sessions = [(chunks[4].session(), revision(9))];
     index.delete_below(name, guild(chunks[4].guild), &sessions).await.unwrap();
-    let before = answers(index, collection).await;
+    let before = contents(index, collection).await;
     let folder = tempfile::tempdir().unwrap();
     index.snapshot(name, folder.path()).await.unwrap();
-    assert_eq!(answers(index, collection).await, before);
+    assert_eq!(contents(index, collection).await, before);
 
-    // Twice, since a snapshot is not used up.
+    // Twice: a snapshot can be restored again.
     for round in 0..2 {
         for chunk in &mut chunks[..20] {
             chunk.revision = 5 + round;
@@ -105,18 +105,18 @@ pub async fn a_snapshot_brings_back_what_was_there(index: &dyn VectorIndex, coll
         }
         upsert(index, collection, &chunks[..20]).await;
         upsert(index, collection, &[Chunk { guild: 3, ..Chunk::default() }]).await;
-        let gone: Vec<_> = chunks[30..].iter().map(|chunk| (chunk.session(), revision(9))).collect();
-        index.delete_below(name, guild(1), &gone).await.unwrap();
-        assert_ne!(answers(index, collection).await, before);
+        let deleted: Vec<_> = chunks[30..].iter().map(|chunk| (chunk.session(), revision(9))).collect();
+        index.delete_below(name, guild(1), &deleted).await.unwrap();
+        assert_ne!(contents(index, collection).await, before);
 
         index.restore(collection, folder.path()).await.unwrap();
-        assert_eq!(answers(index, collection).await, before);
+        assert_eq!(contents(index, collection).await, before);
         let identity = new_identity();
         index.set_identity(name, identity).await.unwrap();
         assert_eq!(index.identity(name).await.unwrap(), Some(identity));
     }
 
-    // It goes on living, from the revisions that it has.
+    // Later writes apply, compared with the restored revisions.
     chunks[0].revision = 2;
     upsert(index, collection, &chunks[..1]).await;
     let points = all(index, collection, guild(chunks[0].guild)).await;
@@ -128,32 +128,32 @@ pub async fn a_snapshot_brings_back_what_was_there(index: &dyn VectorIndex, coll
     assert_eq!(index.count(name, guild(chunks[0].guild)).await.unwrap(), points.len() - 1);
 }
 
-pub async fn a_snapshot_becomes_a_collection_that_was_not_there(
-    index: &dyn VectorIndex,
-    collection: &Collection,
-) {
+pub async fn a_snapshot_restores_a_missing_collection(index: &dyn VectorIndex, collection: &Collection) {
     upsert(index, collection, &scattered(20)).await;
-    let before = answers(index, collection).await;
+    let before = contents(index, collection).await;
     let folder = tempfile::tempdir().unwrap();
     index.snapshot(&collection.name, folder.path()).await.unwrap();
 
     let twin = Collection { name: "test_twin".parse().unwrap(), dims: DIMS };
     index.restore(&twin, folder.path()).await.unwrap();
     assert_eq!(index.ensure(&twin).await.unwrap(), Ensured::Existing);
-    assert_eq!(answers(index, &twin).await, before);
+    assert_eq!(contents(index, &twin).await, before);
     upsert(index, &twin, &[Chunk { guild: 3, ..Chunk::default() }]).await;
-    assert_eq!(answers(index, collection).await, before, "they are two");
+    assert_eq!(contents(index, collection).await, before, "the restored collection differs");
 
     index.drop_collection(&collection.name).await.unwrap();
     index.restore(collection, folder.path()).await.unwrap();
-    assert_eq!(answers(index, collection).await, before);
+    assert_eq!(contents(index, collection).await, before);
 }
 
-pub async fn what_is_no_snapshot_changes_nothing(index: &dyn VectorIndex, collection: &Collection) {
+pub async fn an_invalid_snapshot_is_rejected_and_changes_nothing(
+    index: &dyn VectorIndex,
+    collection: &Collection,
+) {
     upsert(index, collection, &scattered(20)).await;
     let identity = new_identity();
     index.set_identity(&collection.name, identity).await.unwrap();
-    let before = answers(index, collection).await;
+    let before = contents(index, collection).await;
 
     let snapshot = async |of: &Collection| {
         let folder = tempfile::tempdir().unwrap();
@@ -178,10 +178,10 @@ pub async fn what_is_no_snapshot_changes_nothing(index: &dyn VectorIndex, collec
     let absent = Collection { name: "test_absent".parse().unwrap(), dims: DIMS };
     for folder in [empty.path(), &missing, rubbish.path(), cut.path(), emptied.path(), other_dims.path()] {
         for target in [collection, &absent] {
-            let refused = index.restore(target, folder).await;
-            assert!(refused.is_err(), "{} was restored", folder.display());
+            let rejected = index.restore(target, folder).await;
+            assert!(rejected.is_err(), "{} was restored", folder.display());
         }
-        assert_eq!(answers(index, collection).await, before);
+        assert_eq!(contents(index, collection).await, before);
         assert_eq!(index.identity(&collection.name).await.unwrap(), Some(identity));
         let still = index.count(&absent.name, guild(1)).await;
         assert!(matches!(&still, Err(Error::NoCollection(_))), "{still:?}");
@@ -198,26 +198,26 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
-pub async fn bulk_changes_no_answer(index: &dyn VectorIndex, collection: &Collection) {
+pub async fn a_bulk_load_does_not_change_results(index: &dyn VectorIndex, collection: &Collection) {
     let chunks = scattered(40);
     let other = Collection { name: "test_other".parse().unwrap(), dims: DIMS };
     index.ensure(&other).await.unwrap();
     upsert(index, &other, &chunks).await;
-    let expected = answers(index, &other).await;
+    let expected = contents(index, &other).await;
 
-    // A begin may come twice, if whoever began died, and an end without one.
+    // A begin may be repeated, if a process died in between, and an end may come without a begin.
     for bulk in [BulkLoad::End, BulkLoad::Begin, BulkLoad::Begin] {
         index.bulk_load(&collection.name, bulk).await.unwrap();
     }
     upsert(index, collection, &chunks).await;
-    assert_eq!(answers(index, collection).await, expected);
+    assert_eq!(contents(index, collection).await, expected);
     index.bulk_load(&collection.name, BulkLoad::End).await.unwrap();
-    assert_eq!(answers(index, collection).await, expected);
+    assert_eq!(contents(index, collection).await, expected);
     upsert(index, collection, &chunks[..3]).await;
-    assert_eq!(answers(index, collection).await, expected);
+    assert_eq!(contents(index, collection).await, expected);
 }
 
-pub async fn a_new_collection_differs_nowhere(index: &dyn VectorIndex, collection: &Collection) {
+pub async fn a_new_collection_has_no_differences(index: &dyn VectorIndex, collection: &Collection) {
     assert_eq!(index.differences(collection).await.unwrap(), []);
     upsert(index, collection, &scattered(20)).await;
     index.optimize(&collection.name).await.unwrap();
@@ -228,11 +228,11 @@ pub async fn a_new_collection_differs_nowhere(index: &dyn VectorIndex, collectio
     let wider = Collection { dims: DIMS + 1, ..collection.clone() };
     let differences = index.differences(&wider).await.unwrap();
     assert!(matches!(&differences[..], [one] if one.fatal), "{differences:?}");
-    assert_eq!(index.update_in_place(&wider).await.unwrap(), differences, "dimensions cannot be mended");
+    assert_eq!(index.update_in_place(&wider).await.unwrap(), differences, "dimensions cannot be updated");
     assert_eq!(index.differences(collection).await.unwrap(), []);
 }
 
-pub async fn a_living_index_answers(index: &dyn VectorIndex, collection: &Collection) {
+pub async fn a_running_index_answers_a_ping(index: &dyn VectorIndex, collection: &Collection) {
     index.ping().await.unwrap();
     let other = Collection { name: "test_other".parse().unwrap(), dims: DIMS };
     index.ensure(&other).await.unwrap();
@@ -240,7 +240,7 @@ pub async fn a_living_index_answers(index: &dyn VectorIndex, collection: &Collec
         index.set_alias("test", &target.name).await.unwrap();
     }
     upsert(index, collection, &[Chunk::default()]).await;
-    let asked = query(Mode::Hybrid, &USUAL, "hello");
-    assert_eq!(search(index, collection, 7, asked).await.len(), 1);
+    let target = query(Mode::Hybrid, &DEFAULT_VECTOR, "hello");
+    assert_eq!(search(index, collection, 7, target).await.len(), 1);
     assert_eq!(index.count(&other.name, guild(7)).await.unwrap(), 0);
 }

@@ -1,4 +1,4 @@
-//! What narrows a search, and what ranks it.
+//! Contract tests of filters, scores, fusion and deletions.
 
 use std::collections::BTreeSet;
 
@@ -10,18 +10,18 @@ use proptest::test_runner::{Config, TestRunner};
 
 use crate::support::*;
 
-/// Everything that the filter lets through, of a guild in which all chunks are as near as can be.
+/// All hits that the filter admits, in a guild whose chunks all match the query.
 async fn found(
     index: &dyn VectorIndex,
     collection: &Collection,
     mode: Mode,
     filter: &Filter,
 ) -> BTreeSet<PointId> {
-    let query = Query { filter: filter.clone(), limit: 100, ..query(mode, &USUAL, "hello") };
+    let query = Query { filter: filter.clone(), limit: 100, ..query(mode, &DEFAULT_VECTOR, "hello") };
     ids(&search(index, collection, 7, query).await).into_iter().collect()
 }
 
-pub async fn authors_are_any_of_those_named(index: &dyn VectorIndex, collection: &Collection) {
+pub async fn an_author_filter_matches_any_of_its_authors(index: &dyn VectorIndex, collection: &Collection) {
     let by = |first, authors: &[i64]| Chunk { first, authors: authors.to_vec(), ..Chunk::default() };
     let chunks = [by(1, &[1, 11]), by(2, &[11, 111]), by(3, &[9_007_199_254_740_993])];
     upsert(index, collection, &chunks).await;
@@ -42,7 +42,7 @@ pub async fn authors_are_any_of_those_named(index: &dyn VectorIndex, collection:
     }
 }
 
-pub async fn times_hold_at_the_edges(index: &dyn VectorIndex, collection: &Collection) {
+pub async fn time_filters_are_exact_at_their_limits(index: &dyn VectorIndex, collection: &Collection) {
     let chunk = Chunk::default();
     upsert(index, collection, std::slice::from_ref(&chunk)).await;
     let tick = TimeDelta::microseconds(1);
@@ -55,10 +55,10 @@ pub async fn times_hold_at_the_edges(index: &dyn VectorIndex, collection: &Colle
         (until(chunk.start), false),
         (until(chunk.start - tick), false),
         (until(chunk.start + tick), true),
-        // Nanoseconds are cut off.
+        // Nanoseconds are truncated.
         (since(chunk.end() + TimeDelta::nanoseconds(200)), true),
         (until(chunk.start + TimeDelta::nanoseconds(200)), false),
-        // Before and after all that Discord has.
+        // Before and after all times of Discord.
         (since(DateTime::UNIX_EPOCH), true),
         (until(DateTime::UNIX_EPOCH), false),
         (Filter { since: Some(chunk.end()), until: Some(chunk.start + tick), authors: None }, true),
@@ -71,16 +71,16 @@ pub async fn times_hold_at_the_edges(index: &dyn VectorIndex, collection: &Colle
     }
 }
 
-/// When the n-th of some chunks begins.
+/// The start of the n-th chunk.
 fn at(hour: i64) -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + TimeDelta::hours(500_000 + hour)
 }
 
-/// What may be asked of chunks of three guilds, channels and days.
+/// A search in chunks of three guilds, channels and days.
 #[derive(Debug)]
-struct Question {
+struct SearchCase {
     guild: i64,
-    /// What the scope is narrowed to, and then again.
+    /// Channels of the scope, narrowed twice.
     channels: [Option<Vec<i64>>; 2],
     authors: Option<Vec<i64>>,
     since: Option<i64>,
@@ -89,12 +89,12 @@ struct Question {
     exact: bool,
 }
 
-fn questions() -> impl Strategy<Value = Question> {
+fn search_cases() -> impl Strategy<Value = SearchCase> {
     let some = |range: std::ops::Range<i64>| prop::option::of(prop::collection::vec(range, 0..3));
     let time = || prop::option::of(0..9i64);
     let mode = prop::sample::select(&MODES[..]);
     (1..5i64, [some(1..5), some(1..5)], some(1..6), time(), time(), mode, any::<bool>()).prop_map(
-        |(guild, channels, authors, since, until, mode, exact)| Question {
+        |(guild, channels, authors, since, until, mode, exact)| SearchCase {
             guild,
             channels,
             authors,
@@ -106,7 +106,7 @@ fn questions() -> impl Strategy<Value = Question> {
     )
 }
 
-pub async fn filters_narrow_every_mode(index: &dyn VectorIndex, collection: &Collection) {
+pub async fn filters_apply_in_every_mode(index: &dyn VectorIndex, collection: &Collection) {
     let places = (1..=3).flat_map(|guild| (1..=3).map(move |channel| (guild, channel)));
     let chunks: Vec<_> = places
         .flat_map(|(guild, channel)| {
@@ -122,8 +122,8 @@ pub async fn filters_narrow_every_mode(index: &dyn VectorIndex, collection: &Col
         .collect();
     upsert(index, collection, &chunks).await;
 
-    let narrows = |question: Question| {
-        let Question { guild: wanted, channels: [channels, again], authors, since, until, mode, exact } =
+    let narrows = |question: SearchCase| {
+        let SearchCase { guild: wanted, channels: [channels, again], authors, since, until, mode, exact } =
             question;
         let within = |list: &Option<Vec<i64>>, id| list.as_ref().is_none_or(|list| list.contains(&id));
         let expected = chunks
@@ -144,15 +144,15 @@ pub async fn filters_narrow_every_mode(index: &dyn VectorIndex, collection: &Col
             since: since.map(at),
             until: until.map(at),
         };
-        let query = Query { filter, limit: 100, exact, ..query(mode, &USUAL, "hello") };
+        let query = Query { filter, limit: 100, exact, ..query(mode, &DEFAULT_VECTOR, "hello") };
         let hits = futures::executor::block_on(index.search(&collection.name, &scope, query)).unwrap();
         prop_assert_eq!(ids(&hits).into_iter().collect::<BTreeSet<_>>(), expected);
         Ok(())
     };
-    tokio::task::block_in_place(|| TestRunner::default().run(&questions(), narrows).unwrap());
+    tokio::task::block_in_place(|| TestRunner::default().run(&search_cases(), narrows).unwrap());
 }
 
-/// Chunks whose vectors and words differ, some of them not at all.
+/// Chunks with different vectors and words, and some equal ones.
 fn varied(count: i64) -> Vec<Chunk<'static>> {
     const TEXTS: [&str; 4] = ["hello", "hello hello world", "world", "the wide world says hello"];
     let mut noise = noise(7);
@@ -164,62 +164,62 @@ fn varied(count: i64) -> Vec<Chunk<'static>> {
         .collect()
 }
 
-pub async fn a_score_that_is_too_low_is_left_out(index: &dyn VectorIndex, collection: &Collection) {
+pub async fn results_below_min_score_are_omitted(index: &dyn VectorIndex, collection: &Collection) {
     upsert(index, collection, &varied(40)).await;
     for mode in MODES {
-        let asked = Query { limit: 100, ..query(mode, &USUAL, "wide hello") };
-        let all = search(index, collection, 7, asked.clone()).await;
+        let target = Query { limit: 100, ..query(mode, &DEFAULT_VECTOR, "wide hello") };
+        let all = search(index, collection, 7, target.clone()).await;
         let least = all[all.len() / 2].score;
-        let asked = |min_score| Query { min_score: Some(min_score), ..asked.clone() };
+        let new_query = |min_score| Query { min_score: Some(min_score), ..target.clone() };
 
         let good: Vec<_> = all.iter().filter(|hit| hit.score >= least).cloned().collect();
         assert!(good.len() < all.len(), "{mode:?}");
-        assert_eq!(search(index, collection, 7, asked(least)).await, good, "{mode:?}");
+        assert_eq!(search(index, collection, 7, new_query(least)).await, good, "{mode:?}");
         let above = all[0].score + 1e-3;
-        assert_eq!(search(index, collection, 7, asked(above)).await, [], "{mode:?}");
+        assert_eq!(search(index, collection, 7, new_query(above)).await, [], "{mode:?}");
     }
 }
 
-pub async fn weights_decide_between_the_rankings(index: &dyn VectorIndex, collection: &Collection) {
+pub async fn weights_order_the_fused_rankings(index: &dyn VectorIndex, collection: &Collection) {
     let near = Chunk { first: 1, text: "apples", ..Chunk::default() };
     let worded = Chunk { first: 2, text: "pears", dense: vec![0.0, 1.0, 0.0, 0.0], ..Chunk::default() };
     upsert(index, collection, &[near.clone(), worded.clone()]).await;
     let found = async |dense, bm25| {
         let fusion = Fusion { dense, bm25, ..Fusion::default() };
-        search(index, collection, 7, Query { fusion, ..query(Mode::Hybrid, &USUAL, "pears") }).await
+        search(index, collection, 7, Query { fusion, ..query(Mode::Hybrid, &DEFAULT_VECTOR, "pears") }).await
     };
-    // Near is the first of one ranking; worded is the second there and the first of the other.
+    // `near` is first in one ranking; `worded` is second there and first in the other.
     assert_eq!(ids(&found(1.0, 1.0).await), [worded.id(), near.id()]);
     assert_eq!(ids(&found(100.0, 1.0).await), [near.id(), worded.id()]);
     assert_eq!(ids(&found(1.0, 0.0).await), [near.id(), worded.id()]);
-    assert_eq!(ids(&found(0.0, 1.0).await), [worded.id()], "a ranking without weight adds nothing");
+    assert_eq!(ids(&found(0.0, 1.0).await), [worded.id()], "a ranking of weight 0 adds nothing");
     let score = found(2.0, 3.0).await[0].score;
     let k = Fusion::default().k;
     assert!((f64::from(score) - (2.0 / (k + 2.0) + 3.0 / (k + 1.0))).abs() < 1e-6, "{score}");
 }
 
-pub async fn a_page_is_the_beginning_of_a_longer_one(index: &dyn VectorIndex, collection: &Collection) {
-    // More than any ranking gives, with many ties.
+pub async fn a_page_is_a_prefix_of_a_longer_page(index: &dyn VectorIndex, collection: &Collection) {
+    // More than the depth of any ranking, with many ties.
     upsert(index, collection, &varied(1_200)).await;
     for mode in MODES {
-        let asked = |limit| Query { limit, ..query(mode, &[0.3, -0.5, 0.7, 0.1], "wide world") };
-        let longest = search(index, collection, 7, asked(400)).await;
+        let new_query = |limit| Query { limit, ..query(mode, &[0.3, -0.5, 0.7, 0.1], "wide world") };
+        let longest = search(index, collection, 7, new_query(400)).await;
         assert_eq!(longest.len(), 400);
         for limit in [1, 5, 10, 50, 100, 399] {
-            let page = search(index, collection, 7, asked(limit)).await;
+            let page = search(index, collection, 7, new_query(limit)).await;
             assert_eq!(page, longest[..limit], "{mode:?}, {limit}");
         }
-        let longest = search(index, collection, 7, asked(900)).await;
-        let page = search(index, collection, 7, asked(401)).await;
+        let longest = search(index, collection, 7, new_query(900)).await;
+        let page = search(index, collection, 7, new_query(401)).await;
         assert_eq!(page, longest[..401], "{mode:?}");
     }
 }
 
-/// What may be asked to be deleted: sessions with limits, and messages, of any guild.
+/// A deletion: guild, sessions with revision limits, messages, and their limit.
 type Deletion = (i64, Vec<(usize, i64)>, Vec<i64>, i64);
 
-pub async fn no_deletion_leaves_its_guild(index: &dyn VectorIndex, collection: &Collection) {
-    // The same channels, sessions' first messages and messages in each guild, as nobody but a forger has them.
+pub async fn arbitrary_deletions_apply_to_their_guild_only(index: &dyn VectorIndex, collection: &Collection) {
+    // Each guild has the same channels and message ids, which Discord never issues.
     let chunks: Vec<_> = (1..=3)
         .flat_map(|guild| (0..4).map(move |n| (guild, n)))
         .map(|(guild, n)| Chunk {

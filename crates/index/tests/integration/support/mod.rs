@@ -1,4 +1,4 @@
-//! Points and questions for the tests of indexes.
+//! Points and queries for the tests of indexes.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 #[cfg(feature = "server")]
@@ -13,12 +13,12 @@ use guildex_types::{ChannelId, GuildId, ModelSlug, PointId, Revision, SessionId,
 
 pub const DIMS: usize = 4;
 
-/// What a point is made from; a test names what it is about and leaves the rest.
+/// The fields of a point; a test sets those that it is about.
 #[derive(Debug, Clone)]
 pub struct Chunk<'a> {
     pub guild: i64,
     pub channel: i64,
-    /// The first message of the session, and of the point: message ids count up from it.
+    /// The first message of the session and of the point; message ids are consecutive.
     pub first: i64,
     pub chunk: u32,
     pub messages: u32,
@@ -26,7 +26,7 @@ pub struct Chunk<'a> {
     pub dense: Vec<f32>,
     pub text: &'a str,
     pub authors: Vec<i64>,
-    /// When the first message was sent; the last one follows five minutes later.
+    /// The time of the first message; the last one was sent five minutes later.
     pub start: DateTime<Utc>,
 }
 
@@ -39,7 +39,7 @@ impl Default for Chunk<'_> {
             chunk: 0,
             messages: 2,
             revision: 1,
-            dense: USUAL.to_vec(),
+            dense: DEFAULT_VECTOR.to_vec(),
             text: "hello there",
             authors: vec![1, i64::MAX],
             start: DateTime::from_timestamp_nanos(1_700_000_000_123_456_789),
@@ -113,7 +113,7 @@ pub fn revision(number: i64) -> Revision {
     number.into()
 }
 
-/// Ten of what is like `dense` and `text`.
+/// A query for the ten nearest points to `dense` and `text`.
 pub fn query(mode: Mode, dense: &[f32], text: &str) -> Query {
     Query {
         dense: dense.to_vec(),
@@ -131,12 +131,12 @@ pub fn dense_query(dense: &[f32], limit: usize) -> Query {
     Query { bm25: SparseVector::default(), limit, exact: true, ..query(Mode::Dense, dense, "") }
 }
 
-/// The vector that a chunk has if its test does not care.
-pub const USUAL: [f32; DIMS] = [1.0, 0.0, 0.0, 0.0];
+/// The default vector of a chunk.
+pub const DEFAULT_VECTOR: [f32; DIMS] = [1.0, 0.0, 0.0, 0.0];
 
 pub const MODES: [Mode; 3] = [Mode::Dense, Mode::Sparse, Mode::Hybrid];
 
-/// What a whole guild has for the query.
+/// Searches a whole guild.
 pub async fn search(index: &dyn VectorIndex, collection: &Collection, guild: i64, query: Query) -> Vec<Hit> {
     let scope = Scope::guild(guild.try_into().unwrap());
     index.search(&collection.name, &scope, query).await.unwrap()
@@ -150,7 +150,7 @@ pub async fn upsert(index: &dyn VectorIndex, collection: &Collection, chunks: &[
     index.upsert(&collection.name, chunks.iter().map(Chunk::point).collect()).await.unwrap();
 }
 
-/// All points of a guild, by pages of two.
+/// All points of a guild, read in pages of two.
 pub async fn all(index: &dyn VectorIndex, collection: &Collection, guild: GuildId) -> Vec<Point> {
     let mut points = vec![];
     let mut after = None;
@@ -164,7 +164,7 @@ pub async fn all(index: &dyn VectorIndex, collection: &Collection, guild: GuildI
     }
 }
 
-/// Numbers that look random and are the same in every run.
+/// A deterministic pseudo-random sequence.
 pub fn noise(seed: u64) -> impl Iterator<Item = f32> {
     let mut state = seed;
     std::iter::repeat_with(move || {

@@ -1,4 +1,4 @@
-//! A real server that others may use too: each test has a corner of its own, which is cleared when it ends.
+//! A real server that others may use: the collections of each test have a prefix, and are deleted when it ends.
 
 use std::io::Write;
 use std::panic::AssertUnwindSafe;
@@ -19,10 +19,10 @@ use uuid::Uuid;
 
 use super::{DIMS, model};
 
-/// How many tests run at once.
-const AT_ONCE: usize = 4;
+/// The number of tests that run concurrently.
+const CONCURRENCY: usize = 4;
 
-/// A test of the contract.
+/// A contract test.
 pub type Test = for<'a> fn(&'a dyn VectorIndex, &'a Collection) -> BoxFuture<'a, ()>;
 
 #[derive(Clone)]
@@ -30,8 +30,8 @@ pub struct Server {
     pub config: ServerConfig,
 }
 
-/// The server that the environment names.
-pub fn named() -> Option<Server> {
+/// The server that `QDRANT_URL` names.
+pub fn from_env() -> Option<Server> {
     let url = std::env::var("QDRANT_URL").ok()?;
     let api_key = std::env::var("QDRANT_API_KEY").ok().map(Into::into);
     let http_url = std::env::var("QDRANT_HTTP_URL").ok();
@@ -40,16 +40,16 @@ pub fn named() -> Option<Server> {
     Some(Server { config })
 }
 
-/// Says in one line, past the test runner's capture, that there is none.
-pub fn say_that_none_is_named() {
+/// Prints, past the test runner's capture, that `QDRANT_URL` is not set.
+pub fn report_unset_url() {
     let line = "QDRANT_URL is not set: no real Qdrant server is tested, the stand-in alone";
     let mut past_capture = std::io::stderr();
     writeln!(past_capture, "{line}").unwrap();
 }
 
 impl Server {
-    /// Runs the tests and names those that fail.
-    pub async fn hold(self, tests: Vec<(&'static str, Test)>) {
+    /// Runs the tests and reports those that fail.
+    pub async fn run_all(self, tests: Vec<(&'static str, Test)>) {
         let count = tests.len();
         let server = Arc::new(self);
         let run = |(name, test)| {
@@ -57,30 +57,30 @@ impl Server {
             async move { (name, tokio::spawn(async move { server.run(test).await }).await.is_err()) }
         };
         let outcomes: Vec<(&str, bool)> =
-            stream::iter(tests).map(run).buffer_unordered(AT_ONCE).collect().await;
+            stream::iter(tests).map(run).buffer_unordered(CONCURRENCY).collect().await;
         assert_eq!(outcomes.len(), count);
         let failed: Vec<_> = outcomes.iter().filter(|(_, failed)| *failed).map(|(name, _)| name).collect();
-        assert!(failed.is_empty(), "on the server fail: {failed:?}");
+        assert!(failed.is_empty(), "failed on the server: {failed:?}");
     }
 
-    /// Runs one test in a corner of its own.
+    /// Runs one test with a prefix.
     pub async fn run(&self, test: Test) {
-        let corner = self.corner();
+        let prefixed = self.prefixed();
         let collection = Collection { name: CollectionName::new("test", &model()).unwrap(), dims: DIMS };
         let outcome = AssertUnwindSafe(async {
-            corner.ensure(&collection).await.unwrap();
-            test(&corner, &collection).await;
+            prefixed.ensure(&collection).await.unwrap();
+            test(&prefixed, &collection).await;
         })
         .catch_unwind()
         .await;
-        corner.clear().await;
+        prefixed.clear().await;
         if let Err(panic) = outcome {
             std::panic::resume_unwind(panic);
         }
     }
 
-    pub fn corner(&self) -> Corner {
-        Corner {
+    pub fn prefixed(&self) -> PrefixedServer {
+        PrefixedServer {
             prefix: format!("t{}-", Uuid::new_v4().simple()),
             index: QdrantServer::connect(self.config.clone()).unwrap(),
             url: self.config.url.clone(),
@@ -88,15 +88,15 @@ impl Server {
     }
 }
 
-/// The server, with a prefix before the name of everything.
-pub struct Corner {
+/// The server, with a prefix before the names of collections and aliases.
+pub struct PrefixedServer {
     prefix: String,
     pub index: QdrantServer,
     url: String,
 }
 
-impl Corner {
-    /// Removes all that is in it.
+impl PrefixedServer {
+    /// Deletes all collections with the prefix.
     pub async fn clear(&self) {
         let key = std::env::var("QDRANT_API_KEY").ok();
         let client = Qdrant::from_url(&self.url).api_key(key).skip_compatibility_check().build().unwrap();
@@ -111,13 +111,13 @@ impl Corner {
         format!("{}{name}", self.prefix).parse().unwrap()
     }
 
-    fn whole(&self, collection: &Collection) -> Collection {
+    fn prefixed_collection(&self, collection: &Collection) -> Collection {
         Collection { name: self.name(&collection.name), dims: collection.dims }
     }
 }
 
-/// Errors name what was asked for.
-fn outside<T>(name: &CollectionName, outcome: Result<T, Error>) -> Result<T, Error> {
+/// Replaces the prefixed name in errors.
+fn with_outer_name<T>(name: &CollectionName, outcome: Result<T, Error>) -> Result<T, Error> {
     outcome.map_err(|error| match error {
         Error::NoCollection(_) => Error::NoCollection(name.clone()),
         Error::Mismatch { difference, .. } => Error::Mismatch { collection: name.clone(), difference },
@@ -126,50 +126,56 @@ fn outside<T>(name: &CollectionName, outcome: Result<T, Error>) -> Result<T, Err
 }
 
 #[async_trait]
-impl VectorIndex for Corner {
+impl VectorIndex for PrefixedServer {
     async fn ensure(&self, collection: &Collection) -> Result<Ensured, Error> {
-        outside(&collection.name, self.index.ensure(&self.whole(collection)).await)
+        with_outer_name(&collection.name, self.index.ensure(&self.prefixed_collection(collection)).await)
     }
 
     async fn differences(&self, collection: &Collection) -> Result<Vec<Difference>, Error> {
-        outside(&collection.name, self.index.differences(&self.whole(collection)).await)
+        with_outer_name(&collection.name, self.index.differences(&self.prefixed_collection(collection)).await)
     }
 
     async fn update_in_place(&self, collection: &Collection) -> Result<Vec<Difference>, Error> {
-        outside(&collection.name, self.index.update_in_place(&self.whole(collection)).await)
+        with_outer_name(
+            &collection.name,
+            self.index.update_in_place(&self.prefixed_collection(collection)).await,
+        )
     }
 
     async fn identity(&self, name: &CollectionName) -> Result<Option<Identity>, Error> {
-        outside(name, self.index.identity(&self.name(name)).await)
+        with_outer_name(name, self.index.identity(&self.name(name)).await)
     }
 
     async fn set_identity(&self, name: &CollectionName, identity: Identity) -> Result<(), Error> {
-        outside(name, self.index.set_identity(&self.name(name), identity).await)
+        with_outer_name(name, self.index.set_identity(&self.name(name), identity).await)
     }
 
     async fn drop_collection(&self, name: &CollectionName) -> Result<(), Error> {
-        outside(name, self.index.drop_collection(&self.name(name)).await)
+        with_outer_name(name, self.index.drop_collection(&self.name(name)).await)
     }
 
     async fn set_alias(&self, alias: &str, name: &CollectionName) -> Result<(), Error> {
         let alias = format!("{}alias-{alias}", self.prefix);
-        outside(name, self.index.set_alias(&alias, &self.name(name)).await)
+        with_outer_name(name, self.index.set_alias(&alias, &self.name(name)).await)
     }
 
     async fn bulk_load(&self, name: &CollectionName, bulk: BulkLoad) -> Result<(), Error> {
-        outside(name, self.index.bulk_load(&self.name(name), bulk).await)
+        with_outer_name(name, self.index.bulk_load(&self.name(name), bulk).await)
     }
 
     async fn optimize(&self, name: &CollectionName) -> Result<(), Error> {
-        outside(name, self.index.optimize(&self.name(name)).await)
+        with_outer_name(name, self.index.optimize(&self.name(name)).await)
     }
 
     async fn snapshot(&self, name: &CollectionName, folder: &Path) -> Result<(), Error> {
-        outside(name, self.index.snapshot(&self.name(name), folder).await)
+        with_outer_name(name, self.index.snapshot(&self.name(name), folder).await)
     }
 
     async fn restore(&self, collection: &Collection, folder: &Path) -> Result<(), Error> {
-        outside(&collection.name, self.index.restore(&self.whole(collection), folder).await)
+        with_outer_name(
+            &collection.name,
+            self.index.restore(&self.prefixed_collection(collection), folder).await,
+        )
     }
 
     async fn ping(&self) -> Result<(), Error> {
@@ -177,7 +183,7 @@ impl VectorIndex for Corner {
     }
 
     async fn upsert(&self, name: &CollectionName, points: Vec<Point>) -> Result<(), Error> {
-        outside(name, self.index.upsert(&self.name(name), points).await)
+        with_outer_name(name, self.index.upsert(&self.name(name), points).await)
     }
 
     async fn delete_below(
@@ -186,7 +192,7 @@ impl VectorIndex for Corner {
         guild: GuildId,
         sessions: &[(SessionId, Revision)],
     ) -> Result<(), Error> {
-        outside(name, self.index.delete_below(&self.name(name), guild, sessions).await)
+        with_outer_name(name, self.index.delete_below(&self.name(name), guild, sessions).await)
     }
 
     async fn delete_messages(
@@ -197,11 +203,11 @@ impl VectorIndex for Corner {
         below: Revision,
     ) -> Result<(), Error> {
         let inside = self.name(name);
-        outside(name, self.index.delete_messages(&inside, guild, messages, below).await)
+        with_outer_name(name, self.index.delete_messages(&inside, guild, messages, below).await)
     }
 
     async fn search(&self, name: &CollectionName, scope: &Scope, query: Query) -> Result<Vec<Hit>, Error> {
-        outside(name, self.index.search(&self.name(name), scope, query).await)
+        with_outer_name(name, self.index.search(&self.name(name), scope, query).await)
     }
 
     async fn scroll(
@@ -211,7 +217,7 @@ impl VectorIndex for Corner {
         after: Option<PointId>,
         limit: usize,
     ) -> Result<Page, Error> {
-        outside(name, self.index.scroll(&self.name(name), guild, after, limit).await)
+        with_outer_name(name, self.index.scroll(&self.name(name), guild, after, limit).await)
     }
 
     async fn headers(
@@ -220,14 +226,14 @@ impl VectorIndex for Corner {
         guild: GuildId,
         which: PointSelector<'_>,
     ) -> Result<Vec<PointHeader>, Error> {
-        outside(name, self.index.headers(&self.name(name), guild, which).await)
+        with_outer_name(name, self.index.headers(&self.name(name), guild, which).await)
     }
 
     async fn count(&self, name: &CollectionName, guild: GuildId) -> Result<usize, Error> {
-        outside(name, self.index.count(&self.name(name), guild).await)
+        with_outer_name(name, self.index.count(&self.name(name), guild).await)
     }
 
     async fn guilds(&self, name: &CollectionName) -> Result<Vec<GuildId>, Error> {
-        outside(name, self.index.guilds(&self.name(name)).await)
+        with_outer_name(name, self.index.guilds(&self.name(name)).await)
     }
 }

@@ -41,13 +41,13 @@ impl Consumer {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let (tell, deliveries) = unbounded_channel();
+        let (sender, deliveries) = unbounded_channel();
         let stop = CancellationToken::new();
         let (queues, until) = (queues.clone(), stop.clone());
         let task = tokio::spawn(async move {
             let handler = move |delivery: Delivery| {
                 // Fails once the test has dropped the consumer.
-                let _ = tell.send(delivery.clone());
+                let _ = sender.send(delivery.clone());
                 handler(delivery)
             };
             queues.consume(queue, concurrency, "test", handler, until).await;

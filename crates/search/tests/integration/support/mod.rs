@@ -1,8 +1,8 @@
-//! Guilds that talk, a model of words, and an index that can be watched, held up and made to fail or lie.
+//! Stored and indexed sessions, an embedder by words, and an index whose searches can be blocked, fail or be forged.
 #![allow(dead_code, reason = "each test file uses a part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests may panic")]
 
-mod view;
+mod observed_index;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,26 +25,26 @@ use proptest::test_runner::TestRunner;
 use sqlx::PgPool;
 use tokio::time::timeout;
 
-pub use view::{Gate, Mood, View};
+pub use observed_index::{Gate, IndexBehavior, ObservedIndex};
 
-/// Long enough for a busy machine; a test that works does not wait for it.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// A timeout that only a hung test reaches.
+pub const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 const DIMS: usize = 32;
 
-/// A model that knows words by their letters: texts of the same words are near each other.
-pub struct Letters {
+/// An embedder that hashes words into dimensions: texts with the same words are near each other.
+pub struct WordEmbedder {
     pub slug: ModelSlug,
     tokenizer: Tokenizer,
-    /// Every question passes here.
-    pub questions: Gate,
+    /// Every call of `embed` passes this gate.
+    pub calls: Gate,
 }
 
-impl Letters {
+impl WordEmbedder {
     pub fn new(slug: &str) -> Self {
         let words = tokenizers::Tokenizer::new(tokenizers::models::wordlevel::WordLevel::default());
         let tokenizer = Tokenizer::new(words, 256).unwrap();
-        Self { slug: slug.parse().unwrap(), tokenizer, questions: Gate::default() }
+        Self { slug: slug.parse().unwrap(), tokenizer, calls: Gate::default() }
     }
 
     pub fn vector(text: &str) -> Vec<f32> {
@@ -57,7 +57,7 @@ impl Letters {
     }
 }
 
-impl Embedder for Letters {
+impl Embedder for WordEmbedder {
     fn slug(&self) -> &ModelSlug {
         &self.slug
     }
@@ -72,7 +72,7 @@ impl Embedder for Letters {
 
     fn embed(&self, texts: Vec<String>) -> BoxFuture<'_, Result<Vec<Vec<f32>>, EmbedError>> {
         async move {
-            self.questions.pass().await;
+            self.calls.pass().await;
             Ok(texts.iter().map(|text| Self::vector(text)).collect())
         }
         .boxed()
@@ -114,44 +114,44 @@ pub fn minute(number: i64) -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + TimeDelta::minutes(number)
 }
 
-/// A message to be said: its id, its author, the minute of it, and its text.
-pub type Said<'a> = (i64, i64, i64, &'a str);
+/// A message: id, author, minute and text.
+pub type TestMessage<'a> = (i64, i64, i64, &'a str);
 
-/// A database, an index of its own, and a model for each collection.
+/// A database, an index, and an embedder for each collection.
 pub struct World {
     pub pool: PgPool,
-    pub view: Arc<View>,
-    pub letters: Vec<Arc<Letters>>,
+    pub index: Arc<ObservedIndex>,
+    pub embedders: Vec<Arc<WordEmbedder>>,
     pub config: SearchConfig,
 }
 
 impl World {
-    /// One active model, `letters`.
+    /// A world with one active model, `letters`.
     pub async fn new(pool: PgPool) -> Self {
         Self::with_models(pool, &["letters"]).await
     }
 
-    /// Models at hand, of which the first is the active one; each has an empty collection.
+    /// A world with these models, each with an empty collection; the first is active, the others are filling.
     pub async fn with_models(pool: PgPool, slugs: &[&str]) -> Self {
-        let letters: Vec<_> = slugs.iter().map(|slug| Arc::new(Letters::new(slug))).collect();
+        let embedders: Vec<_> = slugs.iter().map(|slug| Arc::new(WordEmbedder::new(slug))).collect();
         let world = Self {
             pool,
-            view: Arc::new(View::open()),
-            letters,
-            config: SearchConfig { timeout: PATIENCE, ..SearchConfig::default() },
+            index: Arc::new(ObservedIndex::open()),
+            embedders,
+            config: SearchConfig { timeout: TEST_TIMEOUT, ..SearchConfig::default() },
         };
-        for model in &world.letters {
+        for model in &world.embedders {
             let collection = Collection { name: world.collection(&model.slug), dims: DIMS };
-            world.view.ensure(&collection).await.unwrap();
+            world.index.ensure(&collection).await.unwrap();
         }
-        models::ensure_active(&world.pool, &world.letters[0].slug, DIMS).await.unwrap();
+        models::ensure_active(&world.pool, &world.embedders[0].slug, DIMS).await.unwrap();
         for slug in slugs.iter().skip(1) {
             world.set_state(slug, "filling").await;
         }
         world
     }
 
-    /// The same, with Postgres to fall back on.
+    /// Enables the fallback to Postgres.
     pub fn with_fallback(mut self) -> Self {
         self.config.fallback = Fallback::Postgres;
         self
@@ -161,7 +161,7 @@ impl World {
         CollectionName::new("test", model).unwrap()
     }
 
-    /// What becomes of a model.
+    /// Sets the state of a model.
     pub async fn set_state(&self, slug: &str, state: &str) {
         sqlx::query(
             "INSERT INTO models (slug, dimensions, state) VALUES ($1, $2, $3)
@@ -175,46 +175,46 @@ impl World {
         .unwrap();
     }
 
-    /// The first model's name.
+    /// The slug of the active model.
     pub fn slug(&self) -> ModelSlug {
-        self.letters[0].slug.clone()
+        self.embedders[0].slug.clone()
     }
 
     pub fn searcher(&self) -> Searcher {
         Searcher {
             pool: self.pool.clone(),
             models: Arc::new(ModelRegistry::preloaded(
-                self.letters.iter().map(|model| Arc::clone(model) as Arc<dyn Embedder>),
+                self.embedders.iter().map(|model| Arc::clone(model) as Arc<dyn Embedder>),
             )),
-            index: self.view.clone(),
+            index: self.index.clone(),
             collection_prefix: "test".to_owned(),
             config: self.config.clone(),
         }
     }
 
-    /// Searches, and waits no longer than a deadline may be.
+    /// Searches; panics without a response within the highest timeout.
     pub async fn try_search(&self, request: &SearchRequest) -> Result<SearchResponse, SearchError> {
-        timeout(2 * PATIENCE, self.searcher().search(request)).await.expect("an answer in time")
+        timeout(2 * TEST_TIMEOUT, self.searcher().search(request)).await.expect("a response in time")
     }
 
     pub async fn search(&self, request: &SearchRequest) -> SearchResponse {
         self.try_search(request).await.unwrap()
     }
 
-    /// The sessions found, best first.
-    pub async fn found(&self, request: &SearchRequest) -> Vec<SessionId> {
-        self.search(request).await.results.iter().map(|found| found.session_id).collect()
+    /// The ids of the sessions found, best first.
+    pub async fn search_ids(&self, request: &SearchRequest) -> Vec<SessionId> {
+        self.search(request).await.results.iter().map(|hit| hit.session_id).collect()
     }
 
-    /// Stores a session, which is named after its first message.
-    pub async fn say(&self, place: Place, said: &[Said<'_>]) -> Revision {
-        let first = said[0].0;
-        self.add(place, first, said).await;
-        self.touch(place, first, false).await
+    /// Stores a session, identified by its first message.
+    pub async fn store_session(&self, place: Place, messages: &[TestMessage<'_>]) -> Revision {
+        let first = messages[0].0;
+        self.insert(place, first, messages).await;
+        self.bump_revision(place, first, false).await
     }
 
-    /// Stores messages into the session that begins with `first`, without a word to the session.
-    async fn add(&self, place: Place, first: i64, said: &[Said<'_>]) {
+    /// Stores messages of the session that begins with `first`, without raising its revision.
+    async fn insert(&self, place: Place, first: i64, messages: &[TestMessage<'_>]) {
         let channel = Channel {
             guild_id: place.guild(),
             guild_name: format!("guild {}", place.guild),
@@ -222,7 +222,7 @@ impl World {
             name: format!("channel-{}", place.channel),
             parent_id: None,
         };
-        let messages: Vec<_> = said.iter().map(|said| message(place, *said)).collect();
+        let messages: Vec<_> = messages.iter().map(|message| build_message(place, *message)).collect();
         let all: Vec<_> = messages
             .iter()
             .map(|message| messages::NewMessage {
@@ -239,15 +239,15 @@ impl World {
         tx.commit().await.unwrap();
     }
 
-    /// More is said in a session.
-    pub async fn say_more(&self, place: Place, first: i64, said: &[Said<'_>]) -> Revision {
-        self.add(place, first, said).await;
-        self.touch(place, first, false).await
+    /// Adds messages to a session.
+    pub async fn extend_session(&self, place: Place, first: i64, messages: &[TestMessage<'_>]) -> Revision {
+        self.insert(place, first, messages).await;
+        self.bump_revision(place, first, false).await
     }
 
-    /// A message is edited.
-    pub async fn edit(&self, place: Place, first: i64, said: Said<'_>) {
-        let edited = Message { edited_at: Some(minute(said.2 + 1)), ..message(place, said) };
+    /// Edits a message.
+    pub async fn edit(&self, place: Place, first: i64, message: TestMessage<'_>) {
+        let edited = Message { edited_at: Some(minute(message.2 + 1)), ..build_message(place, message) };
         let mut tx = self.pool.begin().await.unwrap();
         messages::apply_edits(&mut tx, place.guild(), place.channel(), &[(&edited, None)]).await.unwrap();
         sessions::bump_revisions(&mut tx, place.guild(), place.channel(), &[(id(first), true)])
@@ -256,18 +256,18 @@ impl World {
         tx.commit().await.unwrap();
     }
 
-    /// Messages of a session are deleted.
-    pub async fn delete(&self, place: Place, first: i64, gone: &[i64]) {
-        let gone: Vec<_> = gone.iter().map(|number| id(*number)).collect();
+    /// Deletes messages of a session.
+    pub async fn delete(&self, place: Place, first: i64, messages: &[i64]) {
+        let messages: Vec<_> = messages.iter().map(|number| id(*number)).collect();
         let mut tx = self.pool.begin().await.unwrap();
-        soft_delete::messages(&mut tx, place.guild(), place.channel(), &gone).await.unwrap();
+        soft_delete::messages(&mut tx, place.guild(), place.channel(), &messages).await.unwrap();
         sessions::bump_revisions(&mut tx, place.guild(), place.channel(), &[(id(first), true)])
             .await
             .unwrap();
         tx.commit().await.unwrap();
     }
 
-    async fn touch(&self, place: Place, first: i64, removed: bool) -> Revision {
+    async fn bump_revision(&self, place: Place, first: i64, removed: bool) -> Revision {
         let mut tx = self.pool.begin().await.unwrap();
         let changed =
             sessions::bump_revisions(&mut tx, place.guild(), place.channel(), &[(id(first), removed)])
@@ -277,7 +277,7 @@ impl World {
         changed[0].revision
     }
 
-    /// The session's points as it is now, in chunks of so many messages.
+    /// The points of the session's current content, in chunks of `chunk` messages.
     pub async fn points(&self, place: Place, first: i64, chunk: usize, model: &ModelSlug) -> Vec<Point> {
         let wanted = [(place.guild(), place.session(first))];
         let session = sessions::load(&self.pool, &wanted, model).await.unwrap().remove(0);
@@ -287,7 +287,7 @@ impl World {
             let text = texts.join(" ");
             Point {
                 id: PointId::new(place.guild(), place.channel(), id(first), model, number),
-                dense: Letters::vector(&text),
+                dense: WordEmbedder::vector(&text),
                 bm25: bm25::document(&text, bm25::Language::None),
                 payload: Payload {
                     guild_id: place.guild(),
@@ -307,20 +307,20 @@ impl World {
         chunks.map(point).collect()
     }
 
-    /// Brings the session's points in step, in every collection, in chunks of so many messages.
-    pub async fn index(&self, place: Place, first: i64, chunk: usize) {
-        self.index_all(&[(place, first, chunk)]).await;
+    /// Indexes the session in every collection, in chunks of `chunk` messages.
+    pub async fn index_session(&self, place: Place, first: i64, chunk: usize) {
+        self.index_sessions(&[(place, first, chunk)]).await;
     }
 
-    /// The same for many sessions, at one go.
-    pub async fn index_all(&self, wanted: &[(Place, i64, usize)]) {
-        for model in &self.letters {
-            self.index_with(wanted, &model.slug).await;
+    /// Indexes several sessions in every collection.
+    pub async fn index_sessions(&self, wanted: &[(Place, i64, usize)]) {
+        for model in &self.embedders {
+            self.index_in(wanted, &model.slug).await;
         }
     }
 
-    /// The same in the collection of one model.
-    pub async fn index_with(&self, wanted: &[(Place, i64, usize)], model: &ModelSlug) {
+    /// Indexes sessions in the collection of one model.
+    pub async fn index_in(&self, wanted: &[(Place, i64, usize)], model: &ModelSlug) {
         let (mut all, mut records) = (vec![], vec![]);
         for (place, first, chunk) in wanted {
             let points = self.points(*place, *first, *chunk, model).await;
@@ -335,28 +335,28 @@ impl World {
             });
             all.extend(points);
         }
-        self.view.upsert(&self.collection(model), all).await.unwrap();
+        self.index.upsert(&self.collection(model), all).await.unwrap();
         sessions::record(&self.pool, &records, model, &models::list(&self.pool).await.unwrap())
             .await
             .unwrap();
     }
 
     /// Stores a session and indexes it as one chunk.
-    pub async fn talk(&self, place: Place, said: &[Said<'_>]) -> SessionId {
-        self.say(place, said).await;
-        self.index(place, said[0].0, usize::MAX).await;
-        place.session(said[0].0)
+    pub async fn store_and_index(&self, place: Place, messages: &[TestMessage<'_>]) -> SessionId {
+        self.store_session(place, messages).await;
+        self.index_session(place, messages[0].0, usize::MAX).await;
+        place.session(messages[0].0)
     }
 
-    /// Points that are no session's own, in every collection.
-    pub async fn plant(&self, points: impl Fn(&ModelSlug) -> Vec<Point>) {
-        for model in &self.letters {
-            self.view.upsert(&self.collection(&model.slug), points(&model.slug)).await.unwrap();
+    /// Upserts unrecorded points into every collection.
+    pub async fn upsert_everywhere(&self, points: impl Fn(&ModelSlug) -> Vec<Point>) {
+        for model in &self.embedders {
+            self.index.upsert(&self.collection(&model.slug), points(&model.slug)).await.unwrap();
         }
     }
 }
 
-fn message(place: Place, (number, author, at, text): Said<'_>) -> Message {
+fn build_message(place: Place, (number, author, at, text): TestMessage<'_>) -> Message {
     Message {
         guild_id: place.guild(),
         channel_id: place.channel(),
@@ -370,12 +370,12 @@ fn message(place: Place, (number, author, at, text): Said<'_>) -> Message {
     }
 }
 
-/// A question to a guild.
-pub fn ask(guild: i64, query: &str) -> SearchRequest {
+/// A request with defaults.
+pub fn search_request(guild: i64, query: &str) -> SearchRequest {
     SearchRequest::new(guild.try_into().unwrap(), query)
 }
 
-/// So many cases of a strategy, new ones in every run.
+/// `count` random cases of a strategy, different in each run.
 pub fn cases<S: Strategy>(count: usize, strategy: S) -> impl Iterator<Item = S::Value> {
     let mut runner = TestRunner::default();
     (0..count).map(move |_| strategy.new_tree(&mut runner).unwrap().current())

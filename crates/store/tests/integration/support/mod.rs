@@ -6,8 +6,8 @@ use std::time::Duration;
 use sqlx::PgPool;
 use tokio::time::timeout;
 
-/// Timeout for a busy machine. Passing tests do not reach it.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// A timeout that only a hung test reaches.
+pub const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Waits until `statements` statements of the test's database wait for locks.
 pub async fn until_blocked(pool: &PgPool, statements: i64) {
@@ -26,5 +26,5 @@ pub async fn until_blocked(pool: &PgPool, statements: i64) {
             tokio::task::yield_now().await;
         }
     };
-    timeout(PATIENCE, blocked).await.expect("statements that wait for each other");
+    timeout(TEST_TIMEOUT, blocked).await.expect("the statement blocks");
 }

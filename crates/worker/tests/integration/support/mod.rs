@@ -51,7 +51,7 @@ fn id(day: i64, number: i64) -> MessageId {
 }
 
 /// A day's message, sent in the minute of its number. Days are too far apart to share a session.
-pub fn say(day: i64, number: i64, author: i64, text: &str) -> Message {
+pub fn new_message(day: i64, number: i64, author: i64, text: &str) -> Message {
     Message {
         guild_id: 1.try_into().unwrap(),
         channel_id: 9.try_into().unwrap(),
@@ -76,14 +76,14 @@ pub fn edited(later: i64, text: &str, message: &Message) -> Message {
 
 /// A day's question and answer: a session.
 pub fn exchange(day: i64, question: &str) -> [Message; 2] {
-    [say(day, 1, 1, question), reply(day, 1, say(day, 2, 2, "I think so, but try it first"))]
+    [new_message(day, 1, 1, question), reply(day, 1, new_message(day, 2, 2, "I think so, but try it first"))]
 }
 
 /// One call of the model, between two ticks of a clock that ticks at every start and end.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Embedding {
     pub texts: Vec<String>,
-    pub begun: usize,
+    pub began: usize,
     pub ended: usize,
 }
 
@@ -95,8 +95,8 @@ pub struct Model {
     pub calls: Gate,
     clock: AtomicUsize,
     embeddings: Mutex<Vec<Embedding>>,
-    poison: OnceLock<&'static str>,
-    explosive: OnceLock<&'static str>,
+    failing_word: OnceLock<&'static str>,
+    panic_word: OnceLock<&'static str>,
     held: OnceLock<&'static str>,
     steps: Arc<Steps>,
     fake_vectors: AtomicBool,
@@ -123,8 +123,8 @@ impl Model {
             calls: Gate::default(),
             clock: AtomicUsize::new(0),
             embeddings: Mutex::default(),
-            poison: OnceLock::new(),
-            explosive: OnceLock::new(),
+            failing_word: OnceLock::new(),
+            panic_word: OnceLock::new(),
             held: OnceLock::new(),
             steps,
             fake_vectors: AtomicBool::new(false),
@@ -137,17 +137,17 @@ impl Model {
     }
 
     /// Fails every call with this word in a text.
-    pub fn poison(&self, word: &'static str) {
-        self.poison.set(word).unwrap();
+    pub fn fail_on(&self, word: &'static str) {
+        self.failing_word.set(word).unwrap();
     }
 
     /// Panics in every call with this word in a text.
-    pub fn explode(&self, word: &'static str) {
-        self.explosive.set(word).unwrap();
+    pub fn panic_on(&self, word: &'static str) {
+        self.panic_word.set(word).unwrap();
     }
 
     /// Blocks calls with this word in a text, and no others.
-    pub fn hold(&self, word: &'static str) {
+    pub fn block_on(&self, word: &'static str) {
         self.held.set(word).unwrap();
         self.calls.close();
     }
@@ -163,13 +163,13 @@ impl Model {
     }
 
     async fn observed(&self, texts: Vec<String>) -> Result<Vec<Vec<f32>>, EmbedError> {
-        let begun = self.clock.fetch_add(1, Ordering::SeqCst);
+        let began = self.clock.fetch_add(1, Ordering::SeqCst);
         let has = |word: &OnceLock<&str>| word.get().map(|word| texts.iter().any(|text| text.contains(word)));
         if has(&self.held) != Some(false) && !texts.is_empty() {
             self.calls.pass().await;
         }
-        assert!(has(&self.explosive) != Some(true), "a panic expected by the test");
-        if has(&self.poison) == Some(true) {
+        assert!(has(&self.panic_word) != Some(true), "a panic expected by the test");
+        if has(&self.failing_word) == Some(true) {
             return Err(EmbedError::Model("the model rejects the text".to_owned()));
         }
         if !texts.is_empty() {
@@ -182,7 +182,7 @@ impl Model {
         };
         let ended = self.clock.fetch_add(1, Ordering::SeqCst);
         if !texts.is_empty() {
-            self.embeddings.lock().unwrap().push(Embedding { texts, begun, ended });
+            self.embeddings.lock().unwrap().push(Embedding { texts, began, ended });
         }
         Ok(vectors)
     }
@@ -242,7 +242,7 @@ pub struct FaultyIndex {
     pub unavailable: AtomicBool,
     /// Number of failed calls.
     pub rejected: AtomicUsize,
-    /// Outlives the index.
+    /// Removed after the index is dropped.
     _folder: TempDir,
 }
 
@@ -482,7 +482,7 @@ impl Running {
     /// Stops the worker and waits for its end.
     pub async fn stop(self) {
         self.stop.cancel();
-        timeout(TIMEOUT, self.task).await.expect("a worker that stops").unwrap();
+        timeout(TIMEOUT, self.task).await.expect("the worker stops").unwrap();
     }
 }
 
@@ -586,7 +586,7 @@ impl World {
         Running { stop, task: tokio::spawn(async move { worker.run(until).await }) }
     }
 
-    /// The same queues with a shutdown timeout of zero.
+    /// Connects to the same queues with a shutdown timeout of zero.
     pub async fn queues_without_shutdown_timeout(&self) -> Queues {
         let queue = testing::layout(&self.queues, JobQueue::Live).active_jobs_list();
         let prefix = queue.split_once(":live").unwrap().0.to_owned();
@@ -620,7 +620,7 @@ impl World {
                 tokio::task::yield_now().await;
             }
         };
-        timeout(TIMEOUT, wait).await.expect("workers without running tasks");
+        timeout(TIMEOUT, wait).await.expect("all tasks end");
     }
 
     /// Expires all leases.

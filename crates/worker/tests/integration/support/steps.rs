@@ -32,22 +32,25 @@ type Listener = UnboundedSender<(Step, Vec<SessionId>)>;
 #[derive(Default)]
 pub struct Steps {
     trap: Mutex<Option<Step>>,
-    caught: watch::Sender<usize>,
+    blocked: watch::Sender<usize>,
     released: watch::Sender<usize>,
     listener: Mutex<Option<Listener>>,
 }
 
 impl Steps {
     /// Blocks the next job that reaches the step; later ones pass.
-    pub fn trap(&self, step: Step) {
+    pub fn block_at(&self, step: Step) {
         *self.trap.lock().unwrap() = Some(step);
     }
 
     /// Waits until a job is blocked.
-    pub async fn until_caught(&self) {
+    pub async fn until_blocked(&self) {
         let released = *self.released.borrow();
-        let mut caught = self.caught.subscribe();
-        timeout(TIMEOUT, caught.wait_for(|caught| *caught > released)).await.expect("a catch").unwrap();
+        let mut blocked = self.blocked.subscribe();
+        timeout(TIMEOUT, blocked.wait_for(|blocked| *blocked > released))
+            .await
+            .expect("a job reaches the step")
+            .unwrap();
     }
 
     /// Unblocks the job.
@@ -66,19 +69,19 @@ impl Steps {
         if let Some(listener) = &*self.listener.lock().unwrap() {
             let _ = listener.send((step, sessions()));
         }
-        let caught = {
+        let blocked = {
             let mut trap = self.trap.lock().unwrap();
             if *trap != Some(step) {
                 return;
             }
             *trap = None;
-            let mut caught = 0;
-            self.caught.send_modify(|count| {
+            let mut blocked = 0;
+            self.blocked.send_modify(|count| {
                 *count += 1;
-                caught = *count;
+                blocked = *count;
             });
-            caught
+            blocked
         };
-        self.released.subscribe().wait_for(|released| *released >= caught).await.unwrap();
+        self.released.subscribe().wait_for(|released| *released >= blocked).await.unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! The real index, watched.
+//! An embedded index whose searches can be blocked and given another behavior.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -12,46 +12,46 @@ pub use guildex_test_support::sync::Gate;
 use guildex_types::{GuildId, MessageId, PointId, Revision, SessionId};
 use tempfile::TempDir;
 
-/// How searches are answered.
+/// The response of the index to searches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mood {
-    Honest,
-    /// The server is away.
-    Away,
-    /// The engine fails.
+pub enum IndexBehavior {
+    Normal,
+    /// Fails as a server that cannot be reached.
+    Unavailable,
+    /// Fails with an error of the engine.
     Broken,
-    /// Everything there is, of all guilds.
-    Blabbing,
-    /// Everything there is, as if it were of the guild and channel asked for.
-    Lying,
+    /// Returns all points of all guilds.
+    Unfiltered,
+    /// Returns all points, with the guild and channel of the request instead of their own.
+    Forged,
 }
 
-pub struct View {
+pub struct ObservedIndex {
     real: EmbeddedIndex,
-    /// Every search passes here.
+    /// Every search passes this gate.
     pub searches: Gate,
-    mood: Mutex<Mood>,
-    /// Outlives the index in it.
+    behavior: Mutex<IndexBehavior>,
+    /// Removed after the index is dropped.
     _folder: TempDir,
 }
 
-impl View {
+impl ObservedIndex {
     pub fn open() -> Self {
         let folder = tempfile::tempdir().unwrap();
         Self {
             real: EmbeddedIndex::open(folder.path()).unwrap(),
             searches: Gate::default(),
-            mood: Mutex::new(Mood::Honest),
+            behavior: Mutex::new(IndexBehavior::Normal),
             _folder: folder,
         }
     }
 
-    pub fn set(&self, mood: Mood) {
-        *self.mood.lock().unwrap() = mood;
+    pub fn set_behavior(&self, behavior: IndexBehavior) {
+        *self.behavior.lock().unwrap() = behavior;
     }
 
-    /// Every point of a collection as a hit, whatever was asked for.
-    async fn everything(&self, collection: &CollectionName) -> Result<Vec<Hit>, Error> {
+    /// All points of a collection as hits.
+    async fn all_points(&self, collection: &CollectionName) -> Result<Vec<Hit>, Error> {
         let mut hits = vec![];
         for guild in self.real.guilds(collection).await? {
             for Point { id, payload, .. } in self.real.scroll(collection, guild, None, 1_000).await?.points {
@@ -72,7 +72,7 @@ impl View {
 }
 
 #[async_trait]
-impl VectorIndex for View {
+impl VectorIndex for ObservedIndex {
     async fn ensure(&self, collection: &Collection) -> Result<Ensured, Error> {
         self.real.ensure(collection).await
     }
@@ -151,14 +151,14 @@ impl VectorIndex for View {
         query: Query,
     ) -> Result<Vec<Hit>, Error> {
         self.searches.pass().await;
-        let mood = *self.mood.lock().unwrap();
-        match mood {
-            Mood::Honest => self.real.search(collection, scope, query).await,
-            Mood::Away => Err(Error::Unavailable("it is being restarted".to_owned())),
-            Mood::Broken => Err(Error::Engine("it broke".to_owned())),
-            Mood::Blabbing => self.everything(collection).await,
-            Mood::Lying => {
-                let mut hits = self.everything(collection).await?;
+        let behavior = *self.behavior.lock().unwrap();
+        match behavior {
+            IndexBehavior::Normal => self.real.search(collection, scope, query).await,
+            IndexBehavior::Unavailable => Err(Error::Unavailable("it is being restarted".to_owned())),
+            IndexBehavior::Broken => Err(Error::Engine("it broke".to_owned())),
+            IndexBehavior::Unfiltered => self.all_points(collection).await,
+            IndexBehavior::Forged => {
+                let mut hits = self.all_points(collection).await?;
                 for hit in &mut hits {
                     hit.guild_id = scope.tenant();
                     if let Some([channel, ..]) = scope.channels() {
