@@ -390,11 +390,11 @@ async fn a_message_of_the_far_future_is_erased_and_suppresses_no_other(pool: PgP
         Target::Messages { messages: ids(&[4]) },
     ];
     for (target, id) in targets.into_iter().zip(1..) {
-        let future = Message { sent_at: far, ..say(&place, id, 2, "greetings from the year 2190") };
+        let future = Message { sent_at: far, ..new_message(&place, id, 2, "greetings from the year 2190") };
         store(&ingest, &place, std::slice::from_ref(&future)).await;
         ingest.erase(guild(GUILD), target.clone()).await.unwrap();
         assert_eq!(store(&ingest, &place, &[future]).await.new, 0, "stored again after {target:?}");
-        let later = Message { sent_at: soon, ..say(&place, 10 + id, 2, "here I am again") };
+        let later = Message { sent_at: soon, ..new_message(&place, 10 + id, 2, "here I am again") };
         assert_eq!(store(&ingest, &place, &[later]).await.new, 1, "suppressed by {target:?}");
     }
 }
@@ -402,11 +402,11 @@ async fn a_message_of_the_far_future_is_erased_and_suppresses_no_other(pool: PgP
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn erasing_a_channel_includes_threads_whose_later_source_named_no_parent(pool: PgPool) {
     let (ingest, inside) = (ingest(&pool), thread(91, HELP));
-    store(&ingest, &inside, &talk(&inside, 21)).await;
+    store(&ingest, &inside, &conversation(&inside, 21)).await;
     // A later export, without the parent; a rename makes the row change.
     for name in ["channel-91", "renamed"] {
         let orphan = Channel { parent_id: None, name: name.to_owned(), ..inside.clone() };
-        store(&ingest, &orphan, &talk(&orphan, 31)).await;
+        store(&ingest, &orphan, &conversation(&orphan, 31)).await;
     }
     assert_eq!(
         number(&pool, "SELECT count(*) FROM channels WHERE parent_id = 9 AND name = 'renamed'").await,
