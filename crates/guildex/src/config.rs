@@ -4,11 +4,11 @@
 //! values and the names of their variables are read off the serialised defaults, so a new field is a new key,
 //! a new `GUILDEX_*` variable and a new `--set` at once. `docs/configuration.md` is the reader's side of it.
 
+mod check;
 mod error;
 mod keys;
 mod layers;
 pub mod models;
-mod rules;
 pub mod schema;
 mod settings;
 mod show;

@@ -51,8 +51,11 @@ fn is_unavailable(outcome: Result<(), Error>) {
 async fn whatever_is_asked_of_a_server_that_is_not_there_says_so() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let key = "hunter2".to_owned();
-    let config =
-        ServerConfig { url: format!("http://{port}"), api_key: Some(key.into()), ..ServerConfig::default() };
+    let config = ServerConfig {
+        url: format!("http://{port}").parse().ok(),
+        api_key: Some(key.into()),
+        ..ServerConfig::default()
+    };
     let index = QdrantServer::connect(config).unwrap();
     let (collection, scope) = (collection(), Scope::guild(guild(7)));
     let folder = tempfile::tempdir().unwrap();
@@ -256,8 +259,8 @@ async fn a_server_behind_tls_is_used_if_its_certificate_is_trusted() {
     if let Ok(places) = std::env::var(BEHIND_TLS) {
         let (url, http_url) = places.split_once(' ').unwrap();
         let config = ServerConfig {
-            url: url.to_owned(),
-            http_url: Some(http_url.to_owned()),
+            url: url.parse().ok(),
+            http_url: http_url.parse().ok(),
             ..ServerConfig::default()
         };
         return println!("it is {}", if_used(config).await);
@@ -269,11 +272,12 @@ async fn a_server_behind_tls_is_used_if_its_certificate_is_trusted() {
     let other = dir.path().join("other.pem");
     std::fs::write(&other, StandIn::start_with_tls().await.1).unwrap();
     let config = server.config();
+    let [grpc, http] = [&config.url, &config.http_url].map(|url| url.as_ref().unwrap().expose());
     for (certificates, outcome) in [(trusted, "it is used"), (other, "it is away")] {
         // The variable is the process's, and this one has other tests in it.
         let child = tokio::process::Command::new(std::env::current_exe().unwrap())
             .args(["a_server_behind_tls_is_used_if_its_certificate_is_trusted", "--exact", "--nocapture"])
-            .env(BEHIND_TLS, format!("{} {}", config.url, config.http_url.as_ref().unwrap()))
+            .env(BEHIND_TLS, format!("{grpc} {http}"))
             .env("SSL_CERT_FILE", certificates)
             .output()
             .await

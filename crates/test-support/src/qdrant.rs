@@ -118,8 +118,8 @@ impl StandIn {
     /// How to reach it.
     pub fn config(&self) -> ServerConfig {
         ServerConfig {
-            url: self.grpc.clone(),
-            http_url: Some(self.http.clone()),
+            url: self.grpc.parse().ok(),
+            http_url: self.http.parse().ok(),
             timeout: Duration::from_secs(30),
             ..ServerConfig::default()
         }

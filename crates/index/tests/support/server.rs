@@ -32,9 +32,9 @@ pub struct Server {
 
 /// The server that the environment names.
 pub fn named() -> Option<Server> {
-    let url = std::env::var("QDRANT_URL").ok()?;
+    let url = Some(std::env::var("QDRANT_URL").ok()?.parse().unwrap());
     let api_key = std::env::var("QDRANT_API_KEY").ok().map(Into::into);
-    let http_url = std::env::var("QDRANT_HTTP_URL").ok();
+    let http_url = std::env::var("QDRANT_HTTP_URL").ok().map(|url| url.parse().unwrap());
     let timeout = Duration::from_secs(60);
     let config = ServerConfig { url, http_url, api_key, timeout, ..ServerConfig::default() };
     Some(Server { config })
