@@ -29,7 +29,7 @@ async fn main() {
         Some(server) => {
             let corner = server.corner();
             load_and_search(&corner, &collection, count).await;
-            bare(&server.config.url, &corner, &collection).await;
+            bare(support::server::url_of(&server.config), &corner, &collection).await;
             corner.clear().await;
         }
         None => {

@@ -314,7 +314,7 @@ struct Place {
 impl Place {
     fn of(config: ServerConfig) -> Self {
         let key = std::env::var("QDRANT_API_KEY").ok();
-        let raw = Qdrant::from_url(&config.url).api_key(key).skip_compatibility_check();
+        let raw = Qdrant::from_url(server::url_of(&config)).api_key(key).skip_compatibility_check();
         Self {
             index: QdrantServer::connect(config.clone()).unwrap(),
             raw: raw.timeout(config.timeout).build().unwrap(),
@@ -337,7 +337,7 @@ async fn everywhere(test: impl AsyncFn(&Place)) {
         let outcome = std::panic::AssertUnwindSafe(test(&place)).catch_unwind().await;
         place.index.drop_collection(&place.collection.name).await.unwrap();
         if let Err(panic) = outcome {
-            eprintln!("on {}", place.config.url);
+            eprintln!("on {}", server::url_of(&place.config));
             std::panic::resume_unwind(panic);
         }
     }

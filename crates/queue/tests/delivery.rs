@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use apalis_redis::RedisTask;
-use guildex_queue::testing::{self, connection, layout, with_queues};
-use guildex_queue::{Config, Delivery, Queues, WINDOW};
+use guildex_queue::testing::{connection, layout, with_queues};
+use guildex_queue::{Delivery, WINDOW};
 use guildex_types::JobQueue;
 use redis::AsyncCommands;
 use support::{Consumer, assert_same, new_ids};

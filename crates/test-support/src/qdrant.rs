@@ -125,6 +125,11 @@ impl StandIn {
         }
     }
 
+    /// How a program reaches it: the section `index.server`.
+    pub fn toml(&self) -> String {
+        format!("[index.server]\nurl = {:?}\nhttp_url = {:?}\n", self.grpc, self.http)
+    }
+
     pub fn index(&self) -> QdrantServer {
         QdrantServer::connect(self.config()).unwrap()
     }

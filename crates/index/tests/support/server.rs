@@ -30,6 +30,11 @@ pub struct Server {
     pub config: ServerConfig,
 }
 
+/// Where a server takes gRPC.
+pub fn url_of(config: &ServerConfig) -> &str {
+    config.url.as_ref().unwrap().expose()
+}
+
 /// The server that the environment names.
 pub fn named() -> Option<Server> {
     let url = Some(std::env::var("QDRANT_URL").ok()?.parse().unwrap());
@@ -83,7 +88,7 @@ impl Server {
         Corner {
             prefix: format!("t{}-", Uuid::new_v4().simple()),
             index: QdrantServer::connect(self.config.clone()).unwrap(),
-            url: self.config.url.clone(),
+            url: url_of(&self.config).to_owned(),
         }
     }
 }
