@@ -54,9 +54,7 @@ impl World {
                 )),
                 Err(_) => {
                     let server = StandIn::start().await;
-                    let config = server.config();
-                    let http = config.http_url.as_deref().unwrap_or_default();
-                    toml.push_str(&format!("[index.server]\nurl = {:?}\nhttp_url = {http:?}\n", config.url));
+                    toml.push_str(&server.toml());
                     stand_in = Some(server);
                 }
             }

@@ -202,12 +202,7 @@ async fn world_sql(world: &World, sql: &'static str) {
 #[tokio::test]
 async fn an_unavailable_index_costs_no_attempts_and_one_that_rejects_writes_costs_some() {
     let server = StandIn::start().await;
-    let config = server.config();
-    let toml = format!(
-        "[index]\nbackend = \"server\"\n[index.server]\nurl = {:?}\nhttp_url = {:?}\ntimeout = \"500ms\"\n",
-        config.url,
-        config.http_url.as_deref().unwrap()
-    );
+    let toml = format!("[index]\nbackend = \"server\"\n{}timeout = \"500ms\"\n", server.toml());
     let world = World::on(&postgres(), &redis_url(), &toml).await;
     let (mut up, feed) = (world.up().await, Feed::start(&world));
     let mut healthy = Healthy { world: &world, feed: &feed, up: &mut up };

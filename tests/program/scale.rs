@@ -13,12 +13,7 @@ use guildex_test_support::qdrant::{Fault, StandIn};
 
 /// Small batches, so that kills fall between them; each kill costs the claimed jobs an attempt.
 fn on(server: &StandIn, more: &str) -> String {
-    let config = server.config();
-    format!(
-        "worker.max_attempts = 100\n{more}\n[index]\nbackend = \"server\"\n[index.server]\nurl = {:?}\nhttp_url = {:?}\n",
-        config.url,
-        config.http_url.as_deref().unwrap()
-    )
+    format!("worker.max_attempts = 100\n{more}\n[index]\nbackend = \"server\"\n{}", server.toml())
 }
 
 async fn store(world: &World, messages: &[Message]) {

@@ -28,7 +28,9 @@ impl PrefixedServer {
             return None;
         };
         let api_key = std::env::var("QDRANT_API_KEY").ok().map(Into::into);
-        let index = QdrantServer::connect(ServerConfig { url, api_key, ..ServerConfig::default() }).unwrap();
+        let index =
+            QdrantServer::connect(ServerConfig { url: url.parse().ok(), api_key, ..ServerConfig::default() })
+                .unwrap();
         Some(Self { index, base: format!("test{}", Uuid::new_v4().simple()) })
     }
 

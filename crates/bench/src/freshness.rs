@@ -73,7 +73,7 @@ struct StoredMessage {
 pub async fn run(servers: &Servers, program: &Program, options: &Freshness) -> Result<Report, BenchError> {
     let (channels, recorded, found, peak_mib) =
         Sandbox::with(servers, async |sandbox| once(sandbox, program, options).await).await?;
-    let debounce = options.ingest.debounce.as_millis();
+    let debounce = options.ingest.enqueue.debounce.as_millis();
     let about = format!(
         "{} messages/s in {channels} channels for {} s; from commit, including a debounce of {debounce} ms",
         options.rate, options.seconds

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use anyhow::{Context, ensure};
 use guildex_consistency::verify::Verifier;
 use guildex_embed::ModelRegistry;
-use guildex_index::{QdrantServer, ServerConfig, VectorIndex};
+use guildex_index::{QdrantServer, VectorIndex};
 use guildex_producer::{Ingest, IngestConfig, Scheduler};
 use guildex_queue::Queues;
 use guildex_search::Searcher;
-use guildex_types::{ModelSlug, RetryPolicy};
-use guildex_worker::{Concurrency, HangHandler, Worker, WorkerConfig};
-use secrecy::ExposeSecret;
+use guildex_types::ModelSlug;
+use guildex_worker::{HangHandler, Worker};
 use sqlx::PgPool;
 
 use crate::config::Config;
@@ -55,7 +54,6 @@ impl App {
         let config = guildex_queue::Config {
             url: self.config.redis_url()?.expose().to_owned(),
             prefix: self.config.redis.prefix.clone(),
-            shutdown_timeout: self.config.worker.shutdown_timeout,
             ..guildex_queue::Config::default()
         };
         Queues::connect(&config).await.context("cannot connect to Redis (redis.url)")
@@ -73,21 +71,15 @@ impl App {
             sessions: sessions.clone(),
             optout: optout.clone(),
             retention: retention.messages,
-            debounce: worker.debounce,
-            max_attempts: worker.max_attempts,
+            enqueue: worker.enqueue.clone(),
         }
-    }
-
-    /// Delays before failed jobs run again.
-    fn retry(&self) -> RetryPolicy {
-        RetryPolicy::new(self.config.retry.initial_delay, self.config.retry.max_delay)
     }
 
     /// Builds the scheduler of periodic tasks.
     pub fn scheduler(&self, pool: PgPool, queues: Queues, process: &str) -> Scheduler {
         let ingest = self.ingest(pool.clone());
         Scheduler::new(pool, queues, self.config.dispatcher.clone())
-            .with_retry(self.retry())
+            .with_retry(self.config.retry)
             .with_retention(ingest)
             .with_process(process)
     }
@@ -123,19 +115,9 @@ impl App {
     /// Client of the Qdrant server.
     pub fn server(&self) -> anyhow::Result<QdrantServer> {
         let index = &self.config.index;
-        let server = &index.server;
-        let config = ServerConfig {
-            url: index.server_url()?.expose().to_owned(),
-            http_url: server.http_url.as_ref().map(|url| url.expose().to_owned()),
-            api_key: server.api_key.as_ref().map(|key| key.expose_secret().to_owned().into()),
-            timeout: server.timeout,
-            connect_timeout: server.connect_timeout,
-            pool_size: server.pool_size,
-            upsert_batch_size: server.upsert_batch_size,
-            max_concurrent_upserts: server.max_concurrent_upserts,
-            quantization: server.quantization,
-        };
-        QdrantServer::connect(config).context("cannot create the client of the Qdrant server (index.server)")
+        index.server_url()?;
+        QdrantServer::connect(index.server.clone())
+            .context("cannot create the client of the Qdrant server (index.server)")
     }
 
     /// Folder of the embedded index.
@@ -152,7 +134,7 @@ impl App {
         index: Arc<dyn VectorIndex>,
         on_hang: HangHandler,
     ) -> Worker {
-        let Config { worker, sessions, index: Index { collection_prefix, preview, .. }, .. } = &self.config;
+        let Config { worker, retry, index: Index { collection_prefix, preview, .. }, .. } = &self.config;
         Worker {
             name: process_name(),
             ingest,
@@ -160,21 +142,9 @@ impl App {
             models,
             index,
             collection_prefix: collection_prefix.clone(),
-            config: WorkerConfig {
-                concurrency: Concurrency {
-                    delete: worker.concurrency.delete,
-                    live: worker.concurrency.live,
-                    backfill: worker.concurrency.backfill,
-                },
-                batch_size: worker.batch_size,
-                batch_wait: worker.batch_wait,
-                lease: worker.lease,
-                recheck_delay: worker.lease.saturating_mul(2),
-                retry: self.retry(),
-                time_limits: worker.time_limits.of_worker(),
-                eligible: sessions.eligibility(),
-                previews: *preview,
-            },
+            previews: *preview,
+            retry: *retry,
+            config: worker.process.clone(),
             on_hang,
         }
     }
@@ -187,7 +157,7 @@ impl App {
         index: Arc<dyn VectorIndex>,
     ) -> Searcher {
         let collection_prefix = self.config.index.collection_prefix.clone();
-        Searcher { pool, models, index, collection_prefix, config: self.config.search.searches() }
+        Searcher { pool, models, index, collection_prefix, config: self.config.search.clone() }
     }
 
     /// Verifier of an index.

@@ -4,11 +4,11 @@
 //! serialized defaults, so a new field adds a key, a `GUILDEX_*` variable and a `--set` flag.
 //! `docs/configuration.md` describes the keys.
 
+mod check;
 mod error;
 mod keys;
 mod layers;
 pub mod models;
-mod rules;
 pub mod schema;
 mod settings;
 mod show;

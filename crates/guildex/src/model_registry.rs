@@ -19,7 +19,7 @@ pub const DIMENSIONS: usize = 384;
 pub fn models(config: &Config) -> anyhow::Result<ModelRegistry> {
     let mut providers =
         vec![(config.model.name.clone(), guildex_embed::Provider::Local(local_model(config)))];
-    for (name, model) in &config.models {
+    for (name, model) in config.models.iter() {
         let slug: ModelSlug = name.parse()?;
         let provider = named(config, &slug, model).with_context(|| format!("[models.{name}]"))?;
         providers.push((slug, provider));

@@ -29,7 +29,7 @@ async fn main() {
         Some(server) => {
             let prefixed = server.prefixed();
             load_and_search(&prefixed, &collection, count).await;
-            plain_client(&server.config.url, &prefixed, &collection).await;
+            plain_client(support::server::url_of(&server.config), &prefixed, &collection).await;
             prefixed.clear().await;
         }
         None => {

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 
 use guildex_types::PointId;
+use guildex_types::config::{allowed_if, between};
 use serde::{Deserialize, Serialize};
 
 use crate::MAX_LIMIT;
@@ -28,14 +29,20 @@ const SHALLOW: usize = 400;
 ///
 /// Cormack, Clarke and Büttcher, "Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning
 /// Methods", SIGIR 2009. The engine has it too, but orders ties randomly.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, garde::Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Fusion {
-    /// Rank constant: the higher, the less the first places count over the following ones.
+    /// Rank constant: the higher, the less the first places count over the following ones. Default: 2.
+    #[garde(custom(between(0.0..=1000.0)))]
     pub k: f64,
-    /// Weight of the dense ranking.
+    /// Weight of the dense ranking. Default: 1.
+    #[garde(custom(between(0.0..=1000.0)))]
     pub dense: f64,
-    /// Weight of the sparse ranking.
+    /// Weight of the sparse ranking. Default: 0.75.
+    #[garde(
+        custom(between(0.0..=1000.0)),
+        custom(|bm25: &f64, _| allowed_if(*bm25 > 0.0 || self.dense > 0.0, bm25, "more than 0 if `dense` is 0"))
+    )]
     pub bm25: f64,
 }
 

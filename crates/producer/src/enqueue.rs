@@ -12,7 +12,7 @@ use guildex_types::{
 };
 use sqlx::PgConnection;
 
-use crate::config::IngestConfig;
+use crate::config::{EnqueueConfig, IngestConfig};
 
 /// Jobs inserted by one statement.
 const BATCH: usize = 5_000;
@@ -28,7 +28,7 @@ pub struct Enqueuer {
 impl Enqueuer {
     /// Creates an enqueuer with the debounce and attempts of `config`.
     pub fn new(config: &IngestConfig) -> Self {
-        let IngestConfig { sessions, debounce, max_attempts, .. } = config;
+        let IngestConfig { sessions, enqueue: EnqueueConfig { max_attempts, debounce }, .. } = config;
         Self { eligibility: sessions.eligibility(), debounce: *debounce, max_attempts: *max_attempts }
     }
 

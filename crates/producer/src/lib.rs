@@ -12,7 +12,7 @@ pub mod reindex;
 pub mod scheduler;
 pub mod sessionizer;
 
-pub use config::{IngestConfig, OptOutConfig, SchedulerConfig, SessionsConfig};
+pub use config::{EnqueueConfig, IngestConfig, OptOutConfig, SchedulerConfig, SessionsConfig};
 pub use enqueue::Enqueuer;
 pub use ingest::{Ingest, IngestError, Ingested};
 pub use scheduler::Scheduler;

@@ -24,8 +24,6 @@ pub struct Config {
     pub missed_heartbeats: u32,
     /// Time limit of a Redis command, and of connecting.
     pub response_timeout: Duration,
-    /// Time that a consumer which stops waits for running handlers before it drops them.
-    pub shutdown_timeout: Duration,
 }
 
 impl Default for Config {
@@ -37,7 +35,6 @@ impl Default for Config {
             heartbeat_interval: Duration::from_secs(2),
             missed_heartbeats: 4,
             response_timeout: Duration::from_secs(10),
-            shutdown_timeout: Duration::from_secs(30),
         }
     }
 }
@@ -50,7 +47,6 @@ impl fmt::Debug for Config {
             .field("heartbeat_interval", &self.heartbeat_interval)
             .field("missed_heartbeats", &self.missed_heartbeats)
             .field("response_timeout", &self.response_timeout)
-            .field("shutdown_timeout", &self.shutdown_timeout)
             .finish_non_exhaustive()
     }
 }

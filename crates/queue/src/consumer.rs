@@ -27,27 +27,32 @@ use crate::{Delivery, QueueError, Queues};
 /// and find nothing to claim.
 const ACK_TIMEOUT: Duration = Duration::from_millis(100);
 
+/// Consumer of a queue.
+#[derive(Debug, Clone, Copy)]
+pub struct Consumer<'a> {
+    /// Queue.
+    pub queue: JobQueue,
+    /// Name of the worker in Redis; host name, process id and a random part are appended.
+    pub name: &'a str,
+    /// Handlers that run at the same time, at least one.
+    pub concurrency: usize,
+    /// Time that running handlers get to finish when the consumer stops.
+    pub shutdown_timeout: Duration,
+}
+
 impl Queues {
-    /// Passes every id in a queue to `handler`, with up to `concurrency` (at least one) calls at the same time, until `stop`
-    /// is cancelled. Then it takes no more ids, waits for running handlers up to the
-    /// [shutdown timeout](crate::Config::shutdown_timeout), and returns.
+    /// Passes every id in a queue to `handler` until `stop` is cancelled. Then it takes no more ids, waits for running
+    /// handlers up to the shutdown timeout, and returns.
     ///
     /// Survives outages of Redis, also at the start: handlers continue, and the consumer reconnects. A delivery is
     /// acknowledged when its handler returns or panics. If the consumer dies before that, the id is delivered to another
     /// one. Dropping the future drops the running handlers.
-    ///
-    /// `name` identifies the worker in Redis; host name, process id and a random part are appended.
-    pub async fn consume<H, F>(
-        &self,
-        queue: JobQueue,
-        concurrency: usize,
-        name: &str,
-        handler: H,
-        stop: CancellationToken,
-    ) where
+    pub async fn consume<H, F>(&self, consumer: Consumer<'_>, handler: H, stop: CancellationToken)
+    where
         H: Fn(Delivery) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
+        let Consumer { queue, name, concurrency, shutdown_timeout } = consumer;
         let handlers = Handlers::new(handler);
         let _abandon = handlers.abandon.clone().drop_guard();
         let name = unique(name);
@@ -67,7 +72,7 @@ impl Queues {
         };
         let timed_out = async {
             stop.cancelled().await;
-            sleep(self.config.shutdown_timeout).await;
+            sleep(shutdown_timeout).await;
         };
         tokio::select! {
             () = work => (),

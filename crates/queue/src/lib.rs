@@ -15,6 +15,7 @@ pub mod testing;
 
 pub use cleanup::Trimmed;
 pub use config::Config;
+pub use consumer::Consumer;
 pub use delivery::Delivery;
 pub use error::QueueError;
 pub use health::Checkup;

@@ -1,23 +1,27 @@
 use std::time::Duration;
 
 use guildex_index::{Fusion, Mode};
-use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
+use guildex_types::config::{MILLISECOND, MINUTE, duration, duration_between};
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString};
 
-/// Configuration of searches.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Section `search`: how searches are answered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, garde::Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct SearchConfig {
     /// Ranking mode of requests that do not set one. Default: hybrid.
+    #[garde(skip)]
     pub mode: Mode,
-    /// Fusion of the dense and sparse rankings.
-    pub fusion: Fusion,
     /// Timeout of a whole search. Default: 5 s.
     #[serde(with = "duration")]
+    #[garde(custom(duration_between(100 * MILLISECOND..=MINUTE)))]
     pub timeout: Duration,
     /// Search to use while the index or the model is unavailable. Default: none.
+    #[garde(skip)]
     pub fallback: Fallback,
+    /// Fusion of the dense and sparse rankings.
+    #[garde(dive)]
+    pub fusion: Fusion,
 }
 
 /// Search to use while the index or the model is unavailable.
@@ -36,9 +40,9 @@ impl Default for SearchConfig {
     fn default() -> Self {
         Self {
             mode: Mode::default(),
-            fusion: Fusion::default(),
             timeout: Duration::from_secs(5),
             fallback: Fallback::default(),
+            fusion: Fusion::default(),
         }
     }
 }

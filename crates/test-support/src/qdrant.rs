@@ -119,11 +119,16 @@ impl StandIn {
     /// Configuration of a client.
     pub fn config(&self) -> ServerConfig {
         ServerConfig {
-            url: self.grpc.clone(),
-            http_url: Some(self.http.clone()),
+            url: self.grpc.parse().ok(),
+            http_url: self.http.parse().ok(),
             timeout: Duration::from_secs(30),
             ..ServerConfig::default()
         }
+    }
+
+    /// How a program reaches it: the section `index.server`.
+    pub fn toml(&self) -> String {
+        format!("[index.server]\nurl = {:?}\nhttp_url = {:?}\n", self.grpc, self.http)
     }
 
     pub fn index(&self) -> QdrantServer {

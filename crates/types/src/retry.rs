@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::config::duration;
+use crate::config::{DAY, HOUR, MILLISECOND, allowed_if, duration, duration_between};
 
 /// Exponential backoff: the delay doubles with each failure, up to a maximum.
 ///
@@ -16,18 +16,24 @@ use crate::config::duration;
 /// let delays: Vec<_> = policy.delays().take(3).collect();
 /// assert_eq!(delays, [1, 2, 4].map(Duration::from_secs));
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, garde::Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct RetryPolicy {
-    /// Delay after the first failure.
+    /// Delay after the first failure. Default: 1 s.
     #[serde(with = "duration")]
+    #[garde(custom(duration_between(MILLISECOND..=HOUR)))]
     pub initial_delay: Duration,
-    /// Longest delay.
+    /// Longest delay. Default: 5 min.
     #[serde(with = "duration")]
+    #[garde(
+        custom(duration_between(MILLISECOND..=DAY)),
+        custom(|max: &Duration, _| allowed_if(*max >= self.initial_delay, duration::text(*max), "at least `initial_delay`"))
+    )]
     pub max_delay: Duration,
     /// Whether a random share of each delay, up to half of it, is left out, so that callers that failed together
     /// do not retry together.
     #[serde(skip, default = "jitter")]
+    #[garde(skip)]
     pub jitter: bool,
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use guildex_store::jobs::{self, Claimed, Failure};
-use guildex_types::{Job, JobId};
+use guildex_types::{Job, JobId, RetryPolicy};
 use sqlx::PgPool;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
@@ -43,6 +43,7 @@ pub(crate) struct Claimer {
     pub leases: Arc<LeaseKeeper>,
     /// One slot for each job that may run.
     pub slots: Arc<Semaphore>,
+    pub retry: RetryPolicy,
     pub config: WorkerConfig,
     pub completer: Completer,
     /// Nothing is claimed while it is open.
@@ -186,7 +187,7 @@ impl Claimer {
         let (error, failure) = match Job::decode(&claimed.payload) {
             Ok(job) => return Some(job),
             Err(error) if error.needs_newer_release() => {
-                let after = self.config.retry.delay(claimed.attempt).max(UPGRADE_DELAY);
+                let after = self.retry.delay(claimed.attempt).max(UPGRADE_DELAY);
                 (
                     format!("{error}; written by a newer release: upgrade the workers"),
                     Failure::Retry { after },

@@ -9,21 +9,27 @@ use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use guildex_types::config::duration;
+use guildex_types::config::{DAY, SECOND, allowed_if, duration, duration_between};
 use guildex_types::{JobId, JobKind};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 use tracing::{Instrument, Span};
 
 /// Time limits of one kind of job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, garde::Validate)]
 #[serde(deny_unknown_fields)]
 pub struct TimeLimit {
     /// Time after which the attempt is abandoned, so that other jobs continue.
     #[serde(with = "duration")]
+    #[garde(custom(duration_between(SECOND..=DAY)))]
     pub soft: Duration,
     /// Time after which the process ends, if the abandoned work still runs.
     #[serde(with = "duration")]
+    // What is abandoned at the soft limit is recorded before the process ends.
+    #[garde(
+        custom(duration_between(SECOND..=DAY)),
+        custom(|hard: &Duration, _| allowed_if(*hard > self.soft, duration::text(*hard), "more than `soft`"))
+    )]
     pub hard: Duration,
 }
 
@@ -34,14 +40,17 @@ impl TimeLimit {
 }
 
 /// Time limits, by job kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, garde::Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct TimeLimits {
     /// `index_session` jobs, and calls of a model.
+    #[garde(dive)]
     pub index_session: TimeLimit,
     /// `delete_session` and `remove_points` jobs.
+    #[garde(dive)]
     pub delete: TimeLimit,
     /// `backfill_channel` jobs.
+    #[garde(dive)]
     pub backfill: TimeLimit,
 }
 

@@ -7,9 +7,9 @@ use futures::future::join_all;
 use guildex_embed::ModelRegistry;
 use guildex_index::VectorIndex;
 use guildex_producer::Ingest;
-use guildex_queue::{Delivery, Queues};
+use guildex_queue::{Consumer, Delivery, Queues};
 use guildex_store::jobs;
-use guildex_types::JobQueue;
+use guildex_types::{JobQueue, RetryPolicy};
 use sqlx::PgPool;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -44,6 +44,10 @@ pub struct Worker {
     pub index: Arc<dyn VectorIndex>,
     /// Prefix of the index's collection names.
     pub collection_prefix: String,
+    /// Previews: points carry the beginning of their text, for other readers of the collection.
+    pub previews: bool,
+    /// Delays before failed jobs run again.
+    pub retry: RetryPolicy,
     /// Configuration.
     pub config: WorkerConfig,
     /// Called when an operation exceeds its hard time limit: [`exit_hung`](crate::exit_hung), or a replacement that does
@@ -52,13 +56,13 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Runs jobs until `stop` is cancelled. Then it takes no more deliveries, finishes running jobs within the queues'
+    /// Runs jobs until `stop` is cancelled. Then it takes no more deliveries, finishes running jobs within the
     /// shutdown timeout, and releases the rest without consuming their attempts.
     pub async fn run(&self, stop: CancellationToken) {
         let pool = self.ingest.pool().clone();
         let leases = Arc::new(LeaseKeeper::new(pool.clone(), self.config.lease));
         let slots = Arc::new(Semaphore::new(self.config.slots()));
-        let run_again = RunAgain { retry: self.config.retry, recheck_delay: self.config.recheck_delay };
+        let run_again = RunAgain { retry: self.retry, recheck_delay: self.config.recheck_delay() };
         let completer = Completer::start(pool.clone(), leases.clone(), run_again);
         let context = self.context(&stop);
         let watchdog = self.watchdog(&pool, &leases, &context);
@@ -95,8 +99,8 @@ impl Worker {
             index,
             breaker: CircuitBreaker::new(stop.clone()),
             limiter: TimeLimiter::new(self.config.time_limits),
-            eligible: self.config.eligible,
-            previews: self.config.previews,
+            eligible: self.ingest.config().sessions.eligibility(),
+            previews: self.previews,
             stop: stop.clone(),
         }
     }
@@ -124,6 +128,7 @@ impl Worker {
             worker: self.name.clone(),
             leases: leases.clone(),
             slots: slots.clone(),
+            retry: self.retry,
             config: self.config.clone(),
             completer: completer.clone(),
             breaker: context.breaker.clone(),
@@ -148,7 +153,13 @@ impl Worker {
                 }
             }
         };
-        self.queues.consume(queue, self.config.concurrency.get(queue), &self.name, handler, stop).await;
+        let consumer = Consumer {
+            queue,
+            name: &self.name,
+            concurrency: self.config.concurrency.get(queue),
+            shutdown_timeout: self.config.shutdown_timeout,
+        };
+        self.queues.consume(consumer, handler, stop).await;
     }
 }
 

@@ -46,7 +46,7 @@ pub async fn retrieval(app: &App, args: EvalRetrieval) -> anyhow::Result<()> {
         modes: args.modes.iter().map(|mode| (*mode).into()).collect(),
         eligible: config.sessions.eligibility(),
         language: args.language.unwrap_or_default(),
-        fusion: config.search.searches().fusion,
+        fusion: config.search.fusion,
     };
     let mut progress: Option<Progress> = None;
     let report = evaluation.run(&corpus, &mut |stage| show(&mut progress, stage)).await?;
@@ -99,6 +99,6 @@ fn add_int8(config: &mut Config, folder: &Path) -> anyhow::Result<ModelSlug> {
         dimensions: model_registry::DIMENSIONS,
         ..NamedModel::default()
     };
-    config.models.insert(slug.to_string(), model);
+    config.models.0.insert(slug.to_string(), model);
     Ok(slug)
 }

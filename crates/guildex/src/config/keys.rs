@@ -2,7 +2,7 @@
 
 use toml::{Table, Value};
 
-use super::models::NamedModel;
+use super::models::{Models, NamedModel};
 use super::schema::Config;
 
 /// Every key, in the order of the schema.
@@ -21,7 +21,7 @@ impl Keys {
     pub fn new(models: impl IntoIterator<Item = String>) -> Self {
         let mut keys = Vec::new();
         let sections = models.into_iter().map(|name| (name, NamedModel::default())).collect();
-        collect("", &table_of(&Config { models: sections, ..Config::default() }), &mut keys);
+        collect("", &table_of(&Config { models: Models(sections), ..Config::default() }), &mut keys);
         Self(keys)
     }
 

@@ -1,280 +1,206 @@
-//! Every key, with its meaning, unit and default. A new field here is a new key everywhere.
+//! Sections of the configuration. Those of the other crates are those crates' own structs. A new field is a new key.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use guildex_index::{Mode, Quantization};
-use guildex_producer::{OptOutConfig, SchedulerConfig, SessionsConfig};
-use guildex_search::{Fallback, SearchConfig};
-use guildex_types::ModelSlug;
-use guildex_types::config::{SecretUrl, duration, optional_duration, optional_secret, unset};
-use secrecy::SecretString;
+use guildex_embed::LocalConfig;
+use guildex_index::ServerConfig;
+use guildex_producer::{EnqueueConfig, OptOutConfig, SchedulerConfig, SessionsConfig};
+use guildex_search::SearchConfig;
+use guildex_types::config::{
+    DAY, HOUR, SecretUrl, between, duration_between, optional_duration, scheme_of, unset,
+};
+use guildex_types::{ModelSlug, RetryPolicy};
+use guildex_worker::WorkerConfig;
 use serde::{Deserialize, Serialize};
 
+use super::check;
 use super::error::ConfigError;
-use super::models::NamedModel;
+use super::models::Models;
 
 /// The whole configuration.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, garde::Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The folder of the embedded index, its lock and its socket. Default: `data`, in the working directory.
+    /// Folder of the embedded index, its lock file and its socket. Default: `data` in the working directory.
+    #[garde(custom(check::folder))]
     pub data_dir: PathBuf,
     /// Postgres.
+    #[garde(dive)]
     pub database: Database,
     /// Redis.
+    #[garde(dive)]
     pub redis: Redis,
     /// The vector index.
+    #[garde(dive)]
     pub index: Index,
-    /// The embedding model that a new database begins with, and how local models run.
+    /// The embedding model of a new database, and settings of all local models.
+    #[garde(dive)]
     pub model: Model,
     /// Further models, by name. Default: none.
-    pub models: BTreeMap<String, NamedModel>,
-    /// How messages become sessions.
+    #[garde(dive)]
+    pub models: Models,
+    /// Grouping of messages into sessions.
+    #[garde(dive)]
     pub sessions: SessionsConfig,
-    /// Who is left out.
+    /// Members and channels that are not stored.
+    #[garde(skip)]
     pub optout: OptOutConfig,
-    /// What is kept no longer.
+    /// How long messages are kept.
+    #[garde(dive)]
     pub retention: Retention,
-    /// The workers.
-    pub worker: Worker,
+    /// Workers, and the jobs that they run.
+    #[garde(dive)]
+    pub worker: WorkerSection,
     /// Retries of failed jobs.
-    pub retry: Retry,
-    /// The dispatcher.
+    #[garde(dive)]
+    pub retry: RetryPolicy,
+    /// The scheduler.
+    #[garde(dive)]
     pub dispatcher: SchedulerConfig,
     /// Searches.
-    pub search: Search,
+    #[garde(dive)]
+    pub search: SearchConfig,
     /// The log.
+    #[garde(dive)]
     pub log: Log,
 }
 
-/// Postgres, which holds the truth.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// Section `database`: Postgres, the source of truth.
+#[derive(Debug, Clone, Serialize, Deserialize, garde::Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Database {
-    /// Where it is: `postgres://user:password@host:port/name`. Secret; not set by default.
+    /// Address: `postgres://user:password@host:port/name`. Secret. Not set by default.
     #[serde(with = "unset")]
+    #[garde(custom(scheme_of(&["postgres", "postgresql"])))]
     pub url: Option<SecretUrl>,
-    /// Connections that one process may hold at once. Default: 20.
+    /// Maximum connections of one process. Default: 20.
+    // A lock takes one, and the work another.
+    #[garde(custom(between(2..=1000)))]
     pub max_connections: u32,
 }
 
-/// Redis, which wakes and feeds workers.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// Section `redis`: Redis, which delivers jobs to workers.
+#[derive(Debug, Clone, Serialize, Deserialize, garde::Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Redis {
-    /// Where it is: `redis://user:password@host:port/number`. Secret; not set by default.
+    /// Address: `redis://user:password@host:port/number`. Secret. Not set by default.
     #[serde(with = "unset")]
+    #[garde(custom(scheme_of(&["redis", "rediss"])))]
     pub url: Option<SecretUrl>,
-    /// What the names of all keys begin with, so that several Guildexes can share a server. Default: `guildex`.
+    /// Prefix of all Redis keys. Each installation on a server needs its own. Default: `guildex`.
+    #[garde(custom(check::prefix))]
     pub prefix: String,
 }
 
-/// The vector index.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// Section `index`: the vector index.
+#[derive(Debug, Clone, Serialize, Deserialize, garde::Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Index {
-    /// What the names of collections begin with; a model's slug follows. Default: `guildex`.
+    /// Prefix of collection names; the model's slug follows. Default: `guildex`.
+    #[garde(custom(check::prefix))]
     pub collection_prefix: String,
-    /// Whether points carry a preview of their text, for other readers of the collection. Default: `true`.
+    /// Store a preview of the text in points, for other readers of the collection. Default: `true`.
+    #[garde(skip)]
     pub preview: bool,
-    /// What holds the vectors. Default: `embedded`.
+    /// Where vectors are stored. Default: `embedded`.
+    #[garde(skip)]
     pub backend: Backend,
-    /// The Qdrant server, where that is the backend.
-    pub server: Server,
+    /// The Qdrant server of the backend `server`.
+    #[garde(dive)]
+    pub server: ServerConfig,
 }
 
-/// What holds the vectors.
+/// Where vectors are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
-    /// Qdrant's engine in this process, on `data_dir`: for one machine.
+    /// Qdrant's engine in this process, on `data_dir`, for one machine.
     Embedded,
-    /// A Qdrant server that any number of workers share.
+    /// A Qdrant server, shared by any number of workers.
     Server,
 }
 
-/// A Qdrant server.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Server {
-    /// Where it answers gRPC: `http://host:6334`, or `https://`. Secret; not set by default.
-    #[serde(with = "unset")]
-    pub url: Option<SecretUrl>,
-    /// Where it answers HTTP, for backups. Not set by default: the same host, port 6333.
-    #[serde(with = "unset")]
-    pub http_url: Option<SecretUrl>,
-    /// Its API key. Secret; not set by default.
-    #[serde(with = "optional_secret")]
-    pub api_key: Option<SecretString>,
-    /// How long one request may take. Default: 10 s.
-    #[serde(with = "duration")]
-    pub timeout: Duration,
-    /// How long connecting may take. Default: 5 s.
-    #[serde(with = "duration")]
-    pub connect_timeout: Duration,
-    /// Connections of one process. Default: 3.
-    pub pool_size: usize,
-    /// Points of one request. Default: 128.
-    pub upsert_batch_size: usize,
-    /// Requests of one batch of sessions that run side by side. Default: 2.
-    pub max_concurrent_upserts: usize,
-    /// How vectors are compressed in memory. Default: `none`.
-    pub quantization: Quantization,
-}
-
-/// The embedding model that a new database begins with, and how local models run. Which model is in use later is
-/// for the database to say.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// Section `model`: the embedding model of a new database, and settings of all local models. Afterwards the database
+/// stores which model is active.
+#[derive(Debug, Clone, Serialize, Deserialize, garde::Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Model {
-    /// The slug, precision included. Default: `all-minilm-l6-v2-fp32`.
+    /// Slug of the model, with its precision. Default: `all-minilm-l6-v2-fp32`.
+    #[garde(skip)]
     pub name: ModelSlug,
-    /// The folder that holds the model's files. Not set by default: the model is downloaded at first use.
+    /// Folder of the model's files. Not set by default: the model is downloaded at first use.
     #[serde(with = "unset")]
+    #[garde(skip)]
     pub dir: Option<PathBuf>,
-    /// Copies of the model that embed side by side, one thread each; 0 means one per core, up to eight.
+    /// Instances of the model that run concurrently, with one thread each; 0 means one per core, up to eight.
     /// Default: 0.
+    #[garde(custom(between(0..=256)))]
     pub instances: usize,
-    /// The most tokens of one call, padding included: longest text x number of texts. Default: 512.
+    /// Maximum tokens of one batch, including padding: longest text times number of texts. Default: 512.
+    #[garde(custom(between(16..=65_536)), custom(|max: &usize, _| check::fits_text(*max, self.max_tokens)))]
     pub max_batch_tokens: usize,
-    /// The most tokens of one text; longer sessions become several chunks. Default: 256.
+    /// Maximum tokens of one text. Longer sessions are split into chunks. Default: 256.
+    #[garde(custom(between(16..=8192)))]
     pub max_tokens: usize,
-    /// ONNX Runtime's shared library. Not set by default.
+    /// Path of ONNX Runtime's shared library. Not set by default.
     #[serde(with = "unset")]
+    #[garde(skip)]
     pub onnxruntime: Option<PathBuf>,
 }
 
-/// What is kept no longer.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+/// Section `retention`: how long messages are kept.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, garde::Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retention {
-    /// How long messages are kept, from when they were sent. Not set by default: for ever.
+    /// How long messages are kept after they were sent. Not set by default: forever.
     #[serde(with = "optional_duration")]
+    #[garde(custom(duration_between(HOUR..=100 * 365 * DAY)))]
     pub messages: Option<Duration>,
 }
 
-/// The workers.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Worker {
-    /// Sessions that are embedded and written together. Default: 64.
-    pub batch_size: usize,
-    /// How long a batch that is not full waits for more. Default: 20 ms.
-    #[serde(with = "duration")]
-    pub batch_wait: Duration,
-    /// How long a claim lasts unless it is renewed: so long after a worker died, others take its jobs.
-    /// Default: 10 s.
-    #[serde(with = "duration")]
-    pub lease: Duration,
-    /// Attempts before a job is dead. Deletions go on. Default: 5.
-    pub max_attempts: u32,
-    /// How long a session waits after a first change, so that many edits make one embedding.
-    /// Default: 300 ms.
-    #[serde(with = "duration")]
-    pub debounce: Duration,
-    /// How long a worker that is told to stop may finish what it holds. Default: 20 s.
-    #[serde(with = "duration")]
-    pub shutdown_timeout: Duration,
-    /// Jobs in flight.
-    pub concurrency: Concurrency,
-    /// How long jobs may take.
-    pub time_limits: TimeLimits,
+/// Section `worker`, whose keys apply partly when a job is enqueued and partly when it runs. Unknown keys are rejected
+/// when the sources are read.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WorkerSection {
+    /// Keys that apply when a job is enqueued.
+    #[serde(flatten)]
+    pub enqueue: EnqueueConfig,
+    /// Keys that apply to a worker process.
+    #[serde(flatten)]
+    pub process: WorkerConfig,
 }
 
-/// Jobs in flight in one worker process, by class.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Concurrency {
-    /// Default: 16.
-    pub delete: usize,
-    /// Default: 64.
-    pub live: usize,
-    /// Default: 256.
-    pub backfill: usize,
+/// Written out because the parts are flattened, which garde's derive does not know.
+impl garde::Validate for WorkerSection {
+    type Context = ();
+
+    fn validate_into(&self, (): &(), parent: &mut dyn FnMut() -> garde::Path, report: &mut garde::Report) {
+        self.enqueue.validate_into(&(), parent, report);
+        self.process.validate_into(&(), parent, report);
+    }
 }
 
-/// Time limits by kind of job. The defaults are those of [`guildex_worker::TimeLimits`].
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TimeLimits {
-    /// A step of indexing sessions: a batch that is tokenised, a call of the model, a call of the index.
-    pub index_session: TimeLimit,
-    /// A deletion in the index.
-    pub delete: TimeLimit,
-    /// The backfill of a channel.
-    pub backfill: TimeLimit,
-}
-
-/// A soft limit and a hard one.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TimeLimit {
-    /// After this the attempt is given up.
-    #[serde(with = "duration")]
-    pub soft: Duration,
-    /// After this the process ends.
-    #[serde(with = "duration")]
-    pub hard: Duration,
-}
-
-/// How failed jobs are retried.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Retry {
-    /// Delay before the second attempt; it doubles with each attempt. Default: 1 s.
-    #[serde(with = "duration")]
-    pub initial_delay: Duration,
-    /// The longest delay between attempts. Default: 5 min.
-    #[serde(with = "duration")]
-    pub max_delay: Duration,
-}
-
-/// Searches.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Search {
-    /// What ranks where a search does not say. Default: `hybrid`.
-    pub mode: Mode,
-    /// How long a search may take before it is an error. Default: 5 s.
-    #[serde(with = "duration")]
-    pub timeout: Duration,
-    /// Who answers while the index or the model is away. Default: `none`.
-    pub fallback: Fallback,
-    /// How the rankings by vectors and by words become one.
-    pub fusion: Fusion,
-}
-
-/// A chunk scores `weight / (k + rank)` in each ranking. The defaults are those of [`guildex_index::Fusion`].
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Fusion {
-    /// How little the top of a ranking counts over what follows. Default: 2.
-    pub k: f64,
-    /// What the ranking by vectors counts. Default: 1.
-    pub dense: f64,
-    /// What the ranking by words counts. Default: 0.75.
-    pub bm25: f64,
-}
-
-/// The log, on standard error.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// Section `log`: the log on standard error.
+#[derive(Debug, Clone, Serialize, Deserialize, garde::Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
-    /// What is logged: a level, or directives such as `info,sqlx=warn`. Default: `info`.
+    /// Level, or directives such as `info,sqlx=warn`. Default: `info`.
+    #[garde(custom(check::log_level))]
     pub level: String,
-    /// How it is written. Default: `text`.
+    /// Format of log lines. Default: `text`.
+    #[garde(skip)]
     pub format: LogFormat,
 }
 
-/// How log lines are written.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// For humans.
     Text,
-    /// For machines: one JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -286,14 +212,14 @@ impl Default for Config {
             redis: Redis::default(),
             index: Index::default(),
             model: Model::default(),
-            models: BTreeMap::new(),
+            models: Models::default(),
             sessions: SessionsConfig::default(),
             optout: OptOutConfig::default(),
             retention: Retention::default(),
-            worker: Worker::default(),
-            retry: Retry::default(),
+            worker: WorkerSection::default(),
+            retry: RetryPolicy::default(),
             dispatcher: SchedulerConfig::default(),
-            search: Search::default(),
+            search: SearchConfig::default(),
             log: Log::default(),
         }
     }
@@ -317,94 +243,18 @@ impl Default for Index {
             collection_prefix: "guildex".into(),
             preview: true,
             backend: Backend::Embedded,
-            server: Server::default(),
-        }
-    }
-}
-
-impl Default for Server {
-    fn default() -> Self {
-        Self {
-            url: None,
-            http_url: None,
-            api_key: None,
-            timeout: Duration::from_secs(10),
-            connect_timeout: Duration::from_secs(5),
-            pool_size: 3,
-            upsert_batch_size: 128,
-            max_concurrent_upserts: 2,
-            quantization: Quantization::None,
+            server: ServerConfig::default(),
         }
     }
 }
 
 impl Default for Model {
+    /// The defaults of [`LocalConfig`].
     fn default() -> Self {
         #[expect(clippy::expect_used, reason = "a constant, which no data reaches")]
-        let name = "all-minilm-l6-v2-fp32".parse().expect("the default slug is one");
-        Self { name, dir: None, instances: 0, max_batch_tokens: 512, max_tokens: 256, onnxruntime: None }
-    }
-}
-
-impl Default for Worker {
-    fn default() -> Self {
-        Self {
-            batch_size: 64,
-            batch_wait: Duration::from_millis(20),
-            lease: Duration::from_secs(10),
-            max_attempts: 5,
-            debounce: Duration::from_millis(300),
-            shutdown_timeout: Duration::from_secs(20),
-            concurrency: Concurrency::default(),
-            time_limits: TimeLimits::default(),
-        }
-    }
-}
-
-impl Default for TimeLimits {
-    fn default() -> Self {
-        let limit = |guildex_worker::TimeLimit { soft, hard }| TimeLimit { soft, hard };
-        let guildex_worker::TimeLimits { index_session, delete, backfill } =
-            guildex_worker::TimeLimits::default();
-        Self { index_session: limit(index_session), delete: limit(delete), backfill: limit(backfill) }
-    }
-}
-
-impl TimeLimits {
-    /// The worker's limits.
-    pub fn of_worker(&self) -> guildex_worker::TimeLimits {
-        let limit = |limit: &TimeLimit| guildex_worker::TimeLimit { soft: limit.soft, hard: limit.hard };
-        guildex_worker::TimeLimits {
-            index_session: limit(&self.index_session),
-            delete: limit(&self.delete),
-            backfill: limit(&self.backfill),
-        }
-    }
-}
-
-impl Default for Concurrency {
-    fn default() -> Self {
-        Self { delete: 16, live: 64, backfill: 256 }
-    }
-}
-
-impl Default for Retry {
-    fn default() -> Self {
-        Self { initial_delay: Duration::from_secs(1), max_delay: Duration::from_mins(5) }
-    }
-}
-
-impl Default for Search {
-    fn default() -> Self {
-        let SearchConfig { mode, fusion: _, timeout, fallback } = SearchConfig::default();
-        Self { mode, timeout, fallback, fusion: Fusion::default() }
-    }
-}
-
-impl Default for Fusion {
-    fn default() -> Self {
-        let guildex_index::Fusion { k, dense, bm25 } = guildex_index::Fusion::default();
-        Self { k, dense, bm25 }
+        let name: ModelSlug = "all-minilm-l6-v2-fp32".parse().expect("the default slug is one");
+        let LocalConfig { slug, max_batch_tokens, max_tokens, .. } = LocalConfig::new(name);
+        Self { name: slug, dir: None, instances: 0, max_batch_tokens, max_tokens, onnxruntime: None }
     }
 }
 
@@ -442,18 +292,5 @@ impl Index {
     pub fn server_url(&self) -> Result<&SecretUrl, ConfigError> {
         let variables = ["GUILDEX_INDEX_SERVER_URL", "QDRANT_URL"];
         self.server.url.as_ref().ok_or(ConfigError::Missing { key: "index.server.url", variables })
-    }
-}
-
-impl Search {
-    /// How searches are answered.
-    pub fn searches(&self) -> SearchConfig {
-        let Fusion { k, dense, bm25 } = self.fusion;
-        SearchConfig {
-            mode: self.mode,
-            fusion: guildex_index::Fusion { k, dense, bm25 },
-            timeout: self.timeout,
-            fallback: self.fallback,
-        }
     }
 }

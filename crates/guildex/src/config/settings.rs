@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use garde::Validate;
 use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::Loaded;
 use super::error::{ConfigError, Problem};
-use super::keys::{Keys, insert};
+use super::keys::{Keys, insert, join};
 use super::layers::{Layer, Setting};
-use super::rules::rules;
 use super::schema::Config;
 
 /// Merges the settings, of which later ones override earlier ones, parses each and checks the result.
@@ -27,10 +27,7 @@ pub fn resolve(keys: &Keys, layers: Layer) -> Result<Loaded, ConfigError> {
         }
     }
     let mut loaded = Loaded { config: Config::default(), origins: BTreeMap::new(), file: None };
-    let mut table = Table::new();
-    for key in keys.iter() {
-        insert(&mut table, &key.name, key.default.clone());
-    }
+    let mut table = defaults(keys);
     // One at a time, so that each invalid value is reported with its key.
     for setting in winners.into_values() {
         let mut next = table.clone();
@@ -41,29 +38,66 @@ pub fn resolve(keys: &Keys, layers: Layer) -> Result<Loaded, ConfigError> {
                 loaded.origins.insert(setting.key, setting.origin);
                 table = next;
             }
-            Err(error) => problems.push(unreadable(setting, error.message())),
+            Err(error) => problems.push(unreadable(keys, setting, error.message())),
         }
     }
-    problems.extend(broken_rules(&loaded));
+    problems.extend(violations(&loaded.config).into_iter().map(|(key, message)| Problem {
+        origin: loaded.origin(&key).clone(),
+        key,
+        message,
+    }));
     if problems.is_empty() { Ok(loaded) } else { Err(ConfigError::Invalid(problems)) }
 }
 
-/// Describes a value of the right type that is invalid. The messages of types contain advice, except those of numbers.
-fn unreadable(setting: Setting, message: &str) -> Problem {
+fn defaults(keys: &Keys) -> Table {
+    let mut table = Table::new();
+    for key in keys.iter() {
+        insert(&mut table, &key.name, key.default.clone());
+    }
+    table
+}
+
+/// Describes a value of the right type that is invalid. The messages of types contain advice, except those of integers.
+fn unreadable(keys: &Keys, setting: Setting, message: &str) -> Problem {
     let Setting { key, value, origin } = setting;
-    let rule = rules(&Config::default()).into_iter().find(|rule| rule.key == key);
-    let message = match (value, rule) {
-        (Value::Integer(number), Some(rule)) => rule.message(&number.to_string()),
-        _ => message.to_owned(),
-    };
+    let message = match value {
+        Value::Integer(number) => out_of_range(keys, &key, number),
+        _ => None,
+    }
+    .unwrap_or_else(|| message.to_owned());
     Problem { key, origin, message }
 }
 
-fn broken_rules(loaded: &Loaded) -> impl Iterator<Item = Problem> {
-    let broken = rules(&loaded.config).into_iter().filter(|rule| !rule.kept);
-    broken.map(|rule| Problem {
-        message: rule.message(&rule.found),
-        origin: loaded.origin(&rule.key).clone(),
-        key: rule.key,
+/// Message of a key's check about an integer that its type cannot hold: the one about another integer that is out of
+/// range.
+fn out_of_range(keys: &Keys, key: &str, number: i64) -> Option<String> {
+    [0, i64::from(u32::MAX)].into_iter().find_map(|other| {
+        let mut table = defaults(keys);
+        insert(&mut table, key, other.into());
+        let config = Config::deserialize(table).ok()?;
+        let (_, message) = violations(&config).into_iter().find(|(name, _)| name == key)?;
+        message.strip_prefix(&other.to_string()).map(|rest| format!("{number}{rest}"))
     })
+}
+
+/// Keys whose values are not allowed, in the order of the schema, and the messages of their checks.
+fn violations(config: &Config) -> Vec<(String, String)> {
+    let report = config.validate().err().map(garde::Report::into_inner).unwrap_or_default();
+    let with_key = |(path, error): (garde::Path, garde::Error)| {
+        let key = path.to_string();
+        let message = with_whole_keys(&key, error.message());
+        (key, message)
+    };
+    report.into_iter().map(with_key).collect()
+}
+
+/// Replaces the names of a key's neighbours, which checks write in backticks, by their whole keys.
+fn with_whole_keys(key: &str, message: &str) -> String {
+    let section = key.rsplit_once('.').map_or("", |(section, _)| section);
+    // Only what is allowed is the check's own text.
+    let Some((found, allowed)) = message.rsplit_once("; use ") else { return message.to_owned() };
+    let parts = allowed.split('`').enumerate();
+    let allowed: String =
+        parts.map(|(i, part)| if i % 2 == 1 { join(section, part) } else { part.to_owned() }).collect();
+    format!("{found}; use {allowed}")
 }

@@ -94,8 +94,8 @@ fn values_of_every_type_are_read_from_file_variables_and_flags() {
     assert_eq!(from_file.data_dir, Path::new("/var/lib/guildex"));
     assert!(!from_file.index.preview);
     assert_eq!(from_file.optout.users.len(), 2);
-    assert_eq!(from_file.worker.lease, Duration::from_secs(90));
-    assert_eq!(from_file.worker.concurrency.live, 3);
+    assert_eq!(from_file.worker.process.lease, Duration::from_secs(90));
+    assert_eq!(from_file.worker.process.concurrency.live, 3);
     assert_eq!(from_file.log.format, LogFormat::Json);
 }
 
@@ -126,7 +126,7 @@ fn empty_values_count_as_not_set() {
     assert_eq!(*loaded.origin("database.url"), Origin::Variable("DATABASE_URL".into()));
     assert_eq!(loaded.config.model.dir, None);
     assert_eq!(loaded.config.log.level, "info");
-    assert_eq!(loaded.config.worker.batch_size, 64);
+    assert_eq!(loaded.config.worker.process.batch_size, 64);
 }
 
 #[test]
@@ -443,7 +443,6 @@ fn the_documentation_lists_every_key_with_its_default_and_range() {
     let documented: Vec<_> = rows.iter().map(|row| row[1]).collect();
     assert_eq!(documented, keys.iter().map(|key| key.name.as_str()).collect::<Vec<_>>());
 
-    let rules = rules::rules(&Config::default());
     for (row, key) in rows.iter().zip(keys.iter()) {
         let [_, name, default, allowed, meaning, _] = row[..] else { panic!("{row:?} has not four cells") };
         assert!(!meaning.is_empty(), "{name}");
@@ -455,29 +454,43 @@ fn the_documentation_lists_every_key_with_its_default_and_range() {
                 assert_ne!(*loaded.origin(name), Origin::Default, "{name} = {default} sets nothing");
             }
         }
-        let of_key: Vec<_> =
-            rules.iter().filter(|rule| rule.key == name).map(|rule| &*rule.allowed).collect();
+        let of_key = told_to_use(name);
         if !of_key.is_empty() {
             assert_eq!(allowed, of_key.join("; "), "{name}");
         }
     }
 }
 
-#[test]
-fn rules_name_keys_and_every_number_and_duration_has_one() {
-    let keys = Keys::new([]);
-    let rules = rules::rules(&Config::default());
-    for rule in &rules {
-        assert!(keys.get(&rule.key).is_some(), "{}", rule.key);
-        assert!(rule.kept, "the default of {} breaks its rule", rule.key);
+/// What errors about values of a key say to use instead, of the checks of values. Each problem is told under a key.
+fn told_to_use(key: &str) -> Vec<String> {
+    let mut told = Vec::new();
+    for value in ["", "x://y", "A b", "-1", "0", "0s", "999999999", "9999999h"] {
+        // One of these has to be more than 0.
+        let flags = [("search.fusion.dense", "0"), (key, value)];
+        let Err(error) = load("", &[], &flags) else { continue };
+        for line in error.lines().skip(1) {
+            let (of, message) = line.trim().split_once(" (").unwrap();
+            assert!(Keys::new([]).get(of).is_some(), "{line}");
+            let allowed = message.split_once(" is not allowed; use ").map(|(_, allowed)| allowed.to_owned());
+            told.extend(allowed.filter(|allowed| of == key && !told.contains(allowed)));
+        }
     }
+    told
+}
+
+#[test]
+fn checks_name_keys_and_every_number_and_duration_has_one() {
+    use garde::Validate;
+
+    Config::default().validate().unwrap();
+    let keys = Keys::new([]);
     let is_duration =
         |value: &Value| value.as_str().is_some_and(|text| text.starts_with(|c: char| c.is_ascii_digit()));
     for key in keys
         .iter()
         .filter(|key| key.default.is_integer() || key.default.is_float() || is_duration(&key.default))
     {
-        assert!(rules.iter().any(|rule| rule.key == key.name), "{}", key.name);
+        assert!(!told_to_use(&key.name).is_empty(), "{}", key.name);
     }
 }
 
@@ -543,8 +556,8 @@ proptest! {
         preview: bool,
     ) {
         let mut config = Config::default();
-        config.worker.batch_size = batch;
-        config.worker.batch_wait = Duration::from_millis(milliseconds);
+        config.worker.process.batch_size = batch;
+        config.worker.process.batch_wait = Duration::from_millis(milliseconds);
         config.optout.users = users.into_iter().map(|id| id.try_into().unwrap()).collect();
         config.model.dir = Some(PathBuf::from(&dir)).filter(|_| !dir.trim().is_empty());
         config.index.preview = preview;

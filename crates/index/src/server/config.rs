@@ -1,39 +1,57 @@
+//! Configuration of the connection to a Qdrant server.
+
 use std::time::Duration;
 
-use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
+use garde::Validate;
+use guildex_types::config::{
+    MILLISECOND, MINUTE, SecretUrl, between, duration, duration_between, optional_secret, scheme_of, unset,
+};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString};
 use url::{Position, Url};
 
-/// Connection to a Qdrant server.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// Section `index.server`: the connection to a Qdrant server.
+#[derive(Debug, Clone, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServerConfig {
     /// gRPC URL: `http://host:6334`, or `https://` for TLS. Certificates are verified against the system's roots, or
-    /// those in the file named by the environment variable `SSL_CERT_FILE`.
-    pub url: String,
-    /// HTTP URL, for snapshots; `None` for port 6333 of the same host.
-    pub http_url: Option<String>,
+    /// those in the file named by the environment variable `SSL_CERT_FILE`. Required.
+    #[serde(with = "unset")]
+    #[garde(custom(scheme_of(SCHEMES)))]
+    pub url: Option<SecretUrl>,
+    /// HTTP URL, for snapshots. Default: port 6333 of the same host.
+    #[serde(with = "unset")]
+    #[garde(custom(scheme_of(SCHEMES)))]
+    pub http_url: Option<SecretUrl>,
     /// API key.
-    #[serde(skip_serializing)]
+    #[serde(with = "optional_secret")]
+    #[garde(skip)]
     pub api_key: Option<SecretString>,
     /// Timeout of a call, including its one retry. Calls that change a whole collection get six times as long, and
     /// those that build or copy something [`LONG`](Self::LONG). Default: 10 s.
     #[serde(with = "duration")]
+    #[garde(custom(duration_between(100 * MILLISECOND..=10 * MINUTE)))]
     pub timeout: Duration,
     /// Timeout of connecting. Default: 5 s.
     #[serde(with = "duration")]
+    #[garde(custom(duration_between(100 * MILLISECOND..=MINUTE)))]
     pub connect_timeout: Duration,
     /// Maximum number of connections of one process. Default: 3.
+    #[garde(custom(between(1..=64)))]
     pub pool_size: usize,
     /// Points per upsert request. Default: 128.
+    #[garde(custom(between(1..=1024)))]
     pub upsert_batch_size: usize,
     /// Concurrent requests of one upsert. Default: 2.
+    #[garde(custom(between(1..=16)))]
     pub max_concurrent_upserts: usize,
     /// Compression of dense vectors in memory. Default: none.
+    #[garde(skip)]
     pub quantization: Quantization,
 }
+
+const SCHEMES: &[&str] = &["http", "https"];
 
 impl ServerConfig {
     /// Timeout of one call that builds or copies something: payload indexes, snapshots.
@@ -43,7 +61,7 @@ impl ServerConfig {
 impl Default for ServerConfig {
     fn default() -> Self {
         Self {
-            url: "http://localhost:6334".to_owned(),
+            url: None,
             http_url: None,
             api_key: None,
             timeout: Duration::from_secs(10),
@@ -80,9 +98,9 @@ pub enum InvalidServerConfig {
     /// Credentials in the URL, which would appear in errors.
     #[error("the Qdrant server's URL must not contain a user or password: set the API key instead")]
     Credentials,
-    /// Number out of range.
-    #[error("the Qdrant server's {0} must be at least 1 and at most {1}")]
-    Number(&'static str, usize),
+    /// Value out of range.
+    #[error("invalid settings of the Qdrant server: {0}")]
+    Setting(#[from] garde::Report),
     /// API key that cannot be sent in a header.
     #[error("the Qdrant server's API key contains characters that cannot be sent")]
     ApiKey,
@@ -91,27 +109,16 @@ pub enum InvalidServerConfig {
     Client(String),
 }
 
-/// Larger batches only make requests larger.
-const MAX_BATCH_SIZE: usize = 1_000;
-
 impl ServerConfig {
     /// Validates what can be validated without the server, and returns the URLs for gRPC and HTTP.
     pub(super) fn urls(&self) -> Result<(Url, Url), InvalidServerConfig> {
-        for (name, value, max) in [
-            ("pool_size", self.pool_size, 64),
-            ("upsert_batch_size", self.upsert_batch_size, MAX_BATCH_SIZE),
-            ("max_concurrent_upserts", self.max_concurrent_upserts, 64),
-        ] {
-            if !(1..=max).contains(&value) {
-                return Err(InvalidServerConfig::Number(name, max));
-            }
-        }
+        self.validate()?;
         let is_sendable =
             |key: &SecretString| key.expose_secret().bytes().all(|byte| (0x20..0x7f).contains(&byte));
         if !self.api_key.as_ref().is_none_or(is_sendable) {
             return Err(InvalidServerConfig::ApiKey);
         }
-        let grpc = parse_url(&self.url)?;
+        let grpc = parse_url(self.url.as_ref().ok_or(InvalidServerConfig::Url("it is not set"))?)?;
         let http = match &self.http_url {
             Some(url) => parse_url(url)?,
             None => {
@@ -124,11 +131,8 @@ impl ServerConfig {
     }
 }
 
-fn parse_url(text: &str) -> Result<Url, InvalidServerConfig> {
-    let url = Url::parse(text).map_err(|_| InvalidServerConfig::Url("it is not a URL"))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(InvalidServerConfig::Url("it has another scheme"));
-    }
+fn parse_url(url: &SecretUrl) -> Result<Url, InvalidServerConfig> {
+    let url = Url::parse(url.expose()).map_err(|_| InvalidServerConfig::Url("it is not a URL"))?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err(InvalidServerConfig::Credentials);
     }
@@ -143,7 +147,7 @@ mod tests {
     use super::*;
 
     fn config(url: &str) -> ServerConfig {
-        ServerConfig { url: url.to_owned(), ..ServerConfig::default() }
+        ServerConfig { url: Some(url.parse().unwrap()), ..ServerConfig::default() }
     }
 
     #[test]
@@ -153,25 +157,28 @@ mod tests {
             (grpc.as_str(), http.as_str()),
             ("https://qdrant.example.org:6334/", "https://qdrant.example.org:6333/")
         );
-        let explicit =
-            ServerConfig { http_url: Some("http://other/qdrant".to_owned()), ..config("http://a") };
+        let http_url = Some("http://other/qdrant".parse().unwrap());
+        let explicit = ServerConfig { http_url, ..config("http://a") };
         assert_eq!(explicit.urls().unwrap().1.as_str(), "http://other/qdrant");
     }
 
     #[test]
     fn invalid_configurations_are_rejected_before_connecting() {
-        for url in ["", "qdrant:6334", "redis://a", "http://", "http://a?b"] {
-            assert!(matches!(config(url).urls(), Err(InvalidServerConfig::Url(_))), "{url:?}");
+        for url in ["", "qdrant:6334", "http://"] {
+            assert!(url.parse::<SecretUrl>().is_err(), "{url:?}");
         }
+        assert!(matches!(ServerConfig::default().urls(), Err(InvalidServerConfig::Url(_))));
+        assert!(matches!(config("http://a?b").urls(), Err(InvalidServerConfig::Url(_))));
+        assert!(matches!(config("redis://a").urls(), Err(InvalidServerConfig::Setting(_))));
         assert!(matches!(config("http://me@a").urls(), Err(InvalidServerConfig::Credentials)));
         for invalid in [
-            ServerConfig { upsert_batch_size: 0, ..ServerConfig::default() },
-            ServerConfig { max_concurrent_upserts: 0, ..ServerConfig::default() },
-            ServerConfig { pool_size: 1_000, ..ServerConfig::default() },
+            ServerConfig { upsert_batch_size: 0, ..config("http://a") },
+            ServerConfig { max_concurrent_upserts: 0, ..config("http://a") },
+            ServerConfig { pool_size: 1_000, ..config("http://a") },
         ] {
-            assert!(matches!(invalid.urls(), Err(InvalidServerConfig::Number(..))), "{invalid:?}");
+            assert!(matches!(invalid.urls(), Err(InvalidServerConfig::Setting(_))), "{invalid:?}");
         }
-        let key = ServerConfig { api_key: Some("a\nb".into()), ..ServerConfig::default() };
+        let key = ServerConfig { api_key: Some("a\nb".into()), ..config("http://a") };
         assert!(matches!(key.urls(), Err(InvalidServerConfig::ApiKey)));
     }
 

@@ -48,8 +48,11 @@ fn is_unavailable(outcome: Result<(), Error>) {
 async fn every_call_to_an_unreachable_server_is_unavailable() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let key = "hunter2".to_owned();
-    let config =
-        ServerConfig { url: format!("http://{port}"), api_key: Some(key.into()), ..ServerConfig::default() };
+    let config = ServerConfig {
+        url: format!("http://{port}").parse().ok(),
+        api_key: Some(key.into()),
+        ..ServerConfig::default()
+    };
     let index = QdrantServer::connect(config).unwrap();
     let (collection, scope) = (collection(), Scope::guild(guild(7)));
     let folder = tempfile::tempdir().unwrap();
@@ -253,8 +256,8 @@ async fn a_server_behind_tls_is_used_if_its_certificate_is_trusted() {
     if let Ok(places) = std::env::var(BEHIND_TLS) {
         let (url, http_url) = places.split_once(' ').unwrap();
         let config = ServerConfig {
-            url: url.to_owned(),
-            http_url: Some(http_url.to_owned()),
+            url: url.parse().ok(),
+            http_url: http_url.parse().ok(),
             ..ServerConfig::default()
         };
         return println!("server is {}", outcome_of_use(config).await);
@@ -266,6 +269,7 @@ async fn a_server_behind_tls_is_used_if_its_certificate_is_trusted() {
     let other = dir.path().join("other.pem");
     std::fs::write(&other, StandIn::start_with_tls().await.1).unwrap();
     let config = server.config();
+    let [grpc, http] = [&config.url, &config.http_url].map(|url| url.as_ref().unwrap().expose());
     for (certificates, outcome) in [(trusted, "server is used"), (other, "server is unavailable")] {
         // In a child process, since the variable would affect other tests.
         let child = tokio::process::Command::new(std::env::current_exe().unwrap())
@@ -274,7 +278,7 @@ async fn a_server_behind_tls_is_used_if_its_certificate_is_trusted() {
                 "--exact",
                 "--nocapture",
             ])
-            .env(BEHIND_TLS, format!("{} {}", config.url, config.http_url.as_ref().unwrap()))
+            .env(BEHIND_TLS, format!("{grpc} {http}"))
             .env("SSL_CERT_FILE", certificates)
             .output()
             .await
@@ -311,7 +315,7 @@ struct TestServer {
 impl TestServer {
     fn new(config: ServerConfig) -> Self {
         let key = std::env::var("QDRANT_API_KEY").ok();
-        let raw = Qdrant::from_url(&config.url).api_key(key).skip_compatibility_check();
+        let raw = Qdrant::from_url(server::url_of(&config)).api_key(key).skip_compatibility_check();
         Self {
             index: QdrantServer::connect(config.clone()).unwrap(),
             raw: raw.timeout(config.timeout).build().unwrap(),
@@ -334,7 +338,7 @@ async fn on_each_server(test: impl AsyncFn(&TestServer)) {
         let outcome = std::panic::AssertUnwindSafe(test(&server)).catch_unwind().await;
         server.index.drop_collection(&server.collection.name).await.unwrap();
         if let Err(panic) = outcome {
-            eprintln!("on {}", server.config.url);
+            eprintln!("on {}", server::url_of(&server.config));
             std::panic::resume_unwind(panic);
         }
     }

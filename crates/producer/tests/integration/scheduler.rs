@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use guildex_producer::{Scheduler, SchedulerConfig};
 use guildex_queue::testing::{connection, layout, purge, with_queues};
-use guildex_queue::{Delivery, Queues};
+use guildex_queue::{Consumer, Delivery, Queues};
 use guildex_store::jobs::{self, NewJob};
 use guildex_store::scheduler_tasks;
 use guildex_types::{GuildId, Job, JobId, JobQueue, Revision, SessionId, Task};
@@ -150,7 +150,8 @@ fn deliveries(pool: &PgPool, queues: &Queues, queue: JobQueue) -> (UnboundedRece
                 jobs::complete(&pool, &done, Duration::ZERO).await.unwrap();
             }
         };
-        queues.consume(queue, 4, "test", handler, until).await;
+        let consumer = Consumer { queue, name: "test", concurrency: 4, shutdown_timeout: PATIENCE };
+        queues.consume(consumer, handler, until).await;
     });
     (deliveries, stop.drop_guard())
 }

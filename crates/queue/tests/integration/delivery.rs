@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::{Consumer, assert_same, new_ids};
 use apalis_redis::RedisTask;
-use guildex_queue::testing::{self, connection, layout, with_queues};
-use guildex_queue::{Config, Delivery, Queues, WINDOW};
+use guildex_queue::testing::{connection, layout, with_queues};
+use guildex_queue::{Delivery, WINDOW};
 use guildex_types::JobQueue;
 use redis::AsyncCommands;
 use tokio::sync::{Notify, oneshot};
@@ -183,19 +183,22 @@ async fn a_stop_waits_for_running_handlers_and_takes_no_more() {
 
 #[tokio::test]
 async fn a_handler_past_the_shutdown_timeout_is_dropped_and_its_id_redelivered() {
-    with_queues(|_| async move {
-        let config = Config { shutdown_timeout: std::time::Duration::from_millis(50), ..testing::config() };
-        let queues = Queues::connect(&config).await.unwrap();
+    with_queues(|queues| async move {
         let ids = new_ids(1);
         queues.push(JobQueue::Live, &ids).await.unwrap();
-        let mut stubborn = Consumer::start_with(&queues, JobQueue::Live, 1, |_| pending());
+        let consumer = guildex_queue::Consumer {
+            queue: JobQueue::Live,
+            name: "test",
+            concurrency: 1,
+            shutdown_timeout: std::time::Duration::from_millis(50),
+        };
+        let mut stubborn = Consumer::start_consumer(&queues, consumer, |_| pending());
         assert_eq!(stubborn.next_job().await, ids[0]);
         assert_eq!(stubborn.stop().await, []);
 
         let mut other = Consumer::start(&queues, JobQueue::Live, 1);
         assert_eq!(other.next_job().await, ids[0]);
         other.stop().await;
-        testing::purge(&queues).await.unwrap();
     })
     .await;
 }

@@ -1,4 +1,5 @@
-//! Checks for `#[garde(custom(..))]`, whose messages say what is allowed instead.
+//! Checks for `#[garde(custom(..))]`, whose messages say what is allowed instead. They name another field of the
+//! same struct in backticks; the program replaces that by the whole key.
 
 use std::fmt::{Debug, Display};
 use std::ops::RangeInclusive;

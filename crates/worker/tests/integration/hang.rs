@@ -106,9 +106,10 @@ async fn worker() {
             EmbeddedIndex::open(PathBuf::from(std::env::var_os(FOLDER).unwrap()).as_path()).unwrap(),
         ),
         collection_prefix: "test".to_owned(),
+        previews: true,
+        retry: RetryPolicy::new(Duration::from_millis(1), Duration::from_millis(10)),
         config: WorkerConfig {
             lease: Duration::from_secs(3),
-            retry: RetryPolicy::new(Duration::from_millis(1), Duration::from_millis(10)),
             time_limits: TimeLimits { index_session: limit, delete: limit, backfill: limit },
             ..WorkerConfig::default()
         },

@@ -437,8 +437,8 @@ async fn a_worker_past_its_shutdown_timeout_releases_its_jobs_and_their_attempts
             world.ingest(&exchange(day, "does the glue hold")).await;
         }
         world.index.upserts.close();
-        let queues = world.queues_without_shutdown_timeout().await;
-        let mut worker = world.worker(world.pool.clone(), queues);
+        let mut worker = world.worker(world.pool.clone(), world.queues.clone());
+        worker.config.shutdown_timeout = Duration::ZERO;
         worker.config.batch_size = 4;
         let worker = world.start(worker);
         world.index.upserts.until_waiting(2).await;

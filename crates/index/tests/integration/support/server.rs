@@ -30,11 +30,16 @@ pub struct Server {
     pub config: ServerConfig,
 }
 
+/// gRPC URL of a server.
+pub fn url_of(config: &ServerConfig) -> &str {
+    config.url.as_ref().unwrap().expose()
+}
+
 /// The server that `QDRANT_URL` names.
 pub fn from_env() -> Option<Server> {
-    let url = std::env::var("QDRANT_URL").ok()?;
+    let url = Some(std::env::var("QDRANT_URL").ok()?.parse().unwrap());
     let api_key = std::env::var("QDRANT_API_KEY").ok().map(Into::into);
-    let http_url = std::env::var("QDRANT_HTTP_URL").ok();
+    let http_url = std::env::var("QDRANT_HTTP_URL").ok().map(|url| url.parse().unwrap());
     let timeout = Duration::from_secs(60);
     let config = ServerConfig { url, http_url, api_key, timeout, ..ServerConfig::default() };
     Some(Server { config })
@@ -83,7 +88,7 @@ impl Server {
         PrefixedServer {
             prefix: format!("t{}-", Uuid::new_v4().simple()),
             index: QdrantServer::connect(self.config.clone()).unwrap(),
-            url: self.config.url.clone(),
+            url: url_of(&self.config).to_owned(),
         }
     }
 }

@@ -41,6 +41,20 @@ impl Consumer {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        let shutdown_timeout = Duration::from_secs(30);
+        let consumer = guildex_queue::Consumer { queue, name: "test", concurrency, shutdown_timeout };
+        Self::start_consumer(queues, consumer, handler)
+    }
+
+    /// Starts a consumer with other settings.
+    pub fn start_consumer<F>(
+        queues: &Queues,
+        consumer: guildex_queue::Consumer<'static>,
+        handler: impl Fn(Delivery) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let (sender, deliveries) = unbounded_channel();
         let stop = CancellationToken::new();
         let (queues, until) = (queues.clone(), stop.clone());
@@ -50,7 +64,7 @@ impl Consumer {
                 let _ = sender.send(delivery.clone());
                 handler(delivery)
             };
-            queues.consume(queue, concurrency, "test", handler, until).await;
+            queues.consume(consumer, handler, until).await;
         });
         Self { deliveries, stop, task }
     }

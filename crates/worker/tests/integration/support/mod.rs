@@ -18,7 +18,7 @@ use guildex_index::{
     BulkLoad, Collection, CollectionName, Difference, EmbeddedIndex, Ensured, Error, Hit, Identity, Page,
     Point, PointHeader, PointSelector, Query, Scope, VectorIndex,
 };
-use guildex_producer::{Ingest, IngestConfig};
+use guildex_producer::{EnqueueConfig, Ingest, IngestConfig};
 use guildex_producer::{Scheduler, SchedulerConfig};
 use guildex_queue::Queues;
 use guildex_queue::testing::{self, with_queues};
@@ -423,9 +423,10 @@ impl WorkerServices {
             models: self.models.clone(),
             index: self.index.clone(),
             collection_prefix: PREFIX.to_owned(),
+            previews: true,
+            retry: RetryPolicy::new(Duration::from_millis(1), Duration::from_millis(10)),
             config: WorkerConfig {
-                retry: RetryPolicy::new(Duration::from_millis(1), Duration::from_millis(10)),
-                recheck_delay: Duration::from_millis(100),
+                recheck_delay: Some(Duration::from_millis(100)),
                 ..WorkerConfig::default()
             },
             on_hang: Arc::new(|| panic!("an operation hangs")),
@@ -434,7 +435,8 @@ impl WorkerServices {
 }
 
 fn ingest_config() -> IngestConfig {
-    IngestConfig { debounce: Duration::ZERO, max_attempts: MAX_ATTEMPTS as u32, ..IngestConfig::default() }
+    let enqueue = EnqueueConfig { debounce: Duration::ZERO, max_attempts: MAX_ATTEMPTS as u32 };
+    IngestConfig { enqueue, ..IngestConfig::default() }
 }
 
 /// A guild with one channel and all services but the workers.
@@ -584,14 +586,6 @@ impl World {
         let stop = CancellationToken::new();
         let until = stop.clone();
         Running { stop, task: tokio::spawn(async move { worker.run(until).await }) }
-    }
-
-    /// Connects to the same queues with a shutdown timeout of zero.
-    pub async fn queues_without_shutdown_timeout(&self) -> Queues {
-        let queue = testing::layout(&self.queues, JobQueue::Live).active_jobs_list();
-        let prefix = queue.split_once(":live").unwrap().0.to_owned();
-        let config = guildex_queue::Config { prefix, shutdown_timeout: Duration::ZERO, ..testing::config() };
-        Queues::connect(&config).await.unwrap()
     }
 
     /// Waits for changes of jobs until the condition holds.
