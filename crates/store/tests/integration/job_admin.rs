@@ -279,9 +279,7 @@ async fn a_dead_job_is_merged_into_an_unfinished_one_with_the_same_key(pool: PgP
     let dead = make_dead(&pool).await;
     enqueue(&pool, &[index(guild(1), 1, 5)]).await;
     let survivor: JobId =
-        list(&pool, Filter { states: vec![JobState::Pending], ..Filter::new(Tenants::All) }).await[0]
-            .id
-            .into();
+        list(&pool, Filter { states: vec![JobState::Pending], ..Filter::new(Tenants::All) }).await[0].id;
     assert_eq!(act(&pool, AdminAction::Retry, dead).await, ActionResult::Merged(survivor));
     let entry = only(&pool).await;
     assert_eq!((entry.id, entry.target_revision), (survivor, 9.into()));
@@ -358,7 +356,7 @@ async fn a_retry_during_an_enqueue_with_the_same_key_makes_one_job(pool: PgPool)
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn undecodable_messages_can_be_purged_but_not_retried(pool: PgPool) {
     jobs::dead_letter(&pool, JobQueue::Live, "junk").await.unwrap();
-    let id = only(&pool).await.id.into();
+    let id = only(&pool).await.id;
     assert!(refusal(&pool, AdminAction::Retry).await.is_some());
     assert_eq!(act(&pool, AdminAction::Retry, id).await, ActionResult::Skipped);
     assert_eq!(refusal(&pool, AdminAction::Purge).await, None);
@@ -372,10 +370,8 @@ async fn undecodable_messages_can_be_purged_but_not_retried(pool: PgPool) {
 async fn a_cancelled_job_is_dead_and_can_be_retried(pool: PgPool) {
     for step in 0..3 {
         enqueue(&pool, &[index(guild(1), step + 1, 1)]).await;
-        let mut id = list(&pool, Filter { states: vec![JobState::Pending], ..Filter::new(Tenants::All) })
-            .await[0]
-            .id
-            .into();
+        let mut id =
+            list(&pool, Filter { states: vec![JobState::Pending], ..Filter::new(Tenants::All) }).await[0].id;
         if step > 0 {
             let queued = jobs::dispatch(&pool, JobQueue::Live, 10, 0, MINUTE).await.unwrap();
             id = queued.ids[0];
@@ -445,7 +441,7 @@ async fn a_job_ends_once_if_it_is_cancelled_and_completed_concurrently(pool: PgP
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn deletions_can_be_neither_cancelled_nor_purged(pool: PgPool) {
     enqueue(&pool, &[delete(guild(1), 1)]).await;
-    let id = only(&pool).await.id.into();
+    let id = only(&pool).await.id;
     assert!(refusal(&pool, AdminAction::Cancel).await.unwrap().contains("deletions cannot be cancelled"));
     assert_eq!(act(&pool, AdminAction::Cancel, id).await, ActionResult::Skipped);
 
