@@ -150,7 +150,7 @@ fn deliveries(pool: &PgPool, queues: &Queues, queue: JobQueue) -> (UnboundedRece
                 jobs::complete(&pool, &done, Duration::ZERO).await.unwrap();
             }
         };
-        let consumer = Consumer { queue, name: "test", concurrency: 4, shutdown_timeout: PATIENCE };
+        let consumer = Consumer { queue, name: "test", concurrency: 4, shutdown_timeout: TEST_TIMEOUT };
         queues.consume(consumer, handler, until).await;
     });
     (deliveries, stop.drop_guard())
