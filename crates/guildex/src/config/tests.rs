@@ -331,9 +331,9 @@ fn invalid_models_are_rejected() {
     invalid configuration:
       models.far.models (guildex.toml line 5): no such setting; did you mean models.far.model?
       models.Near (default): "Near" is not allowed; use a name of 1 to 64 of a-z, 0-9, - and _, a letter or digit first
+      models.Near.dir (default): nothing is not allowed; use the model's folder, or models.Near.source
       models.Near.max_tokens (guildex.toml line 2): 9000 is not allowed; use 32 to 8192
       models.Near.max_batch_tokens (default): 8192 is not allowed; use at least models.Near.max_tokens, so that every text fits a call
-      models.Near.dir (default): nothing is not allowed; use the model's folder, or models.Near.source
       models.far.dimensions (guildex.toml line 6): 0 is not allowed; use 1 to 65536
       models.far.base_url (default): nothing is not allowed; use the server's URL
       models.far.model (default): nothing is not allowed; use the model's name at the server
