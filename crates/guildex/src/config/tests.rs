@@ -229,12 +229,12 @@ fn values_out_of_range_are_rejected_with_the_range() {
       worker.lease (guildex.toml line 11): "soon" is not a duration: write a number and a unit, as in 300ms, 60s or 24h
       worker.max_attempts (guildex.toml line 10): -1 is not allowed; use 1 to 100
       data_dir (command line): "" is not allowed; use the path of a folder
-      redis.prefix (command line): "a b" is not allowed; use 1 to 64 of a-z, 0-9, - and _
-      model.max_batch_tokens (guildex.toml line 5): 256 is not allowed; use at least model.max_tokens, so that every text fits a call
-      worker.batch_size (guildex.toml line 9): 0 is not allowed; use 1 to 1024
-      retry.max_delay (default): 5m is not allowed; use at least retry.initial_delay
       dispatcher.max_queued (variable GUILDEX_DISPATCHER_MAX_QUEUED): 1001 is not allowed; use 1 to 1000
       log.level (guildex.toml line 15): "inof" is not allowed; use off, error, warn, info, debug, trace or target=level, by comma
+      model.max_batch_tokens (guildex.toml line 5): 256 is not allowed; use at least model.max_tokens, so that every text fits a call
+      redis.prefix (command line): "a b" is not allowed; use 1 to 64 of a-z, 0-9, - and _
+      retry.max_delay (default): 5m is not allowed; use at least retry.initial_delay
+      worker.batch_size (guildex.toml line 9): 0 is not allowed; use 1 to 1024
     "#);
 }
 
@@ -332,10 +332,10 @@ fn invalid_models_are_rejected() {
       models.far.models (guildex.toml line 5): no such setting; did you mean models.far.model?
       models.Near (default): "Near" is not allowed; use a name of 1 to 64 of a-z, 0-9, - and _, a letter or digit first
       models.Near.dir (default): nothing is not allowed; use the model's folder, or models.Near.source
-      models.Near.max_tokens (guildex.toml line 2): 9000 is not allowed; use 32 to 8192
       models.Near.max_batch_tokens (default): 8192 is not allowed; use at least models.Near.max_tokens, so that every text fits a call
-      models.far.dimensions (guildex.toml line 6): 0 is not allowed; use 1 to 65536
+      models.Near.max_tokens (guildex.toml line 2): 9000 is not allowed; use 32 to 8192
       models.far.base_url (default): nothing is not allowed; use the server's URL
+      models.far.dimensions (guildex.toml line 6): 0 is not allowed; use 1 to 65536
       models.far.model (default): nothing is not allowed; use the model's name at the server
     "#);
     assert!(error("models = 3", &[], &[]).contains("models (guildex.toml line 1)"));
