@@ -41,7 +41,7 @@ pub struct ServerConfig {
     #[garde(custom(between(1..=64)))]
     pub pool_size: usize,
     /// Points per upsert request. Default: 128.
-    #[garde(custom(between(1..=1024)))]
+    #[garde(custom(between(1..=1000)))]
     pub upsert_batch_size: usize,
     /// Concurrent requests of one upsert. Default: 2.
     #[garde(custom(between(1..=16)))]
@@ -118,9 +118,9 @@ impl ServerConfig {
         if !self.api_key.as_ref().is_none_or(is_sendable) {
             return Err(InvalidServerConfig::ApiKey);
         }
-        let grpc = parse_url(self.url.as_ref().ok_or(InvalidServerConfig::Url("it is not set"))?)?;
+        let grpc = check_url(self.url.as_ref().ok_or(InvalidServerConfig::Url("it is not set"))?)?;
         let http = match &self.http_url {
-            Some(url) => parse_url(url)?,
+            Some(url) => check_url(url)?,
             None => {
                 let mut same_host = grpc.clone();
                 same_host.set_port(Some(6333)).map_err(|()| InvalidServerConfig::Url("it has no host"))?;
@@ -131,15 +131,15 @@ impl ServerConfig {
     }
 }
 
-fn parse_url(url: &SecretUrl) -> Result<Url, InvalidServerConfig> {
-    let url = Url::parse(url.expose()).map_err(|_| InvalidServerConfig::Url("it is not a URL"))?;
+fn check_url(url: &SecretUrl) -> Result<Url, InvalidServerConfig> {
+    let url = url.expose_url();
     if !url.username().is_empty() || url.password().is_some() {
         return Err(InvalidServerConfig::Credentials);
     }
     if !url[Position::AfterPath..].is_empty() {
         return Err(InvalidServerConfig::Url("it has a query or fragment"));
     }
-    Ok(url)
+    Ok(url.clone())
 }
 
 #[cfg(test)]

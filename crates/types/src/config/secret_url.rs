@@ -34,6 +34,11 @@ impl SecretUrl {
         self.0.as_str()
     }
 
+    /// The whole URL with its password, parsed.
+    pub fn expose_url(&self) -> &Url {
+        &self.0
+    }
+
     /// The part before `://`.
     pub fn scheme(&self) -> &str {
         self.0.scheme()
