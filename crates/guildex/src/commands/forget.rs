@@ -42,22 +42,22 @@ pub async fn run(app: &App, args: Forget) -> anyhow::Result<ExitCode> {
 /// Stops storing the messages of a member or channel, and deletes the stored ones as [`run`] does.
 pub async fn opt_out(app: &App, args: OptOut) -> anyhow::Result<ExitCode> {
     let OptOut { guild, user, channel, waiting } = args;
-    let (subject_and_target, target) = subject_and_target(user, channel)?;
+    let (subject, target) = subject_and_target(user, channel)?;
     if !confirmed(guild, &target, &waiting).await? {
         return Ok(ExitCode::FAILURE);
     }
     let stop = shutdown::on_signal()?;
     let ingest = app.ingest(app.database().await?);
-    let erasure = ingest.opt_out(guild, subject_and_target).await?;
+    let erasure = ingest.opt_out(guild, subject).await?;
     finish(ingest.pool(), erasure, &waiting, &stop).await
 }
 
 /// Ends an opt-out.
 pub async fn opt_in(app: &App, args: OptIn) -> anyhow::Result<()> {
     let OptIn { guild, user, channel } = args;
-    let (subject_and_target, target) = subject_and_target(user, channel)?;
+    let (subject, target) = subject_and_target(user, channel)?;
     let ingest = app.ingest(app.database().await?);
-    let ended = ingest.opt_in(guild, subject_and_target).await?;
+    let ended = ingest.opt_in(guild, subject).await?;
     let note = if ended { "new messages are stored again" } else { "was not opted out by `guildex opt-out`" };
     print(&format!("{} of guild {guild}: {note}\n", name(&target)))
 }

@@ -268,7 +268,7 @@ impl Config {
     /// Postgres' URL, for a command that needs it.
     ///
     /// # Errors
-    /// [`ConfigError::Missing`] if nobody set it.
+    /// [`ConfigError::Missing`] if it is not set.
     pub fn database_url(&self) -> Result<&SecretUrl, ConfigError> {
         let variables = ["GUILDEX_DATABASE_URL", "DATABASE_URL"];
         self.database.url.as_ref().ok_or(ConfigError::Missing { key: "database.url", variables })
@@ -277,7 +277,7 @@ impl Config {
     /// Redis' URL, for a command that needs it.
     ///
     /// # Errors
-    /// [`ConfigError::Missing`] if nobody set it.
+    /// [`ConfigError::Missing`] if it is not set.
     pub fn redis_url(&self) -> Result<&SecretUrl, ConfigError> {
         let variables = ["GUILDEX_REDIS_URL", "REDIS_URL"];
         self.redis.url.as_ref().ok_or(ConfigError::Missing { key: "redis.url", variables })
@@ -288,7 +288,7 @@ impl Index {
     /// The Qdrant server's URL, for a command that needs it.
     ///
     /// # Errors
-    /// [`ConfigError::Missing`] if nobody set it.
+    /// [`ConfigError::Missing`] if it is not set.
     pub fn server_url(&self) -> Result<&SecretUrl, ConfigError> {
         let variables = ["GUILDEX_INDEX_SERVER_URL", "QDRANT_URL"];
         self.server.url.as_ref().ok_or(ConfigError::Missing { key: "index.server.url", variables })

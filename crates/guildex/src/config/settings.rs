@@ -41,7 +41,7 @@ pub fn resolve(keys: &Keys, layers: Layer) -> Result<Loaded, ConfigError> {
             Err(error) => problems.push(unreadable(keys, setting, error.message())),
         }
     }
-    problems.extend(violations(&loaded.config).into_iter().map(|(key, message)| Problem {
+    problems.extend(violations(keys, &loaded.config).into_iter().map(|(key, message)| Problem {
         origin: loaded.origin(&key).clone(),
         key,
         message,
@@ -75,23 +75,26 @@ fn out_of_range(keys: &Keys, key: &str, number: i64) -> Option<String> {
         let mut table = defaults(keys);
         insert(&mut table, key, other.into());
         let config = Config::deserialize(table).ok()?;
-        let (_, message) = violations(&config).into_iter().find(|(name, _)| name == key)?;
+        let (_, message) = violations(keys, &config).into_iter().find(|(name, _)| name == key)?;
         message.strip_prefix(&other.to_string()).map(|rest| format!("{number}{rest}"))
     })
 }
 
 /// Keys whose values are not allowed, in the order of the schema, and the messages of their checks.
-fn violations(config: &Config) -> Vec<(String, String)> {
+fn violations(keys: &Keys, config: &Config) -> Vec<(String, String)> {
     let report = config.validate().err().map(garde::Report::into_inner).unwrap_or_default();
     let with_key = |(path, error): (garde::Path, garde::Error)| {
         let key = path.to_string();
         let message = with_whole_keys(&key, error.message());
         (key, message)
     };
-    report.into_iter().map(with_key).collect()
+    let mut violations: Vec<_> = report.into_iter().map(with_key).collect();
+    // garde sorts the fields of a struct by name. A model's own name is reported under its section.
+    violations.sort_by_key(|(key, _)| keys.names().position(|name| name.starts_with(key.as_str())));
+    violations
 }
 
-/// Replaces the names of a key's neighbours, which checks write in backticks, by their whole keys.
+/// Replaces names of other keys of the section, which checks write in backticks, by whole keys.
 fn with_whole_keys(key: &str, message: &str) -> String {
     let section = key.rsplit_once('.').map_or("", |(section, _)| section);
     // Only what is allowed is the check's own text.

@@ -229,12 +229,12 @@ fn values_out_of_range_are_rejected_with_the_range() {
       worker.lease (guildex.toml line 11): "soon" is not a duration: write a number and a unit, as in 300ms, 60s or 24h
       worker.max_attempts (guildex.toml line 10): -1 is not allowed; use 1 to 100
       data_dir (command line): "" is not allowed; use the path of a folder
+      redis.prefix (command line): "a b" is not allowed; use 1 to 64 of a-z, 0-9, - and _
+      model.max_batch_tokens (guildex.toml line 5): 256 is not allowed; use at least model.max_tokens, so that every text fits a call
+      worker.batch_size (guildex.toml line 9): 0 is not allowed; use 1 to 1024
+      retry.max_delay (default): 5m is not allowed; use at least retry.initial_delay
       dispatcher.max_queued (variable GUILDEX_DISPATCHER_MAX_QUEUED): 1001 is not allowed; use 1 to 1000
       log.level (guildex.toml line 15): "inof" is not allowed; use off, error, warn, info, debug, trace or target=level, by comma
-      model.max_batch_tokens (guildex.toml line 5): 256 is not allowed; use at least model.max_tokens, so that every text fits a call
-      redis.prefix (command line): "a b" is not allowed; use 1 to 64 of a-z, 0-9, - and _
-      retry.max_delay (default): 5m is not allowed; use at least retry.initial_delay
-      worker.batch_size (guildex.toml line 9): 0 is not allowed; use 1 to 1024
     "#);
 }
 
@@ -332,10 +332,10 @@ fn invalid_models_are_rejected() {
       models.far.models (guildex.toml line 5): no such setting; did you mean models.far.model?
       models.Near (default): "Near" is not allowed; use a name of 1 to 64 of a-z, 0-9, - and _, a letter or digit first
       models.Near.dir (default): nothing is not allowed; use the model's folder, or models.Near.source
-      models.Near.max_batch_tokens (default): 8192 is not allowed; use at least models.Near.max_tokens, so that every text fits a call
       models.Near.max_tokens (guildex.toml line 2): 9000 is not allowed; use 32 to 8192
-      models.far.base_url (default): nothing is not allowed; use the server's URL
+      models.Near.max_batch_tokens (default): 8192 is not allowed; use at least models.Near.max_tokens, so that every text fits a call
       models.far.dimensions (guildex.toml line 6): 0 is not allowed; use 1 to 65536
+      models.far.base_url (default): nothing is not allowed; use the server's URL
       models.far.model (default): nothing is not allowed; use the model's name at the server
     "#);
     assert!(error("models = 3", &[], &[]).contains("models (guildex.toml line 1)"));
@@ -454,16 +454,16 @@ fn the_documentation_lists_every_key_with_its_default_and_range() {
                 assert_ne!(*loaded.origin(name), Origin::Default, "{name} = {default} sets nothing");
             }
         }
-        let of_key = told_to_use(name);
+        let of_key = allowed_values(name);
         if !of_key.is_empty() {
             assert_eq!(allowed, of_key.join("; "), "{name}");
         }
     }
 }
 
-/// What errors about values of a key say to use instead, of the checks of values. Each problem is told under a key.
-fn told_to_use(key: &str) -> Vec<String> {
-    let mut told = Vec::new();
+/// Allowed values that the errors about a key name. Every problem is reported under a key.
+fn allowed_values(key: &str) -> Vec<String> {
+    let mut texts = Vec::new();
     for value in ["", "x://y", "A b", "-1", "0", "0s", "999999999", "9999999h"] {
         // One of these has to be more than 0.
         let flags = [("search.fusion.dense", "0"), (key, value)];
@@ -472,10 +472,10 @@ fn told_to_use(key: &str) -> Vec<String> {
             let (of, message) = line.trim().split_once(" (").unwrap();
             assert!(Keys::new([]).get(of).is_some(), "{line}");
             let allowed = message.split_once(" is not allowed; use ").map(|(_, allowed)| allowed.to_owned());
-            told.extend(allowed.filter(|allowed| of == key && !told.contains(allowed)));
+            texts.extend(allowed.filter(|allowed| of == key && !texts.contains(allowed)));
         }
     }
-    told
+    texts
 }
 
 #[test]
@@ -490,7 +490,7 @@ fn checks_name_keys_and_every_number_and_duration_has_one() {
         .iter()
         .filter(|key| key.default.is_integer() || key.default.is_float() || is_duration(&key.default))
     {
-        assert!(!told_to_use(&key.name).is_empty(), "{}", key.name);
+        assert!(!allowed_values(&key.name).is_empty(), "{}", key.name);
     }
 }
 
