@@ -26,7 +26,8 @@ pub async fn upsert(db: &mut PgConnection, channel: &Channel) -> Result<(), Stor
     let known: bool = sqlx::query_scalar(
         "SELECT EXISTS (
              SELECT FROM guilds g JOIN channels c ON c.guild_id = g.id
-             WHERE g.id = $1 AND g.name = $2 AND c.id = $3 AND c.name = $4 AND c.parent_id IS NOT DISTINCT FROM coalesce($5, c.parent_id))",
+             WHERE g.id = $1 AND g.name = $2 AND c.id = $3
+               AND (c.name, c.parent_id) IS NOT DISTINCT FROM ($4, coalesce($5, c.parent_id)))",
     )
     .bind(channel.guild_id)
     .bind(&channel.guild_name)

@@ -8,7 +8,8 @@ use guildex_types::{ChannelId, Eligibility, GuildId, MessageId, Revision, Sessio
 use sqlx::{FromRow, PgConnection};
 
 use crate::StoreError;
-use crate::sql::unsigned;
+use crate::sql::{interval, unsigned};
+use crate::suppressions::MAX_AHEAD;
 
 /// Soft-deleted messages of one session, or those of one channel that were in no session.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
@@ -183,12 +184,13 @@ pub async fn delete_channels(
              DELETE FROM messages WHERE guild_id = $1 AND channel_id = ANY($2) RETURNING id, sent_at, deleted_at),
          ahead AS (
              INSERT INTO tombstones (guild_id, message_id)
-             SELECT $1, id FROM deleted WHERE sent_at > statement_timestamp() + interval '1 hour'
+             SELECT $1, id FROM deleted WHERE sent_at > statement_timestamp() + $3
              ON CONFLICT DO NOTHING)
          SELECT count(*) FILTER (WHERE deleted_at IS NULL), max(sent_at) FROM deleted",
     )
     .bind(guild)
     .bind(channels)
+    .bind(interval(MAX_AHEAD))
     .fetch_one(&mut *tx)
     .await?;
     sqlx::query("UPDATE channels SET name = '' WHERE guild_id = $1 AND id = ANY($2)")

@@ -5,12 +5,18 @@
 //! [`suppressed`] under a share of it, so that rules and messages may arrive in any order.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use guildex_types::{ChannelId, GuildId, MessageId, UserId};
 use sqlx::PgConnection;
 
 use crate::StoreError;
+use crate::sql::interval;
+
+/// Furthest that a cutoff is ahead of Postgres' clock: one message dated 2199 must not suppress everything until
+/// then. Erased messages that were sent later than this leave tombstones.
+pub(crate) const MAX_AHEAD: Duration = Duration::from_hours(1);
 
 /// A member or channel that can opt out and be forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -107,9 +113,8 @@ pub async fn add_tombstones(
 }
 
 /// Suppresses messages of a member or channel that were sent until now, or until `latest` if that is later, since
-/// the clocks of senders are not ours. Never lowers a cutoff, and never sets one more than an hour ahead of
-/// Postgres' clock: one message dated 2199 must not suppress everything until then. Messages erased from beyond
-/// that hour have tombstones.
+/// the clocks of senders are not ours. Never lowers a cutoff, and never sets one more than an
+/// hour ahead of Postgres' clock.
 pub async fn set_cutoff(
     tx: &mut PgConnection,
     guild: GuildId,
@@ -137,13 +142,14 @@ async fn raise_cutoff(
     // Not now(): the transaction may have waited for its lock while others stored messages.
     sqlx::query(
         "INSERT INTO ingest_cutoffs AS c (guild_id, scope, target_id, sent_before)
-         VALUES ($1, $2, $3, greatest(statement_timestamp(), least($4, statement_timestamp() + interval '1 hour')))
+         VALUES ($1, $2, $3, greatest(statement_timestamp(), least($4, statement_timestamp() + $5)))
          ON CONFLICT (guild_id, scope, target_id) DO UPDATE SET sent_before = greatest(c.sent_before, excluded.sent_before)",
     )
     .bind(guild)
     .bind(scope)
     .bind(target)
     .bind(latest)
+    .bind(interval(MAX_AHEAD))
     .execute(tx)
     .await?;
     Ok(())
