@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 /// Longest graceful shutdown.
-const TEST_TIMEOUT: Duration = Duration::from_secs(60);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Settings that all processes share.
 pub struct Setting {
@@ -125,7 +125,7 @@ impl Fleet {
         for member in 0..self.members.len() {
             self.signal(member, "TERM")?;
         }
-        let deadline = Instant::now() + TEST_TIMEOUT;
+        let deadline = Instant::now() + SHUTDOWN_TIMEOUT;
         for member in &mut self.members {
             while member.child.try_wait()?.is_none() {
                 ensure!(Instant::now() < deadline, "guildex {} does not stop", member.arguments.join(" "));

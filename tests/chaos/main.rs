@@ -39,7 +39,7 @@ use crate::world::{Index, World};
 const FIRST_GUILD: i64 = 1_400_000_000_000_000_000;
 const GUILDS: i64 = 3;
 /// Longest recovery from a fault.
-const TEST_TIMEOUT: Duration = Duration::from_secs(120);
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Kills, freezes and fills up Guildex's processes and servers under live traffic; then compares Postgres, the index and
 /// the acknowledged changes.
@@ -134,7 +134,7 @@ async fn run(args: &Args, index: Index, time: Duration, seed: u64) -> anyhow::Re
     world
         .until(
             "SELECT NOT EXISTS (SELECT FROM jobs WHERE state IN ('pending', 'queued', 'running'))",
-            TEST_TIMEOUT,
+            RECOVERY_TIMEOUT,
         )
         .await?;
     supervisor.abort();
@@ -176,7 +176,8 @@ async fn inject_faults(
         let began = Instant::now();
         fault.inject(world, &mut random).await.with_context(|| fault.to_string())?;
         let recovered = Instant::now();
-        let found = probe(&world.ingest(), TEST_TIMEOUT).await.with_context(|| format!("after: {fault}"))?;
+        let found =
+            probe(&world.ingest(), RECOVERY_TIMEOUT).await.with_context(|| format!("after: {fault}"))?;
         report.recovered(fault, found.duration_since(recovered));
         eprintln!(
             "chaos: {fault}, {:.1} s; recovered in {:.1} s",

@@ -5,6 +5,8 @@
 //! - [`export_document`] and others: exports as DiscordChatExporter writes them.
 //! - `channels` (feature `store`): channels and threads.
 //! - `sync` (feature `sync`): waiting for and blocking other tasks.
+//! - `locks` (feature `locks`): waiting for statements that Postgres' locks block.
+//! - `index` (feature `index`): an embedded index, some calls of which a test intercepts.
 //! - `servers` (feature `servers`): a private PostgreSQL and Redis, which a test may kill and freeze.
 //! - `qdrant` (feature `qdrant`): a stand-in for a Qdrant server, with faults.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests may panic")]
@@ -18,6 +20,10 @@ pub mod builders;
 pub mod channels;
 pub mod damage;
 mod export;
+#[cfg(feature = "index")]
+pub mod index;
+#[cfg(feature = "locks")]
+pub mod locks;
 #[cfg(feature = "qdrant")]
 pub mod qdrant;
 #[cfg(feature = "servers")]

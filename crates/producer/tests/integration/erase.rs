@@ -12,6 +12,8 @@ use guildex_store::channels::Channel;
 use guildex_store::erasures::{self, Erased, Erasure, Target};
 use guildex_store::suppressions::Subject;
 use guildex_store::{MIGRATOR, lock_channel, models};
+use guildex_test_support::TEST_TIMEOUT;
+use guildex_test_support::locks::until_blocked;
 use guildex_types::{
     Author, ChannelId, GuildId, JobQueue, Links, Message, MessageId, MessageKind, SearchText, UserId,
 };
@@ -23,9 +25,6 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-
-/// A timeout that only a hung test reaches.
-const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 const GUILD: i64 = 1;
 const HELP: i64 = 9;
@@ -259,18 +258,6 @@ async fn storing_and_erasing_wait_for_each_other(pool: PgPool) {
         assert_eq!(live(&pool, of).await, [1, 3], "erase first: {erase_first}");
     }
     check(&pool).await;
-}
-
-/// Waits until `statements` statements of the test are blocked by a lock.
-async fn until_blocked(pool: &PgPool, statements: i64) {
-    let blocked = async {
-        let waiting = "SELECT count(*) FROM pg_stat_activity
-                       WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        while number(pool, waiting).await < statements {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(TEST_TIMEOUT, blocked).await.expect("the statement blocks");
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]

@@ -13,6 +13,7 @@ use guildex_producer::{Ingest, IngestConfig, IngestError, Ingested, OptOutConfig
 use guildex_store::channels::Channel;
 use guildex_store::jobs::{self, NOTIFY_CHANNEL};
 use guildex_store::{MIGRATOR, models};
+use guildex_test_support::TEST_TIMEOUT;
 use guildex_types::{
     Author, ChannelId, GuildId, JobQueue, Links, Message, MessageId, MessageKind, ModelSlug, SearchText,
 };
@@ -24,9 +25,6 @@ use tokio::runtime::Handle;
 use tokio::sync::Barrier;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-
-/// A timeout that only a hung test reaches.
-const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 fn id(number: i64) -> MessageId {
     number.try_into().unwrap()

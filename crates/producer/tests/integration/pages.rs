@@ -1,17 +1,12 @@
 //! Page sizes and concurrent writers.
 
-use std::time::Duration;
-
 use chrono::{DateTime, TimeDelta};
 use guildex_producer::{Ingest, IngestConfig, Ingested};
 use guildex_store::MIGRATOR;
 use guildex_store::channels::{self, Channel};
+use guildex_test_support::locks::until_blocked;
 use guildex_types::{Author, JobQueue, Links, Message, MessageKind, SearchText};
 use sqlx::PgPool;
-use tokio::time::timeout;
-
-/// A timeout that only a hung test reaches.
-const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 fn channel(guild: i64) -> Channel {
     Channel {
@@ -89,14 +84,7 @@ async fn a_concurrent_writer_without_the_channel_lock_does_not_fail_the_ingest(p
             .await
             .map_err(|error| error.to_string())
     });
-    let blocked = async {
-        let waiting = "SELECT count(*) FROM pg_stat_activity
-                       WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&pool).await.unwrap() == 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(TEST_TIMEOUT, blocked).await.expect("the ingest waits for the other row");
+    until_blocked(&pool, 1).await;
     other.commit().await.unwrap();
     let done = ours.await.unwrap().unwrap();
     assert_eq!((done.new, done.edited, done.unchanged), (3, 0, 1));

@@ -8,14 +8,12 @@ use guildex_queue::testing::{connection, layout, purge, with_queues};
 use guildex_queue::{Consumer, Delivery, Queues};
 use guildex_store::jobs::{self, NewJob};
 use guildex_store::scheduler_tasks;
+use guildex_test_support::TEST_TIMEOUT;
 use guildex_types::{GuildId, Job, JobId, JobQueue, Revision, SessionId, Task};
 use sqlx::PgPool;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
-
-/// A timeout that only a hung test reaches.
-const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Guild with more jobs than all others.
 const HUGE: i64 = 1;

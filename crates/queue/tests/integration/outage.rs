@@ -7,6 +7,13 @@ use guildex_queue::{Config, QueueError, Queues};
 use guildex_types::JobQueue;
 use tokio::sync::Notify;
 
+/// Pushes a job as soon as Redis accepts it, and asserts that the consumer receives it.
+async fn assert_delivers(queues: &Queues, consumer: &mut Consumer) {
+    let ids = new_ids(1);
+    push_until_ok(queues, JobQueue::Live, &ids).await;
+    assert_eq!(consumer.next_job().await, ids[0]);
+}
+
 #[tokio::test]
 async fn a_consumer_survives_a_flush() {
     let server = Redis::start().await;
@@ -27,9 +34,7 @@ async fn a_consumer_reconnects() {
     let mut consumer = working_consumer(&queues).await;
 
     command(&Queues::connect(&config_of(&server)).await.unwrap(), &["CLIENT", "KILL", "SKIPME", "yes"]).await;
-    let ids = new_ids(1);
-    push_until_ok(&queues, JobQueue::Live, &ids).await;
-    assert_eq!(consumer.next_job().await, ids[0]);
+    assert_delivers(&queues, &mut consumer).await;
     consumer.stop().await;
 }
 
@@ -43,9 +48,7 @@ async fn a_consumer_survives_restarts_that_lose_all_data() {
         server.kill();
         assert!(queues.ping().await.is_err());
         server.restart().await;
-        let ids = new_ids(1);
-        push_until_ok(&queues, JobQueue::Live, &ids).await;
-        assert_eq!(consumer.next_job().await, ids[0]);
+        assert_delivers(&queues, &mut consumer).await;
     }
     consumer.stop().await;
 }
@@ -58,9 +61,7 @@ async fn a_consumer_that_starts_before_redis_waits_for_it() {
     assert!(queues.ping().await.is_err());
 
     server.restart().await;
-    let ids = new_ids(1);
-    push_until_ok(&queues, JobQueue::Live, &ids).await;
-    assert_eq!(consumer.next_job().await, ids[0]);
+    assert_delivers(&queues, &mut consumer).await;
     consumer.stop().await;
 }
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::support::until_blocked;
 use guildex_store::MIGRATOR;
 use guildex_store::jobs::admin::{self, ActionResult, AdminAction, Filter, JobRow, JobState, Tenants};
 use guildex_store::jobs::{self, Claimed, Failure, NewJob};
+use guildex_test_support::locks::until_blocked;
 use guildex_types::{ChannelId, GuildId, Job, JobId, JobQueue, RetryPolicy, SessionId, Task};
 use sqlx::PgPool;
 

@@ -4,10 +4,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::{TEST_TIMEOUT, until_blocked};
 use chrono::{DateTime, Utc};
 use guildex_store::jobs::{self, Claimed, Dispatched, Failure, NOTIFY_CHANNEL, NewJob, Rescued};
 use guildex_store::{MIGRATOR, StoreError};
+use guildex_test_support::TEST_TIMEOUT;
+use guildex_test_support::locks::until_blocked;
 use guildex_types::{GuildId, Job, JobId, JobQueue, RetryPolicy, Revision, SessionId, Task};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};

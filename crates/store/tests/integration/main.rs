@@ -7,5 +7,4 @@ mod jobs;
 mod migrations;
 mod partitions;
 mod sessions;
-mod support;
 mod users;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use guildex_store::MIGRATOR;
+use guildex_test_support::TEST_TIMEOUT;
 use sqlx::PgPool;
 use sqlx::migrate::Migrator;
 use tokio::time::timeout;
@@ -18,9 +19,6 @@ const BASE: i64 = 7;
 const WRITERS: u64 = 3;
 /// Writes in each table before a migration starts, and after it has ended.
 const WRITES: u64 = 20;
-/// Limit for a whole test on a busy machine.
-const TIMEOUT: Duration = Duration::from_secs(60);
-
 /// Statements of the last release on one table. `$1` is a row's key, `$2` its value, as text.
 struct Table {
     name: &'static str,
@@ -259,7 +257,7 @@ async fn run_example(pool: &PgPool, folder: &str) -> Vec<String> {
     let mut example = Migrator::new(path).await.unwrap();
     example.set_ignore_missing(true);
     let run = run_with_writers(pool, async { example.run(pool).await.unwrap() });
-    timeout(TIMEOUT, run).await.expect("a migration that ends")
+    timeout(TEST_TIMEOUT, run).await.expect("a migration that ends")
 }
 
 #[sqlx::test(migrations = false)]
@@ -269,7 +267,7 @@ async fn no_migration_since_the_last_release_loses_a_write(pool: PgPool) {
     let later: Vec<i64> = MIGRATOR.iter().map(|migration| migration.version).filter(|v| *v > BASE).collect();
     for version in later {
         let run = run_with_writers(&pool, async { MIGRATOR.run_to(version, &pool).await.unwrap() });
-        let lost = timeout(TIMEOUT, run).await.expect("a migration that ends");
+        let lost = timeout(TEST_TIMEOUT, run).await.expect("a migration that ends");
         assert!(lost.is_empty(), "migration {version}: {lost:#?}");
     }
 }

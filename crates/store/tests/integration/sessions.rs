@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::support::{TEST_TIMEOUT, until_blocked};
 use chrono::{DateTime, TimeDelta, Utc};
 use guildex_store::channels::{self, Channel};
 use guildex_store::search::{self, Shown};
 use guildex_store::sessions::{self, Changed, Record, Recorded};
 use guildex_store::{MIGRATOR, StoreError, messages, models, soft_delete};
+use guildex_test_support::TEST_TIMEOUT;
+use guildex_test_support::locks::until_blocked;
 use guildex_types::{
     Author, ChannelId, Eligibility, GuildId, Links, Message, MessageId, MessageKind, ModelSlug, PointId,
     Revision, SearchText, SessionId,

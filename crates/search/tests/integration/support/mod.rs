@@ -5,7 +5,6 @@
 mod observed_index;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::FutureExt;
@@ -25,10 +24,9 @@ use proptest::test_runner::TestRunner;
 use sqlx::PgPool;
 use tokio::time::timeout;
 
-pub use observed_index::{Gate, IndexBehavior, ObservedIndex};
+pub use observed_index::{Gate, IndexBehavior, ObservedIndex, ObservedSearches};
 
-/// A timeout that only a hung test reaches.
-pub const TEST_TIMEOUT: Duration = Duration::from_secs(60);
+pub use guildex_test_support::TEST_TIMEOUT;
 
 const DIMS: usize = 32;
 
@@ -136,7 +134,7 @@ impl World {
         let embedders: Vec<_> = slugs.iter().map(|slug| Arc::new(WordEmbedder::new(slug))).collect();
         let world = Self {
             pool,
-            index: Arc::new(ObservedIndex::open()),
+            index: Arc::new(ObservedIndex::open(ObservedSearches::default())),
             embedders,
             config: SearchConfig { timeout: TEST_TIMEOUT, ..SearchConfig::default() },
         };

@@ -4,7 +4,7 @@
 mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -14,10 +14,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use guildex_embed::{EmbedError, Embedder, LocalConfig, LocalEmbedder, ModelRegistry, Tokenizer};
-use guildex_index::{
-    BulkLoad, Collection, CollectionName, Difference, EmbeddedIndex, Ensured, Error, Hit, Identity, Page,
-    Point, PointHeader, PointSelector, Query, Scope, VectorIndex,
-};
+use guildex_index::{CollectionName, EmbeddedIndex, Error, Point, VectorIndex};
 use guildex_producer::{EnqueueConfig, Ingest, IngestConfig};
 use guildex_producer::{Scheduler, SchedulerConfig};
 use guildex_queue::Queues;
@@ -25,16 +22,17 @@ use guildex_queue::testing::{self, with_queues};
 use guildex_store::channels::Channel;
 use guildex_store::status::ModelStatus;
 use guildex_store::{models, search, status};
-use guildex_test_support::{TEST_TIMEOUT as TIMEOUT, sync::Gate};
+use guildex_test_support::TEST_TIMEOUT as TIMEOUT;
+use guildex_test_support::index::{InterceptedIndex, Interceptor};
+use guildex_test_support::sync::Gate;
 use guildex_types::{
-    Author, ChannelId, GuildId, JobQueue, Links, Message, MessageId, MessageKind, ModelSlug, PointId,
-    RetryPolicy, Revision, SearchText, SessionId,
+    Author, ChannelId, GuildId, JobQueue, Links, Message, MessageId, MessageKind, ModelSlug, RetryPolicy,
+    Revision, SearchText, SessionId,
 };
 use guildex_worker::{Worker, WorkerConfig};
 use sqlx::postgres::PgListener;
 use sqlx::{FromRow, PgPool};
 pub use steps::{Step, Steps};
-use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -230,9 +228,8 @@ pub enum Fault {
     Removals(usize),
 }
 
-/// The real index, observed.
-pub struct FaultyIndex {
-    real: EmbeddedIndex,
+/// Faults of the index, and steps that wait at its calls.
+pub struct Faults {
     /// Every upsert passes this gate.
     pub upserts: Gate,
     pub steps: Arc<Steps>,
@@ -242,22 +239,17 @@ pub struct FaultyIndex {
     pub unavailable: AtomicBool,
     /// Number of failed calls.
     pub rejected: AtomicUsize,
-    /// Removed after the index is dropped.
-    _folder: TempDir,
 }
 
-impl FaultyIndex {
-    fn open(steps: Arc<Steps>) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+impl Faults {
+    fn new(steps: Arc<Steps>) -> Self {
         Self {
-            real: EmbeddedIndex::open(folder.path()).unwrap(),
             upserts: Gate::default(),
             steps,
             failing_upserts: AtomicUsize::new(0),
             failing_removals: AtomicUsize::new(0),
             unavailable: AtomicBool::new(false),
             rejected: AtomicUsize::new(0),
-            _folder: folder,
         }
     }
 
@@ -284,74 +276,32 @@ impl FaultyIndex {
 }
 
 #[async_trait]
-impl VectorIndex for FaultyIndex {
-    async fn ensure(&self, collection: &Collection) -> Result<Ensured, Error> {
-        self.real.ensure(collection).await
-    }
-
-    async fn differences(&self, collection: &Collection) -> Result<Vec<Difference>, Error> {
-        self.real.differences(collection).await
-    }
-
-    async fn update_in_place(&self, collection: &Collection) -> Result<Vec<Difference>, Error> {
-        self.real.update_in_place(collection).await
-    }
-
-    async fn identity(&self, collection: &CollectionName) -> Result<Option<Identity>, Error> {
-        self.real.identity(collection).await
-    }
-
-    async fn set_identity(&self, collection: &CollectionName, identity: Identity) -> Result<(), Error> {
-        self.real.set_identity(collection, identity).await
-    }
-
-    async fn drop_collection(&self, collection: &CollectionName) -> Result<(), Error> {
-        self.real.drop_collection(collection).await
-    }
-
-    async fn set_alias(&self, alias: &str, collection: &CollectionName) -> Result<(), Error> {
-        self.real.set_alias(alias, collection).await
-    }
-
-    async fn bulk_load(&self, collection: &CollectionName, bulk_load: BulkLoad) -> Result<(), Error> {
-        self.real.bulk_load(collection, bulk_load).await
-    }
-
-    async fn optimize(&self, collection: &CollectionName) -> Result<(), Error> {
-        self.real.optimize(collection).await
-    }
-
-    async fn snapshot(&self, collection: &CollectionName, folder: &Path) -> Result<(), Error> {
-        self.real.snapshot(collection, folder).await
-    }
-
-    async fn restore(&self, collection: &Collection, folder: &Path) -> Result<(), Error> {
-        self.real.restore(collection, folder).await
-    }
-
-    async fn ping(&self) -> Result<(), Error> {
-        self.real.ping().await
-    }
-
-    async fn upsert(&self, collection: &CollectionName, points: Vec<Point>) -> Result<(), Error> {
+impl Interceptor for Faults {
+    async fn upsert(
+        &self,
+        index: &EmbeddedIndex,
+        collection: &CollectionName,
+        points: Vec<Point>,
+    ) -> Result<(), Error> {
         self.upserts.pass().await;
         self.fail(&self.failing_upserts)?;
         let sessions: BTreeSet<SessionId> = points.iter().map(|point| point.payload.session_id).collect();
         let sessions = || sessions.iter().copied().collect();
         self.steps.pass(Step::Upserting, sessions).await;
-        self.real.upsert(collection, points).await?;
+        index.upsert(collection, points).await?;
         self.steps.pass(Step::Upserted, sessions).await;
         Ok(())
     }
 
     async fn delete_below(
         &self,
+        index: &EmbeddedIndex,
         collection: &CollectionName,
         guild: GuildId,
         sessions: &[(SessionId, Revision)],
     ) -> Result<(), Error> {
         self.fail(&self.failing_removals)?;
-        self.real.delete_below(collection, guild, sessions).await?;
+        index.delete_below(collection, guild, sessions).await?;
         let sessions = || sessions.iter().map(|(session, _)| *session).collect();
         self.steps.pass(Step::Recording, sessions).await;
         Ok(())
@@ -359,51 +309,19 @@ impl VectorIndex for FaultyIndex {
 
     async fn delete_messages(
         &self,
+        index: &EmbeddedIndex,
         collection: &CollectionName,
         guild: GuildId,
         messages: &[MessageId],
         below: Revision,
     ) -> Result<(), Error> {
         self.fail(&self.failing_removals)?;
-        self.real.delete_messages(collection, guild, messages, below).await
-    }
-
-    async fn search(
-        &self,
-        collection: &CollectionName,
-        scope: &Scope,
-        query: Query,
-    ) -> Result<Vec<Hit>, Error> {
-        self.real.search(collection, scope, query).await
-    }
-
-    async fn scroll(
-        &self,
-        collection: &CollectionName,
-        guild: GuildId,
-        after: Option<PointId>,
-        limit: usize,
-    ) -> Result<Page, Error> {
-        self.real.scroll(collection, guild, after, limit).await
-    }
-
-    async fn headers(
-        &self,
-        collection: &CollectionName,
-        guild: GuildId,
-        which: PointSelector<'_>,
-    ) -> Result<Vec<PointHeader>, Error> {
-        self.real.headers(collection, guild, which).await
-    }
-
-    async fn count(&self, collection: &CollectionName, guild: GuildId) -> Result<usize, Error> {
-        self.real.count(collection, guild).await
-    }
-
-    async fn guilds(&self, collection: &CollectionName) -> Result<Vec<GuildId>, Error> {
-        self.real.guilds(collection).await
+        index.delete_messages(collection, guild, messages, below).await
     }
 }
+
+/// The index, with faults.
+pub type FaultyIndex = InterceptedIndex<Faults>;
 
 /// Prefix of collection names.
 const PREFIX: &str = "test";
@@ -526,7 +444,7 @@ impl World {
             Arc::new(tokio::task::spawn_blocking(|| Model::load(slug, steps)).await.unwrap())
         };
         let (model, next) = (load("all-minilm-l6-v2-fp32").await, load("next-model").await);
-        let index = Arc::new(FaultyIndex::open(steps.clone()));
+        let index = Arc::new(FaultyIndex::open(Faults::new(steps.clone())));
         let collection = CollectionName::new(PREFIX, model.slug()).unwrap();
         let ready = [model.clone() as Arc<dyn Embedder>, next.clone()];
         let models = Arc::new(ModelRegistry::preloaded(ready));
